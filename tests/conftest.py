@@ -1,0 +1,151 @@
+"""A real RabbitMQ for every test that asks for one, and the proof that the suite leaves nothing behind.
+
+`amqp_url` is what most tests want: a virtual host of their own (12 ms) on one node that all share (5 s, once). A test
+that breaks its broker takes `breakable_broker`.
+"""
+
+import json
+import os
+import secrets
+import time
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.private_broker import PrivateBroker, PrivateCluster
+
+SESSION_MARK = "DTBRIDGE_TEST_SESSION"
+"""Every process we start inherits this variable, so the leak check knows it from others, orphans included."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("RabbitMQ")
+    group.addoption(
+        "--amqp-url",
+        default=os.environ.get("DTBRIDGE_TEST_AMQP_URL"),
+        help="run the tests that need no node of their own on this broker; its management API must be enabled "
+        "(also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at DTBRIDGE_TEST_MANAGEMENT_URL)",
+    )
+    group.addoption("--rabbitmq-server", help="the rabbitmq-server script, or the folder RabbitMQ was unpacked into")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[SESSION_MARK] = secrets.token_hex(8)
+    server = config.getoption("--rabbitmq-server")
+    if server:
+        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
+    # A broker or worker the developer has configured in the shell is not what the tests are about.
+    for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
+        if name not in {SESSION_MARK, "DTBRIDGE_RABBITMQ_SERVER"} and not name.startswith("DTBRIDGE_TEST_"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """No process that the suite has started, directly or not, outlives it."""
+    yield
+    left = _marked_processes()
+    deadline = time.monotonic() + 5.0
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = _marked_processes()
+    assert not left, f"still running: {left}"
+
+
+def _marked_processes() -> dict[int, str]:
+    """Number and command line of each; nothing on systems without /proc."""
+    mark = f"{SESSION_MARK}={os.environ[SESSION_MARK]}".encode()
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except OSError:  # it has just ended, or is not ours
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[PrivateBroker]:
+    """The node all tests share. Do not stop it; at the end nobody may be connected."""
+    with PrivateBroker(name="shared") as broker:
+        yield broker
+        _assert_no_connections(broker)
+
+
+@pytest.fixture(scope="session")
+def tls_broker() -> Iterator[PrivateBroker]:
+    """A node with a TLS listener: `tls_url`, `ca_file`."""
+    with PrivateBroker(name="tls", tls=True) as broker:
+        yield broker
+        _assert_no_connections(broker)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[PrivateCluster]:
+    """Three nodes joined into one cluster. A test that breaks one must mend it."""
+    with PrivateCluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _second_broker() -> Iterator[PrivateBroker]:
+    with PrivateBroker(name="breakable") as broker:
+        yield broker
+
+
+@pytest.fixture
+def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
+    """A node to kill, stop, pause or fill; it runs again for the next test, with whatever virtual hosts it has."""
+    if not _second_broker.running:
+        _second_broker.start()
+    yield _second_broker
+    if _second_broker.running:
+        _second_broker.resume()
+
+
+@pytest.fixture
+def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a virtual host that belongs to this test alone."""
+    name = f"test-{secrets.token_hex(6)}"
+    given: str | None = request.config.getoption("--amqp-url")
+    if given:
+        yield _add_vhost_by_http(given, name)
+        _call_management(given, "DELETE", f"vhosts/{name}")
+        return
+    broker: PrivateBroker = request.getfixturevalue("broker")
+    yield broker.add_vhost(name)
+    broker.delete_vhost(name)
+
+
+def _assert_no_connections(broker: PrivateBroker, seconds: float = 5.0) -> None:
+    """A closed connection needs a moment to disappear from the broker's list."""
+    deadline = time.monotonic() + seconds
+    while (count := int(broker.eval("length(rabbit_networking:connections())"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert count == 0, f"{count} connections were left open: {broker.ctl('list_connections', 'name', 'state')}"
+
+
+def _add_vhost_by_http(amqp_url: str, name: str) -> str:
+    user = urllib.parse.urlsplit(amqp_url).username or "guest"
+    _call_management(amqp_url, "PUT", f"vhosts/{name}")
+    _call_management(amqp_url, "PUT", f"permissions/{name}/{user}", {"configure": ".*", "write": ".*", "read": ".*"})
+    return urllib.parse.urlsplit(amqp_url)._replace(path=f"/{name}").geturl()
+
+
+def _call_management(amqp_url: str, method: str, path: str, body: dict[str, str] | None = None) -> None:
+    parts = urllib.parse.urlsplit(amqp_url)
+    base = os.environ.get("DTBRIDGE_TEST_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
+    login = b64encode(f"{parts.username or 'guest'}:{parts.password or 'guest'}".encode()).decode()
+    request = urllib.request.Request(
+        f"{base}/api/{path}",
+        data=json.dumps(body or {}).encode(),
+        method=method,
+        headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30):
+        pass
