@@ -1,0 +1,86 @@
+"""DataTransfer in every version of OCPP: pure values, bytes in and bytes out, no I/O.
+
+versions       OcppVersion
+data_transfer  request, response, status, status info
+request        bytes → RequestEnvelope → DataTransferRequest → bytes
+response       DataTransferResponse ↔ bytes
+codes, errors  error codes, CallError ↔ bytes
+frames         OCPP-J frames ↔ bytes
+feature        the feature and its profile
+handlers       what the two ends implement
+"""
+
+from bridge.ocpp.codes import ErrorCode, error_codes
+from bridge.ocpp.data_transfer import DataTransferRequest, DataTransferResponse, DataTransferStatus, StatusInfo
+from bridge.ocpp.errors import CallError, decode_call_error, encode_call_error
+from bridge.ocpp.feature import FEATURE_NAME, PROFILE, DataTransferFeature, Feature, Profile
+from bridge.ocpp.frames import (
+    CallErrorFrame,
+    CallFrame,
+    CallResultErrorFrame,
+    CallResultFrame,
+    Frame,
+    FrameError,
+    SendFrame,
+    call_error_frame,
+    decode_frame,
+    encode_frame,
+)
+from bridge.ocpp.handlers import ChargingStationHandler, CSMSHandler
+from bridge.ocpp.request import RequestEnvelope, decode_request, encode_request
+from bridge.ocpp.response import (
+    ACCEPTED,
+    REJECTED,
+    UNKNOWN_MESSAGE,
+    UNKNOWN_VENDOR,
+    InvalidResponse,
+    decode_response,
+    encode_accepted,
+    encode_response,
+    rejected,
+)
+from bridge.ocpp.versions import DEFAULT_VERSION, OcppVersion, parse_version
+
+__all__ = [
+    "ACCEPTED",
+    "DEFAULT_VERSION",
+    "FEATURE_NAME",
+    "PROFILE",
+    "REJECTED",
+    "UNKNOWN_MESSAGE",
+    "UNKNOWN_VENDOR",
+    "CSMSHandler",
+    "CallError",
+    "CallErrorFrame",
+    "CallFrame",
+    "CallResultErrorFrame",
+    "CallResultFrame",
+    "ChargingStationHandler",
+    "DataTransferFeature",
+    "DataTransferRequest",
+    "DataTransferResponse",
+    "DataTransferStatus",
+    "ErrorCode",
+    "Feature",
+    "Frame",
+    "FrameError",
+    "InvalidResponse",
+    "OcppVersion",
+    "Profile",
+    "RequestEnvelope",
+    "SendFrame",
+    "StatusInfo",
+    "call_error_frame",
+    "decode_call_error",
+    "decode_frame",
+    "decode_request",
+    "decode_response",
+    "encode_accepted",
+    "encode_call_error",
+    "encode_frame",
+    "encode_request",
+    "encode_response",
+    "error_codes",
+    "parse_version",
+    "rejected",
+]

@@ -1,0 +1,99 @@
+"""What msgspec says about bytes that do not fit, put into the words and the error codes of OCPP.
+
+msgspec's errors carry no kind, so the kind is read from the beginning of the message. The texts are stable since 0.18
+and pinned by tests.
+"""
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from bridge.ocpp.codes import ErrorCode
+
+DECODE_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that decoding hostile bytes raises: UnicodeDecodeError (invalid UTF-8 in a string) and RecursionError (nesting
+too deep) are not DecodeErrors."""
+
+ENCODE_FAULTS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""All that encoding a value of unknown origin raises: a type JSON has no form for, a lone surrogate or an integer of
+more than 4,300 digits (ValueError), a structure that contains itself (RecursionError)."""
+
+
+_NAMES = {
+    "str": "a string",
+    "object": "an object",
+    "array": "an array",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+}
+
+_PATH = re.compile(r"^(?P<text>.*) - at `(?P<key>key in )?\$(?P<path>.*)`$", re.DOTALL)
+
+
+def _missing(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, found[1], "required field is missing"
+
+
+def _unknown(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.FORMAT_VIOLATION, found[1], "unknown field"
+
+
+def _too_long(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, "", f"expected a string of at most {found[1]} characters"
+
+
+def _not_in_enum(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, "", f"unknown value {found[1]}"
+
+
+def _wrong_type(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    expected = " or ".join(_NAMES.get(name, name) for name in found[1].split(" | "))
+    return ErrorCode.TYPE_CONSTRAINT_VIOLATION, "", f"expected {expected}, got {_NAMES.get(found[2], found[2])}"
+
+
+def _wrong_length(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "", f"expected at {found[1]} {found[2]} elements"
+
+
+_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[ErrorCode, str, str]]], ...] = (
+    (re.compile(r"Object missing required field `(.+)`", re.DOTALL), _missing),
+    (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), _unknown),
+    (re.compile(r"Expected `str` of length <= (\d+)"), _too_long),
+    (re.compile(r"Expected `array` of at (least|most) length (\d+).*"), _wrong_length),
+    (re.compile(r"Invalid enum value (.+)", re.DOTALL), _not_in_enum),
+    (re.compile(r"Expected `(.+)`, got `(.+)`"), _wrong_type),
+)
+
+
+def describe(fault: Exception, field: str = "") -> tuple[ErrorCode, str]:
+    """The OCPP error code and a sentence that names the field, for a DECODE_FAULT.
+
+    `field` is the path of the part that was decoded; empty for the payload itself.
+    """
+    if isinstance(fault, RecursionError):
+        return ErrorCode.FORMAT_VIOLATION, _named(field, "nested too deeply")
+    if isinstance(fault, UnicodeDecodeError):
+        return ErrorCode.FORMAT_VIOLATION, _named(field, "invalid UTF-8")
+    if not isinstance(fault, msgspec.ValidationError):
+        return ErrorCode.FORMAT_VIOLATION, _named(field, f"not valid JSON ({fault})")
+    text = str(fault)
+    if (located := _PATH.match(text)) is not None:
+        text = located["text"]
+        field = _joined(field, located["path"].lstrip("."))
+    for pattern, kind in _KINDS:
+        if (found := pattern.fullmatch(text)) is not None:
+            code, name, sentence = kind(found)
+            return code, _named(_joined(field, name), sentence)
+    return ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, _named(field, text[:1].lower() + text[1:])
+
+
+def _joined(field: str, name: str) -> str:
+    if not field or not name:
+        return field or name
+    return f"{field}{name}" if name.startswith("[") else f"{field}.{name}"
+
+
+def _named(field: str, sentence: str) -> str:
+    return f"{field or 'payload'}: {sentence}"

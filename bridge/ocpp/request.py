@@ -1,0 +1,155 @@
+"""DataTransferRequest on the wire: bytes → envelope → request, and request → bytes.
+
+Receiving is the hot path of a worker: one decode of the envelope, with `data` left as bytes for the decoder of the
+handler's own type.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from bridge.ocpp.codes import ErrorCode
+from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH, DataTransferRequest
+from bridge.ocpp.errors import CallError
+from bridge.ocpp.faults import DECODE_FAULTS, ENCODE_FAULTS
+from bridge.ocpp.versions import OcppVersion
+from bridge.ocpp.wire import (
+    FORBIDS_UNKNOWN_FIELDS,
+    HAS_CUSTOM_DATA,
+    check_custom_data,
+    check_text_data,
+    data_json,
+    decode_data,
+    encode_json,
+)
+
+_VendorId = Annotated[str, Meta(max_length=VENDOR_ID_MAX_LENGTH)]
+_MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
+
+
+class RequestEnvelope(Struct, rename="camel"):
+    """A received DataTransferRequest whose `data` is still JSON.
+
+    `data` and `custom_data` are views into the payload: they keep it alive, and they are checked for JSON syntax but
+    not for UTF-8 and not for the range of numbers. Whoever decodes them meets those faults.
+    """
+
+    vendor_id: _VendorId
+    message_id: _MessageId | None = None
+    """None and "" both say that there is none; see `message`."""
+
+    data: Raw | UnsetType = UNSET
+    custom_data: Raw | UnsetType = UNSET
+
+    @property
+    def message(self) -> str | None:
+        """The messageId, where "", null and absent are one: None."""
+        return self.message_id or None
+
+    def to_request(self) -> DataTransferRequest:
+        """The request with its data decoded, integers of any size exact.
+
+        Raises CallError if the data holds invalid UTF-8, a number out of range, or nests too deeply.
+        """
+        custom_data = decode_data(self.custom_data, "customData")
+        return DataTransferRequest(
+            self.vendor_id,
+            self.message,
+            decode_data(self.data),
+            None if custom_data is UNSET else custom_data,
+        )
+
+
+class _StrictEnvelope(RequestEnvelope, rename="camel"):
+    """Absent is fine and null is not: the default of a field need not be of its type."""
+
+    message_id: _MessageId = None  # type: ignore[assignment]
+
+
+class _ClosedEnvelope(_StrictEnvelope, rename="camel", forbid_unknown_fields=True):
+    """For the versions whose schema forbids other fields."""
+
+
+_LENIENT = msgspec.json.Decoder(RequestEnvelope)
+_DECODERS: dict[tuple[str, bool], msgspec.json.Decoder[RequestEnvelope]] = {
+    **{(version, False): _LENIENT for version in OcppVersion},
+    **{
+        (version, True): msgspec.json.Decoder(_ClosedEnvelope if version in FORBIDS_UNKNOWN_FIELDS else _StrictEnvelope)
+        for version in OcppVersion
+    },
+}
+
+
+def decode_request(payload: bytes | Raw, version: OcppVersion, *, strict: bool = False) -> RequestEnvelope:
+    """The envelope of a DataTransferRequest.
+
+    By default it is read leniently: other fields are ignored, `data` may be any JSON value in every version, messageId
+    may be null. `strict` holds the payload to the schema of `version`. Raises CallError with the error code for the
+    kind of fault and a description that names the field.
+    """
+    try:
+        envelope = _DECODERS[version, strict].decode(payload)
+    except DECODE_FAULTS as fault:
+        raise CallError.from_fault(fault) from fault
+    if envelope.custom_data is not UNSET:
+        _settle_custom_data(envelope, version, strict=strict)
+    if strict and version == OcppVersion.V1_6 and envelope.data is not UNSET:
+        check_text_data(envelope.data)
+    return envelope
+
+
+def _settle_custom_data(envelope: RequestEnvelope, version: OcppVersion, *, strict: bool) -> None:
+    if version in HAS_CUSTOM_DATA:
+        check_custom_data(envelope.custom_data)  # type: ignore[arg-type]  # The caller saw that it is there.
+    elif strict:
+        raise CallError(ErrorCode.FORMAT_VIOLATION, "customData: unknown field")
+    else:
+        envelope.custom_data = UNSET
+
+
+def encode_request(request: DataTransferRequest, version: OcppVersion, *, strict: bool = True) -> bytes:
+    """The payload of `request` in `version`, valid by its schema. Fields without a value are left out.
+
+    bytes as data are sent as the text they hold, `msgspec.Raw` verbatim; in 1.6 structured data is sent as JSON text
+    inside a string. Raises CallError naming the field that does not fit; customData in a version without it is such a
+    field, unless `strict` is off: then it is left out.
+    """
+    parts: dict[str, object] = {"vendorId": _text(request.vendor_id, "vendorId", VENDOR_ID_MAX_LENGTH)}
+    if request.message_id is not None:
+        parts["messageId"] = _text(request.message_id, "messageId", MESSAGE_ID_MAX_LENGTH)
+    try:
+        data = data_json(request.data, version)
+    except ENCODE_FAULTS as fault:
+        raise CallError(ErrorCode.FORMAT_VIOLATION, f"data: {fault}") from fault
+    if data is not None:
+        parts["data"] = Raw(data)
+    if request.custom_data is not None and (strict or version in HAS_CUSTOM_DATA):
+        parts["customData"] = _custom_data(request.custom_data, version)
+    return encode_json(parts)
+
+
+def _text(value: object, field: str, max_length: int) -> str:
+    if not isinstance(value, str):
+        raise CallError(ErrorCode.TYPE_CONSTRAINT_VIOLATION, f"{field}: expected a string, got {type(value).__name__}")
+    if len(value) > max_length:
+        raise CallError(
+            ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, f"{field}: expected a string of at most {max_length} characters"
+        )
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as fault:
+            raise CallError(ErrorCode.FORMAT_VIOLATION, f"{field}: {fault}") from fault
+    return value
+
+
+def _custom_data(value: object, version: OcppVersion) -> Raw:
+    if version not in HAS_CUSTOM_DATA:
+        raise CallError(ErrorCode.FORMAT_VIOLATION, f"customData: not a field of {version}")
+    try:
+        encoded = Raw(encode_json(value))
+    except ENCODE_FAULTS as fault:
+        raise CallError(ErrorCode.FORMAT_VIOLATION, f"customData: {fault}") from fault
+    check_custom_data(encoded)
+    return encoded
