@@ -343,7 +343,7 @@ def _wait_until(
 # --- A node -----------------------------------------------------------------------------------------------------------
 
 # A hidden Erlang node that reads expressions from its standard input, evaluates them on the broker's node and prints
-# the answer. rabbitmqctl loads its whole runtime for each (0.4 to 2 s); this takes a millisecond. It ends with the pipe.
+# the answer. rabbitmqctl loads a runtime for each (0.4 to 2 s); this takes a millisecond. It ends with the pipe.
 _CONSOLE = r"""
 Loop = fun Loop() ->
     case io:get_line("") of
@@ -640,8 +640,8 @@ class PrivateBroker:
             settings |= {
                 "listeners.ssl.1": f"127.0.0.1:{self.tls_port}",
                 "ssl_options.cacertfile": self.ca_file,
-                "ssl_options.certfile": self.folder / "server.pem",
-                "ssl_options.keyfile": self.folder / "server.key",
+                "ssl_options.certfile": self.folder / "host.pem",
+                "ssl_options.keyfile": self.folder / "host.key",
                 "ssl_options.verify": "verify_none",
                 "ssl_options.fail_if_no_peer_cert": "false",
             }
@@ -686,11 +686,11 @@ distinguished_name = name
 prompt = no
 [name]
 CN = localhost
-[authority]
+[ca]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
-[server]
+[host]
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
@@ -701,7 +701,7 @@ subjectAltName = DNS:localhost, IP:127.0.0.1
 
 
 def make_certificates(folder: Path) -> None:
-    """Write a throw-away authority (`ca.pem`) and a certificate for localhost (`server.pem`, `server.key`).
+    """Write a throw-away authority (`ca.pem`) and a certificate for localhost (`host.pem`, `host.key`).
 
     Raises:
         BrokerUnavailable: the command openssl is missing or failed.
@@ -710,14 +710,13 @@ def make_certificates(folder: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         raise BrokerUnavailable("The openssl command is needed to make a certificate and was not found.")
-    (folder / "openssl.cnf").write_text(_OPENSSL_CONFIG)
+    (folder / "ssl.cnf").write_text(_OPENSSL_CONFIG)
     for command in (
         "ecparam -genkey -name prime256v1 -noout -out ca.key",
-        "ecparam -genkey -name prime256v1 -noout -out server.key",
-        "req -new -x509 -config openssl.cnf -extensions authority -subj /CN=authority -days 30 -key ca.key -out ca.pem",
-        "req -new -config openssl.cnf -key server.key -out server.csr",
-        "x509 -req -in server.csr -extfile openssl.cnf -extensions server -CA ca.pem -CAkey ca.key -set_serial 1"
-        + " -days 30 -out server.pem",
+        "ecparam -genkey -name prime256v1 -noout -out host.key",
+        "req -new -x509 -config ssl.cnf -extensions ca -subj /CN=authority -key ca.key -out ca.pem",
+        "req -new -config ssl.cnf -key host.key -out host.csr",
+        "x509 -req -in host.csr -CA ca.pem -CAkey ca.key -set_serial 1 -extfile ssl.cnf -extensions host -out host.pem",
     ):
         done = _run([openssl, *command.split()], folder=folder)
         if done.returncode:

@@ -1,0 +1,71 @@
+# The project's commands; `make` alone lists them. Needs Python 3.11 or newer and nothing else: the first command that
+# needs the virtual environment makes it, and the first that needs a RabbitMQ sees to one (bridge/private_broker.py).
+
+SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check bench venv lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## Watch a worker answer real vendor messages on a real RabbitMQ
+	@$(BIN)/dtbridge demo $(ARGS)
+
+test: $(READY) ## Run all tests on a throw-away RabbitMQ (ARGS="-k name" for some)
+	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## Check style, the Dockerfile and compose.yaml
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+
+types: $(READY) ## Check types
+	@$(BIN)/mypy
+
+check: lint types test ## Everything continuous integration runs
+
+bench: $(READY) ## Measure round trips, CPU and memory
+	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+venv: $(READY) ## Make the virtual environment
+
+lock: $(READY) ## Resolve the newest allowed versions into the lock files
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
+		--all-extras --group dev pyproject.toml
+
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+clean: ## Remove the virtual environment and all caches
+	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip checks every hash of the lock; the project itself is built by the hatchling that is locked too.
+$(READY): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory .install-venv
+	@echo "Making the virtual environment $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Debian and Ubuntu keep the standard library's venv in a package of its own.
+.PHONY: .install-venv
+.install-venv:
+	@package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing $$package (once) ..."; \
+	{ $$root apt-get update -qq && $$root apt-get install -qq -y $$package; } >/dev/null 2>&1 \
+	|| { echo "Python's venv module is missing: install the package $$package" >&2; exit 1; }
