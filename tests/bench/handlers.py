@@ -1,0 +1,40 @@
+"""The bridge's own handlers for the benchmark: what a user writes, and no more.
+
+The environment says which: BENCH_VENDORS, how many vendors (default 1); BENCH_HANG=1, the first one's handlers never
+return; BENCH_WAIT_MS, how long each handler waits.
+"""
+
+import asyncio
+import os
+
+from bridge import Call, Router
+from tests.bench.messages import MeterAck, MeterSample, vendor_ids
+from tests.bench.messages import meter_sample as work
+
+
+async def meter_sample(call: Call, data: MeterSample) -> MeterAck:
+    """Answer a reading."""
+    return await work(data)
+
+
+async def hang(call: Call, data: MeterSample) -> MeterAck:
+    """Wait for what never comes, as behind a database that has stopped answering."""
+    await asyncio.Event().wait()
+    return await work(data)
+
+
+def make_router(vendor_id: str, *, hangs: bool) -> Router:
+    """One vendor with its one message."""
+    router = Router(vendor_id)
+    router.on("MeterSample")(hang if hangs else meter_sample)
+    return router
+
+
+def make_routers() -> list[Router]:
+    """As the environment says."""
+    vendors = vendor_ids(int(os.environ.get("BENCH_VENDORS", "1")))
+    first_hangs = os.environ.get("BENCH_HANG") == "1"
+    return [make_router(vendor, hangs=first_hangs and vendor == vendors[0]) for vendor in vendors]
+
+
+routers = make_routers()
