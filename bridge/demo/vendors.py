@@ -302,9 +302,13 @@ async def ticket(call: Call) -> DataTransferResponse:
     return DataTransferResponse(status="Rejected", data="workshop closed")
 
 
+CRASH_TEXT = "db down at 10.0.0.5"
+"""It must never reach a station."""
+
+
 @workshop.on("Crash")
 async def crash(call: Call) -> NoReturn:
-    raise RuntimeError("db down at 10.0.0.5")  # must not reach the station
+    raise RuntimeError(CRASH_TEXT)
 
 
 @workshop.on("Busy")

@@ -1,0 +1,181 @@
+"""What the demo shows: a table that grows above a progress bar, or plain lines where the output is no terminal."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from bridge.demo.corpus import Message
+from bridge.demo.verdict import Outcome
+
+PLAIN_LENGTH = 60
+"""Characters of data and answer in a plain line."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One request, its answer, and the time between them."""
+
+    message: Message
+    outcome: Outcome
+    seconds: float
+
+
+class _Payload(msgspec.Struct, rename="camel"):
+    vendor_id: Any = None
+    message_id: Any = None
+    data: Raw | UnsetType = UNSET
+
+
+class _Cells(msgspec.Struct, frozen=True):
+    """A result as text, before it is cut to length."""
+
+    vendor: str
+    message: str
+    version: str
+    data: str
+    answer: str
+    milliseconds: str
+
+
+def _cells(result: Result) -> _Cells:
+    try:
+        payload = msgspec.json.decode(result.message.payload, type=_Payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        vendor, message, data = "", "", result.message.payload
+    else:
+        vendor, message = (str(value or "") for value in (payload.vendor_id, payload.message_id))
+        data = b"" if payload.data is UNSET else bytes(payload.data)
+    outcome = result.outcome
+    kind = f"CALLERROR {outcome.kind}" if outcome.is_error else outcome.kind
+    return _Cells(
+        vendor,
+        message,
+        result.message.ocpp_version.removeprefix("ocpp"),
+        data.decode(errors="replace"),
+        f"{kind} {outcome.detail}".rstrip(),
+        f"{result.seconds * 1000:.1f}",
+    )
+
+
+class Screen:
+    """The demo's output. A context manager: leaving it ends the progress bar."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            expand=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """One line of text, taken as it is."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def begin(self, title: str, total: int) -> None:
+        """Start the progress bar of the next phase."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(title, total=total)
+
+    def advance(self) -> None:
+        """One request of this phase is answered."""
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+    def head(self) -> None:
+        """The names of the columns."""
+        if self._console.is_terminal:
+            names = ("vendor", "message", "OCPP", "data", "answer", "ms")
+            self._console.print(_row([Text(name, style="bold") for name in names]))
+
+    def row(self, result: Result) -> None:
+        """One request and its answer."""
+        cells = _cells(result)
+        if not self._console.is_terminal:
+            self.say(_plain(cells, fits=result.outcome.fits))
+            return
+        style = "yellow" if result.outcome.is_error else "green" if result.outcome.kind == "Accepted" else "cyan"
+        mark = "" if result.outcome.fits else "✗ "
+        answer = Text(mark + cells.answer, style=style if result.outcome.fits else "bold red")
+        others = (cells.vendor, cells.message, cells.version, cells.data)
+        self._console.print(_row([*map(Text, others), answer, Text(cells.milliseconds, style="dim")]))
+
+    def summary(self, results: Sequence[Result], burst: Sequence[Result], burst_seconds: float) -> None:
+        """What was asked, what was answered, and how fast."""
+        grid = Table.grid(padding=(0, 2))
+        kinds = Counter(_kind(result.outcome) for result in (*results, *burst))
+        grid.add_row("requests", f"{len(results) + len(burst):,}")
+        for kind, count in kinds.most_common():
+            grid.add_row(kind, f"{count:,}")
+        grid.add_row("corpus, one at a time", _percentiles(results))
+        if burst:
+            grid.add_row("burst", f"{_percentiles(burst)}, {len(burst) / burst_seconds:,.0f} requests/s")
+        self._progress.stop()
+        self._console.print()
+        self._console.print(grid)
+
+
+def _kind(outcome: Outcome) -> str:
+    return f"CALLERROR {outcome.kind}" if outcome.is_error else outcome.kind
+
+
+def _row(cells: Sequence[Text]) -> Table:
+    """A line of the table. Its columns do not depend on what is in them, so lines printed one by one are in line."""
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(ratio=5, no_wrap=True)
+    table.add_column(ratio=5, no_wrap=True)
+    table.add_column(width=5, no_wrap=True)
+    table.add_column(ratio=6, no_wrap=True)
+    table.add_column(ratio=9, no_wrap=True)
+    table.add_column(width=6, no_wrap=True, justify="right")
+    table.add_row(*cells)
+    return table
+
+
+def _plain(cells: _Cells, *, fits: bool) -> str:
+    parts = (
+        _cut(cells.vendor, 32) or "-",
+        _cut(cells.message, 32) or "-",
+        cells.version,
+        _cut(cells.data, PLAIN_LENGTH) or "-",
+        "->",
+        _cut(cells.answer, PLAIN_LENGTH),
+        f"{cells.milliseconds} ms",
+        "" if fits else "NOT THE EXPECTED ANSWER",
+    )
+    return "  ".join(filter(None, parts))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _percentiles(results: Sequence[Result]) -> str:
+    times = [result.seconds * 1000 for result in results]
+    if len(times) < 2:  # statistics.quantiles wants two
+        return f"{times[0]:.1f} ms" if times else "none"
+    cuts = statistics.quantiles(times, n=20, method="inclusive")
+    return f"p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"

@@ -1,0 +1,79 @@
+"""Whether an answer is the one the corpus expects, and how both read in one line."""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from bridge.demo.corpus import Failure, Response
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back for a request."""
+
+    type: str
+    """`DataTransferResponse` or `CallError`."""
+    body: bytes
+    """The OCPP payload, or an object with errorCode, errorDescription and errorDetails."""
+
+
+class _StatusInfo(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    reason_code: str
+    additional_info: str = ""
+
+
+class _Response(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    status: str
+    data: Raw | UnsetType = UNSET
+    status_info: _StatusInfo | None = None
+
+
+class _CallError(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    error_code: str
+    error_description: str
+    error_details: dict[str, object]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """An answer, taken apart."""
+
+    kind: str
+    """The status of a response, the error code of a CALLERROR, or why there is neither."""
+    is_error: bool
+    detail: str
+    """The data or statusInfo of a response, the description of a CALLERROR."""
+    fits: bool
+    """Whether this is the answer that was expected."""
+
+
+def judge(answer: Answer | None, expected: Response | Failure) -> Outcome:
+    """Compare an answer (None: nobody answered) with the expected one. Never raises."""
+    if answer is None:
+        return Outcome("no answer", is_error=True, detail="", fits=False)
+    try:
+        if answer.type == "CallError":
+            return _judge_error(msgspec.json.decode(answer.body, type=_CallError), expected)
+        if answer.type == "DataTransferResponse":
+            return _judge_response(msgspec.json.decode(answer.body, type=_Response), expected)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        return Outcome("unreadable", is_error=True, detail=f"{fault}", fits=False)
+    return Outcome(f"type {answer.type!r}", is_error=True, detail="", fits=False)
+
+
+def _judge_error(error: _CallError, expected: Response | Failure) -> Outcome:
+    fits = isinstance(expected, Failure) and error.error_code == expected.error_code
+    return Outcome(error.error_code, is_error=True, detail=error.error_description, fits=fits)
+
+
+def _judge_response(response: _Response, expected: Response | Failure) -> Outcome:
+    data = None if response.data is UNSET else bytes(response.data)
+    info = response.status_info
+    fits = (
+        isinstance(expected, Response)
+        and response.status == expected.status
+        and data == expected.data
+        and (info.reason_code if info else None) == expected.reason_code
+        and expected.info in (info.additional_info if info else "")
+    )
+    detail = data.decode(errors="replace") if data else ""
+    if info:
+        detail = f"{detail} {info.reason_code}: {info.additional_info}".strip()
+    return Outcome(response.status, is_error=False, detail=detail, fits=fits)

@@ -1,0 +1,63 @@
+"""The demo's output: plain lines into a file, a table in line in a terminal."""
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from bridge.demo.corpus import CORPUS
+from bridge.demo.screen import Result, Screen
+from bridge.demo.verdict import Outcome
+
+ACCEPTED = Outcome("Accepted", is_error=False, detail='{"a":1}', fits=True)
+WRONG = Outcome("InternalError", is_error=True, detail="failed", fits=False)
+GATEWAY_INFO = next(message for message in CORPUS if message.name == "gatewayInfo")
+
+
+def shown(results: list[Result], *, terminal: bool, width: int = 100) -> list[str]:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, color_system=None, width=width, highlight=False)
+    screen = Screen(console)
+    screen.head()
+    for result in results:
+        screen.row(result)
+    return output.getvalue().splitlines()
+
+
+def test_a_plain_line_tells_it_all() -> None:
+    (line,) = shown([Result(GATEWAY_INFO, ACCEPTED, 0.00123)], terminal=False)
+    assert line.startswith("EN+  gatewayInfo  1.6  ")
+    assert line.endswith('->  Accepted {"a":1}  1.2 ms')
+
+
+def test_a_plain_line_says_when_the_answer_is_wrong() -> None:
+    (line,) = shown([Result(GATEWAY_INFO, WRONG, 0.5)], terminal=False)
+    assert line.endswith("CALLERROR InternalError failed  500.0 ms  NOT THE EXPECTED ANSWER")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_row_of_the_table_takes_one_line_of_the_same_width(width: int) -> None:
+    lines = shown([Result(message, ACCEPTED, 0.001) for message in CORPUS], terminal=True, width=width)
+    assert len(lines) == 1 + len(CORPUS)
+    assert {cell_len(line) for line in lines} == {width}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_summary_of_nothing_but_the_corpus(terminal: bool) -> None:
+    output = io.StringIO()
+    with Screen(Console(file=output, force_terminal=terminal, color_system=None, width=100)) as screen:
+        screen.summary([Result(GATEWAY_INFO, ACCEPTED, 0.001)], [], 0.0)
+    assert "1.0 ms" in output.getvalue()
+    assert "burst" not in output.getvalue()
+
+
+def test_the_summary_counts_answers_by_kind() -> None:
+    output = io.StringIO()
+    results = [Result(GATEWAY_INFO, ACCEPTED, 0.001)] * 3 + [Result(GATEWAY_INFO, WRONG, 0.003)]
+    Screen(Console(file=output, width=100)).summary(results, results, 2.0)
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    assert ["requests", "8"] in lines
+    assert ["Accepted", "6"] in lines
+    assert ["CALLERROR", "InternalError", "2"] in lines
+    assert ["burst", "p50", "1.0", "ms,", "p95", "2.7", "ms,", "2", "requests/s"] in lines

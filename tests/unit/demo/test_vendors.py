@@ -1,0 +1,65 @@
+"""The demo's handlers give the answers the corpus expects, with no broker in between."""
+
+import asyncio
+import time
+
+import pytest
+
+from bridge.demo.corpus import CORPUS, Message
+from bridge.demo.vendors import CRASH_TEXT, routers, split_outside_braces
+from bridge.demo.verdict import Answer, judge
+from bridge.dispatch import Dispatcher
+from bridge.ocpp import OcppVersion
+from bridge.outcome import Failure, Kind, Reply
+from bridge.outcome import Outcome as Dispatched
+from bridge.request import Request
+from bridge.routing import Routes
+
+
+def request_of(message: Message) -> Request:
+    return Request(
+        body=message.payload,
+        station_id=message.station_id,
+        version=OcppVersion(message.ocpp_version),
+        ocpp_message_id="b3f1",
+        deadline=time.time() + 10,
+        attempt=1,
+        redelivered=False,
+        reply_wanted=True,
+    )
+
+
+async def answer_to(message: Message) -> Answer:
+    settled: asyncio.Future[Dispatched] = asyncio.get_running_loop().create_future()
+    dispatcher = Dispatcher(Routes(routers), lambda _, outcome: settled.set_result(outcome))
+    try:
+        dispatcher.dispatch(request_of(message))
+        outcome = await settled
+    finally:
+        dispatcher.close()
+    if isinstance(outcome, Reply):
+        return Answer(outcome.kind.value, outcome.body)
+    assert isinstance(outcome, Failure)
+    assert outcome.body is not None
+    return Answer(Kind.CALL_ERROR.value, outcome.body)
+
+
+@pytest.mark.parametrize("message", CORPUS, ids=lambda message: message.name)
+async def test_every_message_gets_exactly_its_answer(message: Message) -> None:
+    answer = await answer_to(message)
+    outcome = judge(answer, message.answer)
+    assert outcome.fits, f"{outcome.kind} {outcome.detail}"
+    assert CRASH_TEXT.encode() not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", [""]),
+        ("1,Charging,{32,22000,53}", ["1", "Charging", "{32,22000,53}"]),
+        ("{1,{2,3}},,4", ["{1,{2,3}}", "", "4"]),
+        ("{1,2", ["{1,2"]),
+    ],
+)
+def test_commas_within_braces_part_no_fields(text: str, fields: list[str]) -> None:
+    assert split_outside_braces(text) == fields
