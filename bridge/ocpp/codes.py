@@ -4,6 +4,9 @@ import enum
 
 from bridge.ocpp.versions import OcppVersion
 
+DESCRIPTION_MAX_LENGTH = 255
+"""Characters of an errorDescription (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3)."""
+
 
 class ErrorCode(enum.StrEnum):
     """The error codes, by their names in OCPP 2.0.1 (OCPP-J 2.0.1 §4.3); 1.6 spells two of them in its own way."""

@@ -5,12 +5,9 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
-from bridge.ocpp.codes import ErrorCode, canonical, spell
+from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode, canonical, spell
 from bridge.ocpp.faults import DECODE_FAULTS, ENCODE_FAULTS, describe
 from bridge.ocpp.versions import OcppVersion
-
-DESCRIPTION_MAX_LENGTH = 255
-"""Characters of an errorDescription (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3); longer ones are cut on encoding."""
 
 
 class CallError(Exception):
@@ -56,13 +53,21 @@ def encode_call_error(error: CallError, version: OcppVersion) -> bytes:
     Never raises: the description is cut to 255 characters, and details that are not JSON are left out, because
     somebody waits for the answer.
     """
+    return msgspec.json.encode(call_error_body(error, version))
+
+
+def call_error_body(error: CallError, version: OcppVersion) -> CallErrorBody:
+    """The parts of a CALLERROR that says `error`, fit to be sent as `encode_call_error` tells."""
     description = encodable(error.description[:DESCRIPTION_MAX_LENGTH])
-    body = CallErrorBody(error.for_version(version), description, error.details)
+    return CallErrorBody(error.for_version(version), description, _sendable(error.details))
+
+
+def _sendable(details: dict[str, Any]) -> dict[str, Any]:
     try:
-        return msgspec.json.encode(body)
+        encoded = msgspec.json.encode(details)
     except ENCODE_FAULTS:
-        body.error_details = {}
-        return msgspec.json.encode(body)
+        return {}
+    return details if encoded.startswith(b"{") else {}
 
 
 def decode_call_error(body: bytes | msgspec.Raw) -> CallError:

@@ -9,15 +9,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridge.ocpp.codes import ErrorCode
+from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode
 
 DECODE_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that decoding hostile bytes raises: UnicodeDecodeError (invalid UTF-8 in a string) and RecursionError (nesting
 too deep) are not DecodeErrors."""
 
-ENCODE_FAULTS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+ENCODE_FAULTS = (TypeError, ValueError, AttributeError, OverflowError, RecursionError, msgspec.MsgspecError)
 """All that encoding a value of unknown origin raises: a type JSON has no form for, a lone surrogate or an integer of
-more than 4,300 digits (ValueError), a structure that contains itself (RecursionError)."""
+more than 4,300 digits (ValueError), an object with an attribute unset, a structure that contains itself
+(RecursionError)."""
 
 
 _NAMES = {
@@ -53,15 +54,21 @@ def _wrong_type(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
     return ErrorCode.TYPE_CONSTRAINT_VIOLATION, "", f"expected {expected}, got {_NAMES.get(found[2], found[2])}"
 
 
-def _wrong_length(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
-    return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "", f"expected at {found[1]} {found[2]} elements"
+def _too_few(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "", f"expected at least {found[1]} elements"
+
+
+def _too_many(_: re.Match[str]) -> tuple[ErrorCode, str, str]:
+    # msgspec names a limit too, but for a tagged array it does not count the tag.
+    return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "", "too many elements"
 
 
 _KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[ErrorCode, str, str]]], ...] = (
     (re.compile(r"Object missing required field `(.+)`", re.DOTALL), _missing),
     (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), _unknown),
     (re.compile(r"Expected `str` of length <= (\d+)"), _too_long),
-    (re.compile(r"Expected `array` of at (least|most) length (\d+).*"), _wrong_length),
+    (re.compile(r"Expected `array` of at least length (\d+).*"), _too_few),
+    (re.compile(r"Expected `array` of at most length \d+.*"), _too_many),
     (re.compile(r"Invalid enum value (.+)", re.DOTALL), _not_in_enum),
     (re.compile(r"Expected `(.+)`, got `(.+)`"), _wrong_type),
 )
@@ -96,4 +103,4 @@ def _joined(field: str, name: str) -> str:
 
 
 def _named(field: str, sentence: str) -> str:
-    return f"{field or 'payload'}: {sentence}"
+    return f"{field or 'payload'}: {sentence}"[:DESCRIPTION_MAX_LENGTH]  # A field's name may be a megabyte.

@@ -9,13 +9,14 @@
 A payload stays JSON: what it must look like depends on the action. It is checked for syntax, not for UTF-8.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from bridge.ocpp.codes import ErrorCode
-from bridge.ocpp.errors import DESCRIPTION_MAX_LENGTH, CallError
+from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode
+from bridge.ocpp.errors import CallError, call_error_body
 from bridge.ocpp.faults import DECODE_FAULTS, describe
 from bridge.ocpp.versions import OcppVersion
 
@@ -27,6 +28,8 @@ UNREADABLE_MESSAGE_ID = "-1"
 
 _MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
 
+_T = TypeVar("_T")
+
 if TYPE_CHECKING:
     Payload: TypeAlias = Raw | bytes
     """JSON: `Raw` from a decoder, or bytes to send; `encode_frame` writes both verbatim."""
@@ -34,7 +37,7 @@ else:
     Payload = Raw  # What a decoder is to make of it; for msgspec, bytes would be a string in base64.
 
 
-class CallFrame(Struct, array_like=True, tag=2, forbid_unknown_fields=True):
+class CallFrame(Struct, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
     """A request."""
 
     message_id: _MessageId
@@ -42,7 +45,7 @@ class CallFrame(Struct, array_like=True, tag=2, forbid_unknown_fields=True):
     payload: Payload
 
 
-class CallResultFrame(Struct, array_like=True, tag=3, forbid_unknown_fields=True):
+class CallResultFrame(Struct, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
     """The response to a CALL; it carries no action."""
 
     message_id: _MessageId
@@ -69,7 +72,7 @@ class CallResultErrorFrame(Struct, array_like=True, tag=5, forbid_unknown_fields
     error_details: dict[str, Any] = {}
 
 
-class SendFrame(Struct, array_like=True, tag=6, forbid_unknown_fields=True):
+class SendFrame(Struct, array_like=True, tag=6, forbid_unknown_fields=True, gc=False):
     """A message that is not answered (2.1)."""
 
     message_id: _MessageId
@@ -81,15 +84,29 @@ Frame: TypeAlias = CallFrame | CallResultFrame | CallErrorFrame | CallResultErro
 
 
 class FrameError(ValueError):
-    """Bytes that are not a frame of this version. `message_id` is that of the frame, or "-1" if it cannot be read;
-    `code` is the error code that a CALLERROR to it has.
+    """Bytes that are not a frame of this version.
+
+    `message_id` is that of the frame, "-1" if it cannot be read. `code` is the error code for the answer.
+    `message_type` is the frame's first element, None if it cannot be read: only a broken CALL (2) and what cannot be
+    told apart from one are answered with a CALLERROR, the others would set two peers to answering each other's errors.
     """
 
-    def __init__(self, code: ErrorCode, description: str, message_id: str = UNREADABLE_MESSAGE_ID) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        description: str,
+        message_id: str = UNREADABLE_MESSAGE_ID,
+        message_type: int | None = None,
+    ) -> None:
         super().__init__(f"{code}: {description}")
         self.code = code
         self.description = description
         self.message_id = message_id
+        self.message_type = message_type
+
+    def answer(self, version: OcppVersion) -> CallErrorFrame:
+        """The CALLERROR to a broken CALL."""
+        return call_error_frame(self.message_id, CallError(self.code, self.description), version)
 
 
 _UP_TO_2_0_1: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(CallFrame | CallResultFrame | CallErrorFrame)
@@ -105,6 +122,9 @@ _MESSAGE_TYPES: dict[str, range] = {
     OcppVersion.V2_0_1: range(2, 5),
     OcppVersion.V2_1: range(2, 7),
 }
+_FAULTS = (*DECODE_FAULTS, UnicodeEncodeError)
+"""All that decoding a WebSocket message raises; a text message may hold lone surrogates."""
+
 _parts = msgspec.json.Decoder(list[Raw]).decode
 _message_id = msgspec.json.Decoder(_MessageId).decode
 _message_type = msgspec.json.Decoder(int).decode
@@ -114,7 +134,7 @@ def decode_frame(data: bytes | str, version: OcppVersion) -> Frame:
     """The frame in `data`, one WebSocket message. Raises FrameError for anything else."""
     try:
         return _DECODERS[version].decode(data)
-    except (*DECODE_FAULTS, UnicodeEncodeError) as fault:
+    except _FAULTS as fault:
         raise _frame_error(data, version, fault) from fault
 
 
@@ -130,38 +150,36 @@ def encode_frame(frame: Frame) -> bytes:
 
 def call_error_frame(message_id: str, error: CallError, version: OcppVersion) -> CallErrorFrame:
     """The frame that answers the CALL `message_id` with `error`, in the spelling of `version`."""
-    return CallErrorFrame(message_id, error.for_version(version), error.description, error.details)
+    body = call_error_body(error, version)
+    return CallErrorFrame(message_id, body.error_code, body.error_description, body.error_details)
 
 
 def _frame_error(data: bytes | str, version: OcppVersion, fault: Exception) -> FrameError:
     """Read what can be read of a broken frame, to answer it as well as possible."""
+    code, text = _malformed(version), _describe(fault)
     try:
         parts = _parts(data)
-    except (*DECODE_FAULTS, UnicodeEncodeError):
-        return FrameError(_malformed(version), describe(fault, "frame")[1])
-    what = describe(fault, "frame")[1]
-    if len(parts) < 2:
-        return FrameError(_malformed(version), what)
-    message_id = _read_message_id(parts[1])
+    except _FAULTS:
+        return FrameError(code, text)
+    message_type = _read(_message_type, parts, 0)
+    message_id = _read(_message_id, parts, 1)
     if message_id is None:
-        return FrameError(_malformed(version), "message id: expected a string of at most 36 characters")
-    if not _is_known_type(parts[0], version):
-        return FrameError(_unknown_type(version), "unknown message type", message_id)
-    return FrameError(_malformed(version), what, message_id)
+        text = f"message id: expected a string of at most {MESSAGE_ID_MAX_LENGTH} characters as second element"
+        return FrameError(code, text, message_type=message_type)
+    if message_type not in _MESSAGE_TYPES[version]:
+        return FrameError(_unknown_type(version), "unknown message type", message_id, message_type)
+    return FrameError(code, text, message_id, message_type)
 
 
-def _read_message_id(part: Raw) -> str | None:
+def _read(decode: Callable[[Raw], _T], parts: list[Raw], position: int) -> _T | None:
     try:
-        return _message_id(part)
-    except DECODE_FAULTS:
+        return decode(parts[position])
+    except (IndexError, *DECODE_FAULTS):
         return None
 
 
-def _is_known_type(part: Raw, version: OcppVersion) -> bool:
-    try:
-        return _message_type(part) in _MESSAGE_TYPES[version]
-    except DECODE_FAULTS:
-        return False
+def _describe(fault: Exception) -> str:
+    return "frame: invalid UTF-8" if isinstance(fault, UnicodeEncodeError) else describe(fault, "frame")[1]
 
 
 def _malformed(version: OcppVersion) -> ErrorCode:

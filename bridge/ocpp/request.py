@@ -28,8 +28,10 @@ _VendorId = Annotated[str, Meta(max_length=VENDOR_ID_MAX_LENGTH)]
 _MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
 
 
-class RequestEnvelope(Struct, rename="camel"):
+class RequestEnvelope(Struct, rename="camel", gc=False):
     """A received DataTransferRequest whose `data` is still JSON.
+
+    It holds nothing that could refer to it, so the garbage collector need not know it.
 
     `data` and `custom_data` are views into the payload: they keep it alive, and they are checked for JSON syntax but
     not for UTF-8 and not for the range of numbers. Whoever decodes them meets those faults.
@@ -61,13 +63,13 @@ class RequestEnvelope(Struct, rename="camel"):
         )
 
 
-class _StrictEnvelope(RequestEnvelope, rename="camel"):
+class _StrictEnvelope(RequestEnvelope, rename="camel", gc=False):
     """Absent is fine and null is not: the default of a field need not be of its type."""
 
     message_id: _MessageId = None  # type: ignore[assignment]
 
 
-class _ClosedEnvelope(_StrictEnvelope, rename="camel", forbid_unknown_fields=True):
+class _ClosedEnvelope(_StrictEnvelope, rename="camel", gc=False, forbid_unknown_fields=True):
     """For the versions whose schema forbids other fields."""
 
 

@@ -1,0 +1,142 @@
+"""OCPP-J frames of every kind, whole and broken."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bridge.ocpp import (
+    CallError,
+    CallErrorFrame,
+    CallFrame,
+    CallResultErrorFrame,
+    CallResultFrame,
+    ErrorCode,
+    Frame,
+    FrameError,
+    OcppVersion,
+    SendFrame,
+    call_error_frame,
+    decode_frame,
+    encode_frame,
+)
+
+V16, V20, V201, V21 = OcppVersion
+ID = "x" * 36
+
+FRAMES: tuple[tuple[bytes, Frame], ...] = (
+    (b'[2,"1","DataTransfer",{"vendorId":"v"}]', CallFrame("1", "DataTransfer", Raw(b'{"vendorId":"v"}'))),
+    (b'[2,"","",[1, 2]]', CallFrame("", "", Raw(b"[1, 2]"))),
+    (b'[3,"%b",{ }]' % ID.encode(), CallResultFrame(ID, Raw(b"{ }"))),
+    (b'[4,"-1","GenericError","",{}]', CallErrorFrame("-1", "GenericError")),
+    (b'[4,"1","Odd","why",{"a":[1]}]', CallErrorFrame("1", "Odd", "why", {"a": [1]})),
+)
+FRAMES_2_1: tuple[tuple[bytes, Frame], ...] = (
+    (b'[5,"1","GenericError","why",{"a":1}]', CallResultErrorFrame("1", "GenericError", "why", {"a": 1})),
+    (b'[6,"1","NotifyPeriodicEventStream",{"id":1}]', SendFrame("1", "NotifyPeriodicEventStream", Raw(b'{"id":1}'))),
+)
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+@pytest.mark.parametrize(("data", "frame"), FRAMES)
+def test_frames_are_read_and_written_in_every_version(data: bytes, frame: Frame, version: OcppVersion) -> None:
+    assert decode_frame(data, version) == frame
+    assert decode_frame(data.decode(), version) == frame
+    assert encode_frame(frame) == data
+
+
+@pytest.mark.parametrize(("data", "frame"), FRAMES_2_1)
+def test_2_1_has_two_kinds_more(data: bytes, frame: Frame) -> None:
+    assert decode_frame(data, V21) == frame
+    assert encode_frame(frame) == data
+    for version in (V16, V20, V201):
+        with pytest.raises(FrameError, match="unknown message type"):
+            decode_frame(data, version)
+
+
+def test_bytes_as_payload_are_written_verbatim() -> None:
+    assert encode_frame(CallFrame("1", "A", b'{ "a":1 }')) == b'[2,"1","A",{ "a":1 }]'
+    assert encode_frame(CallResultFrame("1", b"{}")) == b'[3,"1",{}]'
+
+
+@pytest.mark.parametrize("data", [b'[4,"1","GenericError"]', b'[4,"1","GenericError",""]'])
+def test_a_call_error_may_leave_out_its_last_parts(data: bytes) -> None:
+    assert decode_frame(data, V16) == CallErrorFrame("1", "GenericError")
+
+
+def test_a_long_description_is_cut_on_writing() -> None:
+    frame = CallErrorFrame("1", "GenericError", "d" * 300)
+    assert decode_frame(encode_frame(frame), V201) == CallErrorFrame("1", "GenericError", "d" * 255)
+    assert len(frame.error_description) == 300
+
+
+BROKEN, UNKNOWN = "broken", "unknown type"
+CODES = {
+    (BROKEN, V16): ErrorCode.FORMAT_VIOLATION,
+    (BROKEN, V201): ErrorCode.RPC_FRAMEWORK_ERROR,
+    (UNKNOWN, V16): ErrorCode.PROTOCOL_ERROR,
+    (UNKNOWN, V201): ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED,
+}
+
+# data, what is wrong, the message id and the message type that can be read, the description
+HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
+    (b"", BROKEN, "-1", None, "frame: not valid JSON ("),
+    (b"hello", BROKEN, "-1", None, "frame: not valid JSON ("),
+    (b'[2,"1","A",{}', BROKEN, "-1", None, "frame: not valid JSON ("),
+    (b'[2,"1","A",{}]]', BROKEN, "-1", None, "frame: not valid JSON ("),
+    (b'[2,"1","A",' + b"[" * 100_000, BROKEN, "-1", None, "frame: nested too deeply"),
+    (b"{}", BROKEN, "-1", None, "frame: expected an array, got an object"),
+    (b"null", BROKEN, "-1", None, "frame: expected an array, got null"),
+    ('[2,"\ud800","A",{}]', BROKEN, "-1", None, "frame: invalid UTF-8"),
+    (b"[]", BROKEN, "-1", None, "message id: expected a string of at most 36 characters"),
+    (b"[2]", BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
+    (b'[2,1,"A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
+    (b'[2,null,"A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
+    (b'[2,"\xff","A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
+    (b'[3,"%b",{}]' % (b"x" * 37), BROKEN, "-1", 3, "message id: expected a string of at most 36 characters"),
+    (b'[2,"1"]', BROKEN, "1", 2, "frame: expected at least 4 elements"),
+    (b'[2,"1","A"]', BROKEN, "1", 2, "frame: expected at least 4 elements"),
+    (b'[2,"1","A",{},1]', BROKEN, "1", 2, "frame: too many elements"),
+    (b'[2,"1",7,{}]', BROKEN, "1", 2, "frame[2]: expected a string, got an integer"),
+    (b'[2,"1","\xff",{}]', BROKEN, "1", 2, "frame: invalid UTF-8"),
+    (b'[3,"1"]', BROKEN, "1", 3, "frame: expected at least 3 elements"),
+    (b'[3,"1",{},{}]', BROKEN, "1", 3, "frame: too many elements"),
+    (b'[4,"1"]', BROKEN, "1", 4, "frame: expected at least 3 elements"),
+    (b'[4,"1","GenericError",null,{}]', BROKEN, "1", 4, "frame[3]: expected a string, got null"),
+    (b'[4,"1","GenericError","",[]]', BROKEN, "1", 4, "frame[4]: expected an object, got an array"),
+    (b'[4,"1","GenericError","",{},1]', BROKEN, "1", 4, "frame: too many elements"),
+    (b'[1,"1","A",{}]', UNKNOWN, "1", 1, "unknown message type"),
+    (b'[7,"1","A",{}]', UNKNOWN, "1", 7, "unknown message type"),
+    (b'["2","1","A",{}]', UNKNOWN, "1", None, "unknown message type"),
+    (b'[null,"1"]', UNKNOWN, "1", None, "unknown message type"),
+    (b'[2.5,"1","A",{}]', UNKNOWN, "1", None, "unknown message type"),
+    (b'[%b,"1","A",{}]' % (b"9" * 5000), UNKNOWN, "1", None, "unknown message type"),
+)
+
+
+@pytest.mark.parametrize("version", [V16, V201])
+@pytest.mark.parametrize(
+    ("data", "what", "message_id", "message_type", "text"), HOSTILE, ids=lambda value: repr(value)[:40]
+)
+def test_a_broken_frame_says_what_is_wrong_and_how_to_answer(
+    data: bytes | str, what: str, message_id: str, message_type: int | None, text: str, version: OcppVersion
+) -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_frame(data, version)
+    error = caught.value
+    assert (error.code, error.message_id, error.message_type) == (CODES[what, version], message_id, message_type)
+    assert error.description.startswith(text)
+    assert str(error) == f"{error.code}: {error.description}"
+
+
+def test_the_answer_to_a_broken_call_is_a_call_error_in_the_spelling_of_the_version() -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_frame(b'[2,"1","A"]', V16)
+    assert caught.value.answer(V16) == CallErrorFrame("1", "FormationViolation", "frame: expected at least 4 elements")
+
+
+@pytest.mark.parametrize("details", [{"a": 1}, {"a": object()}])
+def test_a_call_error_can_always_be_framed(details: dict[str, Any]) -> None:
+    frame = call_error_frame("1", CallError(ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "\ud800", details), V16)
+    sendable = details if details == {"a": 1} else {}
+    assert decode_frame(encode_frame(frame), V16) == CallErrorFrame("1", "OccurenceConstraintViolation", "?", sendable)
