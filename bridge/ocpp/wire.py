@@ -69,9 +69,9 @@ def check_text_data(raw: Raw) -> None:
 def data_json(data: Any, version: OcppVersion) -> bytes | None:
     """`data` as the JSON of `version`; None where there is nothing to send.
 
-    bytes are sent as the text they hold, `msgspec.Raw` as it is. In 1.6 the result is always a string: a value that
-    has another form in JSON is wrapped, as JSON text, in a string; null is nothing there. Raises one of ENCODE_FAULTS
-    for a value without a JSON form.
+    bytes are sent as the text they hold, `msgspec.Raw` as it is after a check that it is JSON (a Raw deeper inside is
+    not checked). In 1.6 the result is always a string: a value that has another form in JSON is wrapped, as JSON text,
+    in a string; null is nothing there. Raises one of ENCODE_FAULTS for a value without a JSON form.
     """
     if data is UNSET:
         return None
