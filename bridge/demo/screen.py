@@ -28,6 +28,14 @@ class Result(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Phase(msgspec.Struct, frozen=True):
+    """A part of the demo."""
+
+    title: str
+    results: list[Result]
+    seconds: float
+
+
 class _Payload(msgspec.Struct, rename="camel"):
     vendor_id: Any = None
     message_id: Any = None
@@ -72,11 +80,10 @@ class Screen:
         self._console = console or Console(highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=self._console,
-            expand=True,
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
@@ -109,7 +116,7 @@ class Screen:
         """The names of the columns."""
         if self._console.is_terminal:
             names = ("vendor", "message", "OCPP", "data", "answer", "ms")
-            self._console.print(_row([Text(name, style="bold") for name in names]))
+            self._console.print(_row([Text(name, style="bold") for name in names], _widths(self._console.width)))
 
     def row(self, result: Result) -> None:
         """One request and its answer."""
@@ -120,44 +127,52 @@ class Screen:
         style = "yellow" if result.outcome.is_error else "green" if result.outcome.kind == "Accepted" else "cyan"
         mark = "" if result.outcome.fits else "✗ "
         answer = Text(mark + cells.answer, style=style if result.outcome.fits else "bold red")
-        others = (cells.vendor, cells.message, cells.version, cells.data)
-        self._console.print(_row([*map(Text, others), answer, Text(cells.milliseconds, style="dim")]))
+        widths = _widths(self._console.width)
+        others = (_cut_front(cells.vendor, widths[0]), cells.message, cells.version, cells.data)
+        self._console.print(_row([*map(Text, others), answer, Text(cells.milliseconds, style="dim")], widths))
 
-    def summary(self, results: Sequence[Result], burst: Sequence[Result], burst_seconds: float) -> None:
+    def summary(self, corpus: Phase, burst: Phase) -> None:
         """What was asked, what was answered, and how fast."""
-        grid = Table.grid(padding=(0, 2))
-        kinds = Counter(_kind(result.outcome) for result in (*results, *burst))
-        grid.add_row("requests", f"{len(results) + len(burst):,}")
-        for kind, count in kinds.most_common():
-            grid.add_row(kind, f"{count:,}")
-        grid.add_row("corpus, one at a time", _percentiles(results))
-        if burst:
-            grid.add_row("burst", f"{_percentiles(burst)}, {len(burst) / burst_seconds:,.0f} requests/s")
         self._progress.stop()
-        self._console.print()
-        self._console.print(grid)
+        outcomes = [result.outcome for phase in (corpus, burst) for result in phase.results]
+        facts = [("requests", f"{len(outcomes):,}")]
+        facts += [(f"  {kind}", f"{count:,}") for kind, count in Counter(map(_kind, outcomes)).most_common()]
+        facts.append((corpus.title, _percentiles(corpus.results)))
+        if burst.results:
+            rate = len(burst.results) / burst.seconds
+            facts.append((burst.title, f"{_percentiles(burst.results)}, {rate:,.0f} requests/s"))
+        self.say("")
+        for name, value in facts:
+            self.say(f"{name:<41} {value}")
+        self.say("")
 
 
 def _kind(outcome: Outcome) -> str:
     return f"CALLERROR {outcome.kind}" if outcome.is_error else outcome.kind
 
 
-def _row(cells: Sequence[Text]) -> Table:
-    """A line of the table. Its columns do not depend on what is in them, so lines printed one by one are in line."""
-    table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(ratio=5, no_wrap=True)
-    table.add_column(ratio=5, no_wrap=True)
-    table.add_column(width=5, no_wrap=True)
-    table.add_column(ratio=6, no_wrap=True)
-    table.add_column(ratio=9, no_wrap=True)
-    table.add_column(width=6, no_wrap=True, justify="right")
+def _row(cells: Sequence[Text], widths: Sequence[int]) -> Table:
+    """A line of the table: printed one by one they are in line, because the widths do not depend on the cells."""
+    table = Table.grid(padding=(0, 1))
+    for width in widths:
+        table.add_column(width=width, no_wrap=True)
+    table.columns[-1].justify = "right"
     table.add_row(*cells)
     return table
 
 
+def _widths(total: int) -> tuple[int, ...]:
+    """Of the columns, in a terminal of `total` columns."""
+    version, milliseconds, gaps = 5, 6, 5
+    free = max(total - version - milliseconds - gaps, 4)
+    vendor = message = free // 5
+    data = free // 4
+    return vendor, message, version, data, free - vendor - message - data, milliseconds
+
+
 def _plain(cells: _Cells, *, fits: bool) -> str:
     parts = (
-        _cut(cells.vendor, 32) or "-",
+        _cut_front(cells.vendor, 36) or "-",
         _cut(cells.message, 32) or "-",
         cells.version,
         _cut(cells.data, PLAIN_LENGTH) or "-",
@@ -171,6 +186,11 @@ def _plain(cells: _Cells, *, fits: bool) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _cut_front(text: str, length: int) -> str:
+    """Cut a name like org.openchargealliance.iso15118pnc where it tells least."""
+    return text if len(text) <= length else "…" + text[len(text) - length + 1 :]
 
 
 def _percentiles(results: Sequence[Result]) -> str:

@@ -55,7 +55,7 @@ def judge(answer: Answer | None, expected: Response | Failure) -> Outcome:
             return _judge_response(msgspec.json.decode(answer.body, type=_Response), expected)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         return Outcome("unreadable", is_error=True, detail=f"{fault}", fits=False)
-    return Outcome(f"type {answer.type!r}", is_error=True, detail="", fits=False)
+    return Outcome("unknown type", is_error=True, detail=answer.type, fits=False)
 
 
 def _judge_error(error: _CallError, expected: Response | Failure) -> Outcome:

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bridge.demo.corpus import CORPUS
-from bridge.demo.screen import Result, Screen
+from bridge.demo.screen import Phase, Result, Screen
 from bridge.demo.verdict import Outcome
 
 ACCEPTED = Outcome("Accepted", is_error=False, detail='{"a":1}', fits=True)
@@ -46,8 +46,9 @@ def test_every_row_of_the_table_takes_one_line_of_the_same_width(width: int) -> 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_summary_of_nothing_but_the_corpus(terminal: bool) -> None:
     output = io.StringIO()
+    corpus = Phase("corpus", [Result(GATEWAY_INFO, ACCEPTED, 0.001)], 0.001)
     with Screen(Console(file=output, force_terminal=terminal, color_system=None, width=100)) as screen:
-        screen.summary([Result(GATEWAY_INFO, ACCEPTED, 0.001)], [], 0.0)
+        screen.summary(corpus, Phase("burst", [], 0.0))
     assert "1.0 ms" in output.getvalue()
     assert "burst" not in output.getvalue()
 
@@ -55,7 +56,7 @@ def test_a_summary_of_nothing_but_the_corpus(terminal: bool) -> None:
 def test_the_summary_counts_answers_by_kind() -> None:
     output = io.StringIO()
     results = [Result(GATEWAY_INFO, ACCEPTED, 0.001)] * 3 + [Result(GATEWAY_INFO, WRONG, 0.003)]
-    Screen(Console(file=output, width=100)).summary(results, results, 2.0)
+    Screen(Console(file=output, width=100)).summary(Phase("corpus", results, 1.0), Phase("burst", results, 2.0))
     lines = [line.split() for line in output.getvalue().splitlines()]
     assert ["requests", "8"] in lines
     assert ["Accepted", "6"] in lines
