@@ -142,7 +142,7 @@ def _call_management(amqp_url: str, method: str, path: str, body: dict[str, str]
     base = os.environ.get("DTBRIDGE_TEST_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
     login = b64encode(f"{parts.username or 'guest'}:{parts.password or 'guest'}".encode()).decode()
     request = urllib.request.Request(
-        f"{base}/api/{path}",
+        f"{base.rstrip('/')}/api/{path}",
         data=json.dumps(body or {}).encode(),
         method=method,
         headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},

@@ -1,0 +1,142 @@
+"""The files that build, start and check the project agree with it and with each other.
+
+Schema and style of compose.yaml and the Dockerfile are `make lint`'s; here is what no linter can know.
+"""
+
+import fnmatch
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+# --- lock files -------------------------------------------------------------------------------------------------------
+
+
+def locked(name: str) -> dict[str, str]:
+    """Version of each package in a lock file."""
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {canonicalize_name(package): version for package, version in pins}
+
+
+def assert_holds(lock: dict[str, str], requirements: list[str]) -> None:
+    for text in requirements:
+        requirement = Requirement(text)
+        version = lock.get(canonicalize_name(requirement.name), "none at all")
+        assert requirement.specifier.contains(version), f"{text}, but the lock has {version}: run make lock"
+
+
+def test_the_runtime_lock_holds_every_dependency() -> None:
+    assert_holds(locked("requirements.lock"), PROJECT["project"]["dependencies"])
+
+
+def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
+    extras = [text for extra in PROJECT["project"].get("optional-dependencies", {}).values() for text in extra]
+    tools = PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"]
+    assert_holds(locked("requirements-dev.lock"), PROJECT["project"]["dependencies"] + extras + tools)
+
+
+def test_what_both_locks_hold_is_the_same_version() -> None:
+    assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_pins_by_hash_and_names_no_place(name: str) -> None:
+    text = (ROOT / name).read_text()
+    packages = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
+    assert len(packages) == len(locked(name))
+    assert all("--hash=sha256:" in package for package in packages)
+    assert not re.search(r"://|--index|--find-links| @ |file:", text)
+
+
+# --- the image --------------------------------------------------------------------------------------------------------
+
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def instructions(name: str) -> list[str]:
+    return re.findall(rf"^{name} (.+)$", DOCKERFILE, re.MULTILINE)
+
+
+def test_everything_the_image_copies_is_there_and_not_ignored() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    for arguments in instructions("COPY"):
+        if arguments.startswith("--from="):
+            continue
+        for source in arguments.split()[:-1]:
+            assert (ROOT / source).exists(), f"COPY {source}"
+            verdicts = [rule[0] == "!" for rule in rules if fnmatch.fnmatchcase(source, rule.lstrip("!"))]
+            assert verdicts[-1], f"{source} is in .dockerignore"
+
+
+def test_the_worker_gets_its_signals_and_is_not_root() -> None:
+    [command] = PROJECT["project"]["scripts"]
+    assert instructions("ENTRYPOINT") == [f'["{command}"]']
+    user = instructions("USER")[-1]
+    assert user.isdecimal()
+    assert int(user) > 0
+
+
+def test_the_image_has_a_python_the_project_supports() -> None:
+    versions = {re.match(r"python:(\d+\.\d+)-slim", image) for image in instructions("FROM")}
+    supported = {text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"]}
+    assert {match[1] for match in versions if match} <= supported
+    assert None not in versions
+
+
+# --- compose.yaml -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    compose: dict[str, Any] = YAML(typ="safe").load(ROOT / "compose.yaml")
+    return compose["services"]  # type: ignore[no-any-return]  # YAML knows no types
+
+
+def test_the_worker_is_built_from_the_projects_dockerfile(services: dict[str, Any]) -> None:
+    build = services["worker"]["build"]
+    assert (ROOT / build["context"] / build["dockerfile"]).samefile(ROOT / "deploy" / "Dockerfile")
+
+
+def test_the_worker_waits_for_a_broker_whose_health_is_checked(services: dict[str, Any]) -> None:
+    for name, wanted in services["worker"]["depends_on"].items():
+        assert wanted["condition"] == "service_healthy"
+        assert services[name]["healthcheck"]["test"] == ["CMD", "rabbitmq-diagnostics", "-q", "ping"]
+
+
+def test_the_worker_connects_as_the_user_the_broker_makes(services: dict[str, Any]) -> None:
+    broker = services["rabbitmq"]["environment"]
+    user, password = broker["RABBITMQ_DEFAULT_USER"], broker["RABBITMQ_DEFAULT_PASS"]
+    assert services["worker"]["environment"]["DTBRIDGE_AMQP_URL"] == f"amqp://{user}:{password}@rabbitmq:5672/"
+
+
+def test_the_broker_is_published_on_loopback_only(services: dict[str, Any]) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in services["rabbitmq"]["ports"])
+
+
+def test_workers_are_many_bounded_and_cannot_write(services: dict[str, Any]) -> None:
+    worker = services["worker"]
+    assert "container_name" not in worker  # a fixed name or port allows one replica only
+    assert "ports" not in worker
+    assert worker["deploy"]["replicas"] > 1
+    assert set(worker["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    assert worker["read_only"] is True
+    assert worker["cap_drop"] == ["ALL"]
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_make_alone_lists_every_command() -> None:
+    phony = re.findall(r"^\.PHONY: (\w.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in shown.splitlines()] == " ".join(phony).split()
