@@ -1,0 +1,43 @@
+"""DataTransfer Bridge: OCPP DataTransfer from RabbitMQ to a typed handler, and its typed answer back."""
+
+from typing import TYPE_CHECKING, Any
+
+from bridge.ocpp import (
+    CallError,
+    ChargingStationHandler,
+    CSMSHandler,
+    DataTransferRequest,
+    DataTransferResponse,
+    DataTransferStatus,
+    StatusInfo,
+)
+from bridge.outcome import Rejected, Retry
+from bridge.request import Call
+from bridge.routing import Router
+
+if TYPE_CHECKING:
+    from bridge.client import Client
+
+__all__ = [
+    "CSMSHandler",
+    "Call",
+    "CallError",
+    "ChargingStationHandler",
+    "Client",
+    "DataTransferRequest",
+    "DataTransferResponse",
+    "DataTransferStatus",
+    "Rejected",
+    "Retry",
+    "Router",
+    "StatusInfo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Client brings the AMQP libraries with it; routers and handlers do without them."""
+    if name == "Client":
+        from bridge.client import Client  # noqa: PLC0415 - on first use, see above
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,669 @@
+"""The AMQP 0-9-1 frames that carry the traffic, as bytes. No I/O.
+
+A connection moves millions of messages through a handful of frames: Basic.Deliver, Basic.Publish, Basic.Ack, Basic.Nack,
+Basic.Reject, Basic.Return, content headers, bodies and heartbeats. A general client library builds a tree of objects for each;
+this codec reads and writes just these, and hands every other frame on untouched.
+
+A message received is three kinds of frames on one channel (AMQP 0-9-1 §4.2): a method (Deliver or Return), a content
+header with the body's size and the properties, then as many body frames as the size asks for, none if it is zero. Frames of
+other channels may come between them, and the bytes of all may be split anywhere. So:
+
+* :class:`FrameStream` cuts the bytes of a connection into frames, and gives those of a registered channel to its reader;
+* :class:`ContentReader` is the state of one such channel, and calls its sink once per message or confirm;
+* the ``encode_*`` functions are its mirror image for what is sent.
+
+Bytes that break the protocol raise :class:`FrameError`; the connection cannot go on after it. A header table that
+cannot be read is not that: the frames around it are sound, so the message arrives with ``properties=None`` and its
+consumer can refuse it, instead of every worker dying of it in turn.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+from bridge.transport import HeaderValue, Properties, Publishing
+
+METHOD: Final = 1
+HEADER: Final = 2
+BODY: Final = 3
+HEARTBEAT: Final = 8
+FRAME_END: Final = 0xCE
+FRAME_OVERHEAD: Final = 8
+"""Bytes around a payload: type (1), channel (2), size (4), end (1)."""
+
+HEARTBEAT_FRAME: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+BASIC_DELIVER: Final = 60 << 16 | 60
+BASIC_RETURN: Final = 60 << 16 | 50
+BASIC_CANCEL: Final = 60 << 16 | 30
+BASIC_ACK: Final = 60 << 16 | 80
+BASIC_NACK: Final = 60 << 16 | 120
+CHANNEL_CLOSE: Final = 20 << 16 | 40
+CONNECTION_CLOSE: Final = 10 << 16 | 50
+CONNECTION_BLOCKED: Final = 10 << 16 | 60
+CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
+
+_FRAME = struct.Struct(">BHI").unpack_from
+_METHOD_ID = struct.Struct(">I").unpack_from
+_CONTENT = struct.Struct(">HHQH").unpack_from
+"""Content header: class, weight (always 0), body size in bytes, property flags."""
+_U16 = struct.Struct(">H").unpack_from
+_U32 = struct.Struct(">I").unpack_from
+_U64 = struct.Struct(">Q").unpack_from
+_I64 = struct.Struct(">q").unpack_from
+_TAG_BITS = struct.Struct(">QB").unpack_from
+"""Ack and Nack: delivery tag, then their bits."""
+
+
+class FrameError(Exception):
+    """The peer sent bytes that are not AMQP 0-9-1. The connection cannot be read any further."""
+
+
+class ContentSink(Protocol):
+    """Who a channel's reader tells."""
+
+    def on_deliver(
+        self,
+        consumer_tag: bytes,
+        delivery_tag: int,
+        redelivered: bool,
+        exchange: str,
+        routing_key: str,
+        properties: Properties | None,
+        body: bytes,
+    ) -> None:
+        """Basic.Deliver with its content. `properties` is None if they cannot be read."""
+
+    def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
+        """Basic.Ack (`ok`) or Basic.Nack of what this side published."""
+
+    def on_return(self, reply_code: int, reply_text: str, routing_key: str, properties: Properties | None) -> None:
+        """Basic.Return of a mandatory publishing; its confirm follows."""
+
+    def on_cancel(self, consumer_tag: bytes) -> None:
+        """Basic.Cancel: the broker ended a consumer, for example because its queue was deleted."""
+
+    def on_channel_close(self, reply_code: int, reply_text: str) -> None:
+        """Channel.Close from the broker."""
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def _text(data: bytes) -> str:
+    """A short string as text. AMQP asks for UTF-8; what is not comes back byte for byte when it is sent again."""
+    return str(data, "utf-8", "surrogateescape")
+
+
+def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties:
+    """Read the properties that `flags` names, from `at`. Raises FrameError if they do not end at `stop`."""
+    content_type = content_encoding = headers = delivery_mode = priority = correlation_id = reply_to = None
+    expiration = message_id = timestamp = kind = user_id = app_id = None
+    try:
+        if flags & 0x8000:
+            end = at + 1 + data[at]
+            content_type = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x4000:
+            end = at + 1 + data[at]
+            content_encoding = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x2000:
+            end = at + 4 + _U32(data, at)[0]
+            if end > stop:
+                raise FrameError("the header table is longer than its frame")
+            headers = _table(data, at + 4, end)
+            at = end
+        if flags & 0x1000:
+            delivery_mode = data[at]
+            at += 1
+        if flags & 0x0800:
+            priority = data[at]
+            at += 1
+        if flags & 0x0400:
+            end = at + 1 + data[at]
+            correlation_id = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x0200:
+            end = at + 1 + data[at]
+            reply_to = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x0100:
+            end = at + 1 + data[at]
+            expiration = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x0080:
+            end = at + 1 + data[at]
+            message_id = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x0040:
+            timestamp = _U64(data, at)[0]
+            at += 8
+        if flags & 0x0020:
+            end = at + 1 + data[at]
+            kind = _text(data[at + 1 : end])
+            at = end
+        if flags & 0x001C:
+            if flags & 0x0010:
+                end = at + 1 + data[at]
+                user_id = _text(data[at + 1 : end])
+                at = end
+            if flags & 0x0008:
+                end = at + 1 + data[at]
+                app_id = _text(data[at + 1 : end])
+                at = end
+            if flags & 0x0004:  # cluster-id: deprecated, nobody's business
+                at += 1 + data[at]
+    except (IndexError, struct.error):
+        raise FrameError("the properties are cut short") from None
+    if at != stop or flags & 0x0003:
+        raise FrameError(f"the properties do not fit their flags {flags:#06x}")
+    return Properties(
+        content_type, content_encoding, headers, delivery_mode, priority, correlation_id, reply_to, expiration, message_id,
+        timestamp, kind, user_id, app_id,
+    )  # fmt: skip
+
+
+def decode_table(data: bytes) -> dict[str, HeaderValue]:
+    """Read a field table: a 32-bit length, then names and values (AMQP 0-9-1 §4.2.5.5, with RabbitMQ's errata)."""
+    try:
+        (length,) = _U32(data, 0)
+    except struct.error:
+        raise FrameError("the table is cut short") from None
+    if length != len(data) - 4:
+        raise FrameError(f"the table says {length} bytes and has {len(data) - 4}")
+    return _table(data, 4, len(data))
+
+
+def _table(data: bytes, at: int, stop: int) -> dict[str, HeaderValue]:
+    table: dict[str, HeaderValue] = {}
+    try:
+        while at < stop:
+            end = at + 1 + data[at]
+            name = _text(data[at + 1 : end])
+            kind = data[end]
+            at = end + 1
+            if kind == 0x53:  # S: by far the most
+                end = at + 4 + _U32(data, at)[0]
+                value = data[at + 4 : end]
+                try:
+                    table[name] = str(value, "utf-8")
+                except UnicodeDecodeError:
+                    table[name] = value
+                at = end
+            elif kind == 0x6C:  # l
+                table[name] = _I64(data, at)[0]
+                at += 8
+            else:
+                table[name], at = _value(data, at, stop, kind)
+    except (IndexError, struct.error):
+        raise FrameError("the header table is cut short") from None
+    except RecursionError:
+        raise FrameError("the header table is nested too deeply") from None
+    if at != stop:
+        raise FrameError("a header value is longer than its table")
+    return table
+
+
+def _value(data: bytes, at: int, stop: int, kind: int) -> tuple[HeaderValue, int]:
+    fixed = _FIXED.get(kind)
+    if fixed is not None:
+        unpack, size = fixed
+        return unpack(data, at)[0], at + size
+    if kind == 0x74:  # t
+        return data[at] != 0, at + 1
+    if kind == 0x56:  # V
+        return None, at
+    if kind == 0x44:  # D: a scale, then a signed 32-bit number
+        scale = data[at]
+        return Decimal(struct.unpack_from(">i", data, at + 1)[0]).scaleb(-scale), at + 5
+    if kind == 0x54:  # T: seconds
+        try:
+            return datetime.fromtimestamp(_U64(data, at)[0], UTC), at + 8
+        except (OverflowError, OSError, ValueError):
+            raise FrameError("a header's timestamp is out of range") from None
+    end = at + 4 + _U32(data, at)[0]
+    if end > stop:
+        raise FrameError("a header value is longer than its table")
+    if kind == 0x53:  # S
+        text = data[at + 4 : end]
+        try:
+            return str(text, "utf-8"), end
+        except UnicodeDecodeError:
+            return text, end
+    if kind == 0x46:  # F
+        return _table(data, at + 4, end), end
+    if kind == 0x78:  # x
+        return bytearray(data[at + 4 : end]), end
+    if kind == 0x41:  # A
+        values = []
+        at += 4
+        while at < end:
+            value, at = _value(data, at + 1, end, data[at])
+            values.append(value)
+        if at != end:
+            raise FrameError("a header value is longer than its array")
+        return values, end
+    raise FrameError(f"unknown header value type {kind:#04x}")
+
+
+_FIXED: Final[Mapping[int, tuple[Callable[..., tuple[Any, ...]], int]]] = {
+    ord("b"): (struct.Struct(">b").unpack_from, 1),
+    ord("B"): (struct.Struct(">B").unpack_from, 1),
+    ord("s"): (struct.Struct(">h").unpack_from, 2),
+    ord("u"): (struct.Struct(">H").unpack_from, 2),
+    ord("I"): (struct.Struct(">i").unpack_from, 4),
+    ord("i"): (struct.Struct(">I").unpack_from, 4),
+    ord("l"): (struct.Struct(">q").unpack_from, 8),
+    ord("L"): (struct.Struct(">q").unpack_from, 8),
+    ord("f"): (struct.Struct(">f").unpack_from, 4),
+    ord("d"): (struct.Struct(">d").unpack_from, 8),
+}
+
+
+class ContentReader:
+    """The state of one channel between frames: which method came, how much of its body is still to come."""
+
+    __slots__ = (
+        "_chunks",
+        "_header",
+        "_method",
+        "_missing",
+        "_on_confirm",
+        "_on_deliver",
+        "_returned",
+        "_sink",
+        "_takes",
+    )
+
+    def __init__(self, sink: ContentSink) -> None:
+        self._sink = sink
+        self._on_deliver = sink.on_deliver
+        self._on_confirm = sink.on_confirm
+        self._takes = METHOD
+        """The kind of frame this channel must send next."""
+        self._method: tuple[bytes, int, bool, str, str] = (b"", 0, False, "", "")
+        """The Basic.Deliver whose content comes."""
+        self._returned: tuple[int, str, str] | None = None
+        """Or the Basic.Return."""
+        self._header: Properties | None = None
+        self._missing = 0
+        self._chunks: list[bytes] = []
+
+    def on_method(self, data: bytes, at: int, stop: int) -> bool:
+        """Take a method frame's payload. False: not one of ours, hand it on."""
+        try:
+            (method,) = _METHOD_ID(data, at)
+            if method == BASIC_DELIVER:
+                self._begin()
+                at += 4
+                end = at + 1 + data[at]
+                consumer_tag = data[at + 1 : end]
+                delivery_tag, redelivered = _TAG_BITS(data, end)
+                at = end + 9
+                end = at + 1 + data[at]
+                exchange = _text(data[at + 1 : end])
+                at = end
+                end = at + 1 + data[at]
+                routing_key = _text(data[at + 1 : end])
+                if end != stop:
+                    raise FrameError("Basic.Deliver does not fill its frame")
+                self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
+                return True
+            if method in {BASIC_ACK, BASIC_NACK}:
+                delivery_tag, bits = _TAG_BITS(data, at + 4)
+                if at + 13 != stop:
+                    raise FrameError("Basic.Ack does not fill its frame")
+                self._on_confirm(delivery_tag, (bits & 1) != 0, method == BASIC_ACK)
+                return True
+            if method == BASIC_RETURN:
+                self._begin()
+                (reply_code,) = _U16(data, at + 4)
+                reply_text, at = _short(data, at + 6)
+                _exchange, at = _short(data, at)
+                routing_key, at = _short(data, at)
+                if at != stop:
+                    raise FrameError("Basic.Return does not fill its frame")
+                self._returned = (reply_code, reply_text, routing_key)
+                return True
+            if method == BASIC_CANCEL:
+                self._sink.on_cancel(data[at + 5 : at + 5 + data[at + 4]])
+            elif method == CHANNEL_CLOSE:
+                (reply_code,) = _U16(data, at + 4)
+                self._sink.on_channel_close(reply_code, _short(data, at + 6)[0])
+        except (IndexError, struct.error):
+            raise FrameError("a method is cut short") from None
+        return False
+
+    def _begin(self) -> None:
+        if self._takes != METHOD:
+            raise FrameError("a message began before the one before it was complete")
+        self._takes = HEADER
+
+    def on_header(self, data: bytes, at: int, stop: int) -> None:
+        """Take a content header's payload."""
+        if self._takes != HEADER:
+            raise FrameError("a content header without its method")
+        try:
+            _class, _weight, size, flags = _CONTENT(data, at)
+        except struct.error:
+            raise FrameError("a content header is cut short") from None
+        try:
+            self._header = decode_properties(data, at + 14, stop, flags)
+        except FrameError:
+            self._header = None
+        if size:
+            self._missing = size
+            self._takes = BODY
+        else:
+            self._complete(b"")
+
+    def on_body(self, data: bytes, at: int, stop: int) -> None:
+        """Take a body frame's payload."""
+        if self._takes != BODY:
+            raise FrameError("a body frame without its content header")
+        missing = self._missing - (stop - at)
+        if missing == 0 and not self._chunks:
+            self._complete(data[at:stop])
+            return
+        if missing < 0:
+            raise FrameError("a body is longer than its content header says")
+        self._chunks.append(data[at:stop])
+        self._missing = missing
+        if missing == 0:
+            body = b"".join(self._chunks)
+            self._chunks = []
+            self._complete(body)
+
+    def _complete(self, body: bytes) -> None:
+        self._takes = METHOD
+        if self._returned is None:
+            self._on_deliver(*self._method, self._header, body)
+        else:
+            returned, self._returned = self._returned, None
+            self._sink.on_return(*returned, self._header)
+
+
+def _short(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + data[at]
+    return _text(data[at + 1 : end]), end
+
+
+class ConnectionSink(Protocol):
+    """Who a connection's stream tells."""
+
+    def on_frame(self, frame: bytes) -> None:
+        """A whole frame that is no registered channel's."""
+
+    def on_connection_close(self, reply_code: int, reply_text: str) -> None:
+        """Connection.Close from the broker."""
+
+    def on_blocked(self, reason: str | None) -> None:
+        """Connection.Blocked with its reason, or None: Connection.Unblocked."""
+
+
+class FrameStream:
+    """Cuts what a connection receives into frames. Bytes may arrive in pieces of any size."""
+
+    __slots__ = ("_limit", "_needed", "_pieces", "_received", "_sink", "readers")
+
+    def __init__(self, sink: ConnectionSink, frame_max: int = 131_072) -> None:
+        """`frame_max`: the largest frame in bytes, as negotiated by Connection.Tune."""
+        self._sink = sink
+        self._limit = frame_max - FRAME_OVERHEAD
+        self._pieces: list[bytes] = []
+        """What has come of a frame that is not complete."""
+        self._received = 0
+        self._needed = 0
+        self.readers: dict[int, ContentReader] = {}
+        """Channel number → its reader."""
+
+    def limit(self, frame_max: int) -> None:
+        """Take over the frame size that Connection.Tune agreed on, in bytes."""
+        self._limit = frame_max - FRAME_OVERHEAD
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises FrameError; the stream is of no use after it."""
+        if self._pieces:
+            self._pieces.append(data)
+            self._received += len(data)
+            if self._received < self._needed:
+                return
+            data = b"".join(self._pieces)
+            self._pieces = []
+        readers = self.readers
+        at, size = 0, len(data)
+        while size - at >= FRAME_OVERHEAD:
+            kind, channel, length = _FRAME(data, at)
+            if length > self._limit:
+                raise FrameError(f"a frame of {length} bytes, and {self._limit} are agreed")
+            stop = at + 7 + length
+            if stop >= size:
+                break
+            if data[stop] != FRAME_END:
+                raise FrameError("a frame does not end with 0xCE")
+            reader = readers.get(channel)
+            if reader is None:
+                if channel == 0 and kind == METHOD:
+                    self._peek(data, at + 7)
+                elif kind not in _KINDS:
+                    raise FrameError(f"unknown frame type {kind}")
+                self._sink.on_frame(data[at : stop + 1])
+            elif kind == METHOD:
+                if not reader.on_method(data, at + 7, stop):
+                    self._sink.on_frame(data[at : stop + 1])
+            elif kind == HEADER:
+                reader.on_header(data, at + 7, stop)
+            elif kind == BODY:
+                reader.on_body(data, at + 7, stop)
+            else:
+                raise FrameError(f"unknown frame type {kind}")
+            at = stop + 1
+        rest = size - at
+        if rest:
+            self._pieces = [data[at:] if at else data]
+            self._received = rest
+            self._needed = FRAME_OVERHEAD + (_U32(data, at + 3)[0] if rest >= 7 else 0)
+
+    def _peek(self, data: bytes, at: int) -> None:
+        """Channel 0 belongs to the library; its news is ours too."""
+        try:
+            (method,) = _METHOD_ID(data, at)
+            if method == CONNECTION_BLOCKED:
+                self._sink.on_blocked(_short(data, at + 4)[0])
+            elif method == CONNECTION_UNBLOCKED:
+                self._sink.on_blocked(None)
+            elif method == CONNECTION_CLOSE:
+                self._sink.on_connection_close(_U16(data, at + 4)[0], _short(data, at + 6)[0])
+        except (IndexError, struct.error):
+            raise FrameError("a method is cut short") from None
+
+
+_KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+_PACK_FRAME = struct.Struct(">BHI").pack
+_PACK_CONTENT = struct.Struct(">BHIHHQH").pack
+_PACK_ACK = struct.Struct(">BHIHHQBB").pack
+_PACK_U32 = struct.Struct(">I").pack
+_PACK_I64 = struct.Struct(">q").pack
+_LENGTH: Final = tuple(bytes((n,)) for n in range(256))
+_END: Final = b"\xce"
+
+
+def encode_ack(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
+    """Basic.Ack: this delivery, or every unsettled one up to it."""
+    return _PACK_ACK(METHOD, channel, 13, 60, 80, delivery_tag, multiple, FRAME_END)
+
+
+def encode_nack(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
+    """Basic.Nack."""
+    return _PACK_ACK(METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, FRAME_END)
+
+
+def encode_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
+    """Basic.Reject."""
+    return _PACK_ACK(METHOD, channel, 13, 60, 90, delivery_tag, requeue, FRAME_END)
+
+
+_short_strings: dict[str, bytes] = {}
+"""The texts that every message carries (its type, its content type), encoded once. Bounded by their use."""
+
+
+def _constant(text: str) -> bytes:
+    encoded = _short_strings.get(text)
+    if encoded is None:
+        encoded = _short_string(text)
+        if len(_short_strings) < 64:
+            _short_strings[text] = encoded
+    return encoded
+
+
+def _short_string(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogateescape")
+    if len(encoded) > 255:
+        raise ValueError(f"a short string of {len(encoded)} bytes, and AMQP allows 255: {text[:40]!r}…")
+    return _LENGTH[len(encoded)] + encoded
+
+
+def encode_properties(properties: Properties) -> tuple[int, bytes]:
+    """Property flags, and the properties in wire order. Raises ValueError for what AMQP cannot carry."""
+    flags = 0
+    parts: list[bytes] = []
+    if properties.content_type is not None:
+        flags = 0x8000
+        parts.append(_constant(properties.content_type))
+    if properties.content_encoding is not None:
+        flags |= 0x4000
+        parts.append(_constant(properties.content_encoding))
+    if properties.headers is not None:
+        flags |= 0x2000
+        parts.append(encode_table(properties.headers))
+    if properties.delivery_mode is not None:
+        flags |= 0x1000
+        parts.append(_LENGTH[properties.delivery_mode])
+    if properties.priority is not None:
+        flags |= 0x0800
+        parts.append(_LENGTH[properties.priority])
+    if properties.correlation_id is not None:
+        flags |= 0x0400
+        parts.append(_short_string(properties.correlation_id))
+    if properties.reply_to is not None:
+        flags |= 0x0200
+        parts.append(_short_string(properties.reply_to))
+    if properties.expiration is not None:
+        flags |= 0x0100
+        parts.append(_short_string(properties.expiration))
+    if properties.message_id is not None:
+        flags |= 0x0080
+        parts.append(_short_string(properties.message_id))
+    if properties.timestamp is not None:
+        flags |= 0x0040
+        parts.append(struct.pack(">Q", properties.timestamp))
+    if properties.type is not None:
+        flags |= 0x0020
+        parts.append(_constant(properties.type))
+    if properties.user_id is not None:
+        flags |= 0x0010
+        parts.append(_short_string(properties.user_id))
+    if properties.app_id is not None:
+        flags |= 0x0008
+        parts.append(_short_string(properties.app_id))
+    return flags, b"".join(parts)
+
+
+def encode_table(table: Mapping[str, HeaderValue]) -> bytes:
+    """A field table. Raises ValueError for a value or name AMQP cannot carry."""
+    parts = [b""]
+    for name, value in table.items():
+        parts.append(_constant(name))
+        if type(value) is str:
+            text = value.encode("utf-8", "surrogateescape")
+            parts += (b"S", _PACK_U32(len(text)), text)
+        else:
+            parts.append(_encode_value(value))
+    parts[0] = _PACK_U32(sum(map(len, parts)))
+    return b"".join(parts)
+
+
+def _encode_value(value: HeaderValue) -> bytes:
+    match value:
+        case None:
+            return b"V"
+        case bool():
+            return b"t\x01" if value else b"t\x00"
+        case str():
+            text = value.encode("utf-8", "surrogateescape")
+            return b"S" + _PACK_U32(len(text)) + text
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise ValueError(f"a header integer must fit 64 bits, and {value} does not")
+            return b"l" + _PACK_I64(value)
+        case float():
+            return b"d" + struct.pack(">d", value)
+        case bytearray():
+            return b"x" + _PACK_U32(len(value)) + value
+        case bytes():
+            return b"S" + _PACK_U32(len(value)) + value
+        case datetime():
+            return b"T" + struct.pack(">Q", int(value.timestamp()))
+        case Decimal():
+            return _encode_decimal(value)
+        case dict():
+            return b"F" + encode_table(value)
+        case list() | tuple():
+            items = b"".join(map(_encode_value, value))
+            return b"A" + _PACK_U32(len(items)) + items
+        case _:
+            raise ValueError(f"a header cannot carry a {type(value).__name__}")
+
+
+def _encode_decimal(value: Decimal) -> bytes:
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int):
+        scale = max(0, -exponent)
+        number = int(value.scaleb(scale))
+        if scale <= 255 and -(2**31) <= number < 2**31:
+            return b"D" + _LENGTH[scale] + struct.pack(">i", number)
+    raise ValueError(f"a header decimal must be a 32-bit number with a scale of at most 255, and {value} is not")
+
+
+_methods: dict[tuple[int, str, str, bool], bytes] = {}
+"""Basic.Publish frames by channel, exchange, routing key and mandatory: reply queues are few and used for millions."""
+_METHODS_KEPT: Final = 4_096
+
+
+def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_072) -> bytes:
+    """Basic.Publish, content header and body frames, as one run of whole frames. Raises ValueError."""
+    key = (channel, publishing.exchange, publishing.routing_key, publishing.mandatory)
+    method = _methods.get(key)
+    if method is None:
+        method = _publish_method(*key)
+        if len(_methods) >= _METHODS_KEPT:
+            _methods.clear()
+        _methods[key] = method
+    body = publishing.body
+    size = len(body)
+    flags, properties = encode_properties(publishing.properties)
+    header = _PACK_CONTENT(HEADER, channel, 14 + len(properties), 60, 0, size, flags)
+    if len(properties) + 22 > frame_max:
+        raise ValueError(f"properties of {len(properties)} bytes do not fit a frame of {frame_max}")
+    if size <= frame_max - FRAME_OVERHEAD:
+        if not size:
+            return b"".join((method, header, properties, _END))
+        return b"".join((method, header, properties, _END, _PACK_FRAME(BODY, channel, size), body, _END))
+    parts = [method, header, properties, _END]
+    step = frame_max - FRAME_OVERHEAD
+    for start in range(0, size, step):
+        chunk = body[start : start + step]
+        parts += (_PACK_FRAME(BODY, channel, len(chunk)), chunk, _END)
+    return b"".join(parts)
+
+
+def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    payload = b"\x00\x3c\x00\x28\x00\x00" + _short_string(exchange) + _short_string(routing_key) + _LENGTH[mandatory]
+    return _PACK_FRAME(METHOD, channel, len(payload)) + payload + _END

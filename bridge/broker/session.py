@@ -1,0 +1,419 @@
+"""One life of the connections to RabbitMQ, and the supervisor that starts the next.
+
+A session is two connections: one consumes, one publishes, because the broker stops reading from a connection that publishes
+while an alarm is on, and acknowledgements must still get through. When either of them ends, or a channel or a consumer
+on them does, the session ends as a whole, with a reason: its deliveries are void, the broker delivers them again.
+:class:`RabbitTransport` then opens the next session, to the next host of its list, after a pause with full jitter.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import aio_pika
+import aiormq
+import structlog
+from yarl import URL
+
+from bridge.broker.frames import ContentReader
+from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
+from bridge.broker.topology import Topology
+from bridge.transport import (
+    BrokerUnreachable,
+    Confirm,
+    Publishing,
+    State,
+    StateListener,
+    Subscription,
+    TopologyError,
+    TransportError,
+)
+
+log = structlog.get_logger("bridge.broker")
+
+HEARTBEAT: Final = 10
+"""Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for TCP, TLS and login to one host."""
+START_TIMEOUT: Final = 15.0
+"""Seconds that a process tries to reach a broker when it starts, before it gives up."""
+BACK_OFF_FIRST: Final = 0.1
+"""Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
+BACK_OFF_LONGEST: Final = 10.0
+"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late."""
+
+_LOST: Final = (
+    aio_pika.exceptions.AMQPError,
+    aiormq.exceptions.AMQPError,
+    OSError,
+    asyncio.TimeoutError,
+    RuntimeError,  # aiormq: "connection closed" while something waits for it
+)
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait after that many failures in a row: anything up to the doubled limit ("full jitter")."""
+    return random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(failures, 16)))  # noqa: S311 - jitter
+
+
+def printable(url: URL) -> str:
+    """A URL without its password and options, for people."""
+    shown = url.with_query(None)
+    return str(shown.with_password("***") if shown.password else shown)
+
+
+def parse_urls(texts: Sequence[str]) -> list[URL]:
+    """Broker URLs, checked. Raises ValueError with a sentence for one that is none."""
+    urls = []
+    for text in texts:
+        try:
+            url = URL(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a URL: {error}") from None
+        if url.scheme not in {"amqp", "amqps"} or not url.host:
+            raise ValueError(
+                f"{text!r} is not a broker URL: expected amqp://user:password@host:5672/vhost or amqps://…"
+            )
+        urls.append(url)
+    if not urls:
+        raise ValueError("no broker URL is given")
+    return urls
+
+
+class _Link:
+    """One of the two connections."""
+
+    def __init__(self, session: "Session", name: str) -> None:
+        self._session = session
+        self.name = name
+        self.factory = LaneTransportFactory(self)
+        self.connection: aio_pika.Connection | None = None
+
+    async def open(self, url: URL) -> None:
+        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
+        self.connection = connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=self.name))
+        connection.kwargs["transport_factory"] = self.factory
+        await connection.connect(timeout=CONNECT_TIMEOUT)
+        self.protocol.heartbeat = float(heartbeat) or HEARTBEAT
+        self.protocol.limit_frames(self.frame_max)
+
+    @property
+    def protocol(self) -> LaneProtocol:
+        assert self.factory.protocol is not None  # noqa: S101 - set when the connection opened
+        return self.factory.protocol
+
+    @property
+    def outbox(self) -> Outbox:
+        assert self.protocol.outbox is not None  # noqa: S101 - as above
+        return self.protocol.outbox
+
+    @property
+    def frame_max(self) -> int:
+        assert self.connection is not None  # noqa: S101 - as above
+        assert self.connection.transport is not None  # noqa: S101 - as above
+        return self.connection.transport.connection.connection_tune.frame_max
+
+    async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
+        assert self.connection is not None  # noqa: S101 - as above
+        channel = self.connection.channel(publisher_confirms=confirms)
+        await channel.initialize()
+        return await channel.get_underlay_channel()
+
+    async def close(self) -> None:
+        if self.connection is not None:
+            with contextlib.suppress(*_LOST):
+                await self.connection.close()
+        if self.factory.protocol is not None:
+            self.factory.protocol.abort()
+
+    # What the protocol tells:
+
+    def on_blocked(self, reason: str | None) -> None:
+        self._session.on_blocked(reason)
+
+    def on_ended(self, reason: str) -> None:
+        self._session.end(f"{self.name}: {reason}")
+
+    def before_turn(self) -> None:
+        self._session.before_turn()
+
+    def after_turn(self) -> None:
+        self._session.after_turn()
+
+
+class Session:
+    """Two open connections with their lanes, from :meth:`open` to :attr:`ended`."""
+
+    def __init__(self, name: str, on_blocked: Callable[[str | None], None]) -> None:
+        self._consuming = _Link(self, f"{name} consume")
+        self._publishing = _Link(self, f"{name} publish")
+        self._on_blocked = on_blocked
+        self._outboxes: tuple[Outbox, ...] = ()
+        self._consumer_tags: list[str] = []
+        self._consume_channel: aiormq.abc.AbstractChannel | None = None
+        self.blocked = False
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """The reason."""
+        self.reply_queue: str | None = None
+        self.publish_lane: PublishLane
+        self.consume_lane: ConsumeLane
+
+    async def open(self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription]) -> None:
+        """Connect, see to the topology, consume. Raises what the libraries raise, and TopologyError."""
+        await self._publishing.open(url)
+        await self._consuming.open(url)
+        if topology is not None:
+            assert self._publishing.connection is not None  # noqa: S101 - just opened
+            await topology.ensure(self._publishing.connection)
+        channel = await self._publishing.channel(confirms=True)
+        publish_outbox = self._publishing.outbox
+        self.publish_lane = PublishLane(channel.number, publish_outbox, self._publishing.frame_max)
+        self.publish_lane.on_end = self.end
+        self._publishing.protocol.readers[channel.number] = ContentReader(self.publish_lane)
+
+        self._consume_channel = channel = await self._consuming.channel(confirms=False)
+        self.consume_lane = ConsumeLane(channel.number, self._consuming.outbox, self.publish_lane)
+        self.consume_lane.on_end = self.end
+        self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane)
+        self._outboxes = (self._consuming.outbox, publish_outbox)
+        publish_outbox.on_paused = self._adjust_hold
+        await self._consume(channel, subscriptions)
+
+    async def _consume(self, channel: aiormq.abc.AbstractChannel, subscriptions: Sequence[Subscription]) -> None:
+        prefetch = -1
+        for number, subscription in enumerate(subscriptions):
+            queue = subscription.queue
+            if not queue:
+                declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+                self.reply_queue = queue = str(declared.queue)
+            if subscription.prefetch != prefetch:
+                prefetch = subscription.prefetch
+                await channel.basic_qos(prefetch_count=prefetch)
+            tag = f"dtbridge-{number}"
+            self.consume_lane.subscribe(tag, subscription)
+            try:
+                await channel.basic_consume(queue, _never, no_ack=subscription.no_ack, consumer_tag=tag)
+            except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+                raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
+            self._consumer_tags.append(tag)
+
+    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
+        self.publish_lane.publish(publishing, Pending(publishing, on_confirm))
+
+    async def cancel_consumers(self) -> None:
+        """Have the broker send no more deliveries."""
+        assert self._consume_channel is not None  # noqa: S101 - open() made it
+        for tag in self._consumer_tags:
+            if self.ended.done():
+                return
+            await self._consume_channel.basic_cancel(tag)
+
+    async def settled(self) -> None:
+        """Wait until no delivery is unsettled and the acknowledgements are on their way, or the session has ended."""
+        lane = self.consume_lane
+        done = asyncio.Event()
+        lane.on_settled = done.set
+        while lane.unsettled and not self.ended.done():
+            done.clear()
+            await asyncio.wait((asyncio.ensure_future(done.wait()), self.ended), return_when=asyncio.FIRST_COMPLETED)
+        for outbox in self._outboxes:
+            outbox.flush()
+
+    def end(self, reason: str) -> None:
+        """Its life is over; the first reason counts."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def close(self) -> None:
+        """Orderly, so that the broker has read every frame sent before."""
+        self.end("closed")
+        if self._outboxes:
+            self.consume_lane.close()
+            self.publish_lane.close()
+        await self._consuming.close()
+        await self._publishing.close()
+
+    def on_blocked(self, reason: str | None) -> None:
+        self.blocked = reason is not None
+        self._adjust_hold()
+        self._on_blocked(reason)
+
+    def _adjust_hold(self) -> None:
+        """Start no handler whose reply could not be sent: what waits stays bounded by the prefetch."""
+        if not self._outboxes:
+            return
+        hold = self.blocked or self._publishing.outbox.paused
+        if hold:
+            self.consume_lane.hold = True
+        elif self.consume_lane.hold:
+            self.consume_lane.release()
+
+    def before_turn(self) -> None:
+        for outbox in self._outboxes:
+            outbox.due = True
+
+    def after_turn(self) -> None:
+        for outbox in self._outboxes:
+            outbox.flush()
+
+
+async def _never(_: object) -> None:
+    """aiormq's callback for deliveries; the lane takes them all before it sees one."""
+
+
+class RabbitTransport:
+    """RabbitMQ behind the seam of :mod:`bridge.transport`: one session after the other, until closed."""
+
+    def __init__(
+        self,
+        urls: Sequence[URL],
+        *,
+        name: str = "dtbridge",
+        topology: Topology | None = None,
+        start_timeout: float = START_TIMEOUT,
+    ) -> None:
+        """`urls`: the broker's hosts, tried in turn. `name`: shown in the broker's list of connections."""
+        self._urls = list(urls)
+        self._name = name
+        self._topology = topology
+        self._start_timeout = start_timeout
+        self._next_url = 0
+        self._subscriptions: Sequence[Subscription] = ()
+        self._session: Session | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._on_state: StateListener = lambda *_: None
+        self._state = State.CONNECTING
+        self.sessions = 0
+        """Sessions opened so far."""
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def reply_queue(self) -> str | None:
+        return None if self._session is None else self._session.reply_queue
+
+    @property
+    def returned(self) -> int:
+        """Publishings of this session that no queue took."""
+        return 0 if self._session is None else self._session.publish_lane.returned
+
+    def _enter(self, state: State, reason: str) -> None:
+        self._state = state
+        self._on_state(state, reason)
+
+    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
+        self._subscriptions = subscriptions
+        self._on_state = on_state
+        session = await self._first_session()
+        self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
+
+    async def _first_session(self) -> Session:
+        """Be patient with a broker that is still starting, but tell a person who mistyped its URL."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._start_timeout
+        failures = 0
+        while True:
+            url = self._urls[self._next_url]
+            try:
+                return await self._open(url)
+            except _LOST as error:
+                failures += 1
+                if loop.time() >= give_up_at or _is_refusal(error):
+                    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
+                await asyncio.sleep(back_off(failures))
+
+    async def _open(self, url: URL) -> Session:
+        self._next_url = (self._next_url + 1) % len(self._urls)
+        self._enter(State.CONNECTING, f"to {printable(url)}")
+        session = Session(self._name, self._blocked)
+        try:
+            await session.open(url, self._topology, self._subscriptions)
+        except BaseException:
+            await session.close()
+            raise
+        self._next_url = self._urls.index(url)  # stay with a host that works
+        self._session = session
+        self.sessions += 1
+        self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues at {printable(url)}")
+        return session
+
+    async def _supervise(self, session: Session) -> None:
+        while True:
+            reason = await session.ended
+            if self._state is State.DRAINING:
+                return
+            self._session = None
+            self._enter(State.CONNECTING, reason)
+            await session.close()
+            self._next_url = (self._next_url + 1) % len(self._urls)
+            session = await self._next_session()
+
+    async def _next_session(self) -> Session:
+        failures = 0
+        while True:
+            await asyncio.sleep(back_off(failures))
+            url = self._urls[self._next_url]
+            try:
+                return await self._open(url)
+            except (*_LOST, TransportError) as error:
+                failures += 1
+                log.warning("broker unreachable", url=printable(url), error=explain(error), failures=failures)
+
+    def _blocked(self, reason: str | None) -> None:
+        if self._state is State.CONSUMING and reason is not None:
+            self._enter(State.BLOCKED, f"the broker blocks publishing: {reason}")
+        elif self._state is State.BLOCKED and reason is None:
+            self._enter(State.CONSUMING, "the broker takes publishings again")
+
+    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
+        if self._session is None:
+            on_confirm(Confirm.LOST)
+        else:
+            self._session.publish(publishing, on_confirm)
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
+        self._enter(State.DRAINING, f"at most {timeout:g} s")
+        session = self._session
+        if session is None:
+            return 0
+        with contextlib.suppress(*_LOST):  # asyncio.TimeoutError is one of them
+            async with asyncio.timeout(timeout):
+                await session.cancel_consumers()
+                await session.settled()
+        return 0 if session.ended.done() else session.consume_lane.unsettled
+
+    async def close(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait((self._supervisor,))
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        self._enter(State.STOPPED, "closed")
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """The broker is there and will not have us: trying again does not help."""
+    return isinstance(
+        error,
+        aiormq.exceptions.AuthenticationError
+        | aiormq.exceptions.ProbableAuthenticationError
+        | aiormq.exceptions.ConnectionNotAllowed
+        | aiormq.exceptions.IncompatibleProtocolError,
+    )
+
+
+def explain(error: BaseException) -> str:
+    """An error of the libraries in words."""
+    match error:
+        case aiormq.exceptions.ProbableAuthenticationError():
+            return "it refused the user name or password"
+        case aiormq.exceptions.ConnectionNotAllowed():
+            return f"it refused the virtual host ({error.args[0] if error.args else error})"
+        case asyncio.TimeoutError():
+            return f"no answer within {CONNECT_TIMEOUT:g} s"
+    return str(error) or type(error).__name__

@@ -1,0 +1,229 @@
+"""The wire contract: names, and AMQP properties ↔ request. Pure; ``docs/contract.md`` tells gateway authors the same.
+
+Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendor_key` of the vendorId, body the OCPP payload.
+Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
+"""
+
+import hashlib
+import time
+from typing import Any, Final
+
+import msgspec
+
+from bridge.ocpp import DEFAULT_VERSION, OcppVersion
+from bridge.outcome import Kind
+from bridge.request import Request
+from bridge.transport import Delivery, Properties, Publishing
+
+STATION_ID: Final = "ocpp-station-id"
+VERSION: Final = "ocpp-version"
+DEADLINE: Final = "ocpp-deadline"
+"""int64, Unix time in milliseconds."""
+TRACE_PARENT: Final = "traceparent"
+TRACE_STATE: Final = "tracestate"
+ATTEMPT: Final = "dtbridge-attempt"
+"""The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is published again."""
+
+CONTENT_TYPE: Final = "application/json"
+REQUEST_TYPE: Final = "DataTransfer"
+
+PERSISTENT: Final = 2
+
+# ---- names ----
+
+_KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
+_KEY_LENGTH: Final = 200
+"""Characters. A queue name has at most 255 bytes, and a prefix stands before the key."""
+_KEY_KEPT: Final = 100
+_BYTES: Final = tuple(chr(byte) if byte in _KEPT else f"_{byte:02x}" for byte in range(256))
+
+RESERVED: Final = ("dead", "unknown-vendor")
+RESERVED_PREFIXES: Final = ("retry.", "replies.")
+"""Names of the bridge's own queues. A vendor so called has a queue of its own all the same."""
+
+
+def vendor_key(vendor_id: str) -> str:
+    """The routing key of a vendorId: at most 200 characters from ``a-z 0-9 . - _``, easy in any language.
+
+    ASCII letters become lower case; of the UTF-8 form every byte but ``a-z 0-9 . -`` becomes ``_`` and two lower-case
+    hexadecimal digits; of a key above 200 characters the first 100 stay, then ``_x`` and the SHA-256 of them all.
+    """
+    folded = "".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower()))
+    if len(folded) <= _KEY_LENGTH:
+        return folded
+    return f"{folded[:_KEY_KEPT]}_x{hashlib.sha256(folded.encode()).hexdigest()}"
+
+
+class Names(msgspec.Struct, frozen=True):
+    """Exchanges and queues, all below one prefix, so that several bridges can share a virtual host."""
+
+    prefix: str = "datatransfer"
+
+    @property
+    def requests(self) -> str:
+        """Exchange: gateways publish requests here. Direct."""
+        return self.prefix
+
+    @property
+    def unrouted(self) -> str:
+        """Exchange: where requests go that no vendor's queue takes. Fanout."""
+        return f"{self.prefix}.unrouted"
+
+    @property
+    def unknown_vendor(self) -> str:
+        """Queue: those requests; every worker answers them."""
+        return f"{self.prefix}.unknown-vendor"
+
+    @property
+    def dead(self) -> str:
+        """Exchange (fanout) and queue: what could not be handled."""
+        return f"{self.prefix}.dead"
+
+    @property
+    def stations(self) -> str:
+        """Exchange: requests from the CSMS to stations, by station id. Direct."""
+        return f"{self.prefix}.stations"
+
+    @property
+    def replies(self) -> str:
+        """How reply queues begin that gateways declare themselves; always allowed as ``reply_to``."""
+        return f"{self.prefix}.replies."
+
+    def vendor_queue(self, vendor_id: str) -> str:
+        """Queue: the requests of one vendor.
+
+        A vendor whose key is the name of one of the bridge's own queues gets one with its first letter written as
+        :func:`vendor_key` never writes it.
+        """
+        key = vendor_key(vendor_id)
+        if key in RESERVED or key.startswith(RESERVED_PREFIXES):
+            key = f"_{ord(key[0]):02x}{key[1:]}"
+        return f"{self.prefix}.{key}"
+
+
+# ---- requests and replies ----
+
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+SERVER_NAMED: Final = "amq.gen-"
+
+_VERSIONS: Final = {version.value: version for version in OcppVersion}
+_NO_HEADERS: Final[dict[str, Any]] = {}
+
+
+class Contract:
+    """The native dialect: what a delivery asks, and how its answer is published."""
+
+    def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:
+        """`reply_prefixes`: how reply queues may begin, beside direct reply-to, server-named queues and the bridge's own."""
+        self.names = names or Names()
+        self._reply_to_allowed = (f"{DIRECT_REPLY_TO}.", SERVER_NAMED, self.names.replies, *reply_prefixes)
+
+    def request(self, delivery: Delivery) -> Request:
+        """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.Request.fault`."""
+        properties = delivery.properties
+        headers = properties.headers or _NO_HEADERS
+        station_id = headers.get(STATION_ID)
+        version = headers.get(VERSION, DEFAULT_VERSION)
+        deadline = headers.get(DEADLINE)
+        attempt = headers.get(ATTEMPT, 1)
+        reply_to = properties.reply_to
+        fault = None
+        if type(station_id) is not str or not station_id:
+            fault = f"header {STATION_ID}: required, a string"
+            station_id = ""
+        if type(version) is not OcppVersion:
+            known = _VERSIONS.get(version) if type(version) is str else None
+            if known is None:
+                fault = fault or f"header {VERSION}: expected one of {', '.join(_VERSIONS)}"
+                known = DEFAULT_VERSION
+            version = known
+        if deadline is not None:
+            if type(deadline) is int:
+                deadline /= 1000
+            else:
+                fault = fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
+                deadline = None
+        if type(attempt) is not int or attempt < 1:
+            attempt = 1
+        if reply_to and not properties.correlation_id:
+            fault = fault or "correlation_id: required with reply_to"
+        return Request(
+            delivery.body,
+            station_id,
+            version,
+            properties.message_id,
+            deadline,
+            attempt,
+            delivery.redelivered,
+            bool(reply_to),
+            fault,
+            delivery,
+        )
+
+    def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
+        """The answer to a request, if its ``reply_to`` is allowed: a request must not make the bridge publish to just any queue.
+
+        Nothing of the request's headers is copied but what is named here. A reply to a named queue is mandatory, which
+        shows that the queue is gone. One to direct reply-to is not: up to RabbitMQ 4.1 the broker returns it although
+        it delivers it.
+        """
+        asked: Properties = request.source.properties
+        reply_to = asked.reply_to
+        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
+            return None
+        headers: dict[str, Any] = {STATION_ID: request.station_id}
+        given = asked.headers
+        if given is not None and TRACE_PARENT in given:
+            headers[TRACE_PARENT] = given[TRACE_PARENT]
+            if TRACE_STATE in given:
+                headers[TRACE_STATE] = given[TRACE_STATE]
+        return Publishing(
+            reply_to,
+            body,
+            Properties(
+                CONTENT_TYPE,
+                None,
+                headers,
+                PERSISTENT,
+                None,
+                asked.correlation_id,
+                None,
+                None if request.deadline is None else milliseconds_left(request.deadline),
+                None,
+                None,
+                kind.value,
+            ),
+            "",
+            not reply_to.startswith(DIRECT_REPLY_TO),
+        )
+
+    def request_publishing(
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str,
+        correlation_id: str,
+        reply_to: str,
+    ) -> Publishing:
+        """A request, as a gateway publishes it. `deadline` in seconds of Unix time."""
+        headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
+        properties = Properties(
+            content_type=CONTENT_TYPE,
+            headers=headers,
+            delivery_mode=PERSISTENT,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expiration=milliseconds_left(deadline),
+            message_id=message_id,
+            type=REQUEST_TYPE,
+        )
+        return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
+
+
+def milliseconds_left(deadline: float) -> str:
+    """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds); never negative."""
+    return str(max(0, int((deadline - time.time()) * 1000)))

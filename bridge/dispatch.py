@@ -1,0 +1,246 @@
+"""One request to its outcome: decode, resolve, decode data, call, encode. No broker, no I/O of its own.
+
+A handler is started at once, within :meth:`Dispatcher.dispatch`, where the interpreter can (CPython 3.12 and later): one that
+never waits costs no turn of the event loop, and its outcome is settled before ``dispatch`` returns. Only a handler that
+does wait gets a timer and a callback.
+"""
+
+import asyncio
+import enum
+import inspect
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from bridge.handler import Handler, InvalidData
+from bridge.ocpp import (
+    CallError,
+    DataTransferResponse,
+    ErrorCode,
+    InvalidResponse,
+    decode_request,
+    encode_accepted,
+    encode_response,
+    rejected,
+)
+from bridge.outcome import (
+    Dropped,
+    Failure,
+    Late,
+    Limits,
+    Outcome,
+    Reason,
+    Reply,
+    call_error,
+    describe,
+    failed,
+    outcome_of_error,
+    timed_out,
+)
+from bridge.request import Call, Request
+from bridge.routing import Routes
+
+Settle = Callable[[Request, Outcome], None]
+
+INVALID_DATA: Final = "InvalidData"
+"""The reasonCode for data that does not fit the handler's type (OCPP 2.0.1 Appendix 5 leaves the codes open)."""
+
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes of a payload that are decoded by default. OCPP messages are a few kB; firmware logs and certificates have been
+seen near 1 MiB; RabbitMQ itself takes 16 MiB."""
+
+
+THREADS: Final = 8
+"""Plain ``def`` handlers of one vendor that run at a time by default. They wait for I/O, mostly, and each is a thread."""
+
+
+class Expired(enum.StrEnum):
+    """What to do with a request whose deadline passed before it was handled."""
+
+    DEAD_LETTER = "dead-letter"
+    """Keep it where somebody can look at it."""
+    DROP = "drop"
+    """Forget it."""
+    HANDLE = "handle"
+    """Call the handler all the same: its effect matters more than its answer."""
+
+
+class Dispatcher:
+    """Gives every request its outcome, exactly one, by calling `settle`."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        settle: Settle,
+        *,
+        strict: bool = False,
+        expired: Expired = Expired.DEAD_LETTER,
+        max_body: int = MAX_BODY,
+        limits: Limits | None = None,
+        threads: int = THREADS,
+    ) -> None:
+        """`strict`: refuse what the schema of the request's OCPP version does not allow. `max_body`: bytes, both ways.
+
+        `threads`: how many plain ``def`` handlers run at a time; more wait their turn.
+        """
+        self._routes = routes
+        self._settle = settle
+        self._strict = strict
+        self._expired = expired
+        self._max_body = max_body
+        self._limits = limits or Limits()
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self.waiting: set[_Waiting] = set()
+        """Handlers that have not returned yet."""
+
+    def dispatch(self, request: Request) -> None:
+        """Answer one request. Settles it now, or when its handler has returned or run out of time. Never raises."""
+        if request.deadline is not None and request.deadline <= time.time() and self._expired is not Expired.HANDLE:
+            self._settle(request, _expired_outcome(self._expired))
+            return
+        if request.fault is not None or len(request.body) > self._max_body:
+            self._settle(request, call_error(self._refusal(request), request.version))
+            return
+        try:
+            envelope = decode_request(request.body, request.version, strict=self._strict)
+            handler = self._routes.resolve(envelope.vendor_id, envelope.message_id)
+            if isinstance(handler, Reply):
+                self._settle(request, handler)
+                return
+            call = Call(request, envelope)
+            if handler.read_data is None:
+                arguments: tuple[Any, ...] = (call,)
+            else:
+                arguments = (call, handler.read_data(envelope.data))
+        except CallError as error:
+            self._settle(request, call_error(error, request.version))
+            return
+        except InvalidData as error:
+            self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
+            return
+        self._call(request, handler, arguments)
+
+    def _refusal(self, request: Request) -> CallError:
+        if request.fault is not None:
+            return CallError(ErrorCode.PROTOCOL_ERROR, request.fault)
+        text = f"payload: {len(request.body)} bytes, and at most {self._max_body} are taken"
+        return CallError(ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, text)
+
+    def _call(self, request: Request, handler: Handler, arguments: tuple[Any, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
+            task = start(coroutine, loop)
+        except Exception as error:  # noqa: BLE001 - a decorated function may raise before it is a coroutine
+            self._settle(request, outcome_of_error(error, request, self._limits, time.time()))
+            return
+        if task.done():
+            self._settle(request, self._outcome(request, task))
+        else:
+            _Waiting(self, request, handler, task, loop)
+
+    def _outcome(self, request: Request, task: "asyncio.Task[Any]") -> Outcome:
+        """What a handler that has ended says."""
+        if task.cancelled():
+            return failed(request, "CancelledError: the handler was cancelled")
+        error = task.exception()
+        if error is not None:
+            return outcome_of_error(error, request, self._limits, time.time())
+        if request.deadline is not None and request.deadline <= time.time():
+            return Late()
+        result = task.result()
+        try:
+            if isinstance(result, DataTransferResponse):
+                body = encode_response(result, request.version)
+            else:
+                body = encode_accepted(result, request.version)
+        except InvalidResponse as invalid:
+            return failed(request, describe(invalid))
+        if len(body) > self._max_body:
+            return failed(request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent")
+        return Reply(body)
+
+    async def _in_thread(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="handler")
+        result = await asyncio.get_running_loop().run_in_executor(self._pool, handler.function, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    def close(self) -> None:
+        """Stop what still runs. Its requests are not settled: the broker delivers them again."""
+        for waiting in tuple(self.waiting):
+            waiting.abandon()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _expired_outcome(policy: Expired) -> Outcome:
+    if policy is Expired.DROP:
+        return Dropped()
+    return Failure(None, Reason.EXPIRED, "its deadline had passed when it arrived")
+
+
+if sys.version_info >= (3, 12):
+
+    def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+        """Run `coroutine` as a task, up to where it first waits, now."""
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+else:
+
+    def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
+        """Run `coroutine` as a task, from the next turn of the loop on."""
+        return loop.create_task(coroutine)
+
+
+class _Waiting:
+    """A handler that has not returned: its time is measured, and the first of answer and time-out settles the request."""
+
+    __slots__ = ("_dispatcher", "_handler", "_request", "_task", "_timer")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        request: Request,
+        handler: Handler,
+        task: "asyncio.Task[Any]",
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._handler = handler
+        self._task = task
+        seconds = handler.timeout
+        if request.deadline is not None:
+            seconds = min(seconds, max(0.0, request.deadline - time.time()))
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._time_out)
+        dispatcher.waiting.add(self)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: "asyncio.Task[Any]") -> None:
+        if self._timer is None:  # too late: settled by the time-out, or abandoned
+            if not task.cancelled():
+                task.exception()  # seen; a handler may do as it likes once it is cancelled
+            return
+        self._timer.cancel()
+        self._timer = None
+        dispatcher = self._dispatcher
+        dispatcher.waiting.discard(self)
+        dispatcher._settle(self._request, dispatcher._outcome(self._request, task))  # noqa: SLF001 - its other half
+
+    def _time_out(self) -> None:
+        """Settle first: a handler that will not be cancelled must not keep the station waiting."""
+        self.abandon()
+        text = f"TimeoutError: {self._handler.name} took longer than {self._handler.timeout:g} s or its deadline"
+        self._dispatcher._settle(self._request, timed_out(self._request, time.time(), text))  # noqa: SLF001
+
+    def abandon(self) -> None:
+        """Cancel the handler, and do not wait for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._dispatcher.waiting.discard(self)
+        self._task.cancel()

@@ -1,0 +1,165 @@
+"""One queue's way through the worker: delivery → request → dispatch → outcome → settle.
+
+An intake lets no more than its vendor's `concurrency` of handlers run; what else has arrived (at most the queue's prefetch)
+waits in it. So a vendor whose handlers all hang holds up its own requests and nobody else's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from bridge.contract import Contract
+from bridge.dispatch import Dispatcher, Settle
+from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
+from bridge.request import Request
+from bridge.transport import Delivery, Publishing, Verdict
+
+log = structlog.get_logger("bridge.worker")
+
+
+class Counts(msgspec.Struct):
+    """What a worker has done since it started."""
+
+    received: int = 0
+    """Deliveries."""
+    replied: int = 0
+    """Answers published: responses and CALLERRORs."""
+    unasked: int = 0
+    """Requests handled that nobody waited for (no ``reply_to``)."""
+    failed: int = 0
+    """Requests dead-lettered."""
+    retried: int = 0
+    """Further tries asked for by a handler."""
+    late: int = 0
+    """Requests handled whose deadline had passed by then."""
+    dropped: int = 0
+    """Requests whose deadline had passed before."""
+    forbidden: int = 0
+    """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
+
+
+class Intake:
+    """The requests of one queue."""
+
+    def __init__(
+        self,
+        queue: str,
+        make_dispatcher: Callable[[Settle], Dispatcher],
+        *,
+        contract: Contract,
+        counts: Counts,
+        prefetch: int,
+        concurrency: int,
+    ) -> None:
+        self.queue = queue
+        self.prefetch = prefetch
+        self._contract = contract
+        self._counts = counts
+        self._concurrency = concurrency
+        self._dispatcher = make_dispatcher(self._settle)
+        self._dispatch = self._dispatcher.dispatch
+        self._running = 0
+        self._waiting: deque[Request] = deque()
+        self._starting = False
+        self._delayed: set[asyncio.TimerHandle] = set()
+
+    @property
+    def running(self) -> int:
+        """Handlers started and not settled."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a handler to finish."""
+        return len(self._waiting)
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        """Take a delivery: handle it now, or when a handler of this vendor has finished."""
+        self._counts.received += 1
+        request = self._contract.request(delivery)
+        if self._running < self._concurrency:
+            self._running += 1
+            self._dispatch(request)
+        else:
+            self._waiting.append(request)
+
+    def void(self) -> None:
+        """The connection is gone, and with it every delivery. What waits is delivered again; what runs goes on for its effect."""
+        self._waiting.clear()
+        for timer in self._delayed:
+            timer.cancel()
+        self._delayed.clear()
+
+    def close(self) -> None:
+        """Stop for good, handlers included."""
+        self.void()
+        self._dispatcher.close()
+
+    def _settle(self, request: Request, outcome: Outcome) -> None:
+        self._running -= 1
+        counts = self._counts
+        match outcome:
+            case Reply():
+                self._answer(request, outcome.body, outcome.kind, Verdict.ACK)
+            case Failure():
+                counts.failed += 1
+                self._log_failure(request, outcome)
+                self._answer(request, outcome.body, Kind.CALL_ERROR, Verdict.REJECT)
+            case RetryLater():
+                counts.retried += 1
+                self._requeue(request.source, outcome.after)
+            case Late():
+                counts.late += 1
+                request.source.settle(Verdict.ACK)
+            case Dropped():
+                counts.dropped += 1
+                request.source.settle(Verdict.ACK)
+        if self._waiting and not self._starting:
+            self._start_waiting()
+
+    def _answer(self, request: Request, body: bytes | None, kind: Kind, verdict: Verdict) -> None:
+        """Publish the answer where somebody waits for it; then, once it is safe, give the verdict."""
+        reply: Publishing | None = None
+        if not request.reply_wanted:
+            self._counts.unasked += 1
+        elif body is not None:
+            reply = self._contract.reply(request, body, kind)
+            if reply is None:
+                self._counts.forbidden += 1
+            else:
+                self._counts.replied += 1
+        request.source.settle(verdict, reply)
+
+    def _requeue(self, delivery: Delivery, after: float) -> None:
+        """Give the delivery back after a pause: at once would be a busy loop."""
+
+        def requeue() -> None:
+            self._delayed.discard(timer)
+            delivery.settle(Verdict.REQUEUE)
+
+        timer = asyncio.get_running_loop().call_later(after, requeue)
+        self._delayed.add(timer)
+
+    def _start_waiting(self) -> None:
+        """One loop, and not one call within another: a handler that never waits settles before dispatch returns."""
+        self._starting = True
+        try:
+            while self._waiting and self._running < self._concurrency:
+                self._running += 1
+                self._dispatch(self._waiting.popleft())
+        finally:
+            self._starting = False
+
+    def _log_failure(self, request: Request, failure: Failure) -> None:
+        log.warning(
+            "request dead-lettered",
+            reason=failure.reason.value,
+            error=failure.error,
+            queue=self.queue,
+            station=request.station_id,
+            ocpp_message_id=request.ocpp_message_id,
+            attempt=request.attempt,
+        )

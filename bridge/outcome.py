@@ -1,0 +1,161 @@
+"""What becomes of a request: one value from a short closed list.
+
+Dispatch returns an outcome and knows no broker; the worker gives it to the transport. The table from whatever a handler
+raised to its outcome is :func:`outcome_of_error`, below.
+"""
+
+import enum
+from datetime import timedelta
+
+import msgspec
+
+from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error, rejected
+from bridge.request import Request
+
+
+class Rejected(Exception):
+    """Raised by a handler: answer ``Rejected``. From OCPP 2.0.1 on the answer carries the reason as statusInfo."""
+
+    def __init__(self, reason_code: str | None = None, additional_info: str | None = None) -> None:
+        """`reason_code`: at most 20 characters. `additional_info`: at most 512, in OCPP 2.1 1024. Longer ones are cut."""
+        super().__init__(reason_code, additional_info)
+        self.reason_code = reason_code
+        self.additional_info = additional_info
+
+
+class Retry(Exception):
+    """Raised by a handler: something it depends on is down, try the request again later, while its deadline allows."""
+
+    def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
+        """`after`: seconds until the next try; None: an exponential back-off. `reason` is for logs, it never leaves.
+
+        Raises ValueError if `after` is negative.
+        """
+        super().__init__(after, reason)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+        self.reason = reason
+        if self.after is not None and self.after < 0:
+            raise ValueError(f"Retry(after=…) takes seconds from 0 up, not {self.after}")
+
+
+class Kind(enum.Enum):
+    """Which answer of OCPP-J a reply is; its value is the AMQP `type` property."""
+
+    RESPONSE = "DataTransferResponse"
+    CALL_ERROR = "CallError"
+
+
+class Reason(enum.StrEnum):
+    """Why a request was dead-lettered."""
+
+    FAILED = "failed"
+    """Its handler raised, or returned what cannot be sent."""
+    TIMED_OUT = "timed-out"
+    """Its handler took longer than it may."""
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    """Its handler asked for another try and there is none left, or no time for it."""
+    EXPIRED = "expired"
+    """Its deadline passed before it was handled."""
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Answer; then the request is done."""
+
+    body: bytes
+    kind: Kind = Kind.RESPONSE
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """Answer with a CALLERROR, if somebody still waits; then keep the request as a dead letter."""
+
+    body: bytes | None
+    """The CALLERROR; None: nobody waits."""
+    reason: Reason
+    error: str = ""
+    """Type and text of what went wrong. For logs and the dead letter; it never goes to the station."""
+
+
+class RetryLater(msgspec.Struct, frozen=True, gc=False):
+    """No answer yet: try the request again after a while."""
+
+    after: float
+    """Seconds."""
+    error: str = ""
+
+
+class Late(msgspec.Struct, frozen=True, gc=False):
+    """Handled, but its deadline has passed: nobody waits for the answer, and the request is done."""
+
+
+class Dropped(msgspec.Struct, frozen=True, gc=False):
+    """Its deadline had passed before it was handled, and the configuration says to forget such requests."""
+
+
+Outcome = Reply | Failure | RetryLater | Late | Dropped
+
+COULD_NOT_PROCESS = "The request could not be processed."
+TOOK_TOO_LONG = "The request took too long to process."
+"""What a station is told of a failure. Never the text of an exception: it may hold anything."""
+
+_failure_bodies = {
+    (version, code): encode_call_error(CallError(code, text), version)
+    for version in OcppVersion
+    for code, text in ((ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), (ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG))
+}
+
+BACK_OFF_FIRST = 1.0
+"""Seconds before the second try, doubled for each one after it."""
+BACK_OFF_LONGEST = 60.0
+"""Seconds between tries at most: a station's patience is of that order."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How often and how long a request is tried."""
+
+    attempts: int = 5
+    """Tries at most, the first included. With the doubling back-off they span half a minute, longer than stations wait."""
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an error for logs and dead letters, capped: a text can hold a whole document."""
+    return f"{type(error).__name__}: {error}"[:512]
+
+
+def back_off(attempt: int) -> float:
+    """Seconds to wait after try number `attempt` failed: 1, 2, 4 … 60."""
+    return min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** (min(attempt, 16) - 1))
+
+
+def failed(request: Request, error: str) -> Failure:
+    """The handler is at fault, or what it returned."""
+    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], Reason.FAILED, error)
+
+
+def timed_out(request: Request, now: float, error: str) -> Failure:
+    """The handler did not finish in its time, or not before the deadline: then nobody waits for the answer."""
+    if request.deadline is not None and now >= request.deadline:
+        return Failure(None, Reason.EXPIRED, error)
+    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error)
+
+
+def call_error(error: CallError, version: OcppVersion) -> Reply:
+    """The payload, or the handler's own choice, asks for this CALLERROR. An answer like any other: nothing failed."""
+    return Reply(encode_call_error(error, version), Kind.CALL_ERROR)
+
+
+def outcome_of_error(error: BaseException, request: Request, limits: Limits, now: float) -> Outcome:
+    """What a request gets whose handler raised `error`. `now` in seconds of Unix time."""
+    match error:
+        case Rejected():
+            return Reply(rejected(error.reason_code, error.additional_info, request.version))
+        case CallError():
+            return call_error(error, request.version)
+        case Retry():
+            after = back_off(request.attempt) if error.after is None else error.after
+            in_time = request.deadline is None or now + after < request.deadline
+            if in_time and request.attempt < limits.attempts:
+                return RetryLater(after, describe(error))
+            body = _failure_bodies[request.version, ErrorCode.INTERNAL_ERROR]
+            return Failure(body, Reason.RETRIES_EXHAUSTED, describe(error))
+        case _:
+            return failed(request, describe(error))

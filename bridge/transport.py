@@ -1,0 +1,158 @@
+"""The seam between the bridge and a message broker.
+
+Everything above this file (worker, client, dispatch) speaks in these values and knows no broker; everything below it
+(``bridge.broker`` for RabbitMQ, ``bridge.testing`` in memory) keeps these promises:
+
+* A :class:`Subscription` is consumed from the moment :meth:`Transport.start` returns until :meth:`Transport.drain`,
+  across any number of lost connections. Each message arrives as one call of ``on_delivery``, on the event loop, in the
+  order of its queue. The call must not block and must not raise.
+* No more than ``prefetch`` deliveries of one subscription are unsettled at any time.
+* :meth:`Delivery.settle` is called once per delivery. Its publishing is sent first, and only when the broker has
+  confirmed it is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses the
+  publishing, the delivery is requeued instead.
+* A connection that ends makes its deliveries void: settling them does nothing, and the broker delivers them again.
+* :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
+
+Callbacks and values, no await per message: that is what lets the fast path be fast and the twin be simple.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+HeaderValue = Any
+"""A field-table value: str, bytes, bool, int, float, Decimal, datetime, None, list or dict of these (AMQP 0-9-1 §4.2.5.5)."""
+
+
+class TransportError(Exception):
+    """The broker cannot be used. The message is one sentence for the person who runs the process."""
+
+
+class BrokerUnreachable(TransportError):
+    """No broker of the list could be reached, or none let us in."""
+
+
+class TopologyError(TransportError):
+    """An exchange or queue is missing, or is not what the contract needs."""
+
+
+class Properties(msgspec.Struct, omit_defaults=True, gc=False):
+    """The basic properties of a message (AMQP 0-9-1 §4.2.6.1), in wire order. None: the property is absent."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: dict[str, HeaderValue] | None = None
+    delivery_mode: int | None = None
+    """1 transient, 2 persistent."""
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    """Milliseconds, as decimal digits."""
+    message_id: str | None = None
+    timestamp: int | None = None
+    """Unix time in seconds."""
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+
+
+class Publishing(msgspec.Struct, omit_defaults=True, gc=False):
+    """A message to be sent."""
+
+    routing_key: str
+    body: bytes
+    properties: Properties
+    exchange: str = ""
+    mandatory: bool = False
+    """Report :attr:`Confirm.RETURNED` if no queue takes it, instead of confirming the loss."""
+
+
+class Confirm(enum.Enum):
+    """What became of a publishing."""
+
+    CONFIRMED = "confirmed"
+    """The broker has it: on disk if persistent and durable, on a majority of nodes in a quorum queue."""
+    RETURNED = "returned"
+    """Mandatory, and no queue took it."""
+    REFUSED = "refused"
+    """The broker said no (a full queue with overflow reject-publish, an internal error)."""
+    LOST = "lost"
+    """The connection ended first: the broker may have it or not."""
+
+
+class Verdict(enum.Enum):
+    """What the broker is to do with a delivery."""
+
+    ACK = "ack"
+    """Done; forget it."""
+    REJECT = "reject"
+    """Cannot be handled; give it to the queue's dead-letter exchange."""
+    REQUEUE = "requeue"
+    """Deliver it again."""
+
+
+class Delivery(msgspec.Struct, eq=False, gc=False):
+    """A message received. Transports subclass it with what they need to settle it."""
+
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    properties: Properties
+    body: bytes
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+        """Send `reply`, wait for its confirm, then give the verdict. Once per delivery; a void delivery ignores it."""
+        raise NotImplementedError  # each transport has its own
+
+
+class Subscription(msgspec.Struct, eq=False):
+    """A queue to consume from."""
+
+    queue: str
+    """Empty: a private queue for replies, named by the broker anew for each connection."""
+    prefetch: int
+    """The most unsettled deliveries at a time."""
+    on_delivery: Callable[[Delivery], None]
+    no_ack: bool = False
+    """The broker forgets a message as it sends it. For replies, which nobody else could use."""
+
+
+class State(enum.Enum):
+    """Where a transport stands. Readiness is CONSUMING alone."""
+
+    CONNECTING = "connecting"
+    CONSUMING = "consuming"
+    BLOCKED = "blocked"
+    """The broker has a memory or disk alarm and takes no publishings; deliveries wait."""
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+StateListener = Callable[[State, str], None]
+"""Called at every change of state with its reason, one clause for the log."""
+
+
+class Transport(Protocol):
+    """A broker, as the worker and the client see it. The module's first lines are its contract."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def reply_queue(self) -> str | None:
+        """The broker's name for the private reply queue, while connected."""
+
+    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
+        """Connect and consume. Raises :class:`BrokerUnreachable` or :class:`TopologyError`."""
+
+    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
+        """Send. While no connection is open, reports :attr:`Confirm.LOST` at once."""
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
+        """Stop consuming and wait, at most `timeout` seconds, until every delivery is settled. Returns how many are not."""
+
+    async def close(self) -> None:
+        """End the connection. What is unsettled goes back to its queue."""

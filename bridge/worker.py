@@ -1,0 +1,135 @@
+"""The worker: start, consume, drain, stop. Knows transports and dispatch, not AMQP."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from bridge.contract import Contract
+from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
+from bridge.intake import Counts, Intake
+from bridge.outcome import Limits
+from bridge.routing import Router, Routes
+from bridge.transport import State, Subscription, Transport
+
+log = structlog.get_logger("bridge.worker")
+
+PREFETCH: Final = 200
+"""Deliveries of one vendor in hand at most. Throughput stops growing between 100 and 300."""
+MAX_IN_FLIGHT: Final = 10_000
+"""Deliveries of all vendors in hand at most; shared out among them, so that 1,000 vendors do not mean 200,000 messages
+in memory. At 16 kB each, 160 MB."""
+DRAIN_TIMEOUT: Final = 25.0
+"""Seconds. Kubernetes kills after 30 s unless told otherwise."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker works."""
+
+    prefetch: int = PREFETCH
+    """Deliveries of one vendor in hand at most, waiting ones included."""
+    concurrency: int = PREFETCH
+    """Handlers of one vendor running at a time."""
+    max_in_flight: int = MAX_IN_FLIGHT
+    """Deliveries of all vendors in hand at most."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds to finish what is in hand when asked to stop."""
+    strict: bool = False
+    """Refuse payloads with what the schema of their OCPP version does not allow."""
+    expired: Expired = Expired.DEAD_LETTER
+    """What to do with a request whose deadline passed before it was handled."""
+    max_body: int = MAX_BODY
+    """Bytes of a payload at most; a bigger one is answered with a CALLERROR. Of an answer, too."""
+    attempts: int = 5
+    """Tries of a request whose handler raises Retry, the first included."""
+
+
+class Worker:
+    """Answers the requests of the vendors whose routers it is given."""
+
+    def __init__(
+        self,
+        routers: Sequence[Router],
+        transport: Transport,
+        *,
+        contract: Contract | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Raises :class:`~bridge.handler.HandlerError` if two routers are for one vendor."""
+        self.settings = settings or Settings()
+        self.contract = contract or Contract()
+        self.counts = Counts()
+        self._transport = transport
+        self._routes = Routes(routers)
+        self.intakes = self._make_intakes()
+        self._stop = asyncio.Event()
+        self._was_connected = False
+
+    def _make_intakes(self) -> list[Intake]:
+        """One per vendor, and one for the requests of vendors that nobody has."""
+        settings, names = self.settings, self.contract.names
+        share = max(1, settings.max_in_flight // (len(self._routes.routers) + 1))
+
+        def intake(queue: str, prefetch: int | None, concurrency: int | None, threads: int) -> Intake:
+            def dispatcher(settle: Settle) -> Dispatcher:
+                return Dispatcher(
+                    self._routes,
+                    settle,
+                    strict=settings.strict,
+                    expired=settings.expired,
+                    max_body=settings.max_body,
+                    limits=Limits(settings.attempts),
+                    threads=threads,
+                )
+
+            return Intake(
+                queue,
+                dispatcher,
+                contract=self.contract,
+                counts=self.counts,
+                prefetch=min(prefetch or settings.prefetch, share),
+                concurrency=concurrency or settings.concurrency,
+            )
+
+        vendors = [
+            intake(names.vendor_queue(router.vendor_id), router.prefetch, router.concurrency, router.threads)
+            for router in self._routes.routers
+        ]
+        return [*vendors, intake(names.unknown_vendor, None, None, THREADS)]
+
+    @property
+    def state(self) -> State:
+        """Where it stands; it is ready when CONSUMING."""
+        return self._transport.state
+
+    async def run(self) -> int:
+        """Work until :meth:`stop` is called, then drain. Returns how many requests went back to their queues unsettled.
+
+        Raises :class:`~bridge.transport.TransportError` if there is no broker to work with.
+        """
+        subscriptions = [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
+        left = 0
+        try:
+            await self._transport.start(subscriptions, self._on_state)
+            await self._stop.wait()
+            left = await self._transport.drain(self.settings.drain_timeout)
+        finally:
+            for intake in self.intakes:
+                intake.close()
+            await self._transport.close()
+        log.info("drained", returned_to_queue=left, **msgspec.to_builtins(self.counts))
+        return left
+
+    def stop(self) -> None:
+        """Finish what is in hand and end :meth:`run`."""
+        self._stop.set()
+
+    def _on_state(self, state: State, reason: str) -> None:
+        lost = state is State.CONNECTING and self._was_connected
+        (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
+        self._was_connected = state is not State.CONNECTING
+        if lost:
+            for intake in self.intakes:
+                intake.void()
