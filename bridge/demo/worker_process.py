@@ -8,7 +8,7 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
-STOP_TIMEOUT = 15.0
+STOP_TIMEOUT = 30.0
 """Seconds the worker may take to drain after SIGTERM before it is killed."""
 
 LOG_TAIL = 20
