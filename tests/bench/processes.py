@@ -1,0 +1,169 @@
+"""The processes of a benchmark: started by argument list, watched through /proc, ended by number and on a bound.
+
+Linux only: processor time and memory of another process are read from /proc.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bridge.private_broker import PrivateBroker
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 5.0
+"""How long a worker may take over an orderly stop."""
+
+_PR_SET_PDEATHSIG = 1
+_TICK = os.sysconf("SC_CLK_TCK")
+_libc = ctypes.CDLL(None)
+
+
+class ProcessFailed(Exception):
+    """A worker or the load generator ended or did not answer; the text has the end of what it printed."""
+
+
+class Usage:
+    """What a process and its children have used so far, or use now."""
+
+    def __init__(self, cpu_seconds: float, resident_kib: int, peak_kib: int) -> None:
+        self.cpu_seconds = cpu_seconds
+        self.resident_kib = resident_kib
+        self.peak_kib = peak_kib
+
+
+def family(pid: int) -> Iterator[int]:
+    """The process and everything it has started and not yet buried."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from family(int(child))
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, all its threads.
+
+    /proc/PID/stat counts in ticks of 10 ms. The process's own processor clock is the same sum in nanoseconds; its id
+    is made from the number as clock_getcpuclockid(3) does.
+    """
+    with contextlib.suppress(OSError):
+        return time.clock_gettime((~pid << 3) | 2)
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def usage(pid: int) -> Usage:
+    """Of the process and its children together."""
+    cpu, resident, peak = 0.0, 0, 0
+    for member in family(pid):
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{member}/status").read_text().splitlines())
+        cpu += cpu_seconds(member)
+        resident += int(status["VmRSS"].split()[0])
+        peak += int(status["VmHWM"].split()[0])
+    return Usage(cpu, resident, peak)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Process:
+    """One child, in the project's root folder, which ends with the `with` block or with us."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self.command = list(command)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._process = subprocess.Popen(
+            self.command,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - the benchmark has one thread
+        )
+        assert self._process.stdout
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._unread = b""
+
+    @property
+    def pid(self) -> int:
+        """The process number."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def close_input(self) -> None:
+        """What the load generator takes as "come to an end"."""
+        assert self._process.stdin
+        self._process.stdin.close()
+
+    def next_line(self, seconds: float) -> bytes:
+        """Raises ProcessFailed when the process ends first or the time is up."""
+        assert self._process.stdout
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            ended = not self.running
+            select.select([self._process.stdout], [], [], max(0.0, min(1.0, deadline - time.monotonic())))
+            self._unread += self._process.stdout.read() or b""
+            if b"\n" not in self._unread and (ended or time.monotonic() > deadline):
+                raise self.failure("ended" if ended else f"said nothing for {seconds:g} s")
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def failure(self, what: str) -> ProcessFailed:
+        """An error with the end of what the process printed."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        name = " ".join(Path(part).name for part in self.command[:3])
+        return ProcessFailed(f"{name} {what}: {lines[-1] if lines else 'no message'}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            for member in [*family(self.pid)][::-1]:
+                os.kill(member, signal.SIGKILL)
+            self._process.communicate()
+        self._errors.close()
+
+
+class Load(Process):
+    """The load generator; see load.c for its events and its result."""
+
+    def await_event(self, name: str, seconds: float = 90) -> None:
+        """Raises ProcessFailed when it does not come."""
+        line = json.loads(self.next_line(seconds))
+        if line != {"event": name}:
+            raise self.failure(f"said {line} where {name} was due")
+
+    def result(self, seconds: float = 90) -> dict[str, Any]:
+        """The last line. Raises ProcessFailed when a reply was missing, double, foreign or not Accepted."""
+        result: dict[str, Any] = json.loads(self.next_line(seconds))
+        wrong = {fault: result[fault] for fault in ("duplicate", "foreign", "refused") if result[fault]}
+        if wrong:
+            raise self.failure(f"counted wrong replies {wrong}")
+        return result
+
+
+def broker_cpu_seconds(broker: PrivateBroker) -> float:
+    """Processor time of the broker itself."""
+    return cpu_seconds(broker.pid)

@@ -1,0 +1,301 @@
+"""Runs the scenarios: workers in turn on one private broker, several rounds."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aio_pika
+import msgspec
+from aio_pika import ExchangeType
+from pamqp.common import FieldTable
+
+from bridge.private_broker import PrivateBroker
+from tests.bench.messages import queue_name
+from tests.bench.processes import Load, Process, ProcessFailed, broker_cpu_seconds, usage
+from tests.bench.scenarios import Entry, Pace, Scenario
+from tests.bench.subjects import Cast, Job
+
+OUTSTANDING = 200
+FIXED_RATE = 3_000
+"""Requests per second to the other vendors while one hangs: well below what a worker can do, so that waits show."""
+HANGING = 1_000
+"""Requests sent to the vendor that hangs: more than its prefetch."""
+FILL_SECONDS = 600.0
+DRAIN_SECONDS = 900.0
+
+
+class Measurement(msgspec.Struct, omit_defaults=True):
+    """One worker process, one round."""
+
+    rate: float | None = None
+    """Round trips per second, at 200 outstanding (a backlog: while draining)."""
+    cpu_us: float | None = None
+    """User and system time of the worker per round trip, microseconds, of the same count."""
+    broker_cpu_us: float | None = None
+    load_cpu_us: float | None = None
+    p50_us: float | None = None
+    """Latency at 200 outstanding, or at the fixed rate."""
+    p99_us: float | None = None
+    lone_p50_us: float | None = None
+    """Latency at one outstanding."""
+    lone_p99_us: float | None = None
+    resident_mib: float | None = None
+    """Memory of the worker after the count."""
+    peak_mib: float | None = None
+    growth_mib: float | None = None
+    """Backlog: peak while draining above an idle worker."""
+    missing: int = 0
+    """Requests without a reply at the end of the count."""
+
+
+NUMBERS = tuple(name for name in Measurement.__struct_fields__ if name != "missing")
+
+
+class Row(msgspec.Struct):
+    """An entry after all rounds."""
+
+    entry: Entry
+    rounds: list[Measurement] = []
+    median: Measurement | None = None
+    ratio: Measurement | None = None
+    """The median of the rounds' ratios to the entry it is compared with."""
+    failure: str | None = None
+
+
+class Table(msgspec.Struct):
+    """A scenario after all rounds."""
+
+    scenario: Scenario
+    rows: list[Row]
+
+    def row(self, label: str | None) -> Row | None:
+        """The row of an entry, if it was run."""
+        return next((row for row in self.rows if row.entry.label == label), None)
+
+
+class Bench(msgspec.Struct):
+    """One run of the benchmark on one broker."""
+
+    broker: PrivateBroker
+    load_command: list[str]
+    cast: Cast
+    pace: Pace
+    log: Callable[[str], None]
+    virtual_hosts: dict[tuple[str, int], str] = {}
+    """Their names, by queue type and number of vendor queues."""
+
+    def run(self, scenario: Scenario, chosen: set[str]) -> Table:
+        """All rounds of one scenario, of the chosen subjects that are there."""
+        entries = [
+            entry for entry in scenario.entries if entry.subject in self.cast.subjects and entry.subject in chosen
+        ]
+        table = Table(scenario, [Row(entry) for entry in entries])
+        rounds = 1 if any(entry.job.backlog for entry in entries) else self.pace.rounds
+        for number in range(1, rounds + 1):
+            for row in table.rows:
+                if row.failure is None:
+                    self.log(f"{scenario.name}: {row.entry.label} (round {number} of {rounds})")
+                    self._run_entry(row, headline=scenario.name == "headline")
+        summarise(table)
+        return table
+
+    def _run_entry(self, row: Row, *, headline: bool) -> None:
+        try:
+            row.rounds.append(self._measure(row.entry, headline=headline))
+        except ProcessFailed as failure:
+            row.failure = str(failure)
+
+    def _measure(self, entry: Entry, *, headline: bool) -> Measurement:
+        if entry.job.backlog:
+            return self._measure_backlog(entry)
+        if entry.job.first_vendor_hangs is not None:
+            return self._measure_other_vendors(entry)
+        return self._measure_steady_load(entry, self.pace.seconds if headline else self.pace.side_seconds)
+
+    # --- the three kinds of measurement --------------------------------------------------------------------------
+
+    def _measure_steady_load(self, entry: Entry, seconds: float) -> Measurement:
+        """One outstanding, then 200."""
+        job = entry.job
+        vhost = self._shared_virtual_host(job)
+        with self._worker(entry, vhost) as worker:
+            lone_seconds = min(self.pace.lone_seconds, seconds)
+            lone = self._steady(worker, vhost, job, seconds=lone_seconds, outstanding=1)
+            measured = self._steady(worker, vhost, job, seconds=seconds, outstanding=OUTSTANDING)
+        measured.lone_p50_us, measured.lone_p99_us = lone.p50_us, lone.p99_us
+        return measured
+
+    def _measure_other_vendors(self, entry: Entry) -> Measurement:
+        """The first vendor's queue is full of requests whose handlers hang, or is empty; the others have a steady rate."""
+        job = entry.job
+        with self._own_virtual_host(job) as vhost, self._worker(entry, vhost) as worker:
+            if not job.first_vendor_hangs:
+                return self._steady(worker, vhost, job, seconds=self.pace.seconds, rate=FIXED_RATE)
+            with self._load("fill", vhost, job, count=HANGING, vendors=job.vendor_ids[:1]) as fill:
+                fill.await_event("sent")
+                return self._steady(worker, vhost, job, seconds=self.pace.seconds, rate=FIXED_RATE)
+
+    def _measure_backlog(self, entry: Entry) -> Measurement:
+        """What a worker that finds a full queue needs more than one that has answered a single request."""
+        job = entry.job
+        with self._own_virtual_host(job) as vhost:
+            with self._worker(entry, vhost) as worker:
+                self._steady(worker, vhost, job, seconds=0, outstanding=1)
+                idle = usage(worker.pid)
+            with self._load("fill", vhost, job, count=job.backlog) as fill:
+                fill.await_event("sent", FILL_SECONDS)
+                asyncio.run(_await_depth(self.broker.url + vhost, queue_name(job.vendor_ids[0]), job.backlog))
+                self.log(f"  {job.backlog:,} requests are waiting")
+                with self._worker(entry, vhost) as worker:
+                    result = fill.result(DRAIN_SECONDS)
+                    drained = usage(worker.pid)
+        return Measurement(
+            rate=result["round_trips"] / result["seconds"],
+            cpu_us=(drained.cpu_seconds - idle.cpu_seconds) * 1e6 / result["round_trips"],
+            resident_mib=drained.resident_kib / 1024,
+            peak_mib=drained.peak_kib / 1024,
+            growth_mib=(drained.peak_kib - idle.resident_kib) / 1024,
+            missing=result["missing"],
+        )
+
+    # --- their parts -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _worker(self, entry: Entry, vhost: str) -> Iterator[Process]:
+        url = self.broker.url + vhost
+        if entry.job.tls:
+            url = f"{self.broker.tls_url}{vhost}?cafile={self.broker.ca_file}"
+        command = self.cast.subjects[entry.subject].command(url, entry.job)
+        with Process(command, entry.job.environment) as worker:
+            try:
+                yield worker
+            except ProcessFailed as failure:
+                if not worker.running:  # the load generator complained, but this is why
+                    raise worker.failure("ended") from failure
+                raise
+
+    def _load(self, mode: str, vhost: str, job: Job, *, vendors: list[str] | None = None, **options: float) -> Load:
+        options = {"size": job.size, "deadline-ms": job.deadline_ms, **options}
+        given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        addressed = [text for vendor in vendors or job.vendor_ids for text in ("--vendor", vendor)]
+        return Load([*self.load_command, mode, "--url", self.broker.url + vhost, *given, *addressed])
+
+    def _steady(self, worker: Process, vhost: str, job: Job, *, seconds: float, **pace: float) -> Measurement:
+        """Count between two points of a steady load: processor time is read at both."""
+        vendors = job.vendor_ids if job.first_vendor_hangs is None else job.vendor_ids[1:]
+        warmup = self.pace.warmup if seconds else 0
+        with self._load("run", vhost, job, vendors=vendors, seconds=seconds, warmup=warmup, **pace) as load:
+            load.await_event("ready")
+            load.await_event("counting")
+            worker_before, broker_before = usage(worker.pid), broker_cpu_seconds(self.broker)
+            load.await_event("counted")
+            worker_after, broker_after = usage(worker.pid), broker_cpu_seconds(self.broker)
+            result = load.result()
+        return _measurement(result, worker_before.cpu_seconds, worker_after, broker_after - broker_before)
+
+    def _shared_virtual_host(self, job: Job) -> str:
+        """Entries with the same queues share them: the load leaves none behind."""
+        key = (job.queue_type, job.vendors)
+        if key not in self.virtual_hosts:
+            self.virtual_hosts[key] = name = f"{job.queue_type}-{job.vendors}"
+            self._make_virtual_host(name, job)
+        return self.virtual_hosts[key]
+
+    @contextmanager
+    def _own_virtual_host(self, job: Job) -> Iterator[str]:
+        name = f"own-{time.monotonic_ns()}"
+        self._make_virtual_host(name, job)
+        try:
+            yield name
+        finally:
+            self.broker.delete_vhost(name)
+
+    def _make_virtual_host(self, name: str, job: Job) -> None:
+        self.broker.add_vhost(name)
+        asyncio.run(_declare(self.broker.url + name, job))
+
+
+def _measurement(result: dict[str, Any], cpu_before: float, after: Any, broker_cpu: float) -> Measurement:
+    answered = max(1, result["round_trips"])
+    return Measurement(
+        rate=result["rate"],
+        cpu_us=(after.cpu_seconds - cpu_before) * 1e6 / answered,
+        broker_cpu_us=broker_cpu * 1e6 / answered,
+        load_cpu_us=result["load_cpu_us"],
+        p50_us=result["p50_us"],
+        p99_us=result["p99_us"],
+        resident_mib=after.resident_kib / 1024,
+        peak_mib=after.peak_kib / 1024,
+        missing=result["missing"],
+    )
+
+
+async def _declare(url: str, job: Job) -> None:
+    """Every exchange and queue of the contract, so that all subjects find the same ones."""
+    arguments: FieldTable = {"x-queue-type": job.queue_type}
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        unrouted = await channel.declare_exchange("datatransfer.unrouted", ExchangeType.FANOUT, durable=True)
+        dead = await channel.declare_exchange("datatransfer.dead", ExchangeType.FANOUT, durable=True)
+        requests = await channel.declare_exchange(
+            "datatransfer", ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": unrouted.name}
+        )
+        for exchange, name in ((unrouted, "datatransfer.unknown-vendor"), (dead, "datatransfer.dead")):
+            queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "classic"})
+            await queue.bind(exchange)
+        for vendor in job.vendor_ids:
+            queue = await channel.declare_queue(queue_name(vendor), durable=True, arguments=arguments)
+            await queue.bind(requests, vendor)
+
+
+async def _await_depth(url: str, name: str, depth: int) -> None:
+    """Raises ProcessFailed when the queue does not come to hold so many messages."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        deadline = time.monotonic() + FILL_SECONDS
+        while time.monotonic() < deadline:
+            queue = await channel.declare_queue(name, passive=True)
+            if (queue.declaration_result.message_count or 0) >= depth:
+                return
+            await asyncio.sleep(0.2)
+    raise ProcessFailed(f"{name} does not hold {depth:,} messages")
+
+
+# --- medians and ratios -----------------------------------------------------------------------------------------------
+
+
+def _median(measurements: list[Measurement]) -> Measurement:
+    median = Measurement(missing=max(measurement.missing for measurement in measurements))
+    for name in NUMBERS:
+        values = [value for measurement in measurements if (value := getattr(measurement, name)) is not None]
+        setattr(median, name, statistics.median(values) if values else None)
+    return median
+
+
+def _ratio(one: Measurement, other: Measurement) -> Measurement:
+    ratio = Measurement()
+    for name in NUMBERS:
+        numerator, denominator = getattr(one, name), getattr(other, name)
+        if numerator is not None and denominator:
+            setattr(ratio, name, numerator / denominator)
+    return ratio
+
+
+def summarise(table: Table) -> None:
+    """Medians over the rounds; ratios pair by pair of one round, then their median."""
+    for row in table.rows:
+        if row.rounds:
+            row.median = _median(row.rounds)
+    for row in table.rows:
+        row.ratio = compare(row, table.row(row.entry.against))
+
+
+def compare(row: Row | None, other: Row | None) -> Measurement | None:
+    """The median of the ratios of one row's rounds to another's."""
+    if row is None or other is None or not row.rounds or not other.rounds:
+        return None
+    pairs = zip(row.rounds, other.rounds, strict=False)  # one that failed half-way has fewer
+    return _median([_ratio(one, against) for one, against in pairs])

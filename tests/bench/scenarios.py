@@ -1,0 +1,122 @@
+"""What is measured. Within a scenario the entries take turns, so that a change of the machine's mood meets them all."""
+
+import msgspec
+
+from tests.bench.subjects import Job
+
+PEERS = ("aiormq", "aio_pika", "faststream")
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How long and how often."""
+
+    rounds: int = 3
+    seconds: float = 3.0
+    """At 200 outstanding, for the headline."""
+    quick: bool = False
+
+    @property
+    def side_seconds(self) -> float:
+        """At 200 outstanding, for the other scenarios."""
+        return self.seconds / 2
+
+    @property
+    def lone_seconds(self) -> float:
+        """At one outstanding."""
+        return self.seconds / 3
+
+    @property
+    def warmup(self) -> float:
+        """Before each count."""
+        return min(0.5, self.seconds / 4)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of a scenario's table."""
+
+    label: str
+    subject: str
+    job: Job
+    against: str | None = None
+    """The label of the entry it is compared with, in the same round."""
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """A table."""
+
+    name: str
+    title: str
+    entries: tuple[Entry, ...]
+
+
+def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario:
+    """The bridge and C, and further subjects, on the same job."""
+    names = ("bridge", "c", *subjects)
+    return Scenario(
+        name, title, tuple(Entry(subject, subject, job, None if subject == "c" else "c") for subject in names)
+    )
+
+
+def _vendor_queues(quick: bool) -> Scenario:
+    entries: list[Entry] = []
+    for count in (1, 100) if quick else (1, 100, 1000):
+        job = Job(vendors=count)
+        queues = f"{count:,} queue{'s' if count > 1 else ''}"
+        entries += [Entry(f"bridge, {queues}", "bridge", job, f"c, {queues}"), Entry(f"c, {queues}", "c", job)]
+    return Scenario("vendors", "Vendor queues on one worker", tuple(entries))
+
+
+def _processes(quick: bool) -> Scenario:
+    counts = (1, 2) if quick else (1, 2, 4)
+    labels = {count: f"bridge, {count} process{'es' if count > 1 else ''}" for count in counts}
+    entries = [
+        Entry(label, "bridge", Job(processes=count), None if count == 1 else labels[1])
+        for count, label in labels.items()
+    ]
+    return Scenario("processes", "Processes of one worker", tuple(entries))
+
+
+def _hang() -> Scenario:
+    calm, hanging = "bridge, all well", "bridge, one vendor hangs"
+    entries = (
+        Entry(calm, "bridge", Job(vendors=10, first_vendor_hangs=False)),
+        Entry(hanging, "bridge", Job(vendors=10, first_vendor_hangs=True), calm),
+    )
+    return Scenario("hang", "Nine vendors at a fixed rate while the handlers of a tenth hang", entries)
+
+
+def _interpreters(names: list[str]) -> Scenario:
+    entries = [Entry(name, name, Job(), None if name == "bridge" else "bridge") for name in names]
+    return Scenario("interpreters", "CPython versions", tuple(entries))
+
+
+def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
+    """In the order they run."""
+    peers = () if pace.quick else PEERS
+    sizes = {"100 B": 100, "1 kB": 1_000, "16 kB": 16_000, "200 kB": 200_000}
+    scenarios = [_side_by_side("headline", "250-byte request, classic queue", Job(), *PEERS)]
+    scenarios += [
+        _side_by_side(f"payload-{size}", f"{text} request", Job(size=size), *peers) for text, size in sizes.items()
+    ]
+    scenarios += [
+        _side_by_side("quorum", "Quorum queue", Job(queue_type="quorum")),
+        _side_by_side("tls", "TLS", Job(tls=True)),
+        _side_by_side("deadline", "Requests with a deadline", Job(deadline_ms=30_000)),
+        _vendor_queues(pace.quick),
+        Scenario(
+            "await",
+            "Handler that awaits 10 ms (200 outstanding allow at most 20,000/s)",
+            (
+                Entry("bridge", "bridge", Job(wait_ms=10), "aio_pika"),
+                Entry("aio_pika", "aio_pika", Job(wait_ms=10)),
+            ),
+        ),
+        _hang(),
+        _processes(pace.quick),
+    ]
+    backlog = 100_000 if pace.quick else 1_000_000
+    drain = Entry("bridge", "bridge", Job(backlog=backlog))
+    scenarios.append(Scenario("backlog", f"Backlog of {backlog:,} requests", (drain,)))
+    if other_bridges:
+        scenarios.append(_interpreters(["bridge", *other_bridges]))
+    return scenarios

@@ -1,0 +1,89 @@
+"""What the worker promises of its speed, against what was measured."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tests.bench.runner import Row, Table, compare
+
+
+class Target(msgspec.Struct):
+    """One promise. `must` and `aim` are bounds of `measured`: upper ones, or lower ones when `at_least`."""
+
+    text: str
+    measured: float | None
+    must: float
+    aim: float
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """In a word; empty when it was not measured."""
+        if self.measured is None:
+            return ""
+        if self._within(self.aim):
+            return "aim"
+        return "must" if self._within(self.must) else "missed"
+
+    def _within(self, bound: float) -> bool:
+        assert self.measured is not None
+        return self.measured >= bound if self.at_least else self.measured <= bound
+
+
+class Results(msgspec.Struct):
+    """The tables of a run, to ask for ratios."""
+
+    tables: Sequence[Table]
+
+    def row(self, scenario: str, label: str) -> Row | None:
+        """A row, if it was measured."""
+        table = next((table for table in self.tables if table.scenario.name == scenario), None)
+        return table.row(label) if table else None
+
+    def ratio(self, scenario: str, label: str, other: str, number: str) -> float | None:
+        """Of one number of two rows of a scenario."""
+        ratio = compare(self.row(scenario, label), self.row(scenario, other))
+        value: float | None = getattr(ratio, number) if ratio else None
+        return value
+
+    def growth(self) -> float | None:
+        """MiB while draining the backlog."""
+        row = self.row("backlog", "bridge")
+        return row.median.growth_mib if row and row.median else None
+
+
+def targets(tables: Sequence[Table]) -> list[Target]:
+    """All of them; those whose scenario was not run have nothing measured."""
+    results = Results(tables)
+    ratio = results.ratio
+    found = [
+        Target("CPU per round trip against C", ratio("headline", "bridge", "c", "cpu_us"), 3, 2),
+        Target(
+            "CPU per round trip against aio-pika", ratio("headline", "bridge", "aio_pika", "cpu_us"), 1 / 10, 1 / 18
+        ),
+        Target(
+            "CPU per round trip against FastStream", ratio("headline", "bridge", "faststream", "cpu_us"), 1 / 20, 1 / 35
+        ),
+        Target("round trips/s against C", ratio("headline", "bridge", "c", "rate"), 0.95, 1, at_least=True),
+        Target("p50 at one outstanding against C", ratio("headline", "bridge", "c", "lone_p50_us"), 1.4, 1.15),
+    ]
+    for count in ("100", "1,000"):
+        ours, theirs = f"bridge, {count} queues", f"c, {count} queues"
+        found += [
+            Target(
+                f"{count} queues: round trips/s against C",
+                ratio("vendors", ours, theirs, "rate"),
+                0.95,
+                1,
+                at_least=True,
+            ),
+            Target(
+                f"{count} queues: CPU against one queue", ratio("vendors", ours, "bridge, 1 queue", "cpu_us"), 2, 1.5
+            ),
+        ]
+    others = ratio("hang", "bridge, one vendor hangs", "bridge, all well", "p99_us")
+    found += [
+        Target("MiB more while draining the backlog", results.growth(), 32, 8),
+        Target("p99 of the others while one vendor hangs, against without", others, 2, 1.2),
+    ]
+    return found
