@@ -64,5 +64,5 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     )
 
 
-def _dumps(line: object, **options: object) -> str:
+def _dumps(line: object, **_: object) -> str:
     return orjson.dumps(line, default=str).decode()

@@ -17,7 +17,7 @@ What one turn of the event loop produces for a connection is written at once, at
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import aiormq
 from yarl import URL
@@ -123,10 +123,10 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a stream connection has both ends
-        transport.set_write_buffer_limits(high=WRITE_BUFFER, low=WRITE_BUFFER // 4)
-        self._socket = transport
-        self.outbox = Outbox(transport, self._lane_loop)
+        socket = cast(asyncio.WriteTransport, transport)  # uvloop's is one by its methods, not by its class
+        socket.set_write_buffer_limits(high=WRITE_BUFFER, low=WRITE_BUFFER // 4)
+        self._socket = socket
+        self.outbox = Outbox(socket, self._lane_loop)
 
     def data_received(self, data: bytes) -> None:
         if not self._greeted:

@@ -1,0 +1,5 @@
+"""``python -m bridge`` is ``dtbridge``."""
+
+from bridge.cli import main
+
+main()

@@ -1,0 +1,349 @@
+"""The command ``dtbridge``. Every option is also an environment variable, ``DTBRIDGE_…``; bad input is one sentence."""
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import msgspec
+import orjson
+import rich.console
+import rich.table
+import typer
+from yarl import URL
+
+from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.topology import Mode, QueueType, Topology
+from bridge.client import Client, NoAnswer
+from bridge.contract import Contract, Names
+from bridge.dispatch import MAX_BODY, Expired
+from bridge.handler import HandlerError
+from bridge.logs import LogFormat, LogLevel, configure
+from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, parse_version
+from bridge.routing import Router, Routes
+from bridge.transport import TransportError
+from bridge.worker import Settings, Worker
+
+Result = TypeVar("Result")
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CALL_ERROR: Final = 3
+EXIT_NO_ANSWER: Final = 4
+
+app = typer.Typer(
+    name="dtbridge",
+    help="OCPP DataTransfer between RabbitMQ and typed handlers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    typer.echo(f"dtbridge: {sentence}", err=True)
+    raise typer.Exit(code)
+
+
+def _run(main: Coroutine[Any, Any, Result]) -> Result:
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    return uvloop.run(main)
+
+
+def _words(values: Sequence[str]) -> list[str]:
+    """Values given one by one, or in one environment variable, separated by spaces or commas."""
+    return [word for value in values for word in value.replace(",", " ").split()]
+
+
+# ---- options that several commands share ----
+
+AmqpUrl = Annotated[
+    list[str],
+    typer.Option(
+        envvar="DTBRIDGE_AMQP_URL",
+        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are tried in turn. "
+        "TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless given.",
+    ),
+]
+Prefix = Annotated[str, typer.Option(envvar="DTBRIDGE_PREFIX", help="How all exchanges and queues begin.")]
+LogFormatOption = Annotated[LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")]
+LogLevelOption = Annotated[LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")]
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        envvar="DTBRIDGE_TARGETS",
+        metavar="MODULE:NAME…",
+        help="Where the routers are; NAME is a Router or a list of them.",
+    ),
+]
+LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
+
+
+def _urls(values: Sequence[str]) -> list[URL]:
+
+    try:
+        return parse_urls(_words(values))
+    except ValueError as error:
+        _fail(str(error), EXIT_USAGE)
+
+
+def load_routers(targets: Sequence[str]) -> list[Router]:
+    """The routers that ``MODULE:NAME`` targets name. Raises ValueError or TypeError with a sentence for one that names none."""
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    routers: list[Router] = []
+    for target in targets:
+        found = _load(target)
+        for router in found if isinstance(found, list | tuple) else (found,):
+            if not isinstance(router, Router):
+                raise TypeError(f"{target} is a {type(router).__name__}, not a Router or a list of them")
+            if router not in routers:
+                routers.append(router)
+    Routes(routers)
+    return routers
+
+
+def _load(target: str) -> Any:
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise ValueError(f"{target!r} is not MODULE:NAME, for example my_vendors.acme:router")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{target}: there is no module {error.name!r}") from error
+    except HandlerError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{target}: importing {module_name} failed with {type(error).__name__}: {error}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ValueError(f"{target}: module {module_name} has no {name!r}") from None
+
+
+def _routers(targets: Sequence[str]) -> list[Router]:
+    try:
+        return load_routers(_words(targets))
+    except (ValueError, TypeError) as error:
+        _fail(str(error), EXIT_USAGE)
+
+
+# ---- run ----
+
+
+@app.command()
+def run(
+    targets: Targets,
+    amqp_url: AmqpUrl = LOCAL,
+    prefetch: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_PREFETCH", min=1, max=2000, help="Requests of one vendor in hand at most.")
+    ] = 200,
+    concurrency: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_CONCURRENCY", min=1, help="Handlers of one vendor running at a time.")
+    ] = 200,
+    max_in_flight: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_IN_FLIGHT",
+            min=1,
+            help="Requests of all vendors in hand at most; shared out among them.",
+        ),
+    ] = 10_000,
+    topology: Annotated[
+        Mode,
+        typer.Option(
+            envvar="DTBRIDGE_TOPOLOGY", help="declare: create what is missing; verify: fail if it is; none: trust."
+        ),
+    ] = Mode.DECLARE,
+    queue_type: Annotated[
+        QueueType, typer.Option(envvar="DTBRIDGE_QUEUE_TYPE", help="Of the vendors' queues: quorum or classic.")
+    ] = QueueType.QUORUM,
+    prefix: Prefix = "datatransfer",
+    reply_prefix: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_REPLY_PREFIX",
+            help="How reply queues may begin, beside direct reply-to, amq.gen-* and PREFIX.replies.*",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    strict: Annotated[
+        bool, typer.Option(envvar="DTBRIDGE_STRICT", help="Refuse what the schema of the OCPP version does not allow.")
+    ] = False,
+    expired: Annotated[
+        Expired, typer.Option(envvar="DTBRIDGE_EXPIRED", help="What to do with requests nobody waits for any more.")
+    ] = Expired.DEAD_LETTER,
+    max_body: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_MAX_BODY", min=1024, help="Bytes of a payload at most, both ways.")
+    ] = MAX_BODY,
+    attempts: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_ATTEMPTS", min=1, help="Tries of a request whose handler raises Retry.")
+    ] = 5,
+    drain_timeout: Annotated[
+        float,
+        typer.Option(envvar="DTBRIDGE_DRAIN_TIMEOUT", min=0, help="Seconds to finish what is in hand at SIGTERM."),
+    ] = 25.0,
+    connect_timeout: Annotated[
+        float, typer.Option(envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, help="Seconds to find a broker at the start.")
+    ] = 15.0,
+    name: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
+    ] = "dtbridge",
+    log_format: LogFormatOption = LogFormat.AUTO,
+    log_level: LogLevelOption = LogLevel.INFO,
+) -> None:
+    """Answer the requests of some vendors until SIGTERM or SIGINT."""
+    routers = _routers(targets)
+    urls = _urls(amqp_url)
+    configure(log_format, log_level)
+    names = Names(prefix)
+    settings = Settings(
+        prefetch=prefetch,
+        concurrency=concurrency,
+        max_in_flight=max_in_flight,
+        drain_timeout=drain_timeout,
+        strict=strict,
+        expired=expired,
+        max_body=max_body,
+        attempts=attempts,
+    )
+    vendor_ids = [router.vendor_id for router in routers]
+    plan = Topology(names, vendor_ids, topology, queue_type)
+
+    async def work() -> None:
+        transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
+        worker = Worker(routers, transport, contract=Contract(names, tuple(_words(reply_prefix))), settings=settings)
+        _on_signals(worker.stop)
+        await worker.run()
+
+    try:
+        _run(work())
+    except TransportError as error:
+        _fail(str(error))
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """The first signal drains; a second one ends the process at once, and the broker delivers what was in hand again."""
+    loop = asyncio.get_running_loop()
+
+    def first(number: int) -> None:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first, number)
+
+
+# ---- send ----
+
+
+@app.command()
+def send(
+    station: Annotated[str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station to speak for.")],
+    vendor: Annotated[str, typer.Option(envvar="DTBRIDGE_VENDOR", help="vendorId.")],
+    message: Annotated[str | None, typer.Option(envvar="DTBRIDGE_MESSAGE", help="messageId.")] = None,
+    data: Annotated[str | None, typer.Option(envvar="DTBRIDGE_DATA", help="data, as JSON.")] = None,
+    ocpp_version: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_OCPP_VERSION", help="ocpp1.6, ocpp2.0, ocpp2.0.1 or ocpp2.1.")
+    ] = "ocpp2.0.1",
+    timeout: Annotated[
+        float, typer.Option(envvar="DTBRIDGE_TIMEOUT", min=0.001, help="Seconds to wait for the answer.")
+    ] = 30.0,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.ERROR,
+) -> None:
+    """Send one request and print its answer as JSON. Exit code 0: a response, 3: a CALLERROR, 4: no answer in time."""
+    urls = _urls(amqp_url)
+    configure(LogFormat.AUTO, log_level)
+    try:
+        version = parse_version(ocpp_version)
+        request = DataTransferRequest(vendor, message)
+        if data is not None:
+            request.data = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        _fail(f"--data is not JSON: {error}", EXIT_USAGE)
+    except ValueError as error:
+        _fail(str(error), EXIT_USAGE)
+
+    async def ask() -> DataTransferResponse:
+        transport = RabbitTransport(urls, name="dtbridge send", start_timeout=min(timeout, 5.0))
+        async with Client(contract=Contract(Names(prefix)), transport=transport) as client:
+            return await client.data_transfer(station, request, ocpp_version=version, timeout=timeout)
+
+    try:
+        response = _run(ask())
+    except CallError as error:
+        _print_json(
+            {
+                "errorCode": error.for_version(version),
+                "errorDescription": error.description,
+                "errorDetails": error.details,
+            }
+        )
+        raise typer.Exit(EXIT_CALL_ERROR) from None
+    except NoAnswer as error:
+        _fail(str(error), EXIT_NO_ANSWER)
+    except TransportError as error:
+        _fail(str(error))
+    _print_json(response)
+
+
+def _print_json(value: Any) -> None:
+    exact = msgspec.json.encode(value)
+    typer.echo(msgspec.json.format(exact, indent=2).decode())
+
+
+# ---- check ----
+
+
+@app.command()
+def check(targets: Targets) -> None:
+    """List the handlers with the types of their data. Needs no broker."""
+    routers = _routers(targets)
+    names = Names()
+    table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
+    for router in routers:
+        for message, handler in router.handlers():
+            kind = "async" if handler.is_async else "thread"
+            queue = names.vendor_queue(router.vendor_id)
+            table.add_row(
+                router.vendor_id, message, handler.type_name, kind, f"{handler.timeout:g} s", handler.name, queue
+            )
+        if not any(router.handlers()):
+            table.add_row(router.vendor_id, "(no handlers)", "", "", "", "", names.vendor_queue(router.vendor_id))
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+
+
+# ---- demo ----
+
+
+@app.command()
+def demo(
+    amqp_url: Annotated[
+        str | None, typer.Option(envvar="DTBRIDGE_AMQP_URL", help="A broker to use; else one is found, or started.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_COUNT", min=0, help="Requests of the burst at the end.")
+    ] = 2000,
+    pace: Annotated[
+        float, typer.Option(envvar="DTBRIDGE_PACE", min=0, help="Seconds between the messages of the corpus.")
+    ] = 0.1,
+) -> None:
+    """Play real vendor messages through a worker on a real RabbitMQ, and leave nothing behind."""
+    from bridge.demo import run_demo  # noqa: PLC0415 - brings a corpus of messages with it
+
+    raise typer.Exit(run_demo(amqp_url, count, pace))
+
+
+def main() -> None:
+    """The console script."""
+    app()
