@@ -112,6 +112,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
                     tables.append(table)
                     report.show(console, table, cast)
         report.show_targets(console, tables)
+        if disturbed := report.disturbance(tables):
+            console.print(f"[yellow]{disturbed}[/yellow]", highlight=False)
         folder = ROOT / "docs" / "bench" if options.save else Path(tempfile.mkdtemp(prefix="dtbridge-bench-results-"))
         save(folder, tables, machine, cast)
         console.print(f"{time.monotonic() - started:.0f} s. Results: {folder}", highlight=False)

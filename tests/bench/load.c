@@ -6,11 +6,13 @@
  * run   waits until every vendor has answered once, then keeps N requests outstanding (or sends R per second whatever
  *       comes back; latency then counts from the moment a request was due) over the vendors in turn, for the warm-up and
  *       for the counted seconds.
- * fill  publishes N requests and then collects the replies, until all have come or standard input is closed.
+ * fill  publishes N requests and then collects the replies until all have come.
  *
- * Standard output has one JSON object a line: {"event":"ready"}, {"event":"counting"} and {"event":"counted"} at the
- * moments they name (fill: {"event":"sent"}), and last the result. It is exactly-once accounting: a reply whose
- * correlation_id was never sent is foreign, one that comes again a duplicate, one that never comes missing.
+ * Standard output has one JSON object a line. run: {"event":"ready"} when all vendors have answered; it then reads one
+ * line of process numbers from standard input, whose processor time it takes at the beginning and at the end of the
+ * count, itself and so at the right moments. fill: {"event":"sent"}. Last comes the result. It is exactly-once
+ * accounting: a reply whose correlation_id was never sent is foreign, one that comes again a duplicate, one that never
+ * comes missing.
  *
  * It must cost less than what it measures. So librabbitmq only logs in; after that the three frames of a request are a
  * template per vendor in which two ids are overwritten, a batch leaves in one write, and replies are read by hand.
@@ -54,10 +56,52 @@ static uint64_t now(void) {
   return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
 }
 
-static double cpu_seconds(void) {
+/* ---- processor time ---------------------------------------------------------------------------------------------- */
+
+#define MOST_WATCHED 64
+
+static pid_t watched[MOST_WATCHED];
+static int watched_count;
+
+typedef struct {
+  double watched[MOST_WATCHED], own, busy; /* seconds; busy: all cores of the machine together */
+} processor_time_t;
+
+static double clock_seconds(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  if (clock_gettime(clock, &time) != 0) die("a watched process has ended");
   return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* The first line of /proc/stat: user nice system idle iowait irq softirq steal, in ticks. */
+static double busy_seconds(void) {
+  unsigned long long user, nice, system, idle, waiting, irq, softirq, steal;
+  FILE *file = fopen("/proc/stat", "r");
+  if (!file || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &waiting, &irq,
+                      &softirq, &steal) != 8)
+    die("/proc/stat cannot be read");
+  fclose(file);
+  return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static processor_time_t processor_time(void) {
+  processor_time_t times = {.own = clock_seconds(CLOCK_PROCESS_CPUTIME_ID), .busy = busy_seconds()};
+  for (int index = 0; index < watched_count; index++) {
+    clockid_t clock;
+    if (clock_getcpuclockid(watched[index], &clock) != 0) die("process %d has ended", (int)watched[index]);
+    times.watched[index] = clock_seconds(clock);
+  }
+  return times;
+}
+
+static void read_watched(void) {
+  char line[1024], *at = line;
+  if (!fgets(line, sizeof line, stdin)) die("no process numbers on standard input");
+  for (char *end; watched_count < MOST_WATCHED; at = end) {
+    long number = strtol(at, &end, 10);
+    if (end == at) return;
+    watched[watched_count++] = (pid_t)number;
+  }
 }
 
 static void event(const char *name) {
@@ -417,6 +461,7 @@ static void probe(void) {
   await_replies(PROBE_SECONDS);
   if (answered < sent) die("no reply to %lu of the first %lu requests", sent - answered, sent);
   event("ready");
+  read_watched();
 }
 
 static void run(void) {
@@ -424,25 +469,22 @@ static void run(void) {
   void (*send_until)(uint64_t) = rate > 0 ? keep_rate : keep_outstanding;
   send_until(now() + (uint64_t)(warmup * (double)SECOND));
   uint64_t answered_before = answered, start = now();
-  double cpu_before = cpu_seconds();
+  processor_time_t before = processor_time();
   counting = true;
-  event("counting");
   send_until(start + (uint64_t)(seconds * (double)SECOND));
   counting = false;
-  double elapsed = (double)(now() - start) / (double)SECOND, cpu = cpu_seconds() - cpu_before;
+  double elapsed = (double)(now() - start) / (double)SECOND;
+  processor_time_t after = processor_time();
   uint64_t counted = answered - answered_before;
-  event("counted");
   await_replies(GRACE_SECONDS);
   printf("{\"round_trips\":%lu,\"seconds\":%.6f,\"rate\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
-         "\"load_cpu_us\":%.3f,\"sent\":%lu,\"missing\":%lu,\"duplicate\":%lu,\"foreign\":%lu,\"refused\":%lu}\n",
+         "\"sent\":%lu,\"missing\":%lu,\"duplicate\":%lu,\"foreign\":%lu,\"refused\":%lu,"
+         "\"load_cpu_s\":%.6f,\"busy_cpu_s\":%.3f,\"watched_cpu_s\":[",
          counted, elapsed, (double)counted / elapsed, percentile_us(0.5), percentile_us(0.99), (double)slowest / 1000,
-         counted ? cpu * 1e6 / (double)counted : 0, sent, sent - answered, duplicate, foreign, refused);
-}
-
-static bool input_closed(void) {
-  struct pollfd input = {STDIN_FILENO, POLLIN, 0};
-  char ignored[64];
-  return poll(&input, 1, 0) > 0 && read(STDIN_FILENO, ignored, sizeof ignored) <= 0;
+         sent, sent - answered, duplicate, foreign, refused, after.own - before.own, after.busy - before.busy);
+  for (int index = 0; index < watched_count; index++)
+    printf("%s%.6f", index ? "," : "", after.watched[index] - before.watched[index]);
+  puts("]}");
 }
 
 static void fill(void) {
@@ -452,7 +494,7 @@ static void fill(void) {
   }
   event("sent");
   uint64_t already = answered, first_reply = 0;
-  while (answered < sent && !input_closed()) {
+  while (answered < sent) {
     turn(now() + SECOND / 20);
     if (!first_reply && answered > already) first_reply = now();
   }

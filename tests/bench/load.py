@@ -7,6 +7,7 @@ about as much as a good worker, so that on few cores it is the limit of what can
 import argparse
 import contextlib
 import json
+import os
 import re
 import secrets
 import select
@@ -15,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -240,11 +242,9 @@ class Generator:
             self._turn(time.monotonic() + 1)
 
     def collect(self) -> None:
-        """Replies, until all have come or standard input is closed."""
+        """Replies, until all have come."""
         while self.answered < self.sent:
             self._turn(time.monotonic() + 0.05)
-            if select.select([sys.stdin], [], [], 0)[0] and not sys.stdin.read():
-                return
 
     def account(self) -> dict[str, int]:
         """The exactly-once accounting."""
@@ -263,19 +263,28 @@ def event(name: str) -> None:
     say({"event": name})
 
 
-def run(generator: Generator, options: argparse.Namespace) -> dict[str, float]:
+def processor_times(watched: list[int]) -> list[float]:
+    """Seconds used so far: by us, by all cores of the machine, by each watched process (clock_getcpuclockid(3))."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    busy = sum(ticks) - ticks[3] - ticks[4]
+    clocks = (time.clock_gettime((~pid << 3) | 2) for pid in watched)
+    return [time.process_time(), busy / os.sysconf("SC_CLK_TCK"), *clocks]
+
+
+def run(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
     """A steady load; the result."""
     generator.probe()
     event("ready")
+    watched = [int(number) for number in sys.stdin.readline().split()]
     send_until = generator.keep_rate if options.rate else generator.keep_outstanding
     send_until(time.monotonic() + options.warmup)
-    before, start, cpu = generator.answered, time.monotonic(), time.process_time()
+    before, start = generator.answered, time.monotonic()
+    cpu_before = processor_times(watched)
     generator.counting = True
-    event("counting")
     send_until(start + options.seconds)
     generator.counting = False
-    elapsed, cpu = time.monotonic() - start, time.process_time() - cpu
-    event("counted")
+    elapsed = time.monotonic() - start
+    own, busy, *others = (after - before for after, before in zip(processor_times(watched), cpu_before, strict=True))
     counted = generator.answered - before
     generator.await_replies(GRACE_SECONDS)
     latencies = sorted(generator.latencies) or [0.0]
@@ -286,12 +295,14 @@ def run(generator: Generator, options: argparse.Namespace) -> dict[str, float]:
         "p50_us": latencies[len(latencies) // 2] * 1e6,
         "p99_us": latencies[len(latencies) * 99 // 100] * 1e6,
         "max_us": latencies[-1] * 1e6,
-        "load_cpu_us": cpu * 1e6 / max(1, counted),
         **generator.account(),
+        "load_cpu_s": own,
+        "busy_cpu_s": busy,
+        "watched_cpu_s": others,
     }
 
 
-def fill(generator: Generator, options: argparse.Namespace) -> dict[str, float]:
+def fill(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
     """A full queue, and then its replies; the result."""
     generator.publish(options.count)
     event("sent")

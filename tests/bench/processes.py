@@ -3,7 +3,6 @@
 Linux only: processor time and memory of another process are read from /proc.
 """
 
-import contextlib
 import ctypes
 import json
 import os
@@ -17,14 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.private_broker import PrivateBroker
-
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 5.0
 """How long a worker may take over an orderly stop."""
 
 _PR_SET_PDEATHSIG = 1
-_TICK = os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None)
 
 
@@ -52,13 +48,10 @@ def family(pid: int) -> Iterator[int]:
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process, all its threads.
 
-    /proc/PID/stat counts in ticks of 10 ms. The process's own processor clock is the same sum in nanoseconds; its id
-    is made from the number as clock_getcpuclockid(3) does.
+    It is what /proc/PID/stat counts in ticks of 10 ms, in nanoseconds: the process's own processor clock, whose id is
+    made from the number as clock_getcpuclockid(3) does.
     """
-    with contextlib.suppress(OSError):
-        return time.clock_gettime((~pid << 3) | 2)
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def usage(pid: int) -> Usage:
@@ -105,10 +98,11 @@ class Process:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def close_input(self) -> None:
-        """What the load generator takes as "come to an end"."""
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
         assert self._process.stdin
-        self._process.stdin.close()
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
 
     def next_line(self, seconds: float) -> bytes:
         """Raises ProcessFailed when the process ends first or the time is up."""
@@ -162,8 +156,3 @@ class Load(Process):
         if wrong:
             raise self.failure(f"counted wrong replies {wrong}")
         return result
-
-
-def broker_cpu_seconds(broker: PrivateBroker) -> float:
-    """Processor time of the broker itself."""
-    return cpu_seconds(broker.pid)

@@ -30,6 +30,9 @@ COLUMNS: tuple[Column, ...] = (
 COMPARED = ("rate", "cpu_us", "lone_p50_us", "p99_us")
 """The numbers whose ratio to another row is shown."""
 
+CALM = 0.05
+"""The share of the processors that other programs may use without disturbing the numbers much."""
+
 NARROWEST = 130
 """Columns of text when the output is no terminal."""
 
@@ -62,6 +65,15 @@ def explain(console: Console, machine: Machine, cast: Cast) -> None:
     )
     for line in cast.missing:
         console.print(f"[yellow]{line}[/yellow]", highlight=False)
+
+
+def disturbance(tables: Sequence[Table]) -> str | None:
+    """A warning when other programs had more than a little of the processors."""
+    shares = [share for table in tables for row in table.rows if row.median and (share := row.median.others_share)]
+    worst = max(shares, default=0.0)
+    if worst <= CALM:
+        return None
+    return f"Other programs used up to {worst:.0%} of the processors: measure again on a quiet machine."
 
 
 def _titles(table: Table, cast: Cast) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Runs the scenarios: workers in turn on one private broker, several rounds."""
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pamqp.common import FieldTable
 
 from bridge.private_broker import PrivateBroker
 from tests.bench.messages import queue_name
-from tests.bench.processes import Load, Process, ProcessFailed, broker_cpu_seconds, usage
+from tests.bench.processes import Load, Process, ProcessFailed, Usage, family, usage
 from tests.bench.scenarios import Entry, Pace, Scenario
 from tests.bench.subjects import Cast, Job
 
@@ -36,6 +37,8 @@ class Measurement(msgspec.Struct, omit_defaults=True):
     """User and system time of the worker per round trip, microseconds, of the same count."""
     broker_cpu_us: float | None = None
     load_cpu_us: float | None = None
+    others_share: float | None = None
+    """Of the machine's processors, the part that other programs used during the count."""
     p50_us: float | None = None
     """Latency at 200 outstanding, or at the fixed rate."""
     p99_us: float | None = None
@@ -184,17 +187,14 @@ class Bench(msgspec.Struct):
         return Load([*self.load_command, mode, "--url", self.broker.url + vhost, *given, *addressed])
 
     def _steady(self, worker: Process, vhost: str, job: Job, *, seconds: float, **pace: float) -> Measurement:
-        """Count between two points of a steady load: processor time is read at both."""
+        """Count between two points of a steady load; the load generator takes the processor time at both."""
         vendors = job.vendor_ids if job.first_vendor_hangs is None else job.vendor_ids[1:]
         warmup = self.pace.warmup if seconds else 0
         with self._load("run", vhost, job, vendors=vendors, seconds=seconds, warmup=warmup, **pace) as load:
             load.await_event("ready")
-            load.await_event("counting")
-            worker_before, broker_before = usage(worker.pid), broker_cpu_seconds(self.broker)
-            load.await_event("counted")
-            worker_after, broker_after = usage(worker.pid), broker_cpu_seconds(self.broker)
+            load.tell(" ".join(str(pid) for pid in (self.broker.pid, *family(worker.pid))))
             result = load.result()
-        return _measurement(result, worker_before.cpu_seconds, worker_after, broker_after - broker_before)
+        return _measurement(result, usage(worker.pid))
 
     def _shared_virtual_host(self, job: Job) -> str:
         """Entries with the same queues share them: the load leaves none behind."""
@@ -218,17 +218,21 @@ class Bench(msgspec.Struct):
         asyncio.run(_declare(self.broker.url + name, job))
 
 
-def _measurement(result: dict[str, Any], cpu_before: float, after: Any, broker_cpu: float) -> Measurement:
+def _measurement(result: dict[str, Any], worker: Usage) -> Measurement:
     answered = max(1, result["round_trips"])
+    broker_cpu, *worker_cpu = result["watched_cpu_s"]
+    ours = broker_cpu + sum(worker_cpu) + result["load_cpu_s"]
+    cores_seconds = result["seconds"] * len(os.sched_getaffinity(0))
     return Measurement(
         rate=result["rate"],
-        cpu_us=(after.cpu_seconds - cpu_before) * 1e6 / answered,
+        cpu_us=sum(worker_cpu) * 1e6 / answered,
         broker_cpu_us=broker_cpu * 1e6 / answered,
-        load_cpu_us=result["load_cpu_us"],
+        load_cpu_us=result["load_cpu_s"] * 1e6 / answered,
+        others_share=max(0.0, result["busy_cpu_s"] - ours) / cores_seconds if cores_seconds else 0,
         p50_us=result["p50_us"],
         p99_us=result["p99_us"],
-        resident_mib=after.resident_kib / 1024,
-        peak_mib=after.peak_kib / 1024,
+        resident_mib=worker.resident_kib / 1024,
+        peak_mib=worker.peak_kib / 1024,
         missing=result["missing"],
     )
 
