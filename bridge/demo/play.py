@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import secrets
 import signal
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import aio_pika
 import aio_pika.exceptions
 
+from bridge.broker.session import parse_urls
 from bridge.contract import Names
 from bridge.demo.corpus import CORPUS, Message, Row
 from bridge.demo.gateway import Gateway
@@ -18,7 +20,7 @@ from bridge.demo.screen import Phase, Result, Screen
 from bridge.demo.vendors import routers
 from bridge.demo.verdict import Answer, judge
 from bridge.demo.worker_process import WorkerFailed, WorkerProcess
-from bridge.private_broker import BrokerUnavailable, obtain_broker
+from bridge.private_broker import BrokerUnavailable, GivenBroker, obtain_broker
 
 ANSWER_TIMEOUT = 10.0
 """Seconds a station waits for an answer."""
@@ -35,12 +37,17 @@ QUICK = frozenset({Row.ACCEPTED, Row.ACCEPTED_WITH_DATA})
 
 def run(amqp_url: str | None, count: int, pace: float) -> int:
     """See `bridge.demo.run_demo`."""
+    for library in ("aio_pika", "aiormq"):  # what they log they also raise
+        logging.getLogger(library).addHandler(logging.NullHandler())
     with Screen() as screen, _ctrl_c_for_sigterm():
         try:
-            with contextlib.nullcontext(amqp_url) if amqp_url else _broker_url(screen) as url:
+            with _broker_url(amqp_url, screen) as url:
                 return asyncio.run(_play(url, count, pace, screen))
-        except (BrokerUnavailable, WorkerFailed, aio_pika.exceptions.AMQPError, OSError) as error:
+        except (BrokerUnavailable, WorkerFailed) as error:
             screen.say(str(error))
+            return 1
+        except (aio_pika.exceptions.AMQPError, OSError) as error:
+            screen.say(f"The RabbitMQ cannot be used: {error}")
             return 1
         except KeyboardInterrupt:
             screen.say("Interrupted.")
@@ -48,9 +55,14 @@ def run(amqp_url: str | None, count: int, pace: float) -> int:
 
 
 @contextlib.contextmanager
-def _broker_url(screen: Screen) -> Iterator[str]:
-    with obtain_broker(screen.say) as broker:
-        yield broker.url
+def _broker_url(given: str | None, screen: Screen) -> Iterator[str]:
+    """The URL of a broker; of a cluster, which is given as several, that of the first host."""
+    with contextlib.nullcontext(GivenBroker(given)) if given else obtain_broker(screen.say) as broker:
+        try:
+            first, *_ = parse_urls(broker.url.replace(",", " ").split())
+        except ValueError as error:
+            raise BrokerUnavailable(str(error)) from None
+        yield str(first)
 
 
 @contextlib.contextmanager
