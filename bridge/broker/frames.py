@@ -40,6 +40,7 @@ BASIC_RETURN: Final = 60 << 16 | 50
 BASIC_CANCEL: Final = 60 << 16 | 30
 BASIC_ACK: Final = 60 << 16 | 80
 BASIC_NACK: Final = 60 << 16 | 120
+_CONFIRMS: Final = frozenset({BASIC_ACK, BASIC_NACK})
 CHANNEL_CLOSE: Final = 20 << 16 | 40
 CONNECTION_CLOSE: Final = 10 << 16 | 50
 CONNECTION_BLOCKED: Final = 10 << 16 | 60
@@ -294,10 +295,12 @@ class ContentReader:
 
     def on_method(self, data: bytes, at: int, stop: int) -> bool:
         """Take a method frame's payload. False: not one of ours, hand it on."""
-        try:
-            (method,) = _METHOD_ID(data, at)
-            if method == BASIC_DELIVER:
-                self._begin()
+        if stop - at < 4:
+            raise FrameError("a method is cut short")
+        (method,) = _METHOD_ID(data, at)
+        if method == BASIC_DELIVER:
+            self._begin()
+            try:
                 at += 4
                 end = at + 1 + data[at]
                 consumer_tag = data[at + 1 : end]
@@ -308,33 +311,26 @@ class ContentReader:
                 at = end
                 end = at + 1 + data[at]
                 routing_key = _text(data[at + 1 : end])
-                if end != stop:
-                    raise FrameError("Basic.Deliver does not fill its frame")
-                self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
-                return True
-            if method in {BASIC_ACK, BASIC_NACK}:
-                delivery_tag, bits = _TAG_BITS(data, at + 4)
-                if at + 13 != stop:
-                    raise FrameError("Basic.Ack does not fill its frame")
-                self._on_confirm(delivery_tag, (bits & 1) != 0, method == BASIC_ACK)
-                return True
-            if method == BASIC_RETURN:
-                self._begin()
-                (reply_code,) = _U16(data, at + 4)
-                reply_text, at = _short(data, at + 6)
-                _exchange, at = _short(data, at)
-                routing_key, at = _short(data, at)
-                if at != stop:
-                    raise FrameError("Basic.Return does not fill its frame")
-                self._returned = (reply_code, reply_text, routing_key)
-                return True
-            if method == BASIC_CANCEL:
-                self._sink.on_cancel(data[at + 5 : at + 5 + data[at + 4]])
-            elif method == CHANNEL_CLOSE:
-                (reply_code,) = _U16(data, at + 4)
-                self._sink.on_channel_close(reply_code, _short(data, at + 6)[0])
-        except (IndexError, struct.error):
-            raise FrameError("a method is cut short") from None
+            except (IndexError, struct.error):
+                raise FrameError("Basic.Deliver is cut short") from None
+            if end != stop:
+                raise FrameError("Basic.Deliver does not fill its frame")
+            self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
+            return True
+        if method in _CONFIRMS:
+            if stop - at != 13:
+                raise FrameError("Basic.Ack does not fill its frame")
+            delivery_tag, bits = _TAG_BITS(data, at + 4)
+            self._on_confirm(delivery_tag, (bits & 1) != 0, method == BASIC_ACK)
+            return True
+        if method == BASIC_RETURN:
+            self._begin()
+            self._returned = _return(data, at + 4, stop)
+            return True
+        if method == BASIC_CANCEL:
+            self._sink.on_cancel(_cancel(data, at + 4, stop))
+        elif method == CHANNEL_CLOSE:
+            self._sink.on_channel_close(*_close(data, at + 4, stop))
         return False
 
     def _begin(self) -> None:
@@ -353,6 +349,8 @@ class ContentReader:
         try:
             self._header = decode_properties(data, at + 14, stop, flags)
         except FrameError:
+            if at + 14 > stop:
+                raise FrameError("a content header is cut short") from None
             self._header = None
         if size:
             self._missing = size
@@ -386,9 +384,44 @@ class ContentReader:
             self._sink.on_return(*returned, self._header)
 
 
-def _short(data: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
+def _short(data: bytes, at: int, stop: int) -> tuple[str, int]:
+    """A short string, and where it ends. Raises FrameError if that is behind `stop`."""
+    if at >= stop or (end := at + 1 + data[at]) > stop:
+        raise FrameError("a method is cut short")
     return _text(data[at + 1 : end]), end
+
+
+def _reply(data: bytes, at: int, stop: int) -> tuple[int, str, int]:
+    """Reply code and text, and where they end."""
+    if at + 2 > stop:
+        raise FrameError("a method is cut short")
+    text, end = _short(data, at + 2, stop)
+    return _U16(data, at)[0], text, end
+
+
+def _return(data: bytes, at: int, stop: int) -> tuple[int, str, str]:
+    """Basic.Return's reply code, reply text and routing key."""
+    reply_code, reply_text, at = _reply(data, at, stop)
+    _exchange, at = _short(data, at, stop)
+    routing_key, at = _short(data, at, stop)
+    if at != stop:
+        raise FrameError("Basic.Return does not fill its frame")
+    return reply_code, reply_text, routing_key
+
+
+def _cancel(data: bytes, at: int, stop: int) -> bytes:
+    """Basic.Cancel's consumer tag, before its one bit."""
+    if at >= stop or (end := at + 1 + data[at]) + 1 != stop:
+        raise FrameError("Basic.Cancel does not fill its frame")
+    return data[at + 1 : end]
+
+
+def _close(data: bytes, at: int, stop: int) -> tuple[int, str]:
+    """Reply code and text of Channel.Close or Connection.Close, before the class and method that failed."""
+    reply_code, reply_text, end = _reply(data, at, stop)
+    if end + 4 != stop:
+        raise FrameError("a close method does not fill its frame")
+    return reply_code, reply_text
 
 
 class ConnectionSink(Protocol):
@@ -412,7 +445,7 @@ class FrameStream:
     def __init__(self, sink: ConnectionSink, frame_max: int = 131_072) -> None:
         """`frame_max`: the largest frame in bytes, as negotiated by Connection.Tune."""
         self._sink = sink
-        self._limit = frame_max - FRAME_OVERHEAD
+        self.limit(frame_max)
         self._pieces: list[bytes] = []
         """What has come of a frame that is not complete."""
         self._received = 0
@@ -421,8 +454,8 @@ class FrameStream:
         """Channel number → its reader."""
 
     def limit(self, frame_max: int) -> None:
-        """Take over the frame size that Connection.Tune agreed on, in bytes."""
-        self._limit = frame_max - FRAME_OVERHEAD
+        """Take over the frame size that Connection.Tune agreed on, in bytes; 0: no limit (AMQP 0-9-1 §4.2.3)."""
+        self._limit = frame_max - FRAME_OVERHEAD if frame_max else 0xFFFF_FFFF
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises FrameError; the stream is of no use after it."""
@@ -447,7 +480,7 @@ class FrameStream:
             reader = readers.get(channel)
             if reader is None:
                 if channel == 0 and kind == METHOD:
-                    self._peek(data, at + 7)
+                    self._peek(data, at + 7, stop)
                 elif kind not in _KINDS:
                     raise FrameError(f"unknown frame type {kind}")
                 self._sink.on_frame(data[at : stop + 1])
@@ -465,20 +498,19 @@ class FrameStream:
         if rest:
             self._pieces = [data[at:] if at else data]
             self._received = rest
-            self._needed = FRAME_OVERHEAD + (_U32(data, at + 3)[0] if rest >= 7 else 0)
+            self._needed = FRAME_OVERHEAD + (_U32(data, at + 3)[0] if rest >= FRAME_OVERHEAD else 0)
 
-    def _peek(self, data: bytes, at: int) -> None:
+    def _peek(self, data: bytes, at: int, stop: int) -> None:
         """Channel 0 belongs to the library; its news is ours too."""
-        try:
-            (method,) = _METHOD_ID(data, at)
-            if method == CONNECTION_BLOCKED:
-                self._sink.on_blocked(_short(data, at + 4)[0])
-            elif method == CONNECTION_UNBLOCKED:
-                self._sink.on_blocked(None)
-            elif method == CONNECTION_CLOSE:
-                self._sink.on_connection_close(_U16(data, at + 4)[0], _short(data, at + 6)[0])
-        except (IndexError, struct.error):
-            raise FrameError("a method is cut short") from None
+        if stop - at < 4:
+            raise FrameError("a method is cut short")
+        (method,) = _METHOD_ID(data, at)
+        if method == CONNECTION_BLOCKED:
+            self._sink.on_blocked(_short(data, at + 4, stop)[0])
+        elif method == CONNECTION_UNBLOCKED:
+            self._sink.on_blocked(None)
+        elif method == CONNECTION_CLOSE:
+            self._sink.on_connection_close(*_close(data, at + 4, stop))
 
 
 _KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
@@ -490,6 +522,7 @@ _PACK_FRAME = struct.Struct(">BHI").pack
 _PACK_CONTENT = struct.Struct(">BHIHHQH").pack
 _PACK_ACK = struct.Struct(">BHIHHQBB").pack
 _PACK_U32 = struct.Struct(">I").pack
+_PACK_U64 = struct.Struct(">Q").pack
 _PACK_I64 = struct.Struct(">q").pack
 _LENGTH: Final = tuple(bytes((n,)) for n in range(256))
 _END: Final = b"\xce"
@@ -530,6 +563,18 @@ def _short_string(text: str) -> bytes:
     return _LENGTH[len(encoded)] + encoded
 
 
+def _octet(value: int) -> bytes:
+    if not 0 <= value <= 255:
+        raise ValueError(f"delivery mode and priority are one byte, and {value} does not fit")
+    return _LENGTH[value]
+
+
+def _seconds(value: int) -> bytes:
+    if not 0 <= value < 2**64:
+        raise ValueError(f"a timestamp is in seconds since 1970, and {value} is not")
+    return _PACK_U64(value)
+
+
 def encode_properties(properties: Properties) -> tuple[int, bytes]:
     """Property flags, and the properties in wire order. Raises ValueError for what AMQP cannot carry."""
     flags = 0
@@ -545,10 +590,10 @@ def encode_properties(properties: Properties) -> tuple[int, bytes]:
         parts.append(encode_table(properties.headers))
     if properties.delivery_mode is not None:
         flags |= 0x1000
-        parts.append(_LENGTH[properties.delivery_mode])
+        parts.append(_octet(properties.delivery_mode))
     if properties.priority is not None:
         flags |= 0x0800
-        parts.append(_LENGTH[properties.priority])
+        parts.append(_octet(properties.priority))
     if properties.correlation_id is not None:
         flags |= 0x0400
         parts.append(_short_string(properties.correlation_id))
@@ -563,7 +608,7 @@ def encode_properties(properties: Properties) -> tuple[int, bytes]:
         parts.append(_short_string(properties.message_id))
     if properties.timestamp is not None:
         flags |= 0x0040
-        parts.append(struct.pack(">Q", properties.timestamp))
+        parts.append(_seconds(properties.timestamp))
     if properties.type is not None:
         flags |= 0x0020
         parts.append(_constant(properties.type))
@@ -610,7 +655,7 @@ def _encode_value(value: HeaderValue) -> bytes:
         case bytes():
             return b"S" + _PACK_U32(len(value)) + value
         case datetime():
-            return b"T" + struct.pack(">Q", int(value.timestamp()))
+            return b"T" + _seconds(int(value.timestamp()))
         case Decimal():
             return _encode_decimal(value)
         case dict():
@@ -626,8 +671,8 @@ def _encode_decimal(value: Decimal) -> bytes:
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int):
         scale = max(0, -exponent)
-        number = int(value.scaleb(scale))
-        if scale <= 255 and -(2**31) <= number < 2**31:
+        # A huge exponent is refused first: the integer it stands for may not fit the memory.
+        if scale <= 255 and value.adjusted() < 10 and -(2**31) <= (number := int(value.scaleb(scale))) < 2**31:
             return b"D" + _LENGTH[scale] + struct.pack(">i", number)
     raise ValueError(f"a header decimal must be a 32-bit number with a scale of at most 255, and {value} is not")
 
