@@ -19,7 +19,6 @@ from bridge.ocpp import (
     CallError,
     DataTransferResponse,
     ErrorCode,
-    InvalidResponse,
     decode_request,
     encode_accepted,
     encode_response,
@@ -106,21 +105,23 @@ class Dispatcher:
             return
         try:
             envelope = decode_request(request.body, request.version, strict=self._strict)
-            handler = self._routes.resolve(envelope.vendor_id, envelope.message_id)
-            if isinstance(handler, Reply):
-                self._settle(request, handler)
-                return
-            call = Call(request, envelope)
-            if handler.read_data is None:
-                arguments: tuple[Any, ...] = (call,)
-            else:
-                arguments = (call, handler.read_data(envelope.data))
         except CallError as error:
             self._settle(request, call_error(error, request.version))
             return
-        except InvalidData as error:
-            self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
+        handler = self._routes.resolve(envelope.vendor_id, envelope.message_id)
+        if isinstance(handler, Reply):
+            self._settle(request, handler)
             return
+        arguments: tuple[Any, ...] = (Call(request, envelope),)
+        if handler.read_data is not None:
+            try:
+                arguments += (handler.read_data(envelope.data),)
+            except InvalidData as error:
+                self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
+                return
+            except Exception as error:  # noqa: BLE001 - decoding runs the code of the handler's type, its __post_init__
+                self._settle(request, outcome_of_error(error, request, self._limits, time.time()))
+                return
         self._call(request, handler, arguments)
 
     def _refusal(self, request: Request) -> CallError:
@@ -157,8 +158,8 @@ class Dispatcher:
                 body = encode_response(result, request.version)
             else:
                 body = encode_accepted(result, request.version)
-        except InvalidResponse as invalid:
-            return failed(request, describe(invalid))
+        except Exception as fault:  # noqa: BLE001 - mostly InvalidResponse, but encoding may run the code of a vendor's type
+            return failed(request, describe(fault))
         if len(body) > self._max_body:
             return failed(request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent")
         return Reply(body)
@@ -166,7 +167,7 @@ class Dispatcher:
     async def _in_thread(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="handler")
-        result = await asyncio.get_running_loop().run_in_executor(self._pool, handler.function, *arguments)
+        result = await asyncio.get_running_loop().run_in_executor(self._pool, _in_thread, handler, arguments)
         return await result if inspect.isawaitable(result) else result
 
     def close(self) -> None:
@@ -175,6 +176,14 @@ class Dispatcher:
             waiting.abandon()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_thread(handler: Handler, arguments: tuple[Any, ...]) -> Any:
+    """A StopIteration cannot leave through a future: on CPython 3.11 whoever waits for it would wait for ever."""
+    try:
+        return handler.function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the handler raised StopIteration") from error
 
 
 def _expired_outcome(policy: Expired) -> Outcome:
@@ -214,7 +223,7 @@ class _Waiting:
         self._handler = handler
         self._task = task
         seconds = handler.timeout
-        if request.deadline is not None:
+        if request.deadline is not None and dispatcher._expired is not Expired.HANDLE:  # noqa: SLF001 - its other half
             seconds = min(seconds, max(0.0, request.deadline - time.time()))
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._time_out)
         dispatcher.waiting.add(self)

@@ -6,6 +6,7 @@ decoding:
 ===================  ================================================================================================
 ``str``, ``bytes``   the text of the data: a string's content; for any other JSON value its JSON text
 ``msgspec.Raw``      the JSON bytes, verbatim
+one of these | None  the same, and None for null (Raw gives null verbatim, too)
 ``Any``              the JSON value, nothing altered: a string stays a string
 any other type       the JSON value; if that is a string and the type takes none, the JSON text inside the string, which
                      is how OCPP 1.6 carries structured data
@@ -18,6 +19,8 @@ that takes None and no string, an empty string says the same: stations send it f
 import inspect
 import typing
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any
 
 import msgspec
@@ -28,6 +31,7 @@ from bridge.ocpp.faults import DECODE_FAULTS, describe
 DataReader = Callable[[Raw | UnsetType], Any]
 
 QUOTE = ord('"')
+NULL = b"null"
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -64,12 +68,13 @@ def compile_handler(function: Callable[..., Any], timeout: float) -> Handler:
     name = handler_name(function)
     if not callable(function):
         raise HandlerError(f"{name} is not a function, so it cannot handle messages")
-    if timeout <= 0:
+    if not timeout > 0:  # so that NaN is refused, too
         raise HandlerError(f"the timeout of {name} must be more than 0 seconds, not {timeout}")
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+    forms = (function, getattr(function, "__call__", None))  # noqa: B004 - its kind is asked for, not whether it is there
+    if any(inspect.isasyncgenfunction(form) or inspect.isgeneratorfunction(form) for form in forms):
         raise HandlerError(f"{name} is a generator: a handler returns one answer")
     parameters = _positional_parameters(function, name)
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - its kind is asked for, not whether it is there
+    is_async = any(map(inspect.iscoroutinefunction, forms))
     if len(parameters) == 1:
         return Handler(function, name, inspect.Parameter.empty, None, is_async, timeout)
     data_type = _data_type(function, parameters[1].name, name)
@@ -79,6 +84,8 @@ def compile_handler(function: Callable[..., Any], timeout: float) -> Handler:
 
 def handler_name(function: Any) -> str:
     module = getattr(function, "__module__", None)
+    if isinstance(function, partial):
+        return handler_name(function.func)
     qualified = getattr(function, "__qualname__", None) or repr(function)
     return f"{module}.{qualified}" if module else str(qualified)
 
@@ -106,6 +113,8 @@ def _positional_parameters(function: Callable[..., Any], name: str) -> list[insp
 
 
 def _data_type(function: Callable[..., Any], parameter: str, name: str) -> Any:
+    if isinstance(function, partial):
+        return _data_type(function.func, parameter, name)
     target = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
     annotation = _own_annotations(target).get(parameter, inspect.Parameter.empty)
     if annotation is inspect.Parameter.empty:
@@ -113,15 +122,24 @@ def _data_type(function: Callable[..., Any], parameter: str, name: str) -> Any:
             f"{name} does not say the type of {parameter!r}: annotate it with a msgspec Struct, any type msgspec decodes, "
             "str, bytes, msgspec.Raw or Any"
         )
-    if not isinstance(annotation, str):
-        return annotation
+    return _resolve(annotation, target, f"{name} says that {parameter!r} is a {annotation}")
+
+
+def _resolve(annotation: Any, target: Any, what: str) -> Any:
+    """The type that an annotation names, given as a string or with strings in it.
+
+    It alone is resolved: that of `call` may be imported for the type checker only.
+    """
+    alone = SimpleNamespace(__annotations__={"data": annotation})
     try:
-        return typing.get_type_hints(target, include_extras=True)[parameter]
+        namespace = inspect.unwrap(target).__globals__
+        return typing.get_type_hints(alone, namespace, namespace, include_extras=True)["data"]
     except NameError as error:
         raise HandlerError(
-            f"{name} says that {parameter!r} is a {annotation}, and there is no such name where it is defined ({error}); "
-            "define the type in the module"
+            f"{what}, and there is no such name where it is defined ({error}); define the type in the module"
         ) from error
+    except Exception as error:
+        raise HandlerError(f"{what}, and that is no type ({type(error).__name__}: {error})") from error
 
 
 def _own_annotations(target: Any) -> dict[str, Any]:
@@ -130,20 +148,32 @@ def _own_annotations(target: Any) -> dict[str, Any]:
 
 def data_reader(data_type: Any, default: Any = inspect.Parameter.empty, name: str = "the handler") -> DataReader:
     """How `data` becomes a value of `data_type`. Raises :class:`HandlerError` for a type that cannot be decoded."""
-    shape = _shape(data_type, name)
+    plain, optional = _without_none(data_type)
     absent = default
+    if optional and absent is inspect.Parameter.empty:
+        absent = None
+    if plain is Raw:
+        return _reader_of_raw(absent)
+    if plain is str:
+        return _reader_of_text(absent, _text, optional=optional)
+    if plain is bytes:
+        return _reader_of_text(absent, lambda raw: _text(raw).encode(), optional=optional)
+    shape = _shape(data_type, name)
     if absent is inspect.Parameter.empty and _takes(shape, (msgspec.inspect.NoneType, msgspec.inspect.AnyType)):
         absent = None
-    if isinstance(shape, msgspec.inspect.RawType):
-        return _reader_of_raw(absent)
-    if data_type is str:
-        return _reader_of_text(absent, _text)
-    if data_type is bytes:
-        return _reader_of_text(absent, lambda raw: _text(raw).encode())
     decoder = msgspec.json.Decoder(data_type)
     if _takes(shape, _TEXT_TYPES):
         return _reader_of_value(absent, decoder)
     return _reader_of_structure(absent, decoder, none_is_empty=_takes(shape, (msgspec.inspect.NoneType,)))
+
+
+def _without_none(data_type: Any) -> tuple[Any, bool]:
+    """``X | None`` as X and True; any other type as it is."""
+    if typing.get_origin(data_type) in {typing.Union, UnionType}:
+        options = [option for option in typing.get_args(data_type) if option is not NoneType]
+        if len(options) == 1:
+            return options[0], True
+    return data_type, False
 
 
 _TEXT_TYPES = (
@@ -158,7 +188,6 @@ _TEXT_TYPES = (
     msgspec.inspect.TimeDeltaType,
     msgspec.inspect.UUIDType,
     msgspec.inspect.DecimalType,
-    msgspec.inspect.RawType,
 )
 """Types that msgspec decodes from a JSON string."""
 
@@ -184,6 +213,8 @@ def _shape(data_type: Any, name: str) -> msgspec.inspect.Type:
         msgspec.json.Decoder(data_type)
     except (TypeError, NameError) as error:
         raise HandlerError(f"{name} cannot be given its data: {error}") from error
+    if isinstance(shape, msgspec.inspect.UnionType) and _takes(shape, (msgspec.inspect.RawType,)):
+        raise HandlerError(f"{name} cannot be given its data: msgspec.Raw takes any JSON, so nothing else beside it")
     for part in _parts(shape, set()):
         if isinstance(part, msgspec.inspect.CustomType):
             raise HandlerError(
@@ -223,10 +254,12 @@ def _reader_of_raw(default: Any) -> DataReader:
     return read
 
 
-def _reader_of_text(default: Any, convert: Callable[[Raw], Any]) -> DataReader:
+def _reader_of_text(default: Any, convert: Callable[[Raw], Any], *, optional: bool) -> DataReader:
     def read(raw: Raw | UnsetType) -> Any:
         if raw is UNSET:
             return _absent(default)
+        if optional and bytes(raw) == NULL:
+            return None
         try:
             return convert(raw)
         except DECODE_FAULTS as fault:

@@ -5,6 +5,7 @@ raised to its outcome is :func:`outcome_of_error`, below.
 """
 
 import enum
+import math
 from datetime import timedelta
 
 import msgspec
@@ -29,12 +30,12 @@ class Retry(Exception):
     def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
         """`after`: seconds until the next try; None: an exponential back-off. `reason` is for logs, it never leaves.
 
-        Raises ValueError if `after` is negative.
+        Raises ValueError if `after` is negative, infinite or not a number.
         """
         super().__init__(after, reason)
         self.after = after.total_seconds() if isinstance(after, timedelta) else after
         self.reason = reason
-        if self.after is not None and self.after < 0:
+        if self.after is not None and not 0 <= self.after < math.inf:
             raise ValueError(f"Retry(after=…) takes seconds from 0 up, not {self.after}")
 
 
@@ -117,8 +118,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def describe(error: BaseException) -> str:
-    """Type and text of an error for logs and dead letters, capped: a text can hold a whole document."""
-    return f"{type(error).__name__}: {error}"[:512]
+    """Type and text of an error for logs and dead letters, capped: a text can hold a whole document. Never raises."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error is somebody else's class
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}"[:512]
 
 
 def back_off(attempt: int) -> float:
@@ -126,9 +131,9 @@ def back_off(attempt: int) -> float:
     return min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** (min(attempt, 16) - 1))
 
 
-def failed(request: Request, error: str) -> Failure:
+def failed(request: Request, error: str, reason: Reason = Reason.FAILED) -> Failure:
     """The handler is at fault, or what it returned."""
-    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], Reason.FAILED, error)
+    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], reason, error)
 
 
 def timed_out(request: Request, now: float, error: str) -> Failure:
@@ -144,7 +149,18 @@ def call_error(error: CallError, version: OcppVersion) -> Reply:
 
 
 def outcome_of_error(error: BaseException, request: Request, limits: Limits, now: float) -> Outcome:
-    """What a request gets whose handler raised `error`. `now` in seconds of Unix time."""
+    """What a request gets whose handler raised `error`. `now` in seconds of Unix time. Never raises."""
+    late = request.deadline is not None and request.deadline <= now
+    try:
+        outcome = _outcome_of_error(error, request, limits, now)
+    except Exception as fault:  # noqa: BLE001 - an error made wrongly: a reason that is no text, a class without its fields
+        outcome = failed(request, f"{describe(fault)}, while answering for {describe(error)}")
+    if not late:
+        return outcome
+    return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
+
+
+def _outcome_of_error(error: BaseException, request: Request, limits: Limits, now: float) -> Outcome:
     match error:
         case Rejected():
             return Reply(rejected(error.reason_code, error.additional_info, request.version))
@@ -155,7 +171,6 @@ def outcome_of_error(error: BaseException, request: Request, limits: Limits, now
             in_time = request.deadline is None or now + after < request.deadline
             if in_time and request.attempt < limits.attempts:
                 return RetryLater(after, describe(error))
-            body = _failure_bodies[request.version, ErrorCode.INTERNAL_ERROR]
-            return Failure(body, Reason.RETRIES_EXHAUSTED, describe(error))
+            return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
         case _:
             return failed(request, describe(error))

@@ -6,7 +6,6 @@ vendorId and messageId are matched without regard to the case of ASCII letters: 
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
 from typing import Any, Final, TypeVar, overload
 
 from bridge.handler import Handler, HandlerError, compile_handler, handler_name
@@ -149,8 +148,11 @@ def _with_station_and_request(method: Callable[..., Any]) -> Callable[[Call], An
     def plain(call: Call) -> Any:
         return method(call.station_id, call.request)
 
-    function = waiting if inspect.iscoroutinefunction(method) else plain
-    return wraps(method, assigned=("__module__", "__qualname__"), updated=())(function)
+    function: Callable[[Call], Any] = waiting if inspect.iscoroutinefunction(method) else plain
+    # Its name alone: functools.wraps would lend it the method's parameters as well.
+    function.__module__ = getattr(method, "__module__", __name__)
+    function.__qualname__ = getattr(method, "__qualname__", "on_data_transfer")
+    return function
 
 
 UNKNOWN_VENDOR_REPLY: Final = Reply(UNKNOWN_VENDOR)
