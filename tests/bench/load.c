@@ -36,7 +36,7 @@
 #define CHANNEL 1
 #define FRAME_END 0xCE
 #define ID_LENGTH 25        /* "<run, 8 hex digits>-<number, 16 hex digits>": correlation_id and message_id */
-#define WRITE_AHEAD 65536   /* bytes that may wait for the socket before no more requests are made */
+#define WRITE_AHEAD 4194304 /* bytes that may wait for the socket before no more requests are made */
 #define READ_ROOM (1 << 20) /* holds the largest frame many times over */
 #define LONGEST_RUN_SECONDS 3600
 #define PROBE_SECONDS 60 /* how long a worker may take to answer its first requests */

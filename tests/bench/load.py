@@ -33,7 +33,7 @@ METHOD_FRAME, HEADER_FRAME, BODY_FRAME = 1, 2, 3
 BASIC_DELIVER = struct.pack(">HH", 60, 60)
 NO_ID = "0" * 25
 """As long as every id: eight digits of the run, a dash, sixteen of the number."""
-WRITE_AHEAD = 65_536
+WRITE_AHEAD = 4_194_304
 PROBE_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 LONGEST_RUN_SECONDS = 3600

@@ -44,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
             "BENCH_VENDORS": str(self.vendors),
             "BENCH_WAIT_MS": str(self.wait_ms),
             "BENCH_HANG": "1" if self.first_vendor_hangs else "0",
+            "DTBRIDGE_DRAIN_TIMEOUT": "1",
         }
 
 
