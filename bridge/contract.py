@@ -6,6 +6,7 @@ Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells 
 
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -110,12 +111,32 @@ _VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 
 
+def _reply_properties(station_id: str, kind: Kind, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
+    headers = {STATION_ID: station_id}
+    headers |= {name: request_headers[name] for name in (TRACE_PARENT, TRACE_STATE) if name in request_headers}
+    return Properties(content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value)
+
+
+class _SharedProperties(dict[tuple[str, Kind], Properties]):
+    """Properties of the replies to one station, made once: they differ in correlation_id and expiration alone."""
+
+    KEPT: Final = 4_096
+    """Stations remembered, about 500 bytes each."""
+
+    def __missing__(self, key: tuple[str, Kind]) -> Properties:
+        if len(self) >= self.KEPT:
+            self.clear()
+        self[key] = properties = _reply_properties(*key)
+        return properties
+
+
 class Contract:
     """The native dialect: what a delivery asks, and how its answer is published."""
 
     def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:
         """`reply_prefixes`: how reply queues may begin, beside direct reply-to, server-named queues and the bridge's own."""
         self.names = names or Names()
+        self._shared = _SharedProperties()
         self._reply_to_allowed = (f"{DIRECT_REPLY_TO}.", SERVER_NAMED, self.names.replies, *reply_prefixes)
 
     def request(self, delivery: Delivery) -> Request:
@@ -171,30 +192,20 @@ class Contract:
         reply_to = asked.reply_to
         if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
             return None
-        headers: dict[str, Any] = {STATION_ID: request.station_id}
-        given = asked.headers
-        if given is not None and TRACE_PARENT in given:
-            headers[TRACE_PARENT] = given[TRACE_PARENT]
-            if TRACE_STATE in given:
-                headers[TRACE_STATE] = given[TRACE_STATE]
+        headers = asked.headers
+        if headers is not None and TRACE_PARENT in headers:
+            properties = _reply_properties(request.station_id, kind, headers)
+        else:
+            properties = self._shared[request.station_id, kind]
+        deadline = request.deadline
         return Publishing(
             reply_to,
             body,
-            Properties(
-                CONTENT_TYPE,
-                None,
-                headers,
-                PERSISTENT,
-                None,
-                asked.correlation_id,
-                None,
-                None if request.deadline is None else milliseconds_left(request.deadline),
-                None,
-                None,
-                kind.value,
-            ),
+            properties,
             "",
             not reply_to.startswith(DIRECT_REPLY_TO),
+            asked.correlation_id,
+            None if deadline is None else milliseconds_left(deadline),
         )
 
     def request_publishing(

@@ -145,21 +145,21 @@ class Dispatcher:
 
     def _outcome(self, request: Request, task: "asyncio.Task[Any]") -> Outcome:
         """What a handler that has ended says."""
-        if task.cancelled():
+        try:
+            result = task.result()
+        except asyncio.CancelledError:
             return failed(request, "CancelledError: the handler was cancelled")
-        error = task.exception()
-        if error is not None:
+        except Exception as error:  # noqa: BLE001 - every error of a handler has its outcome
             return outcome_of_error(error, request, self._limits, time.time())
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
-        result = task.result()
         try:
             if isinstance(result, DataTransferResponse):
                 body = encode_response(result, request.version)
             else:
                 body = encode_accepted(result, request.version)
-        except Exception as fault:  # noqa: BLE001 - mostly InvalidResponse, but encoding may run the code of a vendor's type
-            return failed(request, describe(fault))
+        except InvalidResponse as invalid:
+            return failed(request, describe(invalid))
         if len(body) > self._max_body:
             return failed(request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent")
         return Reply(body)

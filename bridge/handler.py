@@ -164,7 +164,7 @@ def data_reader(data_type: Any, default: Any = inspect.Parameter.empty, name: st
     decoder = msgspec.json.Decoder(data_type)
     if _takes(shape, _TEXT_TYPES):
         return _reader_of_value(absent, decoder)
-    return _reader_of_structure(absent, decoder, none_is_empty=_takes(shape, (msgspec.inspect.NoneType,)))
+    return _reader_of_structure(absent, data_type, decoder, none_is_empty=_takes(shape, (msgspec.inspect.NoneType,)))
 
 
 def _without_none(data_type: Any) -> tuple[Any, bool]:
@@ -282,19 +282,20 @@ def _reader_of_value(default: Any, decoder: msgspec.json.Decoder[Any]) -> DataRe
     return read
 
 
-def _reader_of_structure(default: Any, decoder: msgspec.json.Decoder[Any], *, none_is_empty: bool) -> DataReader:
-    decode = decoder.decode
+def _reader_of_structure(
+    default: Any, data_type: Any, decoder: msgspec.json.Decoder[Any], *, none_is_empty: bool
+) -> DataReader:
+    decode_text = decoder.decode
+    decode = msgspec.json.Decoder(data_type | str).decode  # one pass tells the two apart
 
     def read(raw: Raw | UnsetType) -> Any:
         if raw is UNSET:
             return _absent(default)
         try:
-            if memoryview(raw)[0] != QUOTE:
-                return decode(raw)
-            text = _decode_text(raw)
-            if none_is_empty and not text:
-                return None
-            return decode(text)
+            value = decode(raw)
+            if type(value) is not str:
+                return value
+            return None if none_is_empty and not value else decode_text(value)
         except DECODE_FAULTS as fault:
             raise InvalidData(describe(fault, "data")[1]) from fault
 

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from bridge.transport import HeaderValue, Properties, Publishing
 
 METHOD: Final = 1
@@ -48,6 +50,7 @@ CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
 
 _FRAME = struct.Struct(">BHI").unpack_from
 _METHOD_ID = struct.Struct(">I").unpack_from
+_CONTENT_FRAME = struct.Struct(">BHIHHQH").unpack_from
 _CONTENT = struct.Struct(">HHQH").unpack_from
 """Content header: class, weight (always 0), body size in bytes, property flags."""
 _U16 = struct.Struct(">H").unpack_from
@@ -98,6 +101,22 @@ def _text(data: bytes) -> str:
     return str(data, "utf-8", "surrogateescape")
 
 
+class _Texts(dict[bytes, str]):
+    """Short strings that come again and again (types, header names, reply queues), decoded once each."""
+
+    KEPT: Final = 1_024
+    """Texts kept, because they come from outside: with 255 bytes each at most half a megabyte."""
+
+    def __missing__(self, data: bytes) -> str:
+        if len(self) >= self.KEPT:
+            self.clear()
+        text = self[data] = _text(data)
+        return text
+
+
+_texts = _Texts()
+
+
 def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties:
     """Read the properties that `flags` names, from `at`. Raises FrameError if they do not end at `stop`."""
     content_type = content_encoding = headers = delivery_mode = priority = correlation_id = reply_to = None
@@ -105,11 +124,11 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
     try:
         if flags & 0x8000:
             end = at + 1 + data[at]
-            content_type = _text(data[at + 1 : end])
+            content_type = _texts[data[at + 1 : end]]
             at = end
         if flags & 0x4000:
             end = at + 1 + data[at]
-            content_encoding = _text(data[at + 1 : end])
+            content_encoding = _texts[data[at + 1 : end]]
             at = end
         if flags & 0x2000:
             end = at + 4 + _U32(data, at)[0]
@@ -125,35 +144,35 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at += 1
         if flags & 0x0400:
             end = at + 1 + data[at]
-            correlation_id = _text(data[at + 1 : end])
+            correlation_id = str(data[at + 1 : end], "utf-8", "surrogateescape")
             at = end
         if flags & 0x0200:
             end = at + 1 + data[at]
-            reply_to = _text(data[at + 1 : end])
+            reply_to = _texts[data[at + 1 : end]]
             at = end
         if flags & 0x0100:
             end = at + 1 + data[at]
-            expiration = _text(data[at + 1 : end])
+            expiration = str(data[at + 1 : end], "utf-8", "surrogateescape")
             at = end
         if flags & 0x0080:
             end = at + 1 + data[at]
-            message_id = _text(data[at + 1 : end])
+            message_id = str(data[at + 1 : end], "utf-8", "surrogateescape")
             at = end
         if flags & 0x0040:
             timestamp = _U64(data, at)[0]
             at += 8
         if flags & 0x0020:
             end = at + 1 + data[at]
-            kind = _text(data[at + 1 : end])
+            kind = _texts[data[at + 1 : end]]
             at = end
         if flags & 0x001C:
             if flags & 0x0010:
                 end = at + 1 + data[at]
-                user_id = _text(data[at + 1 : end])
+                user_id = _texts[data[at + 1 : end]]
                 at = end
             if flags & 0x0008:
                 end = at + 1 + data[at]
-                app_id = _text(data[at + 1 : end])
+                app_id = _texts[data[at + 1 : end]]
                 at = end
             if flags & 0x0004:  # cluster-id: deprecated, nobody's business
                 at += 1 + data[at]
@@ -183,7 +202,7 @@ def _table(data: bytes, at: int, stop: int) -> dict[str, HeaderValue]:
     try:
         while at < stop:
             end = at + 1 + data[at]
-            name = _text(data[at + 1 : end])
+            name = _texts[data[at + 1 : end]]
             kind = data[end]
             at = end + 1
             if kind == 0x53:  # S: by far the most
@@ -264,10 +283,31 @@ _FIXED: Final[Mapping[int, tuple[Callable[..., tuple[Any, ...]], int]]] = {
 }
 
 
+class _Addresses(dict[bytes, tuple[str, str]]):
+    """Exchange and routing key as Basic.Deliver has them: each of a worker's queues has one pair, for millions."""
+
+    KEPT: Final = 4_096
+    """Pairs kept, because a routing key comes from outside: with 510 bytes each at most 4 MiB."""
+
+    def __missing__(self, data: bytes) -> tuple[str, str]:
+        exchange, at = _short(data, 0, len(data))
+        routing_key, at = _short(data, at, len(data))
+        if at != len(data):
+            raise FrameError("Basic.Deliver does not fill its frame")
+        if len(self) >= self.KEPT:
+            self.clear()
+        self[data] = pair = (exchange, routing_key)
+        return pair
+
+
+_addresses = _Addresses()
+
+
 class ContentReader:
     """The state of one channel between frames: which method came, how much of its body is still to come."""
 
     __slots__ = (
+        "_channel",
         "_chunks",
         "_header",
         "_method",
@@ -279,8 +319,9 @@ class ContentReader:
         "_takes",
     )
 
-    def __init__(self, sink: ContentSink) -> None:
+    def __init__(self, sink: ContentSink, channel: int) -> None:
         self._sink = sink
+        self._channel = channel
         self._on_deliver = sink.on_deliver
         self._on_confirm = sink.on_confirm
         self._takes = METHOD
@@ -293,50 +334,78 @@ class ContentReader:
         self._missing = 0
         self._chunks: list[bytes] = []
 
-    def on_method(self, data: bytes, at: int, stop: int) -> bool:
-        """Take a method frame's payload. False: not one of ours, hand it on."""
+    def on_method(self, data: bytes, at: int, stop: int, limit: int) -> int:
+        """Take a method frame's payload, and the content that follows it if that is all there.
+
+        Returns the index of the last octet taken: `stop`, the frame's end octet, or that of the body's last frame. 0: the
+        method is not one of ours, hand it on. `limit`: bytes of a frame's payload at most.
+        """
         if stop - at < 4:
             raise FrameError("a method is cut short")
         (method,) = _METHOD_ID(data, at)
         if method == BASIC_DELIVER:
-            self._begin()
+            if self._takes != METHOD:
+                raise FrameError("a message began before the one before it was complete")
             try:
-                at += 4
-                end = at + 1 + data[at]
-                consumer_tag = data[at + 1 : end]
+                end = at + 5 + data[at + 4]
+                consumer_tag = data[at + 5 : end]
                 delivery_tag, redelivered = _TAG_BITS(data, end)
-                at = end + 9
-                end = at + 1 + data[at]
-                exchange = _text(data[at + 1 : end])
-                at = end
-                end = at + 1 + data[at]
-                routing_key = _text(data[at + 1 : end])
+                exchange, routing_key = _addresses[data[end + 9 : stop]]
             except (IndexError, struct.error):
                 raise FrameError("Basic.Deliver is cut short") from None
-            if end != stop:
-                raise FrameError("Basic.Deliver does not fill its frame")
-            self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
-            return True
+            whole = self._whole_content(data, stop + 1, limit)
+            if whole is None:
+                self._takes = HEADER
+                self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
+                return stop
+            properties, body, stop = whole
+            self._on_deliver(consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, properties, body)
+            return stop
         if method in _CONFIRMS:
             if stop - at != 13:
                 raise FrameError("Basic.Ack does not fill its frame")
             delivery_tag, bits = _TAG_BITS(data, at + 4)
             self._on_confirm(delivery_tag, (bits & 1) != 0, method == BASIC_ACK)
-            return True
+            return stop
         if method == BASIC_RETURN:
-            self._begin()
+            if self._takes != METHOD:
+                raise FrameError("a message began before the one before it was complete")
+            self._takes = HEADER
             self._returned = _return(data, at + 4, stop)
-            return True
+            return stop
         if method == BASIC_CANCEL:
             self._sink.on_cancel(_cancel(data, at + 4, stop))
         elif method == CHANNEL_CLOSE:
             self._sink.on_channel_close(*_close(data, at + 4, stop))
-        return False
+        return 0
 
-    def _begin(self) -> None:
-        if self._takes != METHOD:
-            raise FrameError("a message began before the one before it was complete")
-        self._takes = HEADER
+    def _whole_content(self, data: bytes, at: int, limit: int) -> tuple[Properties | None, bytes, int] | None:
+        """The common case in one step: header frame at `at`, one body frame right behind it, and both are all there.
+
+        None: not so, or something about them is wrong; the long way sees to both.
+        """
+        size = len(data)
+        if size - at < 30:  # a header frame without properties and an empty body frame
+            return None
+        kind, channel, length, _class, _weight, body_size, flags = _CONTENT_FRAME(data, at)
+        header_stop = at + 7 + length
+        body_stop = header_stop + FRAME_OVERHEAD + body_size
+        if (
+            body_stop >= size
+            or kind != HEADER
+            or channel != self._channel
+            or length > limit
+            or not 0 < body_size <= limit
+            or data[header_stop] != FRAME_END
+            or data[body_stop] != FRAME_END
+            or _FRAME(data, header_stop + 1) != (BODY, channel, body_size)
+        ):
+            return None
+        try:
+            properties = decode_properties(data, at + 21, header_stop, flags)
+        except FrameError:
+            return None
+        return properties, data[header_stop + FRAME_OVERHEAD : body_stop], body_stop
 
     def on_header(self, data: bytes, at: int, stop: int) -> None:
         """Take a content header's payload."""
@@ -485,7 +554,10 @@ class FrameStream:
                     raise FrameError(f"unknown frame type {kind}")
                 self._sink.on_frame(data[at : stop + 1])
             elif kind == METHOD:
-                if not reader.on_method(data, at + 7, stop):
+                taken = reader.on_method(data, at + 7, stop, self._limit)
+                if taken:
+                    stop = taken
+                else:
                     self._sink.on_frame(data[at : stop + 1])
             elif kind == HEADER:
                 reader.on_header(data, at + 7, stop)
@@ -677,29 +749,95 @@ def _encode_decimal(value: Decimal) -> bytes:
     raise ValueError(f"a header decimal must be a 32-bit number with a scale of at most 255, and {value} is not")
 
 
-_methods: dict[tuple[int, str, str, bool], bytes] = {}
-"""Basic.Publish frames by channel, exchange, routing key and mandatory: reply queues are few and used for millions."""
-_METHODS_KEPT: Final = 4_096
+class _Methods(dict[tuple[int, str, str, bool], bytes]):
+    """Basic.Publish frames by channel, exchange, routing key and mandatory: reply queues are few and used for millions."""
+
+    KEPT: Final = 4_096
+    """Frames kept, about 100 bytes each."""
+
+    def __missing__(self, key: tuple[int, str, str, bool]) -> bytes:
+        if len(self) >= self.KEPT:
+            self.clear()
+        self[key] = frame = _publish_method(*key)
+        return frame
+
+
+_methods = _Methods()
+
+
+class _Shared(msgspec.Struct, gc=False):
+    """Properties that many publishings share, encoded around the two that they do not."""
+
+    properties: Properties
+    flags: int
+    before: bytes
+    """Up to correlation_id."""
+    between: bytes
+    """reply_to."""
+    after: bytes
+    """From message_id on."""
+
+
+_shared: dict[int, _Shared] = {}
+"""By the identity of the properties, which each entry keeps alive."""
+_SHARED_KEPT: Final = 4_096
+
+
+def _encode_shared(properties: Properties) -> _Shared:
+    none = None
+    before = msgspec.structs.replace(
+        properties, correlation_id=none, reply_to=none, expiration=none, message_id=none, timestamp=none, type=none,
+        user_id=none, app_id=none,
+    )  # fmt: skip
+    after = Properties(
+        message_id=properties.message_id, timestamp=properties.timestamp, type=properties.type, user_id=properties.user_id,
+        app_id=properties.app_id,
+    )  # fmt: skip
+    parts = [encode_properties(part) for part in (before, Properties(reply_to=properties.reply_to), after)]
+    flags = parts[0][0] | parts[1][0] | parts[2][0]
+    shared = _Shared(properties, flags, parts[0][1], parts[1][1], parts[2][1])
+    if len(_shared) >= _SHARED_KEPT:
+        _shared.clear()
+    _shared[id(properties)] = shared
+    return shared
+
+
+def _encode_own(publishing: Publishing) -> tuple[int, bytes]:
+    """Property flags and properties of a publishing that shares all but correlation_id and expiration with others."""
+    shared = _shared.get(id(publishing.properties))
+    if shared is None or shared.properties is not publishing.properties:
+        shared = _encode_shared(publishing.properties)
+    correlation_id = publishing.correlation_id.encode("utf-8", "surrogateescape")  # type: ignore[union-attr]  # its mark
+    if len(correlation_id) > 255:
+        raise ValueError(f"a correlation_id of {len(correlation_id)} bytes, and AMQP allows 255")
+    expiration = publishing.expiration
+    if expiration is None:
+        expiration = publishing.properties.expiration
+    if expiration is None:
+        parts = (shared.before, _LENGTH[len(correlation_id)], correlation_id, shared.between, shared.after)
+        return shared.flags | 0x0400, b"".join(parts)
+    until = _short_string(expiration)
+    parts_until = (shared.before, _LENGTH[len(correlation_id)], correlation_id, shared.between, until, shared.after)
+    return shared.flags | 0x0500, b"".join(parts_until)
 
 
 def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_072) -> bytes:
     """Basic.Publish, content header and body frames, as one run of whole frames. Raises ValueError."""
-    key = (channel, publishing.exchange, publishing.routing_key, publishing.mandatory)
-    method = _methods.get(key)
-    if method is None:
-        method = _publish_method(*key)
-        if len(_methods) >= _METHODS_KEPT:
-            _methods.clear()
-        _methods[key] = method
+    method = _methods[channel, publishing.exchange, publishing.routing_key, publishing.mandatory]
     body = publishing.body
     size = len(body)
-    flags, properties = encode_properties(publishing.properties)
-    header = _PACK_CONTENT(HEADER, channel, 14 + len(properties), 60, 0, size, flags)
-    if len(properties) + 22 > frame_max:
+    if publishing.correlation_id is not None:
+        flags, properties = _encode_own(publishing)
+    elif publishing.expiration is not None:
+        own = msgspec.structs.replace(publishing.properties, expiration=publishing.expiration)
+        flags, properties = encode_properties(own)
+    else:
+        flags, properties = encode_properties(publishing.properties)
+    length = 14 + len(properties)
+    if length > frame_max - FRAME_OVERHEAD:
         raise ValueError(f"properties of {len(properties)} bytes do not fit a frame of {frame_max}")
-    if size <= frame_max - FRAME_OVERHEAD:
-        if not size:
-            return b"".join((method, header, properties, _END))
+    header = _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags)
+    if 0 < size <= frame_max - FRAME_OVERHEAD:
         return b"".join((method, header, properties, _END, _PACK_FRAME(BODY, channel, size), body, _END))
     parts = [method, header, properties, _END]
     step = frame_max - FRAME_OVERHEAD

@@ -296,7 +296,7 @@ class PublishLane:
                 publishing is not None
                 and publishing.mandatory
                 and publishing.routing_key == routing_key
-                and publishing.properties.correlation_id == correlation_id
+                and (publishing.correlation_id or publishing.properties.correlation_id) == correlation_id
                 and number not in self._returned
             ):
                 self._returned.add(number)

@@ -171,12 +171,12 @@ class Session:
         publish_outbox = self._publishing.outbox
         self.publish_lane = PublishLane(channel.number, publish_outbox, self._publishing.frame_max)
         self.publish_lane.on_end = self.end
-        self._publishing.protocol.readers[channel.number] = ContentReader(self.publish_lane)
+        self._publishing.protocol.readers[channel.number] = ContentReader(self.publish_lane, channel.number)
 
         self._consume_channel = channel = await self._consuming.channel(confirms=False)
         self.consume_lane = ConsumeLane(channel.number, self._consuming.outbox, self.publish_lane)
         self.consume_lane.on_end = self.end
-        self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane)
+        self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane, channel.number)
         self._outboxes = (self._consuming.outbox, publish_outbox)
         publish_outbox.on_paused = self._adjust_hold
         await self._consume(channel, subscriptions)
