@@ -158,8 +158,8 @@ class Dispatcher:
                 body = encode_response(result, request.version)
             else:
                 body = encode_accepted(result, request.version)
-        except InvalidResponse as invalid:
-            return failed(request, describe(invalid))
+        except Exception as fault:  # noqa: BLE001 - mostly InvalidResponse, but encoding may run the code of a vendor's type
+            return failed(request, describe(fault))
         if len(body) > self._max_body:
             return failed(request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent")
         return Reply(body)
