@@ -20,7 +20,9 @@ class Recorder:
     def __init__(self, *lanes: int, frame_max: int = 131_072) -> None:
         self.events: list[Event] = []
         self.stream = FrameStream(self, frame_max)
-        self.stream.readers.update({channel: ContentReader(Channel(channel, self.events)) for channel in lanes})
+        self.stream.readers.update(
+            {channel: ContentReader(Channel(channel, self.events), channel) for channel in lanes}
+        )
 
     def feed(self, *chunks: bytes) -> list[Event]:
         for chunk in chunks:
