@@ -17,11 +17,15 @@ from bridge.request import Request
 from bridge.transport import Delivery, Properties, Publishing
 
 STATION_ID: Final = "ocpp-station-id"
+STATION_ID_MAX_LENGTH: Final = 255
+"""Characters. OCPP 2.0.1 allows 48, and what a reply repeats must fit a frame."""
 VERSION: Final = "ocpp-version"
 DEADLINE: Final = "ocpp-deadline"
 """int64, Unix time in milliseconds."""
 TRACE_PARENT: Final = "traceparent"
 TRACE_STATE: Final = "tracestate"
+_TRACE_LENGTH: Final = 512
+"""Characters of either that a reply repeats; W3C Trace Context asks for no more of tracestate."""
 ATTEMPT: Final = "dtbridge-attempt"
 """The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is published again."""
 
@@ -29,6 +33,9 @@ CONTENT_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "DataTransfer"
 
 PERSISTENT: Final = 2
+
+_EXPIRATION_MAX: Final = 2**32 - 1
+"""Milliseconds; RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
 
 # ---- names ----
 
@@ -113,7 +120,10 @@ _NO_HEADERS: Final[dict[str, Any]] = {}
 
 def _reply_properties(station_id: str, kind: Kind, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
     headers = {STATION_ID: station_id}
-    headers |= {name: request_headers[name] for name in (TRACE_PARENT, TRACE_STATE) if name in request_headers}
+    for name in (TRACE_PARENT, TRACE_STATE):
+        value = request_headers.get(name)
+        if type(value) is str and len(value) <= _TRACE_LENGTH:
+            headers[name] = value
     return Properties(content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value)
 
 
@@ -149,8 +159,8 @@ class Contract:
         attempt = headers.get(ATTEMPT, 1)
         reply_to = properties.reply_to
         fault = None
-        if type(station_id) is not str or not station_id:
-            fault = f"header {STATION_ID}: required, a string"
+        if type(station_id) is not str or not 0 < len(station_id) <= STATION_ID_MAX_LENGTH:
+            fault = f"header {STATION_ID}: required, a string of at most {STATION_ID_MAX_LENGTH} characters"
             station_id = ""
         if type(version) is not OcppVersion:
             known = _VERSIONS.get(version) if type(version) is str else None
@@ -236,5 +246,8 @@ class Contract:
 
 
 def milliseconds_left(deadline: float) -> str:
-    """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds); never negative."""
-    return str(max(0, int((deadline - time.time()) * 1000)))
+    """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds).
+
+    Never what the broker would close the channel for: a negative one, or one beyond 49 days.
+    """
+    return str(max(0, min(_EXPIRATION_MAX, int((deadline - time.time()) * 1000))))

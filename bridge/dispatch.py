@@ -149,7 +149,7 @@ class Dispatcher:
             result = task.result()
         except asyncio.CancelledError:
             return failed(request, "CancelledError: the handler was cancelled")
-        except Exception as error:  # noqa: BLE001 - every error of a handler has its outcome
+        except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome, a group of them too
             return outcome_of_error(error, request, self._limits, time.time())
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
