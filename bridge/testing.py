@@ -234,10 +234,9 @@ class MemoryBroker:
             return Confirm.RETURNED if publishing.mandatory else Confirm.CONFIRMED
         if any(queue.full for queue in queues):
             return Confirm.REFUSED
+        properties = _own_properties(publishing)
         for queue in queues:
-            queue.put(
-                Message(publishing.exchange, publishing.routing_key, publishing.properties, bytes(publishing.body))
-            )
+            queue.put(Message(publishing.exchange, publishing.routing_key, properties, bytes(publishing.body)))
         return Confirm.CONFIRMED
 
     def _route(self, exchange: str, routing_key: str) -> list[MemoryQueue]:
@@ -254,6 +253,13 @@ class MemoryBroker:
         """End every connection. What is unsettled goes back to its queue; the transports connect again."""
         for connection in tuple(self._connections):
             connection.end(reason)
+
+
+def _own_properties(publishing: Publishing) -> Properties:
+    """With what the publishing puts in place of them."""
+    own = {"correlation_id": publishing.correlation_id, "expiration": publishing.expiration}
+    given = {name: value for name, value in own.items() if value is not None}
+    return msgspec.structs.replace(publishing.properties, **given) if given else publishing.properties
 
 
 def declare_topology(

@@ -1,0 +1,67 @@
+"""What tests of several modules share: requests, and their way through a Dispatcher."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from bridge import Router
+from bridge.dispatch import Dispatcher
+from bridge.ocpp import DEFAULT_VERSION, OcppVersion
+from bridge.outcome import Outcome
+from bridge.request import Request
+from bridge.routing import Routes
+
+UNTIL_SETTLED = 10.0
+"""Seconds after which a test gives up waiting for what should happen at once."""
+
+
+def payload(vendor_id: str = "v", message_id: str | None = "m", data: Any = UNSET) -> bytes:
+    fields = {"vendorId": vendor_id, "messageId": message_id, "data": data}
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not UNSET})
+
+
+def a_request(
+    body: bytes | None = None,
+    *,
+    version: OcppVersion = DEFAULT_VERSION,
+    deadline: float | None = None,
+    attempt: int = 1,
+    redelivered: bool = False,
+    fault: str | None = None,
+    source: Any = None,
+) -> Request:
+    return Request(
+        payload() if body is None else body, "CP001", version, "1", deadline, attempt, redelivered, True, fault, source
+    )
+
+
+class Settled:
+    """A Dispatcher's `settle` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self._something = asyncio.Event()
+
+    def __call__(self, request: Request, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._something.set()
+
+    async def first(self) -> Outcome:
+        async with asyncio.timeout(UNTIL_SETTLED):
+            await self._something.wait()
+        return self.outcomes[0]
+
+
+async def dispatched(routers: Router | Iterable[Router], request: Request, **settings: Any) -> Outcome:
+    """The one outcome of a request."""
+    settled = Settled()
+    dispatcher = Dispatcher(Routes([routers] if isinstance(routers, Router) else routers), settled, **settings)
+    dispatcher.dispatch(request)
+    outcome = await settled.first()
+    await asyncio.sleep(0)  # a second outcome would come in the next turn
+    dispatcher.close()
+    assert settled.outcomes == [outcome]
+    return outcome

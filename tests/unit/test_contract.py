@@ -1,0 +1,307 @@
+"""Names, and the properties of requests and replies."""
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.contract import Contract, Names, milliseconds_left, vendor_key
+from bridge.ocpp import OcppVersion
+from bridge.outcome import Kind
+from bridge.request import Request
+from bridge.testing import MemoryBroker, Message
+from bridge.transport import Confirm, Delivery, Properties, Publishing
+
+VECTORS: list[dict[str, str]] = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "vendor_key.json").read_text(encoding="ascii")
+)
+RESERVED_QUEUES = {"datatransfer.dead", "datatransfer.unknown-vendor"}
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
+def test_the_vectors_hold(vector: dict[str, str]) -> None:
+    assert vendor_key(vector["vendor_id"]) == vector["key"]
+    assert Names().vendor_queue(vector["vendor_id"]) == vector["queue"]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
+def test_the_vectors_follow_the_rule(vector: dict[str, str]) -> None:
+    """The rule as another language would write it: an answer to whether the table itself is right."""
+    lowered = re.sub(rb"[A-Z]", lambda letter: letter[0].lower(), vector["vendor_id"].encode())
+    key = re.sub(rb"[^a-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], lowered).decode()
+    if len(key) > 200:
+        key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
+    assert vector["key"] == key
+
+
+def test_only_vendors_that_differ_in_case_alone_share_a_queue() -> None:
+    by_queue: dict[str, set[str]] = {}
+    for vector in VECTORS:
+        by_queue.setdefault(vector["queue"], set()).add(vector["vendor_id"].lower())
+    assert all(len(vendors) == 1 for vendors in by_queue.values())
+
+
+def test_every_name_is_one_the_libraries_and_the_broker_take() -> None:
+    for vector in VECTORS:
+        assert re.fullmatch(r"[a-z0-9._-]{0,200}", vector["key"])
+        assert len(vector["queue"]) <= 255
+
+
+def test_no_vendor_gets_a_queue_of_the_bridges_own() -> None:
+    names = Names()
+    assert {names.dead, names.unknown_vendor} == RESERVED_QUEUES
+    for vendor_id in ("dead", "Dead", "unknown-vendor", "UNKNOWN-VENDOR", "retry.1000", "Retry.", "replies.gateway-1"):
+        queue = names.vendor_queue(vendor_id)
+        assert queue not in RESERVED_QUEUES
+        assert not queue.startswith(("datatransfer.retry.", "datatransfer.replies."))
+
+
+def test_all_names_stand_below_the_prefix() -> None:
+    names = Names("acme")
+    assert names.requests == "acme"
+    assert names.vendor_queue("EN+") == "acme.en_2b"
+    for name in (names.unrouted, names.unknown_vendor, names.dead, names.stations, names.replies):
+        assert name.startswith("acme.")
+
+
+# ---- requests ----
+
+
+def delivery(headers: dict[str, Any] | None = None, *, redelivered: bool = False, **properties: Any) -> Delivery:
+    return Delivery("datatransfer", "v", redelivered, Properties(headers=headers, **properties), b"{}")
+
+
+STATION = {"ocpp-station-id": "CP001"}
+
+
+def test_a_request_is_read_from_its_properties() -> None:
+    headers = {**STATION, "ocpp-version": "ocpp1.6", "ocpp-deadline": 1_700_000_000_250, "dtbridge-attempt": 3}
+    source = delivery(headers, redelivered=True, reply_to="amq.gen-1", correlation_id="c", message_id="m")
+    request = Contract().request(source)
+    assert request.body == b"{}"
+    assert request.station_id == "CP001"
+    assert request.version is OcppVersion.V1_6
+    assert request.ocpp_message_id == "m"
+    assert request.deadline == 1_700_000_000.25
+    assert request.attempt == 3
+    assert request.redelivered
+    assert request.reply_wanted
+    assert request.fault is None
+    assert request.source is source
+
+
+def test_what_may_be_absent_has_its_default() -> None:
+    request = Contract().request(delivery(STATION))
+    assert request.version is OcppVersion.V2_0_1
+    assert request.ocpp_message_id is None
+    assert request.deadline is None
+    assert request.attempt == 1
+    assert not request.redelivered
+    assert not request.reply_wanted
+    assert request.fault is None
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+def test_every_version_has_its_name(version: OcppVersion) -> None:
+    assert Contract().request(delivery({**STATION, "ocpp-version": version.value})).version is version
+
+
+@pytest.mark.parametrize(
+    ("headers", "properties", "fault"),
+    [
+        (None, {}, "header ocpp-station-id: required"),
+        ({}, {}, "header ocpp-station-id: required"),
+        ({"ocpp-station-id": ""}, {}, "header ocpp-station-id: required"),
+        ({"ocpp-station-id": 7}, {}, "header ocpp-station-id: required"),
+        ({"ocpp-station-id": b"CP"}, {}, "header ocpp-station-id: required"),
+        ({"ocpp-station-id": None, "ocpp-version": "x"}, {}, "header ocpp-station-id: required"),
+        ({**STATION, "ocpp-version": "2.0.1"}, {}, "header ocpp-version: expected one of ocpp1.6, ocpp2.0, "),
+        ({**STATION, "ocpp-version": ["ocpp1.6"]}, {}, "header ocpp-version: expected one of"),
+        ({**STATION, "ocpp-version": None}, {}, "header ocpp-version: expected one of"),
+        ({**STATION, "ocpp-deadline": "1700000000000"}, {}, "header ocpp-deadline: expected Unix time in milliseconds"),
+        ({**STATION, "ocpp-deadline": 1.5}, {}, "header ocpp-deadline: expected"),
+        ({**STATION, "ocpp-deadline": True}, {}, "header ocpp-deadline: expected"),
+        (STATION, {"reply_to": "amq.gen-1"}, "correlation_id: required with reply_to"),
+        (STATION, {"reply_to": "amq.gen-1", "correlation_id": ""}, "correlation_id: required with reply_to"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(headers: Any, properties: dict[str, Any], fault: str) -> None:
+    request = Contract().request(delivery(headers, **properties))
+    assert request.fault is not None
+    assert request.fault.startswith(fault)
+    assert isinstance(request.station_id, str)
+    assert isinstance(request.version, OcppVersion)
+
+
+@pytest.mark.parametrize("attempt", [0, -1, "3", 1.5, True, None, [2]])
+def test_an_attempt_that_is_no_count_is_the_first(attempt: Any) -> None:
+    assert Contract().request(delivery({**STATION, "dtbridge-attempt": attempt})).attempt == 1
+
+
+def test_an_empty_reply_to_asks_for_no_reply() -> None:
+    request = Contract().request(delivery(STATION, reply_to=""))
+    assert not request.reply_wanted
+    assert request.fault is None
+
+
+# ---- replies ----
+
+
+def asked(
+    headers: dict[str, Any] | None = None, *, reply_to: str = "amq.gen-1", contract: Contract | None = None
+) -> Request:
+    source = delivery(
+        STATION | (headers or {}), reply_to=reply_to, correlation_id="c-1", user_id="guest", app_id="gateway"
+    )
+    return (contract or Contract()).request(source)
+
+
+async def sent(publishing: Publishing | None) -> Message:
+    """A publishing as its reader sees it."""
+    assert publishing is not None
+    broker = MemoryBroker()
+    queue = broker.declare_queue(publishing.routing_key)
+    assert broker.publish(publishing) is Confirm.CONFIRMED
+    return queue.ready[0]
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_a_reply_says_what_it_is_and_whose(kind: Kind) -> None:
+    publishing = Contract().reply(asked(), b'{"status":"Accepted"}', kind)
+    message = await sent(publishing)
+    assert (message.exchange, message.routing_key, message.body) == ("", "amq.gen-1", b'{"status":"Accepted"}')
+    assert message.properties == Properties(
+        content_type="application/json",
+        headers={"ocpp-station-id": "CP001"},
+        delivery_mode=2,
+        correlation_id="c-1",
+        type=kind.value,
+    )
+
+
+async def test_a_reply_carries_the_trace_and_nothing_else_of_the_requests_headers() -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b"}
+    given = {**trace, "CC": ["everyone"], "BCC": ["everyone"], "x-death": [], "ocpp-version": "ocpp1.6", "own": 1}
+    message = await sent(Contract().reply(asked(given), b"{}", Kind.RESPONSE))
+    assert message.properties.headers == {**STATION, **trace}
+    assert message.properties.user_id is None
+
+
+async def test_replies_to_one_station_do_not_share_what_differs() -> None:
+    contract = Contract()
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    deadline = {"ocpp-deadline": int(time.time() * 1000) + 60_000}
+    plain = contract.reply(asked(), b"1", Kind.RESPONSE)
+    timed = contract.reply(asked(deadline), b"2", Kind.CALL_ERROR)
+    traced = contract.reply(asked(trace), b"3", Kind.RESPONSE)
+    first, second, third = [(await sent(publishing)).properties for publishing in (plain, timed, traced)]
+    assert (first.type, first.expiration, first.headers) == ("DataTransferResponse", None, STATION)
+    assert second.type == "CallError"
+    assert second.expiration is not None
+    assert second.headers == STATION
+    assert third.headers == STATION | trace
+
+
+async def test_a_reply_expires_with_the_deadline() -> None:
+    deadline = int(time.time() * 1000) + 5_000
+    message = await sent(Contract().reply(asked({"ocpp-deadline": deadline}), b"{}", Kind.RESPONSE))
+    assert message.properties.expiration is not None
+    assert 0 < int(message.properties.expiration) <= 5_000
+
+
+@pytest.mark.parametrize(
+    ("deadline", "expiration"),
+    [(0.0, "0"), (-(2.0**63), "0"), (2.0**63, str(2**32 - 1)), (time.time() + 10**8, str(2**32 - 1))],
+)
+def test_an_expiration_is_one_the_broker_takes(deadline: float, expiration: str) -> None:
+    """RabbitMQ closes the channel for a negative one and for one above 2^32 - 1 ms."""
+    assert milliseconds_left(deadline) == expiration
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "allowed"),
+    [
+        ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.token", True),
+        ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", True),
+        ("datatransfer.replies.gateway-1", True),
+        ("gateway.replies.1", True),
+        ("amq.rabbitmq.reply-to", False),
+        ("datatransfer.com.acme", False),
+        ("datatransfer.dead", False),
+        ("datatransfer", False),
+        ("someone-elses-queue", False),
+        ("xamq.gen-1", False),
+        ("Datatransfer.replies.1", False),
+    ],
+)
+def test_replies_go_to_reply_queues_alone(reply_to: str, allowed: bool) -> None:
+    contract = Contract(reply_prefixes=("gateway.replies.",))
+    publishing = contract.reply(asked(reply_to=reply_to), b"{}", Kind.RESPONSE)
+    assert (publishing is not None) is allowed
+    if publishing is not None:
+        assert (publishing.exchange, publishing.routing_key) == ("", reply_to)
+
+
+def test_a_reply_is_mandatory_unless_the_broker_would_return_it_wrongly() -> None:
+    contract = Contract()
+    named = contract.reply(asked(), b"{}", Kind.RESPONSE)
+    direct = contract.reply(asked(reply_to="amq.rabbitmq.reply-to.abc"), b"{}", Kind.RESPONSE)
+    assert named is not None
+    assert named.mandatory
+    assert direct is not None
+    assert not direct.mandatory
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ocpp-station-id": "x" * 100_000},
+        {**STATION, "traceparent": "x" * 100_000},
+        {**STATION, "traceparent": {"a": "table"}},
+        {
+            **STATION,
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "tracestate": "x" * 100_000,
+        },
+    ],
+    ids=["station", "traceparent", "table", "tracestate"],
+)
+async def test_no_header_of_a_request_makes_a_reply_too_big_to_send(headers: dict[str, Any]) -> None:
+    contract = Contract()
+    request = contract.request(delivery(headers, reply_to="amq.gen-1", correlation_id="c"))
+    message = await sent(contract.reply(request, b"{}", Kind.RESPONSE))
+    assert len(str(message.properties.headers)) < 2_000
+
+
+def test_a_request_is_published_as_the_contract_says() -> None:
+    contract = Contract()
+    deadline = time.time() + 30
+    publishing = contract.request_publishing(
+        station_id="CP001",
+        version=OcppVersion.V2_1,
+        vendor_id="EN+",
+        body=b'{"vendorId":"EN+"}',
+        deadline=deadline,
+        message_id="m",
+        correlation_id="c",
+        reply_to="amq.gen-1",
+    )
+    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == ("datatransfer", "en_2b", True)
+    properties = publishing.properties
+    assert (properties.content_type, properties.type, properties.delivery_mode) == (
+        "application/json",
+        "DataTransfer",
+        2,
+    )
+    assert 29_000 < int(properties.expiration or 0) <= 30_000
+    request = contract.request(Delivery("datatransfer", "en_2b", False, properties, publishing.body))
+    assert (request.station_id, request.version, request.ocpp_message_id) == ("CP001", OcppVersion.V2_1, "m")
+    assert request.deadline == pytest.approx(deadline, abs=0.001)
+    assert request.fault is None
