@@ -23,6 +23,7 @@ from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
 from bridge.logs import LogFormat, LogLevel, configure
 from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, parse_version
+from bridge.processes import Supervisor
 from bridge.routing import Router, Routes
 from bridge.transport import TransportError
 from bridge.worker import Settings, Worker
@@ -192,6 +193,9 @@ def run(
     connect_timeout: Annotated[
         float, typer.Option(envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, help="Seconds to find a broker at the start.")
     ] = 15.0,
+    processes: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_PROCESSES", min=1, help="Workers to run side by side; each uses one core.")
+    ] = 1,
     name: Annotated[
         str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
     ] = "dtbridge",
@@ -202,6 +206,8 @@ def run(
     routers = _routers(targets)
     urls = _urls(amqp_url)
     configure(log_format, log_level)
+    if processes > 1:
+        raise typer.Exit(_run(_supervise(processes, connect_timeout + 5.0)))
     names = Names(prefix)
     settings = Settings(
         prefetch=prefetch,
@@ -226,6 +232,15 @@ def run(
         _run(work())
     except TransportError as error:
         _fail(str(error))
+
+
+async def _supervise(count: int, start_timeout: float) -> int:
+    """This very command, `count` times over."""
+    supervisor = Supervisor([sys.executable, "-m", "bridge", *sys.argv[1:], "--processes", "1"], count, start_timeout)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop, number)
+    return await supervisor.run()
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
