@@ -225,7 +225,9 @@ class MemoryBroker:
             consumer.connection.end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
 
     def bind(self, queue: str, exchange: str, routing_key: str = "") -> None:
-        self.exchanges[exchange].bindings.append((routing_key, self.queues[queue]))
+        binding = (routing_key, self.queues[queue])
+        if binding not in self.exchanges[exchange].bindings:
+            self.exchanges[exchange].bindings.append(binding)
 
     def publish(self, publishing: Publishing) -> Confirm:
         """Route a message, and say what became of it. Raises KeyError if there is no such exchange."""

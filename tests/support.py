@@ -50,9 +50,14 @@ class Settled:
         self._something.set()
 
     async def first(self) -> Outcome:
-        async with asyncio.timeout(UNTIL_SETTLED):
-            await self._something.wait()
+        await self.until(1)
         return self.outcomes[0]
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(UNTIL_SETTLED):
+            while len(self.outcomes) < count:
+                self._something.clear()
+                await self._something.wait()
 
 
 async def dispatched(routers: Router | Iterable[Router], request: Request, **settings: Any) -> Outcome:

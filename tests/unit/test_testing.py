@@ -1,0 +1,174 @@
+"""What the in-memory twin does beyond the promises that it shares with the real broker, and `ask`."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
+from bridge.broker.topology import DELIVERY_LIMIT, Topology
+from bridge.client import Client
+from bridge.contract import Names
+from bridge.ocpp import DataTransferRequest, ErrorCode, OcppVersion
+from bridge.testing import MemoryBroker, MemoryTransport, ask, declare_topology
+from bridge.transport import Confirm, Properties, Publishing
+from bridge.worker import Worker
+
+# ---- ask ----
+
+
+@pytest.fixture
+def router() -> Router:
+    router = Router("com.acme")
+
+    @router.on("Echo")
+    async def echo(call: Call, data: Any) -> Any:
+        return {"station": call.station_id, "version": call.ocpp_version, "data": data}
+
+    @router.on("Reject")
+    def reject(call: Call) -> None:
+        raise Rejected("No", "because")
+
+    @router.on("Refuse")
+    async def refuse(call: Call) -> None:
+        raise CallError(ErrorCode.SECURITY_ERROR, "no")
+
+    @router.on("Break")
+    async def break_(call: Call) -> None:
+        raise ValueError("the cause")
+
+    @router.on("Later")
+    async def later(call: Call) -> None:
+        raise Retry(5, "db down")
+
+    return router
+
+
+async def test_ask_returns_the_answer_as_the_station_would_see_it(router: Router) -> None:
+    answer = await ask(router, "COM.ACME", "echo", {"a": 1}, version="ocpp2.1", station_id="CP7")
+    assert answer == DataTransferResponse("Accepted", {"station": "CP7", "version": "ocpp2.1", "data": {"a": 1}})
+    in_1_6 = await ask([router], "com.acme", "Echo", [1], version=OcppVersion.V1_6)
+    assert in_1_6.data == '{"station":"CP001","version":"ocpp1.6","data":"[1]"}'
+
+
+async def test_ask_knows_every_answer(router: Router) -> None:
+    assert (await ask(router, "x")).status == "UnknownVendorId"
+    assert (await ask(router, "com.acme")) == DataTransferResponse("UnknownMessageId", UNSET)
+    assert (await ask(router, "com.acme", "Reject")).status_info == StatusInfo("No", "because")
+    with pytest.raises(CallError, match="SecurityError: no"):
+        await ask(router, "com.acme", "Refuse")
+    with pytest.raises(Retry) as retry:
+        await ask(router, "com.acme", "Later")
+    assert retry.value.after == 5
+
+
+async def test_ask_tells_in_a_note_what_a_station_is_not_told(router: Router) -> None:
+    with pytest.raises(CallError, match="InternalError: The request could not be processed") as caught:
+        await ask(router, "com.acme", "Break")
+    assert caught.value.__notes__ == ["ValueError: the cause"]
+
+
+async def test_asking_can_be_given_up(router: Router) -> None:
+    cancelled = asyncio.Event()
+
+    @router.on("Hang")
+    async def hang(call: Call) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(router, "com.acme", "Hang"), 0.01)
+    await asyncio.wait_for(cancelled.wait(), 1)
+
+
+# ---- the twin ----
+
+
+def put(broker: MemoryBroker, queue: str, body: bytes = b"", **fields: Any) -> Confirm:
+    expiration = fields.pop("expiration", None)
+    return broker.publish(Publishing(queue, body, Properties(expiration=expiration), **fields))
+
+
+async def after(seconds: float) -> None:
+    fired = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, fired.set)
+    await fired.wait()
+
+
+async def test_its_topology_is_the_brokers() -> None:
+    broker = MemoryBroker()
+    names = Names("acme")
+    declare_topology(broker, names, ["EN+", "dead"])
+    declare_topology(broker, names, ["EN+", "dead"])
+    topology = Topology(names, ["EN+", "dead"])
+    assert topology.queue_arguments["x-delivery-limit"] == DELIVERY_LIMIT == 20
+    assert set(broker.queues) == {"acme.dead", "acme.unknown-vendor", "acme.en_2b", "acme._64ead"}
+    assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED
+    assert put(broker, "dead", exchange="acme") is Confirm.CONFIRMED
+    assert put(broker, "nobody", exchange="acme", mandatory=True) is Confirm.CONFIRMED
+    assert put(broker, "CP001", exchange="acme.stations", mandatory=True) is Confirm.RETURNED
+    assert {name: len(queue.ready) for name, queue in broker.queues.items()} == {
+        "acme.dead": 0,
+        "acme.unknown-vendor": 1,
+        "acme.en_2b": 1,
+        "acme._64ead": 1,
+    }
+
+
+async def test_an_expired_message_leaves_when_it_has_come_to_the_head() -> None:
+    broker = MemoryBroker()
+    broker.declare_exchange("dead", "fanout")
+    broker.bind(broker.declare_queue("graveyard").name, "dead")
+    queue = broker.declare_queue("q", dead_letter_exchange="dead")
+    put(broker, "q", b"stays")
+    put(broker, "q", b"expires", expiration="0")
+    await after(0.01)
+    assert [message.body for message in queue.ready] == [b"stays", b"expires"]
+    queue.ready.popleft()
+    queue.hand_out()
+    assert not queue.ready
+    (dead,) = broker.queues["graveyard"].ready
+    assert dead.body == b"expires"
+    assert dead.properties.expiration is None
+    assert dead.properties.headers == {
+        "x-first-death-reason": "expired",
+        "x-first-death-queue": "q",
+        "x-first-death-exchange": "",
+    }
+
+
+async def test_without_a_dead_letter_exchange_what_expires_is_gone() -> None:
+    broker = MemoryBroker()
+    for name, exchange in (("none", None), ("missing", "no-such-exchange")):
+        queue = broker.declare_queue(name, dead_letter_exchange=exchange)
+        put(broker, name, expiration="1")
+        await after(0.01)
+        assert not queue.ready
+
+
+def test_an_exchange_it_does_not_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="direct or fanout, not topic"):
+        MemoryBroker().declare_exchange("x", "topic")
+
+
+async def test_a_worker_and_a_client_meet_on_it(router: Router) -> None:
+    broker = MemoryBroker()
+    declare_topology(broker, Names(), ["com.acme"])
+    worker = Worker([router], MemoryTransport(broker))
+    running = asyncio.create_task(worker.run())
+    async with Client(transport=MemoryTransport(broker)) as client:
+        answers = await asyncio.gather(
+            *(client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo", n)) for n in range(50))
+        )
+        assert [answer.data["data"] for answer in answers] == list(range(50))
+        unknown = await client.data_transfer("CP1", DataTransferRequest("nobody"))
+        assert unknown.status == "UnknownVendorId"
+        broker.cut()
+        after_the_cut = await client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo"))
+        assert after_the_cut.status == "Accepted"
+    worker.stop()
+    assert await running == 0
+    assert all(not queue.ready for queue in broker.queues.values())
