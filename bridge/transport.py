@@ -147,6 +147,10 @@ class Transport(Protocol):
     def state(self) -> State: ...
 
     @property
+    def returned(self) -> int:
+        """Mandatory publishings that no queue took, since the start."""
+
+    @property
     def reply_queue(self) -> str | None:
         """The broker's name for the private reply queue, while connected."""
 

@@ -119,7 +119,12 @@ class Worker:
             for intake in self.intakes:
                 intake.close()
             await self._transport.close()
-        log.info("drained", returned_to_queue=left, **msgspec.to_builtins(self.counts))
+        log.info(
+            "drained",
+            returned_to_queue=left,
+            unroutable_replies=self._transport.returned,
+            **msgspec.to_builtins(self.counts),
+        )
         return left
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 import aiormq
+import structlog
 from yarl import URL
 
 from bridge.broker.frames import (
@@ -32,6 +33,8 @@ from bridge.broker.frames import (
     encode_publish,
 )
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
+
+log = structlog.get_logger("bridge.broker")
 
 WRITE_BUFFER: Final = 1024 * 1024
 """Bytes that wait for the socket before handlers are held back. A turn's worth of replies must not flicker over it."""
@@ -106,7 +109,7 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         self._listener = listener
         self._stream = FrameStream(self)
         self._greeted = False
-        self._fed_at = loop.time()
+        self._fed_at = self.received_at = loop.time()
         self._reason = ""
         self._socket: asyncio.WriteTransport | None = None
         self.outbox: Outbox | None = None
@@ -139,13 +142,17 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
             self._stream.feed(data)
         except FrameError as error:
             self.abort(f"the broker sent a broken frame: {error}")
+        except (
+            Exception
+        ) as error:  # a fault of ours: what follows in these bytes is lost, so nothing after it can be trusted
+            log.exception("a delivery could not be taken")
+            self.abort(f"a delivery could not be taken: {type(error).__name__}")
         finally:
             self._listener.after_turn()
-        if self._stream.readers:
-            # A busy broker sends no heartbeats, and a reader that sees no frame believes the connection is stuck.
-            now = self._lane_loop.time()
-            if now - self._fed_at > self.heartbeat / 2:
-                self.on_frame(HEARTBEAT_FRAME)
+        self.received_at = now = self._lane_loop.time()
+        # A busy broker sends no heartbeats, and a reader that sees no frame believes the connection is stuck.
+        if now - self._fed_at > self.heartbeat / 2 and self._stream.readers:
+            self.on_frame(HEARTBEAT_FRAME)
 
     def abort(self, reason: str = "") -> None:
         """Drop the connection without a word to the broker."""
@@ -216,7 +223,11 @@ class LaneDelivery(Delivery, eq=False, gc=False):
             self.lane.finish(self.tag, verdict)
         else:
             self.publishing = reply
-            self.lane.replies.publish(reply, self)
+            try:
+                self.lane.replies.publish(reply, self)
+            except ValueError:  # nothing was sent: the delivery can still be settled
+                self.verdict = self.publishing = None
+                raise
 
     def confirmed(self, confirm: Confirm) -> None:
         """The reply's fate. A reply queue that is gone is no reason to handle the request again; a refusal is."""
@@ -258,8 +269,12 @@ class PublishLane:
         self._returned: set[int] = set()
         self._closed = False
         self.on_end: Callable[[str], None] = _ignore
-        self.returned = 0
-        """Publishings that no queue took."""
+        self.on_returned: Callable[[], None] = _ignore_all
+
+    @property
+    def unconfirmed(self) -> int:
+        """Publishings whose confirm is still to come."""
+        return len(self._pending)
 
     def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
         """Send; `waiting.confirmed` is called once. Raises ValueError for what AMQP cannot carry (nothing is sent)."""
@@ -271,6 +286,8 @@ class PublishLane:
         self._pending[self._sequence] = waiting
 
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
+        if delivery_tag > self._sequence:
+            raise FrameError(f"a confirm of publishing {delivery_tag}, and {self._sequence} were sent")
         confirm = Confirm.CONFIRMED if ok else Confirm.REFUSED
         first = self._lowest if multiple else delivery_tag
         if first <= self._lowest:
@@ -288,7 +305,7 @@ class PublishLane:
 
     def on_return(self, reply_code: int, reply_text: str, routing_key: str, properties: Properties | None) -> None:
         """A return names no number, but it comes right before its confirm: it is the first pending one that looks like it."""
-        self.returned += 1
+        self.on_returned()
         correlation_id = properties.correlation_id if properties else None
         for number, waiting in self._pending.items():
             publishing = waiting.publishing
@@ -339,6 +356,11 @@ class ConsumeLane:
         self._floor = 0
         self._ack_to = 0
         """The tag that the next Ack with ``multiple`` names; 0: none is due. Always one that is unsettled at the broker."""
+        self._due = 0
+        """Finished deliveries whose acknowledgement has not been sent."""
+        self._together = 50
+        """So many of them are acknowledged at once at the latest: a quarter of the smallest prefetch, so that the broker
+        never waits for them."""
         self._ahead: set[int] = set()
         self._alone: set[int] = set()
         self._held: deque[tuple[Subscription, LaneDelivery]] = deque()
@@ -356,6 +378,8 @@ class ConsumeLane:
     def subscribe(self, consumer_tag: str, subscription: Subscription) -> None:
         """Before Basic.Consume: the first delivery may overtake its ConsumeOk."""
         self._subscriptions[consumer_tag.encode()] = subscription
+        if subscription.prefetch:
+            self._together = min(self._together, max(1, subscription.prefetch // 4))
 
     def on_deliver(
         self,
@@ -404,6 +428,7 @@ class ConsumeLane:
                     self._climb()
             else:
                 self._ahead.add(tag)
+            self._due += 1
             if not self._outbox.due:
                 self._outbox.ask()
         else:
@@ -430,6 +455,10 @@ class ConsumeLane:
         self._floor = tag - 1
 
     def _acknowledge(self) -> None:
+        """Say what is finished; or later, if a confirm is still to come whose turn can say it with more to one frame."""
+        if self._due < self._together and self.replies.unconfirmed:
+            return
+        self._due = 0
         if self._ack_to:
             self._outbox.add(encode_ack(self._channel, self._ack_to, multiple=True))
             self._ack_to = 0

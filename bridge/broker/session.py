@@ -8,6 +8,7 @@ on them does, the session ends as a whole, with a reason: its deliveries are voi
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -43,6 +44,11 @@ BACK_OFF_FIRST: Final = 0.1
 """Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
 BACK_OFF_LONGEST: Final = 10.0
 """Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late."""
+
+SILENCE: Final = 2.0
+"""Heartbeats without a byte from the broker after which a connection is dead: it sends one each half interval."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
 
 _LOST: Final = (
     aio_pika.exceptions.AMQPError,
@@ -96,7 +102,7 @@ class _Link:
         self.connection = connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=self.name))
         connection.kwargs["transport_factory"] = self.factory
         await connection.connect(timeout=CONNECT_TIMEOUT)
-        self.protocol.heartbeat = float(heartbeat) or HEARTBEAT
+        self.protocol.heartbeat = float(heartbeat) or math.inf
         self.protocol.limit_frames(self.frame_max)
 
     @property
@@ -124,9 +130,19 @@ class _Link:
     async def close(self) -> None:
         if self.connection is not None:
             with contextlib.suppress(*_LOST):
-                await self.connection.close()
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self.connection.close()
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the socket, without farewells."""
         if self.factory.protocol is not None:
             self.factory.protocol.abort()
+
+    @property
+    def silent_for(self) -> float:
+        """Heartbeat intervals since the last byte from the broker."""
+        return (asyncio.get_running_loop().time() - self.protocol.received_at) / self.protocol.heartbeat
 
     # What the protocol tells:
 
@@ -146,10 +162,12 @@ class _Link:
 class Session:
     """Two open connections with their lanes, from :meth:`open` to :attr:`ended`."""
 
-    def __init__(self, name: str, on_blocked: Callable[[str | None], None]) -> None:
+    def __init__(self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]) -> None:
         self._consuming = _Link(self, f"{name} consume")
         self._publishing = _Link(self, f"{name} publish")
         self._on_blocked = on_blocked
+        self._on_returned = on_returned
+        self._watchdog: asyncio.TimerHandle | None = None
         self._outboxes: tuple[Outbox, ...] = ()
         self._consumer_tags: list[str] = []
         self._consume_channel: aiormq.abc.AbstractChannel | None = None
@@ -171,6 +189,7 @@ class Session:
         publish_outbox = self._publishing.outbox
         self.publish_lane = PublishLane(channel.number, publish_outbox, self._publishing.frame_max)
         self.publish_lane.on_end = self.end
+        self.publish_lane.on_returned = self._on_returned
         self._publishing.protocol.readers[channel.number] = ContentReader(self.publish_lane, channel.number)
 
         self._consume_channel = channel = await self._consuming.channel(confirms=False)
@@ -180,6 +199,17 @@ class Session:
         self._outboxes = (self._consuming.outbox, publish_outbox)
         publish_outbox.on_paused = self._adjust_hold
         await self._consume(channel, subscriptions)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that a peer which is gone without a word (a dead host, a black hole) is noticed."""
+        for link in (self._consuming, self._publishing):
+            if link.silent_for > SILENCE:
+                self.end(f"{link.name}: no sign of life from the broker for {SILENCE * link.protocol.heartbeat:g} s")
+                return
+        heartbeat = self._consuming.protocol.heartbeat
+        if heartbeat < math.inf:
+            self._watchdog = asyncio.get_running_loop().call_later(heartbeat / 2, self._watch)
 
     async def _consume(self, channel: aiormq.abc.AbstractChannel, subscriptions: Sequence[Subscription]) -> None:
         prefetch = -1
@@ -226,12 +256,26 @@ class Session:
         if not self.ended.done():
             self.ended.set_result(reason)
 
-    async def close(self) -> None:
-        """Orderly, so that the broker has read every frame sent before."""
+    def void(self) -> None:
+        """From now on settling and publishing do nothing."""
         self.end("closed")
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         if self._outboxes:
             self.consume_lane.close()
             self.publish_lane.close()
+
+    async def close(self) -> None:
+        """Orderly, so that the broker has read every frame sent before."""
+        self.void()
+        await self._consuming.close()
+        await self._publishing.close()
+
+    async def abandon(self) -> None:
+        """Leave connections that are lost: whoever hangs at their other end is not waited for."""
+        self.void()
+        self._consuming.abort()
+        self._publishing.abort()
         await self._consuming.close()
         await self._publishing.close()
 
@@ -285,8 +329,10 @@ class RabbitTransport:
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
+        self._farewells: set[asyncio.Task[None]] = set()
         self.sessions = 0
         """Sessions opened so far."""
+        self.returned = 0
 
     @property
     def state(self) -> State:
@@ -295,11 +341,6 @@ class RabbitTransport:
     @property
     def reply_queue(self) -> str | None:
         return None if self._session is None else self._session.reply_queue
-
-    @property
-    def returned(self) -> int:
-        """Publishings of this session that no queue took."""
-        return 0 if self._session is None else self._session.publish_lane.returned
 
     def _enter(self, state: State, reason: str) -> None:
         self._state = state
@@ -329,11 +370,11 @@ class RabbitTransport:
     async def _open(self, url: URL) -> Session:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
-        session = Session(self._name, self._blocked)
+        session = Session(self._name, self._blocked, self._count_returned)
         try:
             await session.open(url, self._topology, self._subscriptions)
         except BaseException:
-            await session.close()
+            self._abandon(session)
             raise
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
@@ -347,8 +388,8 @@ class RabbitTransport:
             if self._state is State.DRAINING:
                 return
             self._session = None
+            self._abandon(session)
             self._enter(State.CONNECTING, reason)
-            await session.close()
             self._next_url = (self._next_url + 1) % len(self._urls)
             session = await self._next_session()
 
@@ -362,6 +403,19 @@ class RabbitTransport:
             except (*_LOST, TransportError) as error:
                 failures += 1
                 log.warning("broker unreachable", url=printable(url), error=explain(error), failures=failures)
+            except Exception:
+                failures += 1
+                log.exception("no session", url=printable(url), failures=failures)
+
+    def _abandon(self, session: Session) -> None:
+        """Make its deliveries void now, and let the libraries tidy up on their own time."""
+        session.void()
+        farewell = asyncio.create_task(session.abandon())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    def _count_returned(self) -> None:
+        self.returned += 1
 
     def _blocked(self, reason: str | None) -> None:
         if self._state is State.CONSUMING and reason is not None:
@@ -393,6 +447,8 @@ class RabbitTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._farewells:
+            await asyncio.wait(self._farewells)
         self._enter(State.STOPPED, "closed")
 
 
