@@ -369,7 +369,11 @@ class _Connection:
     """One connection's life."""
 
     def __init__(
-        self, broker: MemoryBroker, subscriptions: Sequence[Subscription], on_end: Callable[[str], None]
+        self,
+        broker: MemoryBroker,
+        subscriptions: Sequence[Subscription],
+        on_end: Callable[[str], None],
+        on_return: Callable[[], None],
     ) -> None:
         """Raises TopologyError if a queue is missing."""
         for subscription in subscriptions:
@@ -381,6 +385,7 @@ class _Connection:
         self.reply_queue: str | None = None
         self._broker = broker
         self._on_end = on_end
+        self._on_return = on_return
         self._unconfirmed: dict[int, Callable[[Confirm], None]] = {}
         self._numbers = itertools.count(1)
         broker._connections.append(self)  # noqa: SLF001 - its other half
@@ -415,6 +420,8 @@ class _Connection:
         except KeyError as error:
             self.end(f"the broker closed the publishing channel: 404 no exchange {error}")
             return
+        if confirm is Confirm.RETURNED:
+            self._on_return()
         self._unconfirmed.pop(number)(confirm)
 
     def cancel_consumers(self) -> None:
@@ -452,6 +459,8 @@ class MemoryTransport:
         self._subscriptions: Sequence[Subscription] = ()
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
+        self.returned = 0
+        """Mandatory publishings that no queue took, since the start."""
 
     @property
     def state(self) -> State:
@@ -472,7 +481,7 @@ class MemoryTransport:
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = _Connection(self._broker, self._subscriptions, self._lost)
+        self._connection = _Connection(self._broker, self._subscriptions, self._lost, self._count_return)
         self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues in memory")
 
     def _lost(self, reason: str) -> None:
@@ -480,6 +489,9 @@ class MemoryTransport:
         if self._state in {State.CONSUMING, State.CONNECTING}:
             self._enter(State.CONNECTING, reason)
             asyncio.get_running_loop().call_soon(self._connect_again)
+
+    def _count_return(self) -> None:
+        self.returned += 1
 
     def _connect_again(self) -> None:
         if self._state is not State.CONNECTING:
