@@ -1,0 +1,247 @@
+"""The two brokers that one suite runs over: the twin in memory, and RabbitMQ seen through a plain AMQP client.
+
+What is published and read here is done as a foreign process would do it: with aio-pika's channels, not with the bridge.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+import aio_pika
+import aiormq
+import msgspec
+
+from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.topology import Topology
+from bridge.contract import Names, vendor_key
+from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
+from bridge.transport import Delivery, Properties, Publishing, State, Subscription, Transport
+
+PATIENCE = 15.0
+"""Seconds after which a test gives up waiting for what should happen at once."""
+
+NAMES = Names()
+
+
+class Received(msgspec.Struct):
+    """A message as a foreign process sees it."""
+
+    body: bytes
+    routing_key: str
+    properties: Properties
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        return self.properties.headers or {}
+
+
+class Side(Protocol):
+    """A broker, and a hand inside it."""
+
+    async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
+        """The bridge's topology."""
+
+    async def make_queue(self, name: str, *, full: bool = False) -> None:
+        """A queue such as a gateway declares. Full: it refuses every publishing."""
+
+    async def make_room(self, name: str) -> None:
+        """Let a full queue take publishings."""
+
+    def transport(self) -> Transport: ...
+
+    def cut(self, transport: Transport) -> None:
+        """End the transport's connection, without a word."""
+
+    async def put(self, publishing: Publishing) -> None:
+        """Publish, and return when the broker has it."""
+
+    async def take(self, queue: str) -> Received:
+        """The next message of a queue that nobody else consumes from."""
+
+    async def left(self, queue: str) -> int:
+        """Ready messages that nobody has taken."""
+
+    async def close(self) -> None: ...
+
+
+class MemorySide:
+    """The twin."""
+
+    def __init__(self) -> None:
+        self._broker = MemoryBroker()
+        self._inboxes: dict[str, asyncio.Queue[Delivery]] = {}
+
+    async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
+        declare_topology(self._broker, NAMES, vendor_ids, delivery_limit=delivery_limit)
+
+    async def make_queue(self, name: str, *, full: bool = False) -> None:
+        self._broker.declare_queue(name).full = full
+
+    async def make_room(self, name: str) -> None:
+        self._broker.queues[name].full = False
+
+    def transport(self) -> Transport:
+        return MemoryTransport(self._broker)
+
+    def cut(self, transport: Transport) -> None:
+        assert isinstance(transport, MemoryTransport)
+        assert transport._connection is not None
+        transport._connection.end("cut by the test")
+
+    async def put(self, publishing: Publishing) -> None:
+        self._broker.publish(publishing)
+
+    async def take(self, queue: str) -> Received:
+        inbox = self._inboxes.get(queue)
+        if inbox is None:
+            inbox = self._inboxes[queue] = asyncio.Queue()
+            subscription = Subscription(queue, 0, inbox.put_nowait, no_ack=True)
+            await MemoryTransport(self._broker).start([subscription], lambda *_: None)
+        async with asyncio.timeout(PATIENCE):
+            delivery = await inbox.get()
+        return Received(delivery.body, delivery.routing_key, delivery.properties)
+
+    async def left(self, queue: str) -> int:
+        inbox = self._inboxes.get(queue)
+        return len(self._broker.queues[queue].ready) + (inbox.qsize() if inbox else 0)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class RabbitSide:
+    """RabbitMQ."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._underlay: aiormq.abc.AbstractChannel | None = None
+        self._inboxes: dict[str, asyncio.Queue[aiormq.abc.DeliveredMessage]] = {}
+
+    async def open(self) -> None:
+        self._connection = connection = await aio_pika.connect(self._url)
+        self._underlay = await (await connection.channel()).get_underlay_channel()
+
+    @property
+    def _channel(self) -> aiormq.abc.AbstractChannel:
+        assert self._underlay is not None
+        return self._underlay
+
+    async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
+        assert self._connection is not None
+        topology = Topology(NAMES, vendor_ids)
+        if delivery_limit == 20:
+            await topology.ensure(self._connection)
+            return
+        await Topology(NAMES, ()).ensure(self._connection)
+        for vendor_id in vendor_ids:
+            arguments = topology.queue_arguments | {"x-delivery-limit": delivery_limit}
+            queue = NAMES.vendor_queue(vendor_id)
+            await self._channel.queue_declare(queue, durable=True, arguments=arguments)
+            await self._channel.queue_bind(queue, NAMES.requests, vendor_key(vendor_id))
+
+    async def make_queue(self, name: str, *, full: bool = False) -> None:
+        arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"} if full else {}
+        await self._channel.queue_declare(name, durable=True, arguments=arguments)
+        if full:
+            await self._channel.basic_publish(b"in the way", routing_key=name)
+
+    async def make_room(self, name: str) -> None:
+        await self._channel.queue_purge(name)
+
+    def transport(self) -> Transport:
+        return RabbitTransport(parse_urls([self._url]))
+
+    def cut(self, transport: Transport) -> None:
+        assert isinstance(transport, RabbitTransport)
+        assert transport._session is not None
+        transport._session._consuming.protocol.abort("cut by the test")
+
+    async def put(self, publishing: Publishing) -> None:
+        given = publishing.properties
+        properties = aiormq.spec.Basic.Properties(
+            content_type=given.content_type,
+            headers=given.headers,
+            delivery_mode=given.delivery_mode,
+            correlation_id=given.correlation_id,
+            reply_to=given.reply_to,
+            expiration=given.expiration,
+            message_id=given.message_id,
+            message_type=given.type,
+            app_id=given.app_id,
+        )
+        await self._channel.basic_publish(
+            publishing.body, exchange=publishing.exchange, routing_key=publishing.routing_key, properties=properties
+        )
+
+    async def take(self, queue: str) -> Received:
+        inbox = self._inboxes.get(queue)
+        if inbox is None:
+            inbox = self._inboxes[queue] = asyncio.Queue()
+
+            async def keep(message: aiormq.abc.DeliveredMessage) -> None:
+                await inbox.put(message)
+
+            await self._channel.basic_consume(queue, keep, no_ack=True)
+        async with asyncio.timeout(PATIENCE):
+            message = await inbox.get()
+        found = message.header.properties
+        properties = Properties(
+            content_type=found.content_type,
+            content_encoding=found.content_encoding,
+            headers=None if found.headers is None else dict(found.headers),
+            delivery_mode=found.delivery_mode,
+            priority=found.priority,
+            correlation_id=found.correlation_id,
+            reply_to=found.reply_to,
+            expiration=found.expiration,
+            message_id=found.message_id,
+            type=found.message_type,
+            user_id=found.user_id,
+            app_id=found.app_id,
+        )
+        return Received(message.body, message.routing_key or "", properties)
+
+    async def left(self, queue: str) -> int:
+        declared = await self._channel.queue_declare(queue, passive=True)
+        inbox = self._inboxes.get(queue)
+        return int(declared.message_count or 0) + (inbox.qsize() if inbox else 0)
+
+    async def close(self) -> None:
+        assert self._connection is not None
+        await self._connection.close()
+
+
+class Log:
+    """What a transport tells: deliveries, states and confirms, in order."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.states: list[tuple[State, str]] = []
+        self._changed = asyncio.Event()
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self._changed.set()
+
+    def on_state(self, state: State, reason: str) -> None:
+        self.states.append((state, reason))
+        self._changed.set()
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    async def delivery(self, number: int) -> Delivery:
+        """The delivery of that number, from 0, when it has come."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.deliveries) <= number:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.deliveries[number]
+
+    async def state(self, state: State, times: int = 1) -> None:
+        """Wait until a state has been entered so many times."""
+        async with asyncio.timeout(PATIENCE):
+            while [entered for entered, _ in self.states].count(state) < times:
+                self._changed.clear()
+                await self._changed.wait()

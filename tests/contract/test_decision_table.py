@@ -1,0 +1,528 @@
+"""What a request gets, row by row, in OCPP 1.6, 2.0.1 and 2.1: a worker on each broker, asked by a foreign process.
+
+Each row says what happens, what is sent, what comes back and where the request ends. A row is played once per version.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
+from bridge.contract import Contract, vendor_key
+from bridge.dispatch import Expired
+from bridge.ocpp import OcppVersion
+from bridge.transport import Properties, Publishing, State, Transport
+from bridge.worker import Settings, Worker
+from tests.contract.sides import NAMES, PATIENCE, Received, Side
+
+V16, V201, V21 = VERSIONS = (OcppVersion.V1_6, OcppVersion.V2_0_1, OcppVersion.V2_1)
+REPLIES = "datatransfer.replies.gateway"
+TIMEOUT = 0.05
+"""Seconds that the handler may take which is to run out of them."""
+
+
+class Tariff(msgspec.Struct):
+    price: float
+    currency: str = "EUR"
+
+
+# ---- the handlers ----
+
+acme = Router("com.Acme")
+
+
+@acme.on("SetTariff")
+async def set_tariff(call: Call, data: Tariff) -> Tariff:
+    return Tariff(data.price * 2, data.currency)
+
+
+@acme.on("Nothing")
+async def nothing(call: Call) -> None: ...
+
+
+@acme.on("Plain")
+def plain(call: Call, data: str) -> str:
+    return data.upper()
+
+
+@acme.on("Verbatim")
+async def verbatim(call: Call, data: msgspec.Raw) -> msgspec.Raw:
+    return data
+
+
+@acme.on("Response")
+async def response(call: Call) -> DataTransferResponse:
+    return DataTransferResponse("Rejected", "text", StatusInfo("Own", "words"))
+
+
+@acme.on("InvalidResponse")
+async def invalid_response(call: Call) -> DataTransferResponse:
+    return DataTransferResponse("accepted")
+
+
+@acme.on("Reject")
+async def reject(call: Call) -> None:
+    raise Rejected("NoTariff", "there is none")
+
+
+@acme.on("RejectWithoutReason")
+async def reject_without_reason(call: Call) -> None:
+    raise Rejected
+
+
+@acme.on("Refuse")
+async def refuse(call: Call) -> None:
+    raise CallError("OccurrenceConstraintViolation", "too many", {"most": 3})
+
+
+@acme.on("RetryOnce")
+async def retry_once(call: Call) -> str:
+    if not call.redelivered:
+        raise Retry(after=0.01, reason="the database is down")
+    return "at the second try"
+
+
+@acme.on("RetryTooLate")
+async def retry_too_late(call: Call) -> None:
+    raise Retry(after=3600, reason="the database is down")
+
+
+@acme.on("Break")
+async def break_(call: Call) -> None:
+    raise ValueError("password=secret")
+
+
+@acme.on("Hang", timeout=TIMEOUT)
+async def hang(call: Call) -> None:
+    await asyncio.Event().wait()
+
+
+@acme.on("HangInThread", timeout=TIMEOUT)
+def hang_in_thread(call: Call) -> None:
+    time.sleep(4 * TIMEOUT)
+
+
+@acme.on("Outlive")
+async def outlive(call: Call) -> str:
+    time.sleep((call.remaining or 0.0) + 0.001)  # noqa: ASYNC251 - a handler that blocks the loop until it is too late
+    return "nobody reads this"
+
+
+@acme.on("Big")
+async def big(call: Call) -> str:
+    return "x" * 20_000
+
+
+@acme.on()
+async def without_message_id(call: Call) -> str:
+    return "no messageId"
+
+
+# ---- the table ----
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """A situation, and what it leads to. Answers are the same in every version, or given for each."""
+
+    situation: str
+    message_id: Any = msgspec.UNSET
+    vendor_id: Any = "com.Acme"
+    data: Any = msgspec.UNSET
+    body: bytes | None = None
+    """In place of the three above."""
+    headers: dict[str, Any] = {}
+    reply_to: str | None = REPLIES
+    seconds: float | None = None
+    """Until the deadline."""
+    settings: Settings = Settings()
+    answer: dict[str, Any] | Callable[[OcppVersion], dict[str, Any]] | bytes | None = None
+    """The payload of the reply; bytes: exactly these. None: there is no reply."""
+    is_error: bool = False
+    """The reply is a CALLERROR."""
+    dead: bool = False
+    """The request ends in the dead-letter queue; else it is acknowledged."""
+
+
+def error(code: str, description: str, **details: Any) -> Callable[[OcppVersion], dict[str, Any]]:
+    """A CALLERROR in the spelling of each version."""
+    misspelt = {
+        "FormatViolation": "FormationViolation",
+        "OccurrenceConstraintViolation": "OccurenceConstraintViolation",
+    }
+
+    def answer(version: OcppVersion) -> dict[str, Any]:
+        spelled = misspelt.get(code, code) if version is V16 else code
+        return {"errorCode": spelled, "errorDescription": description, "errorDetails": details}
+
+    return answer
+
+
+def rejected(reason: str, info: str) -> Callable[[OcppVersion], dict[str, Any]]:
+    """1.6 has no statusInfo."""
+
+    def answer(version: OcppVersion) -> dict[str, Any]:
+        if version is V16:
+            return {"status": "Rejected"}
+        return {"status": "Rejected", "statusInfo": {"reasonCode": reason, "additionalInfo": info}}
+
+    return answer
+
+
+def accepted(data: Any) -> Callable[[OcppVersion], dict[str, Any]]:
+    """1.6 carries structured data as JSON text in a string."""
+
+    def answer(version: OcppVersion) -> dict[str, Any]:
+        text = data if isinstance(data, str) or version is not V16 else json.dumps(data, separators=(",", ":"))
+        return {"status": "Accepted", "data": text}
+
+    return answer
+
+
+COULD_NOT = error("InternalError", "The request could not be processed.")
+TOO_LONG = error("GenericError", "The request took too long to process.")
+
+TABLE = [
+    Row(
+        situation="the handler returns a typed value",
+        message_id="SetTariff",
+        data={"price": 1.5},
+        answer=accepted({"price": 3.0, "currency": "EUR"}),
+    ),
+    Row(
+        situation="data comes as JSON text in a string, in any version",
+        message_id="SetTariff",
+        data='{"price":1.5}',
+        answer=accepted({"price": 3.0, "currency": "EUR"}),
+    ),
+    Row(situation="the handler returns nothing", message_id="Nothing", answer=b'{"status":"Accepted"}'),
+    Row(situation="a plain function", message_id="Plain", data="a;b", answer=b'{"status":"Accepted","data":"A;B"}'),
+    Row(
+        situation="a vendor's own keys, nulls and numbers stay as they are",
+        message_id="Verbatim",
+        body=b'{"vendorId":"com.Acme","messageId":"Verbatim","data":"{ \\"PnCEnabled\\":null, \\"n\\":1e400 }"}',
+        answer=b'{"status":"Accepted","data":"{ \\"PnCEnabled\\":null, \\"n\\":1e400 }"}',
+    ),
+    Row(
+        situation="vendorId and messageId in another case",
+        vendor_id="COM.ACME",
+        message_id="NOTHING",
+        answer=b'{"status":"Accepted"}',
+    ),
+    Row(
+        situation="messageId is absent",
+        answer=b'{"status":"Accepted","data":"no messageId"}',
+    ),
+    Row(situation="messageId is null", message_id=None, answer=b'{"status":"Accepted","data":"no messageId"}'),
+    Row(situation="messageId is empty", message_id="", answer=b'{"status":"Accepted","data":"no messageId"}'),
+    Row(
+        situation="an unknown field is ignored",
+        body=b'{"vendorId":"com.Acme","messageId":"Nothing","more":1}',
+        answer=b'{"status":"Accepted"}',
+    ),
+    Row(
+        situation="an unknown field is refused in strict mode",
+        body=b'{"vendorId":"com.Acme","messageId":"Nothing","more":1}',
+        settings=Settings(strict=True),
+        answer=error("FormatViolation", "more: unknown field"),
+        is_error=True,
+    ),
+    Row(
+        situation="the handler returns a response",
+        message_id="Response",
+        answer=lambda version: {
+            "status": "Rejected",
+            "data": "text",
+            **({} if version is V16 else {"statusInfo": {"reasonCode": "Own", "additionalInfo": "words"}}),
+        },
+    ),
+    Row(
+        situation="the handler returns an invalid response",
+        message_id="InvalidResponse",
+        answer=COULD_NOT,
+        is_error=True,
+        dead=True,
+    ),
+    Row(
+        situation="the answer is too big",
+        message_id="Big",
+        settings=Settings(max_body=10_000),
+        answer=COULD_NOT,
+        is_error=True,
+        dead=True,
+    ),
+    Row(situation="the handler rejects", message_id="Reject", answer=rejected("NoTariff", "there is none")),
+    Row(
+        situation="the handler rejects without a reason",
+        message_id="RejectWithoutReason",
+        answer=b'{"status":"Rejected"}',
+    ),
+    Row(
+        situation="the handler answers with a CALLERROR of its own",
+        message_id="Refuse",
+        answer=error("OccurrenceConstraintViolation", "too many", most=3),
+        is_error=True,
+    ),
+    Row(situation="no such vendor", vendor_id="EN+", message_id="m", answer=b'{"status":"UnknownVendorId"}'),
+    Row(situation="no such vendor, 255 emoji", vendor_id="🔌" * 255, answer=b'{"status":"UnknownVendorId"}'),
+    Row(situation="no such message", message_id="Other", data=1, answer=b'{"status":"UnknownMessageId"}'),
+    Row(
+        situation="data does not fit",
+        message_id="SetTariff",
+        data={"price": "x"},
+        answer=rejected("InvalidData", "data.price: expected a number, got a string"),
+    ),
+    Row(
+        situation="data is missing",
+        message_id="SetTariff",
+        answer=rejected("InvalidData", "data: required and missing"),
+    ),
+    Row(
+        situation="the payload is not JSON",
+        body=b'{"vendorId":',
+        answer=error("FormatViolation", "payload: not valid JSON (Input data was truncated)"),
+        is_error=True,
+    ),
+    Row(
+        situation="a field is missing",
+        body=b"{}",
+        answer=error("OccurrenceConstraintViolation", "vendorId: required field is missing"),
+        is_error=True,
+    ),
+    Row(
+        situation="a field is too long",
+        message_id="m" * 51,
+        answer=error("PropertyConstraintViolation", "messageId: expected a string of at most 50 characters"),
+        is_error=True,
+    ),
+    Row(
+        situation="a field has the wrong type",
+        message_id=7,
+        answer=error("TypeConstraintViolation", "messageId: expected a string or null, got an integer"),
+        is_error=True,
+    ),
+    Row(
+        situation="the payload is too big",
+        message_id="Nothing",
+        data="x" * 10_000,
+        settings=Settings(max_body=10_000),
+        answer=error("PropertyConstraintViolation", "payload: 10055 bytes, and at most 10000 are taken"),
+        is_error=True,
+    ),
+    Row(
+        situation="a header breaks the contract",
+        message_id="Nothing",
+        headers={"ocpp-deadline": "soon"},
+        answer=error("ProtocolError", "header ocpp-deadline: expected Unix time in milliseconds, an integer"),
+        is_error=True,
+    ),
+    Row(
+        situation="the handler asks for another try",
+        message_id="RetryOnce",
+        seconds=PATIENCE,
+        answer=b'{"status":"Accepted","data":"at the second try"}',
+    ),
+    Row(
+        situation="the handler asks for another try after the deadline",
+        message_id="RetryTooLate",
+        seconds=PATIENCE,
+        answer=COULD_NOT,
+        is_error=True,
+        dead=True,
+    ),
+    Row(situation="the handler breaks", message_id="Break", answer=COULD_NOT, is_error=True, dead=True),
+    Row(situation="the handler takes too long", message_id="Hang", answer=TOO_LONG, is_error=True, dead=True),
+    Row(situation="a thread takes too long", message_id="HangInThread", answer=TOO_LONG, is_error=True, dead=True),
+    Row(situation="the deadline is past before handling", message_id="Break", seconds=-1, dead=True),
+    Row(
+        situation="the same, to be dropped",
+        message_id="Break",
+        seconds=-1,
+        settings=Settings(expired=Expired.DROP),
+    ),
+    Row(
+        situation="the same, to be handled all the same",
+        message_id="Plain",
+        data="late",
+        seconds=-1,
+        settings=Settings(expired=Expired.HANDLE),
+    ),
+    Row(situation="the deadline is past after handling", message_id="Outlive", seconds=0.3),
+    Row(
+        situation="a deadline beyond what an expiration can say",
+        message_id="Nothing",
+        seconds=2.0**50,
+        answer=b'{"status":"Accepted"}',
+    ),
+    Row(situation="nobody waits", message_id="Nothing", reply_to=None),
+    Row(situation="nobody waits, and the handler breaks", message_id="Break", reply_to=None, dead=True),
+    Row(situation="nobody waits, and the payload is broken", body=b"{", reply_to=None),
+    Row(situation="reply_to is not allowed", message_id="Nothing", reply_to="somebody-elses-queue"),
+    Row(situation="reply_to is the vendor's own queue", message_id="Nothing", reply_to="datatransfer.com.acme"),
+    Row(situation="the reply queue is gone", message_id="Nothing", reply_to="amq.gen-gone"),
+    Row(
+        situation="the reply queue is gone, and the handler breaks",
+        message_id="Break",
+        reply_to="amq.gen-gone",
+        dead=True,
+    ),
+]
+
+
+# ---- playing it ----
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what a worker shows and does not announce."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def working(side: Side, settings: Settings, *routers: Router) -> AsyncIterator[tuple[Worker, Transport]]:
+    """A worker that runs, and has settled everything when it ends."""
+    transport = side.transport()
+    worker = Worker(routers, transport, settings=settings)
+    running = asyncio.create_task(worker.run())
+    try:
+        await until(lambda: worker.state is State.CONSUMING or running.done())
+        yield worker, transport
+    finally:
+        worker.stop()
+        assert await running == 0, "requests were left unsettled"
+
+
+def request(row: Row, version: OcppVersion) -> Publishing:
+    """As a gateway in any language makes it."""
+    fields = {"vendorId": row.vendor_id, "messageId": row.message_id, "data": row.data}
+    body = row.body or msgspec.json.encode(
+        {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    )
+    headers = {"ocpp-station-id": "CP001", "ocpp-version": version.value, "own": "stays here", **row.headers}
+    if row.seconds is not None:
+        headers["ocpp-deadline"] = int((time.time() + row.seconds) * 1000)
+    properties = Properties(
+        content_type="application/json",
+        headers=headers,
+        delivery_mode=2,
+        correlation_id=f"correlation of {version}",
+        reply_to=row.reply_to,
+        message_id="19223201",
+        type="DataTransfer",
+    )
+    vendor_id = row.vendor_id if isinstance(row.vendor_id, str) else ""
+    return Publishing(vendor_key(vendor_id), body, properties, NAMES.requests)
+
+
+def check_reply(reply: Received, row: Row, version: OcppVersion) -> None:
+    expected = row.answer(version) if callable(row.answer) else row.answer
+    if isinstance(expected, bytes):
+        assert reply.body == expected
+    else:
+        assert json.loads(reply.body) == expected
+    properties = reply.properties
+    assert properties.type == ("CallError" if row.is_error else "DataTransferResponse")
+    assert properties.content_type == "application/json"
+    assert properties.correlation_id == f"correlation of {version}"
+    assert properties.headers == {"ocpp-station-id": "CP001"}
+    assert (properties.reply_to, properties.user_id, properties.message_id) == (None, None, None)
+    if row.seconds is None:
+        assert properties.expiration is None
+    else:
+        assert 0 < int(properties.expiration or 0) <= row.seconds * 1000
+
+
+async def settled(worker: Worker, count: int) -> None:
+    """Wait until so many requests have had their outcome."""
+    await until(
+        lambda: (
+            worker.counts.received >= count and not any(intake.running or intake.waiting for intake in worker.intakes)
+        )
+    )
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.situation)
+async def test_what_a_request_gets(side: Side, row: Row) -> None:
+    await side.declare("com.Acme")
+    for queue in (REPLIES, "somebody-elses-queue"):
+        await side.make_queue(queue)
+    async with working(side, row.settings, acme) as (worker, _):
+        for number, version in enumerate(VERSIONS, 1):
+            publishing = request(row, version)
+            await side.put(publishing)
+            if row.answer is not None:
+                check_reply(await side.take(REPLIES), row, version)
+            if row.dead:
+                dead = await side.take(NAMES.dead)
+                assert dead.body == publishing.body
+                assert dead.properties.message_id == "19223201"
+                assert dead.headers["x-first-death-reason"] == "rejected"
+                assert dead.headers["own"] == "stays here"
+            await settled(worker, number)
+    for queue in (NAMES.vendor_queue("com.Acme"), NAMES.unknown_vendor, NAMES.dead, REPLIES, "somebody-elses-queue"):
+        assert await side.left(queue) == 0, f"something is left in {queue}"
+
+
+async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_letters(side: Side) -> None:
+    await side.declare("poison", delivery_limit=3)
+    router = Router("poison")
+    tries = 0
+
+    @router.default
+    async def dies(call: Call) -> None:
+        nonlocal tries
+        tries += 1
+        await until(lambda: worker.state is State.CONSUMING)  # the first delivery may come before that is told
+        side.cut(transport)
+        await asyncio.Event().wait()
+
+    async with working(side, Settings(drain_timeout=0.1), router) as (worker, transport):
+        await side.put(request(Row(situation="poison", vendor_id="poison", message_id="m"), V201))
+        dead = await side.take(NAMES.dead)
+        assert dead.headers["x-first-death-reason"] == "delivery_limit"
+        assert tries == 4
+    assert await side.left(NAMES.vendor_queue("poison")) == 0
+
+
+@pytest.mark.parametrize(
+    "vendor_id", ["EN+", "EV-BOX", "com.Acme", "🔌" * 255, "a.b.#.*", "", "_", "dead", "retry.1000"]
+)
+async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(side: Side, vendor_id: str) -> None:
+    others = [
+        "EN+",
+        "EV-BOX",
+        "com.Acme",
+        "🔌" * 255,
+        "🔌" * 254,
+        "a.b.#.*",
+        "",
+        "_",
+        "dead",
+        "unknown-vendor",
+        "retry.1000",
+    ]
+    routers = []
+    for name in others:
+        router = Router(name)
+
+        @router.default
+        async def says_whose(call: Call, *, _of: str = name) -> str:
+            return _of
+
+        routers.append(router)
+    await side.declare(*others)
+    await side.make_queue(REPLIES)
+    async with working(side, Settings(), *routers):
+        for spelling in {vendor_id, vendor_id.upper()}:
+            await side.put(request(Row(situation="", vendor_id=spelling, message_id="m"), V201))
+            assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": vendor_id}
+
+
+def test_the_contract_is_the_default_one() -> None:
+    assert Contract().names == NAMES
