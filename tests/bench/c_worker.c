@@ -1,7 +1,8 @@
 /* The limit the bridge is compared with: a DataTransfer worker in C on librabbitmq.
  *
  * It consumes from any number of queues, reads the request's JSON once, answers Accepted, publishes the reply to
- * reply_to with a publisher confirm, and acks a request only after its reply's confirm: the guarantee the bridge gives.
+ * reply_to as the wire contract asks (persistent, mandatory, the station in a header) with a publisher confirm, and acks a
+ * request only after its reply's confirm: the guarantee the bridge gives.
  *
  *   c_worker --url amqp[s]://… --prefetch N --queue NAME [--queue NAME …]
  *
@@ -187,14 +188,31 @@ static void cork(int on) {
   setsockopt(amqp_get_sockfd(connection), IPPROTO_TCP, TCP_CORK, &on, sizeof on);
 }
 
+/* The one header that the contract copies into the reply. */
+static amqp_bytes_t station_id(const amqp_basic_properties_t *request) {
+  for (int index = 0; index < request->headers.num_entries; index++) {
+    const amqp_table_entry_t *entry = &request->headers.entries[index];
+    if (entry->key.len == 15 && memcmp(entry->key.bytes, "ocpp-station-id", 15) == 0) return entry->value.value.bytes;
+  }
+  die("a request without ocpp-station-id");
+  return amqp_empty_bytes;
+}
+
 static void settle(uint64_t delivery_tag, const amqp_basic_properties_t *request, amqp_bytes_t body) {
   if (delivery_tag != last_published + 1) die("delivery %lu after %lu", delivery_tag, last_published);
   if (!(request->_flags & AMQP_BASIC_REPLY_TO_FLAG)) die("a request without reply_to is not part of the benchmark");
   char text[256];
   amqp_bytes_t reply = {answer(body, text, sizeof text), text};
+  amqp_table_entry_t header = {
+      .key = amqp_cstring_bytes("ocpp-station-id"),
+      .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = station_id(request)},
+  };
   amqp_basic_properties_t properties = {
-      ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG | AMQP_BASIC_TYPE_FLAG,
+      ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG |
+                AMQP_BASIC_CORRELATION_ID_FLAG | AMQP_BASIC_TYPE_FLAG,
       .content_type = amqp_cstring_bytes("application/json"),
+      .headers = {.num_entries = 1, .entries = &header},
+      .delivery_mode = AMQP_DELIVERY_PERSISTENT,
       .type = amqp_cstring_bytes("DataTransferResponse"),
       .correlation_id = request->correlation_id,
   };
