@@ -13,6 +13,7 @@ import structlog
 
 from bridge.contract import Contract
 from bridge.dispatch import Dispatcher, Settle
+from bridge.ocpp.errors import encodable
 from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request import Request
 from bridge.transport import Delivery, Publishing, Verdict
@@ -159,7 +160,8 @@ class Intake:
             reason=failure.reason.value,
             error=failure.error,
             queue=self.queue,
-            station=request.station_id,
-            ocpp_message_id=request.ocpp_message_id,
+            # Bytes that are not UTF-8 came in as lone surrogates, which no log can be written with.
+            station=encodable(request.station_id),
+            ocpp_message_id=encodable(request.ocpp_message_id or ""),
             attempt=request.attempt,
         )

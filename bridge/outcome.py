@@ -11,6 +11,7 @@ from datetime import timedelta
 import msgspec
 
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error, rejected
+from bridge.ocpp.errors import encodable
 from bridge.request import Request
 
 
@@ -123,7 +124,7 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the error is somebody else's class
         text = "(its text cannot be had)"
-    return f"{type(error).__name__}: {text}"[:512]
+    return encodable(f"{type(error).__name__}: {text}"[:512])
 
 
 def back_off(attempt: int) -> float:

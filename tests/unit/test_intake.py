@@ -1,12 +1,14 @@
 """One queue's way through the worker, seen from the broker: what is settled, how, and when."""
 
 import asyncio
+import io
 import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from bridge import Call, Router
 from bridge.contract import Contract
@@ -106,6 +108,24 @@ async def test_a_failure_is_answered_and_then_rejected_to_the_dead_letters(bench
     assert source.reply is not None
     assert source.reply.properties.type == "CallError"
     assert bench.counts == Counts(received=1, replied=1, failed=1)
+
+
+async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are not UTF-8 reach the bridge as lone surrogates."""
+    strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr("bridge.intake.log", structlog.wrap_logger(structlog.PrintLogger(strict)))
+
+    async def breaks_oddly(call: Call) -> None:
+        raise ValueError("\udcff")
+
+    bench.on("m", breaks_oddly)
+    source = delivery(ocpp_station_id="CP\udcff")
+    source.properties.message_id = "\udcff"
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.REJECT
 
 
 @pytest.mark.parametrize(("function", "verdict"), [(accepts, Verdict.ACK), (breaks, Verdict.REJECT)])

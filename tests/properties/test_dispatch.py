@@ -1,0 +1,403 @@
+"""Whatever arrives: one outcome per request, one verdict per delivery, and no exception that escapes."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from msgspec import Raw, Struct
+
+from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Rejected, Retry, Router
+from bridge.contract import Contract, Names, vendor_key
+from bridge.dispatch import Dispatcher, Expired
+from bridge.intake import Counts, Intake
+from bridge.ocpp import OcppVersion, decode_call_error, decode_response
+from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
+from bridge.request import Request
+from bridge.routing import Routes
+from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
+from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
+
+MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Tariff(Struct):
+    price: float
+    note: str | None = None
+
+
+class Csms:
+    async def on_data_transfer(self, charging_station_id: str, request: DataTransferRequest) -> DataTransferResponse:
+        return DataTransferResponse("Accepted", request.data)
+
+
+def make_routers() -> list[Router]:
+    """Every kind of handler that needs no thread, for the vendors "v" and "w"."""
+    router = Router("v")
+
+    @router.on("struct")
+    async def struct(call: Call, data: Tariff) -> Tariff:
+        return data
+
+    @router.on("structs")
+    async def structs(call: Call, data: list[Tariff] | None) -> Any:
+        return data
+
+    @router.on("text")
+    async def text(call: Call, data: str) -> str:
+        return data
+
+    @router.on("bytes")
+    async def octets(call: Call, data: bytes) -> bytes:
+        return data
+
+    @router.on("raw")
+    async def raw(call: Call, data: Raw) -> Raw:
+        return data
+
+    @router.on("any")
+    async def anything(call: Call, data: Any) -> Any:
+        return data
+
+    @router.on("waits")
+    async def waits(call: Call, data: Any = None) -> Any:
+        await asyncio.sleep(0)
+        return [data]
+
+    @router.on("request")
+    async def request(call: Call) -> Any:
+        return [call.request.data, repr(call), call.remaining]
+
+    @router.on("reject")
+    async def reject(call: Call, data: Any) -> None:
+        raise Rejected(str(data), str(data))
+
+    @router.on("refuse")
+    async def refuse(call: Call, data: Any) -> None:
+        raise CallError(str(data), str(data), {"data": data})
+
+    @router.on("retry")
+    async def retry(call: Call) -> None:
+        raise Retry(after=0.0)
+
+    @router.default
+    async def breaks(call: Call) -> None:
+        raise ValueError(call.message_id)
+
+    other = Router("w")
+    other.mount(Csms())
+    return [router, other]
+
+
+ROUTES = Routes(make_routers())
+MESSAGES = [
+    "struct",
+    "structs",
+    "text",
+    "bytes",
+    "raw",
+    "any",
+    "waits",
+    "request",
+    "reject",
+    "refuse",
+    "retry",
+    "x",
+    "",
+]
+
+# ---- bodies ----
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+DEEP = 3_000
+odd_json = st.sampled_from(
+    [
+        "[" * DEEP + "]" * DEEP,
+        '{"a":' * DEEP + "1" + "}" * DEEP,
+        "[" * DEEP,
+        "1e999",
+        "-1e-999",
+        "1" * 5_000,
+        "-0",
+        "01",
+        "1.",
+        "NaN",
+        "Infinity",
+        r'"\ud800"',
+        r'"\udc00\ud800"',
+        r'"\u0000"',
+        '"\\"',
+        '"\x00"',
+        '{"price":1,"price":"x"}',
+        '{"price":1e400}',
+        '{"price":1,"note":"\\ud83d"}',
+        '"{\\"price\\":1}"',
+        '"' + '\\"' * 1_000 + '"',
+        '""',
+        " ",
+        "",
+        "\ufeff1",
+        "tru",
+    ]
+)
+data_json = (
+    st.binary(max_size=30)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | json_values.map(lambda value: json.dumps(json.dumps(value)).encode())
+    | odd_json.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.sampled_from([b'"\xff"', b'"\xed\xa0\x80"', b'{"price":1,"note":"\xc3"}', b'["\xf8\x88\x80\x80\x80"]'])
+)
+ids = st.sampled_from(
+    [b'"v"', b'"V"', b'"w"', b'"x"', b"null", b"1", b'"\xff"', rb'"\ud800"', b'""', b'"' + b"v" * 256 + b'"']
+)
+messages = st.sampled_from(
+    [f'"{message}"'.encode() for message in MESSAGES] + [b"null", b"[]", b'"\xff"', b'"' + b"m" * 51 + b'"']
+)
+
+
+@st.composite
+def near_misses(draw: st.DrawFn) -> bytes:
+    """Almost a DataTransferRequest: fields wrong, missing, twice, or cut off."""
+    fields = [
+        b'"vendorId":' + draw(st.just(b'"v"') | ids),
+        b'"messageId":' + draw(messages),
+        b'"data":' + draw(data_json),
+    ]
+    if draw(st.booleans()):
+        fields += draw(st.lists(st.sampled_from([*fields, b'"customData":{}', b'"more":1', b""]), max_size=2))
+    body = b"{" + b",".join(fields) + b"}"
+    return body[: draw(st.integers(0, len(body)))] if draw(st.integers(0, 9)) == 0 else body
+
+
+bodies = near_misses() | st.binary(max_size=60) | data_json
+versions = st.sampled_from(OcppVersion)
+
+
+def check(outcome: Outcome, version: OcppVersion) -> None:
+    """Every answer is one that its version has words for."""
+    match outcome:
+        case Reply(body, Kind.RESPONSE):
+            decode_response(_without_data(body), version, strict=True)
+        case Reply(body, Kind.CALL_ERROR) | Failure(bytes(body)):
+            decode_call_error(body)
+            body.decode()
+        case Failure(None) | RetryLater() | Late() | Dropped():
+            pass
+        case _:
+            raise AssertionError(outcome)
+
+
+def _without_data(body: bytes) -> bytes:
+    """The data may hold numbers that only the vendor can read."""
+    fields = msgspec.json.decode(body, type=dict[str, Raw])
+    fields.pop("data", None)
+    return msgspec.json.encode(fields)
+
+
+async def outcomes_of(request: Request, *, strict: bool, expired: Expired = Expired.DEAD_LETTER) -> list[Outcome]:
+    """Everything that `settle` is told for one request."""
+    outcomes: list[Outcome] = []
+    escaped: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+    dispatcher = Dispatcher(ROUTES, lambda _, outcome: outcomes.append(outcome), strict=strict, expired=expired)
+    dispatcher.dispatch(request)
+    for _ in range(6):
+        await asyncio.sleep(0)
+    dispatcher.close()
+    assert not escaped
+    return outcomes
+
+
+STATION = {"ocpp-station-id": "CP001"}
+
+
+@MANY
+@given(bodies, versions, st.booleans())
+@example(b'{"vendorId":"v","messageId":"request","data":1e999}', OcppVersion.V1_6, False)
+@example(b'{"vendorId":"v","messageId":"text","data":"\xff"}', OcppVersion.V2_0_1, False)
+def test_any_body_gets_exactly_one_outcome(body: bytes, version: OcppVersion, strict: bool) -> None:
+    headers = {**STATION, "ocpp-version": version.value}
+    delivery = Delivery("datatransfer", "v", False, Properties(headers=headers), body)
+    request = Contract().request(delivery)
+    assert request.fault is None
+    (outcome,) = asyncio.run(outcomes_of(request, strict=strict))
+    check(outcome, version)
+
+
+# ---- properties ----
+
+short = st.text(st.characters(codec="utf-8"), max_size=20) | st.text(max_size=10)
+integers = st.integers(-(2**63), 2**63 - 1)
+header_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | integers
+    | st.floats()
+    | short
+    | st.binary(max_size=10)
+    | st.datetimes()
+    | st.decimals(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(short, inner, max_size=3),
+    max_leaves=5,
+)
+NAMES_OF_HEADERS = [
+    "ocpp-station-id",
+    "ocpp-version",
+    "ocpp-deadline",
+    "dtbridge-attempt",
+    "traceparent",
+    "tracestate",
+    "CC",
+]
+headers = st.dictionaries(st.sampled_from(NAMES_OF_HEADERS) | short, header_values, max_size=7)
+good_headers = st.fixed_dictionaries(
+    {"ocpp-station-id": st.just("CP001") | short},
+    optional={
+        "ocpp-version": st.sampled_from([version.value for version in OcppVersion]),
+        "ocpp-deadline": integers | st.just(2**62),
+        "dtbridge-attempt": st.integers(1, 10),
+        "traceparent": header_values,
+        "tracestate": header_values,
+    },
+)
+reply_tos = (
+    st.none() | st.sampled_from(["", "amq.gen-1", "amq.rabbitmq.reply-to.x", "datatransfer.dead", "amq.gen-"]) | short
+)
+properties = st.builds(
+    Properties,
+    content_type=st.none() | short,
+    headers=st.none() | headers | good_headers,
+    delivery_mode=st.none() | st.integers(0, 255),
+    correlation_id=st.none() | short,
+    reply_to=reply_tos,
+    message_id=st.none() | short,
+    type=st.none() | short,
+    user_id=st.none() | short,
+)
+
+
+@MANY
+@given(properties, st.booleans(), st.sampled_from(MESSAGES), st.sampled_from(Expired))
+@example(
+    Properties(headers={**STATION, "ocpp-deadline": 2**63 - 1}, reply_to="amq.gen-1", correlation_id="c"),
+    False,
+    "any",
+    Expired.DROP,
+)
+@example(Properties(headers={**STATION, "dtbridge-attempt": 2**63 - 1}), False, "retry", Expired.DROP)
+def test_any_properties_get_exactly_one_outcome_and_a_reply_the_broker_takes(
+    given_properties: Properties, redelivered: bool, message_id: str, expired: Expired
+) -> None:
+    body = msgspec.json.encode({"vendorId": "v", "messageId": message_id, "data": "d"})
+    contract = Contract()
+    request = contract.request(Delivery("datatransfer", "v", redelivered, given_properties, body))
+    (outcome,) = asyncio.run(outcomes_of(request, strict=False, expired=expired))
+    check(outcome, request.version)
+    if request.reply_wanted and isinstance(outcome, Reply):
+        publishing = contract.reply(request, outcome.body, outcome.kind)
+        if publishing is not None:
+            check_sendable(publishing, given_properties)
+
+
+def check_sendable(publishing: Publishing, asked: Properties) -> None:
+    """The default exchange, nothing copied but what is named, and no value that closes a channel."""
+    assert publishing.exchange == ""
+    assert publishing.routing_key == asked.reply_to
+    assert publishing.routing_key.startswith(("amq.gen-", "amq.rabbitmq.reply-to.", "datatransfer.replies."))
+    reply = publishing.properties
+    assert set(reply.headers or {}) <= {"ocpp-station-id", "traceparent", "tracestate"}
+    assert all(type(value) is str and len(value) <= 512 for value in (reply.headers or {}).values())
+    assert (publishing.correlation_id or reply.correlation_id) == (asked.correlation_id or None)
+    expiration = publishing.expiration or reply.expiration
+    assert expiration is None or 0 <= int(expiration) < 2**32
+    assert (reply.user_id, reply.reply_to) == (None, None)
+
+
+# ---- deliveries ----
+
+
+class Counting(Delivery, eq=False, gc=True):
+    """A delivery that counts its verdicts before it passes them on."""
+
+    source: Delivery
+    verdicts: list[Verdict]
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+        self.verdicts.append(verdict)
+        self.source.settle(verdict, reply)
+
+
+@SOME
+@given(
+    st.lists(st.tuples(properties, bodies, st.booleans()), max_size=12),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 8),
+)
+def test_every_delivery_is_settled_exactly_once(
+    messages: list[tuple[Properties, bytes, bool]], prefetch: int, concurrency: int, strict: bool, turns_before_cut: int
+) -> None:
+    """Over a connection that is cut once, a delivery that is not settled by then comes again."""
+    asyncio.run(_settled_exactly_once(messages, prefetch, concurrency, turns_before_cut, strict=strict))
+
+
+async def _settled_exactly_once(
+    messages: list[tuple[Properties, bytes, bool]],
+    prefetch: int,
+    concurrency: int,
+    turns_before_cut: int,
+    *,
+    strict: bool,
+) -> None:
+    escaped: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
+    names = Names()
+    broker = MemoryBroker()
+    declare_topology(broker, names, ["v"])
+    broker.declare_queue("amq.gen-1")
+    queue = names.vendor_queue("v")
+    delivered: list[Counting] = []
+    intake = Intake(
+        queue,
+        lambda settle: Dispatcher(ROUTES, settle, strict=strict),
+        contract=Contract(names),
+        counts=Counts(),
+        prefetch=prefetch,
+        concurrency=concurrency,
+    )
+
+    def on_delivery(source: Delivery) -> None:
+        fields = (source.exchange, source.routing_key, source.redelivered, source.properties, source.body)
+        delivery = Counting(*fields, source, [])
+        delivered.append(delivery)
+        intake.on_delivery(delivery)
+
+    transport = MemoryTransport(broker)
+    await transport.start([Subscription(queue, prefetch, on_delivery)], lambda *_: None)
+    for given_properties, body, persistent in messages:
+        without = msgspec.structs.replace(given_properties, expiration=None, delivery_mode=2 if persistent else 1)
+        assert broker.publish(Publishing(vendor_key("v"), body, without, names.requests)) is Confirm.CONFIRMED
+    for _ in range(turns_before_cut):
+        await asyncio.sleep(0)
+    broker.cut()
+    intake.void()
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert await transport.drain(0.5) == 0
+    intake.close()
+    await transport.close()
+    assert not escaped
+    assert not broker.queues[queue].ready
+    assert all(len(delivery.verdicts) <= 1 for delivery in delivered)
+    last_of_each = {id(delivery.source.message): delivery for delivery in delivered}  # type: ignore[attr-defined]
+    assert len(last_of_each) == len(messages)
+    # A request that is to be tried again comes to its end by the delivery limit; all else by one verdict.
+    assert all(len(delivery.verdicts) == 1 for delivery in last_of_each.values())
