@@ -228,14 +228,24 @@ CONTENT = deliver(1, 1) + header(1, 4)
 WHOLE = CONTENT + body(1, b"body")
 WHOLE_EVENTS = [delivered(1, 1, b"body")]
 
+LONG_TABLE = b"\x00\x00\x0f\xe7\x01aS\x00\x00\x0f\xe0" + bytes(4064)
+
 HOSTILE: tuple[tuple[str, list[Event], bytes, str], ...] = (
     # What is broken, what was told before, the bytes, a word of the reason.
     ("end octet of a lane's method", [], frame(1, 1, deliver_payload(1), end=0xCF), "0xCE"),
+    ("end octet of a lane's header", [], deliver(1, 1) + frame(2, 1, header_payload(1), end=0) + body(1, b"x"), "0xCE"),
     ("end octet of a lane's body", [], CONTENT + frame(3, 1, b"body", end=0x00), "0xCE"),
     ("end octet of a foreign frame", [], frame(3, 9, b"body", end=0x00), "0xCE"),
     ("end octet of a heartbeat", [], frame(8, 0, b"", end=0xCD), "0xCE"),
     ("length one byte too small", [], frame(1, 1, deliver_payload(1))[:6] + b"\x13" + deliver_payload(1), "0xCE"),
     ("length over the limit on a lane", [], b"\x03\x00\x01\x00\x00\x0f\xf9" + bytes(MAX_PAYLOAD + 2), "4089 bytes"),
+    (
+        "header over the limit",
+        [],
+        deliver(1, 1) + frame(2, 1, header_payload(1, 0x2000, LONG_TABLE)) + body(1, b"x"),
+        "4089 by",
+    ),
+    ("body over the limit", [], deliver(1, 1) + header(1, 4089) + body(1, bytes(4089)), "4089 bytes"),
     ("length over the limit elsewhere", [], b"\x03\x00\x09\xff\xff\xff\xff" + bytes(50), "4294967295 bytes"),
     ("type 0 on a lane", [], frame(0, 1, b""), "frame type 0"),
     ("type 4 on a lane", [], frame(4, 1, b"x"), "frame type 4"),
@@ -366,6 +376,7 @@ UNREADABLE: tuple[tuple[str, int, bytes], ...] = (
     ("inner table shorter than its content", 0x2000, table(b"\x01aF\x00\x00\x00\x02\x01bV")),
     ("array beyond the table", 0x2000, table(b"\x01aA\x00\x00\x00\x09V")),
     ("item beyond the array", 0x2000, table(b"\x01aA\x00\x00\x00\x02Ix\x01b" + bytes(3))),
+    ("item beyond the array, where a name is due", 0x2000, table(b"\x01cA\x00\x00\x00\x01b\x01aV")),
     ("text beyond the array", 0x2000, table(b"\x01aA\x00\x00\x00\x05S\x00\x00\x00\x04" + bytes(4))),
     ("unknown value type", 0x2000, table(b"\x01aZ")),
     ("time beyond the calendar", 0x2000, table(b"\x01aT" + b"\xff" * 8)),
