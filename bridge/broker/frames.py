@@ -144,7 +144,7 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at += 1
         if flags & 0x0400:
             end = at + 1 + data[at]
-            correlation_id = str(data[at + 1 : end], "utf-8", "surrogateescape")
+            correlation_id = data[at + 1 : end].decode("utf-8", "surrogateescape")
             at = end
         if flags & 0x0200:
             end = at + 1 + data[at]
@@ -152,11 +152,11 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at = end
         if flags & 0x0100:
             end = at + 1 + data[at]
-            expiration = str(data[at + 1 : end], "utf-8", "surrogateescape")
+            expiration = data[at + 1 : end].decode("utf-8", "surrogateescape")
             at = end
         if flags & 0x0080:
             end = at + 1 + data[at]
-            message_id = str(data[at + 1 : end], "utf-8", "surrogateescape")
+            message_id = data[at + 1 : end].decode("utf-8", "surrogateescape")
             at = end
         if flags & 0x0040:
             timestamp = _U64(data, at)[0]
@@ -209,7 +209,7 @@ def _table(data: bytes, at: int, stop: int) -> dict[str, HeaderValue]:
                 end = at + 4 + _U32(data, at)[0]
                 value = data[at + 4 : end]
                 try:
-                    table[name] = str(value, "utf-8")
+                    table[name] = value.decode()
                 except UnicodeDecodeError:
                     table[name] = value
                 at = end
@@ -353,13 +353,34 @@ class ContentReader:
                 exchange, routing_key = _addresses[data[end + 9 : stop]]
             except (IndexError, struct.error):
                 raise FrameError("Basic.Deliver is cut short") from None
-            whole = self._whole_content(data, stop + 1, limit)
-            if whole is None:
-                self._takes = HEADER
-                self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
-                return stop
-            properties, body, stop = whole
-            self._on_deliver(consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, properties, body)
+            at = stop + 1
+            if len(data) - at >= 30:  # a header frame without properties and an empty body frame
+                # The common case in one step: a header frame and one body frame follow at once, and both are all there.
+                # If not, or if something about them is wrong, the long way sees to it.
+                kind, channel, length, _class, _weight, body_size, flags = _CONTENT_FRAME(data, at)
+                header_stop = at + 7 + length
+                body_stop = header_stop + FRAME_OVERHEAD + body_size
+                if (
+                    body_stop < len(data)
+                    and kind == HEADER
+                    and channel == self._channel
+                    and 14 <= length <= limit
+                    and 0 < body_size <= limit
+                    and data[header_stop] == FRAME_END
+                    and data[body_stop] == FRAME_END
+                    and _FRAME(data, header_stop + 1) == (BODY, channel, body_size)
+                ):
+                    try:
+                        properties: Properties | None = decode_properties(data, at + 21, header_stop, flags)
+                    except FrameError:
+                        properties = None
+                    body = data[header_stop + FRAME_OVERHEAD : body_stop]
+                    self._on_deliver(
+                        consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, properties, body
+                    )
+                    return body_stop
+            self._takes = HEADER
+            self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
             return stop
         if method in _CONFIRMS:
             if stop - at != 13:
@@ -378,34 +399,6 @@ class ContentReader:
         elif method == CHANNEL_CLOSE:
             self._sink.on_channel_close(*_close(data, at + 4, stop))
         return 0
-
-    def _whole_content(self, data: bytes, at: int, limit: int) -> tuple[Properties | None, bytes, int] | None:
-        """The common case in one step: header frame at `at`, one body frame right behind it, and both are all there.
-
-        None: not so, or something about them is wrong; the long way sees to both.
-        """
-        size = len(data)
-        if size - at < 30:  # a header frame without properties and an empty body frame
-            return None
-        kind, channel, length, _class, _weight, body_size, flags = _CONTENT_FRAME(data, at)
-        header_stop = at + 7 + length
-        body_stop = header_stop + FRAME_OVERHEAD + body_size
-        if (
-            body_stop >= size
-            or kind != HEADER
-            or channel != self._channel
-            or length > limit
-            or not 0 < body_size <= limit
-            or data[header_stop] != FRAME_END
-            or data[body_stop] != FRAME_END
-            or _FRAME(data, header_stop + 1) != (BODY, channel, body_size)
-        ):
-            return None
-        try:
-            properties = decode_properties(data, at + 21, header_stop, flags)
-        except FrameError:
-            return None
-        return properties, data[header_stop + FRAME_OVERHEAD : body_stop], body_stop
 
     def on_header(self, data: bytes, at: int, stop: int) -> None:
         """Take a content header's payload."""
