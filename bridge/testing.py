@@ -418,6 +418,7 @@ class _Connection:
         try:
             confirm = self._broker.publish(publishing)
         except KeyError as error:
+            self._unconfirmed.pop(number)(Confirm.RETURNED)  # no queue took it, and none would the next time
             self.end(f"the broker closed the publishing channel: 404 no exchange {error}")
             return
         if confirm is Confirm.RETURNED:

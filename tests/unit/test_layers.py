@@ -20,6 +20,7 @@ LAYERS = (
     ("bridge.handler",),
     ("bridge.routing",),
     ("bridge.dispatch", "bridge.contract"),
+    ("bridge.idempotency",),
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
     ("bridge.client",),
