@@ -70,7 +70,7 @@ class Publishing(msgspec.Struct, omit_defaults=True, gc=False):
     """Report :attr:`Confirm.RETURNED` if no queue takes it, instead of confirming the loss."""
     correlation_id: str | None = None
     """In place of the properties' own. A publishing that has it shares its properties with others, which differ from it
-    in this and the next field alone; a transport may encode them once for all."""
+    in this and the next field alone; a transport may encode them once for all, so nobody changes them any more."""
     expiration: str | None = None
     """In place of the properties' own, likewise."""
 

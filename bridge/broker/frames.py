@@ -239,11 +239,12 @@ def _value(data: bytes, at: int, stop: int, kind: int) -> tuple[HeaderValue, int
     if kind == 0x44:  # D: a scale, then a signed 32-bit number
         scale = data[at]
         return Decimal(struct.unpack_from(">i", data, at + 1)[0]).scaleb(-scale), at + 5
-    if kind == 0x54:  # T: seconds
+    if kind == 0x54:  # T: seconds; some clients write milliseconds, which are no date: left as the number they are
+        seconds = _U64(data, at)[0]
         try:
-            return datetime.fromtimestamp(_U64(data, at)[0], UTC), at + 8
+            return datetime.fromtimestamp(seconds, UTC), at + 8
         except (OverflowError, OSError, ValueError):
-            raise FrameError("a header's timestamp is out of range") from None
+            return seconds, at + 8
     end = at + 4 + _U32(data, at)[0]
     if end > stop:
         raise FrameError("a header value is longer than its table")
@@ -378,7 +379,7 @@ class ContentReader:
                     self._on_deliver(
                         consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, properties, body
                     )
-                    return body_stop
+                    return int(body_stop)
             self._takes = HEADER
             self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
             return stop

@@ -182,6 +182,11 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
             self.outbox.paused = False
             self.outbox.on_paused()
 
+    def eof_received(self) -> bool:
+        """The broker has closed its half: so do we, at once."""
+        super().eof_received()
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._listener.on_ended(
@@ -368,6 +373,8 @@ class ConsumeLane:
         self.hold = False
         """Keep deliveries back: replies could not be sent. At most the prefetch of each queue gathers here."""
         self.on_end: Callable[[str], None] = _ignore
+        self.draining = False
+        """Acknowledge at once: nothing more comes."""
         self.on_settled: Callable[[], None] = _ignore_all
 
     @property
@@ -394,6 +401,10 @@ class ConsumeLane:
         subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:
             raise FrameError("Basic.Deliver for a consumer that was never started")
+        if delivery_tag != self._last + 1:
+            raise FrameError(f"delivery tag {delivery_tag} after {self._last}")
+        if self._closed:
+            return
         self._last = delivery_tag
         if subscription.no_ack:
             self._finish_alone(delivery_tag)
@@ -456,7 +467,7 @@ class ConsumeLane:
 
     def _acknowledge(self) -> None:
         """Say what is finished; or later, if a confirm is still to come whose turn can say it with more to one frame."""
-        if self._due < self._together and self.replies.unconfirmed:
+        if self._due < self._together and self.replies.unconfirmed and not self.draining:
             return
         self._due = 0
         if self._ack_to:
