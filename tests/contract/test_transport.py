@@ -126,8 +126,8 @@ async def test_no_more_than_the_prefetch_of_one_subscription_is_unsettled(side: 
         assert log.bodies == [b"0", b"1", b"other", b"2", b"other"]
 
 
-async def test_two_transports_share_a_queue_and_each_message_goes_to_one(side: Side, started: Started) -> None:
-    async with started(prefetch=5) as (_, one), started(prefetch=5) as (_, other):
+async def test_two_transports_share_a_queue_by_turns_and_each_message_goes_to_one(side: Side, started: Started) -> None:
+    async with started(prefetch=10) as (_, one), started(prefetch=10) as (_, other):
         for number in range(10):
             await side.put(to(QUEUE, b"%d" % number))
         await one.delivery(4)
