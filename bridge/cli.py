@@ -21,9 +21,11 @@ from bridge.client import Client, NoAnswer
 from bridge.contract import Contract, Names
 from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
+from bridge.idempotency import check_store, open_store
 from bridge.logs import LogFormat, LogLevel, configure
 from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, parse_version
 from bridge.processes import Supervisor
+from bridge.retry import RetryPolicy
 from bridge.routing import Router, Routes
 from bridge.transport import TransportError
 from bridge.worker import Settings, Worker
@@ -186,6 +188,13 @@ def run(
     attempts: Annotated[
         int, typer.Option(envvar="DTBRIDGE_ATTEMPTS", min=1, help="Tries of a request whose handler raises Retry.")
     ] = 5,
+    idempotency: Annotated[
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_IDEMPOTENCY",
+            help="Where replies are kept for requests that come again: memory, redis://HOST:PORT/DB for a fleet, or none.",
+        ),
+    ] = "memory",
     drain_timeout: Annotated[
         float,
         typer.Option(envvar="DTBRIDGE_DRAIN_TIMEOUT", min=0, help="Seconds to finish what is in hand at SIGTERM."),
@@ -205,6 +214,10 @@ def run(
     """Answer the requests of some vendors until SIGTERM or SIGINT."""
     routers = _routers(targets)
     urls = _urls(amqp_url)
+    try:
+        check_store(idempotency)
+    except ValueError as error:
+        _fail(str(error), EXIT_USAGE)
     configure(log_format, log_level)
     if processes > 1:
         raise typer.Exit(_run(_supervise(processes, connect_timeout + 5.0)))
@@ -217,16 +230,18 @@ def run(
         strict=strict,
         expired=expired,
         max_body=max_body,
-        attempts=attempts,
+        retry=RetryPolicy(attempts=attempts),
     )
     vendor_ids = [router.vendor_id for router in routers]
     plan = Topology(names, vendor_ids, topology, queue_type)
 
     async def work() -> None:
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        worker = Worker(routers, transport, contract=Contract(names, tuple(_words(reply_prefix))), settings=settings)
-        _on_signals(worker.stop)
-        await worker.run()
+        contract = Contract(names, tuple(_words(reply_prefix)))
+        async with open_store(idempotency) as store:
+            worker = Worker(routers, transport, contract=contract, settings=settings, store=store, name=name)
+            _on_signals(worker.stop)
+            await worker.run()
 
     try:
         _run(work())

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.ocpp import DEFAULT_VERSION, OcppVersion
-from bridge.outcome import Kind
+from bridge.ocpp import DEFAULT_VERSION, CallError, OcppVersion, decode_request
+from bridge.outcome import Failure, Kind
 from bridge.request import Request
+from bridge.retry import milliseconds
 from bridge.transport import Delivery, Properties, Publishing
 
 STATION_ID: Final = "ocpp-station-id"
@@ -28,6 +29,21 @@ _TRACE_LENGTH: Final = 512
 """Characters of either that a reply repeats; W3C Trace Context asks for no more of tracestate."""
 ATTEMPT: Final = "dtbridge-attempt"
 """The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is published again."""
+
+FIRST_TRY: Final = "dtbridge-first-try"
+"""int64, Unix time in milliseconds: when the request was handled first."""
+REASON: Final = "dtbridge-reason"
+ERROR: Final = "dtbridge-error"
+FAILED_AT: Final = "dtbridge-failed-at"
+"""int64, Unix time in milliseconds: when the request was given up."""
+VENDOR: Final = "dtbridge-vendor"
+MESSAGE: Final = "dtbridge-message"
+WORKER: Final = "dtbridge-worker"
+EXCHANGE: Final = "dtbridge-exchange"
+ROUTING_KEY: Final = "dtbridge-routing-key"
+
+_BROKERS_OWN: Final = ("x-", "CC", "BCC")
+"""Headers that are the broker's, or make it do things: never copied."""
 
 CONTENT_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "DataTransfer"
@@ -86,6 +102,10 @@ class Names(msgspec.Struct, frozen=True):
     def dead(self) -> str:
         """Exchange (fanout) and queue: what could not be handled."""
         return f"{self.prefix}.dead"
+
+    def retry(self, delay: float) -> str:
+        """Exchange (fanout) and queue: requests that wait `delay` seconds, one of DELAYS, for their next try."""
+        return f"{self.prefix}.retry.{milliseconds(delay)}"
 
     @property
     def stations(self) -> str:
@@ -174,6 +194,9 @@ class Contract:
             else:
                 fault = fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
                 deadline = None
+        elif properties.expiration is not None:
+            deadline = _end_of_life(properties.expiration)
+        first_try = headers.get(FIRST_TRY) if attempt != 1 else None
         if type(attempt) is not int or attempt < 1:
             attempt = 1
         if reply_to and not properties.correlation_id:
@@ -189,7 +212,48 @@ class Contract:
             bool(reply_to),
             fault,
             delivery,
+            None,
+            first_try / 1000 if type(first_try) is int else None,
         )
+
+    def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
+        """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
+        headers = _kept_headers(request)
+        headers[ATTEMPT] = request.attempt + counts
+        headers.setdefault(FIRST_TRY, _milliseconds(time.time()))
+        if request.deadline is not None:
+            headers[DEADLINE] = _milliseconds(request.deadline)
+        delivery: Delivery = request.source
+        # Without its expiration: one that is shorter than the delay would bring the request back early.
+        properties = msgspec.structs.replace(
+            delivery.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
+        )
+        key = delivery.routing_key
+        return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
+
+    def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
+        """The request as it is kept when it is given up: its body and properties untouched, the story in headers."""
+        delivery: Delivery = request.source
+        vendor_id, message_id = _vendor_and_message(request)
+        now = _milliseconds(time.time())
+        headers = _kept_headers(request)
+        headers.setdefault(FIRST_TRY, now)
+        headers |= {
+            REASON: failure.reason.value,
+            ERROR: failure.error,
+            ATTEMPT: request.attempt,
+            FAILED_AT: now,
+            VENDOR: vendor_id,
+            MESSAGE: message_id,
+            STATION_ID: request.station_id,
+            WORKER: worker,
+            EXCHANGE: delivery.exchange,
+            ROUTING_KEY: delivery.routing_key,
+        }
+        properties = msgspec.structs.replace(
+            delivery.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
+        )
+        return Publishing(delivery.routing_key, request.body, properties, self.names.dead, mandatory=True)
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
         """The answer to a request, if its ``reply_to`` is allowed: a request must not make the bridge publish to just any queue.
@@ -243,6 +307,29 @@ class Contract:
             type=REQUEST_TYPE,
         )
         return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
+
+
+def _kept_headers(request: Request) -> dict[str, Any]:
+    headers = request.source.properties.headers or _NO_HEADERS
+    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
+
+
+def _vendor_and_message(request: Request) -> tuple[str, str]:
+    """For people who look for it; empty where the payload does not say."""
+    try:
+        envelope = decode_request(request.body, request.version)
+    except CallError:
+        return "", ""
+    return envelope.vendor_id, envelope.message_id or ""
+
+
+def _end_of_life(expiration: str) -> float | None:
+    """When a message that has just arrived would have expired: later than its requester meant, never earlier."""
+    return time.time() + int(expiration) / 1000 if expiration.isdecimal() else None
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def milliseconds_left(deadline: float) -> str:

@@ -28,7 +28,6 @@ from bridge.outcome import (
     Dropped,
     Failure,
     Late,
-    Limits,
     Outcome,
     Reason,
     Reply,
@@ -39,6 +38,7 @@ from bridge.outcome import (
     timed_out,
 )
 from bridge.request import Call, Request
+from bridge.retry import RetryPolicy
 from bridge.routing import Routes
 
 Settle = Callable[[Request, Outcome], None]
@@ -77,19 +77,19 @@ class Dispatcher:
         strict: bool = False,
         expired: Expired = Expired.DEAD_LETTER,
         max_body: int = MAX_BODY,
-        limits: Limits | None = None,
+        policy: RetryPolicy | None = None,
         threads: int = THREADS,
     ) -> None:
         """`strict`: refuse what the schema of the request's OCPP version does not allow. `max_body`: bytes, both ways.
 
-        `threads`: how many plain ``def`` handlers run at a time; more wait their turn.
+        `policy`: when a handler without a policy of its own is tried again. `threads`: how many plain ``def`` handlers run at a time; more wait their turn.
         """
         self._routes = routes
         self._settle = settle
         self._strict = strict
         self._expired = expired
         self._max_body = max_body
-        self._limits = limits or Limits()
+        self._policy = policy or RetryPolicy()
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self.waiting: set[_Waiting] = set()
@@ -120,7 +120,7 @@ class Dispatcher:
                 self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
             except Exception as error:  # noqa: BLE001 - decoding runs the code of the handler's type, its __post_init__
-                self._settle(request, outcome_of_error(error, request, self._limits, time.time()))
+                self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
                 return
         self._call(request, handler, arguments)
 
@@ -136,21 +136,24 @@ class Dispatcher:
             coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
             task = start(coroutine, loop)
         except Exception as error:  # noqa: BLE001 - a decorated function may raise before it is a coroutine
-            self._settle(request, outcome_of_error(error, request, self._limits, time.time()))
+            self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
             return
         if task.done():
-            self._settle(request, self._outcome(request, task))
+            self._settle(request, self._outcome(request, handler, task))
         else:
             _Waiting(self, request, handler, task, loop)
 
-    def _outcome(self, request: Request, task: "asyncio.Task[Any]") -> Outcome:
+    def _policy_of(self, handler: Handler) -> RetryPolicy:
+        return handler.retry or self._policy
+
+    def _outcome(self, request: Request, handler: Handler, task: "asyncio.Task[Any]") -> Outcome:
         """What a handler that has ended says."""
         try:
             result = task.result()
         except asyncio.CancelledError:
             return failed(request, "CancelledError: the handler was cancelled")
         except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome, a group of them too
-            return outcome_of_error(error, request, self._limits, time.time())
+            return outcome_of_error(error, request, self._policy_of(handler), time.time())
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
         try:
@@ -238,7 +241,7 @@ class _Waiting:
         self._timer = None
         dispatcher = self._dispatcher
         dispatcher.waiting.discard(self)
-        dispatcher._settle(self._request, dispatcher._outcome(self._request, task))  # noqa: SLF001 - its other half
+        dispatcher._settle(self._request, dispatcher._outcome(self._request, self._handler, task))  # noqa: SLF001 - its other half
 
     def _time_out(self) -> None:
         """Settle first: a handler that will not be cancelled must not keep the station waiting."""

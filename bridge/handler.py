@@ -27,6 +27,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from bridge.ocpp.faults import DECODE_FAULTS, describe
+from bridge.retry import RetryPolicy
 
 DataReader = Callable[[Raw | UnsetType], Any]
 
@@ -56,6 +57,8 @@ class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
     is_async: bool
     timeout: float
     """Seconds it may take."""
+    retry: RetryPolicy | None = None
+    """When it is tried again; None: as the worker says."""
 
     @property
     def type_name(self) -> str:
@@ -63,7 +66,7 @@ class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
         return "-" if self.read_data is None else type_name(self.data_type)
 
 
-def compile_handler(function: Callable[..., Any], timeout: float) -> Handler:
+def compile_handler(function: Callable[..., Any], timeout: float, retry: RetryPolicy | None = None) -> Handler:
     """Raises :class:`HandlerError` for a function that could not be called with a request."""
     name = handler_name(function)
     if not callable(function):
@@ -76,10 +79,10 @@ def compile_handler(function: Callable[..., Any], timeout: float) -> Handler:
     parameters = _positional_parameters(function, name)
     is_async = any(map(inspect.iscoroutinefunction, forms))
     if len(parameters) == 1:
-        return Handler(function, name, inspect.Parameter.empty, None, is_async, timeout)
+        return Handler(function, name, inspect.Parameter.empty, None, is_async, timeout, retry)
     data_type = _data_type(function, parameters[1].name, name)
     read_data = data_reader(data_type, parameters[1].default, name)
-    return Handler(function, name, data_type, read_data, is_async, timeout)
+    return Handler(function, name, data_type, read_data, is_async, timeout, retry)
 
 
 def handler_name(function: Any) -> str:

@@ -13,8 +13,9 @@ import structlog
 
 from bridge.contract import Contract
 from bridge.dispatch import Dispatcher, Settle
+from bridge.idempotency import Guard
 from bridge.ocpp.errors import encodable
-from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
+from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
 from bridge.request import Request
 from bridge.transport import Delivery, Publishing, Verdict
 
@@ -38,6 +39,10 @@ class Counts(msgspec.Struct):
     """Requests handled whose deadline had passed by then."""
     dropped: int = 0
     """Requests whose deadline had passed before."""
+    absorbed: int = 0
+    """Deliveries of a request that was handled already: given the stored reply."""
+    store_errors: int = 0
+    """Times the idempotency store failed, and the request was handled all the same."""
     forbidden: int = 0
     """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
 
@@ -48,13 +53,16 @@ class Intake:
     def __init__(
         self,
         queue: str,
-        make_dispatcher: Callable[[Settle], Dispatcher],
+        make_dispatcher: Callable[[Settle], Dispatcher | Guard],
         *,
         contract: Contract,
         counts: Counts,
         prefetch: int,
         concurrency: int,
+        lacks: Callable[[str], bool],
+        worker: str,
     ) -> None:
+        """`lacks`: whether the broker has no such exchange. `worker`: who we are, for dead letters."""
         self.queue = queue
         self.prefetch = prefetch
         self._contract = contract
@@ -65,7 +73,9 @@ class Intake:
         self._running = 0
         self._waiting: deque[Request] = deque()
         self._starting = False
-        self._delayed: set[asyncio.TimerHandle] = set()
+        self._lacks = lacks
+        self._worker = worker
+        self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
     def running(self) -> int:
@@ -94,6 +104,13 @@ class Intake:
             timer.cancel()
         self._delayed.clear()
 
+    def give_back(self) -> None:
+        """The worker is to stop: what only waits here for its next try can wait in its queue."""
+        for timer, delivery in self._delayed.items():
+            timer.cancel()
+            delivery.settle(Verdict.REQUEUE)
+        self._delayed.clear()
+
     def close(self) -> None:
         """Stop for good, handlers included."""
         self.void()
@@ -108,10 +125,10 @@ class Intake:
             case Failure():
                 counts.failed += 1
                 self._log_failure(request, outcome)
-                self._answer(request, outcome.body, Kind.CALL_ERROR, Verdict.REJECT)
+                self._give_up(request, outcome)
             case RetryLater():
                 counts.retried += 1
-                self._requeue(request.source, outcome.after)
+                self._try_again(request, outcome)
             case Late():
                 counts.late += 1
                 request.source.settle(Verdict.ACK)
@@ -123,26 +140,46 @@ class Intake:
 
     def _answer(self, request: Request, body: bytes | None, kind: Kind, verdict: Verdict) -> None:
         """Publish the answer where somebody waits for it; then, once it is safe, give the verdict."""
-        reply: Publishing | None = None
+        request.source.settle(verdict, self._reply(request, body, kind))
+
+    def _reply(self, request: Request, body: bytes | None, kind: Kind) -> Publishing | None:
         if not request.reply_wanted:
             self._counts.unasked += 1
         elif body is not None:
             reply = self._contract.reply(request, body, kind)
-            if reply is None:
-                self._counts.forbidden += 1
-            else:
+            if reply is not None:
                 self._counts.replied += 1
-        request.source.settle(verdict, reply)
+                return reply
+            self._counts.forbidden += 1
+        return None
+
+    def _give_up(self, request: Request, failure: Failure) -> None:
+        """Keep the request as a dead letter, answer, and be done with it."""
+        reply = self._reply(request, failure.body, Kind.CALL_ERROR)
+        if failure.reason is Reason.EXPIRED or self._lacks(self._contract.names.dead):
+            # The queue's own dead-lettering: cheap, and the reason is the broker's.
+            request.source.settle(Verdict.REJECT, reply)
+        else:
+            copy = self._contract.dead_letter(request, failure, self._worker)
+            request.source.settle(Verdict.ACK, reply, copy)
+
+    def _try_again(self, request: Request, outcome: RetryLater) -> None:
+        """Let the request wait in the broker for its next try; without a queue for that, here."""
+        if self._lacks(self._contract.names.retry(outcome.after)):
+            self._requeue(request.source, outcome.after)
+        else:
+            copy = self._contract.again(request, outcome.after, counts=outcome.counts)
+            request.source.settle(Verdict.ACK, None, copy)
 
     def _requeue(self, delivery: Delivery, after: float) -> None:
         """Give the delivery back after a pause: at once would be a busy loop."""
 
         def requeue() -> None:
-            self._delayed.discard(timer)
+            del self._delayed[timer]
             delivery.settle(Verdict.REQUEUE)
 
         timer = asyncio.get_running_loop().call_later(after, requeue)
-        self._delayed.add(timer)
+        self._delayed[timer] = delivery
 
     def _start_waiting(self) -> None:
         """One loop, and not one call within another: a handler that never waits settles before dispatch returns."""

@@ -13,6 +13,7 @@ import msgspec
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error, rejected
 from bridge.ocpp.errors import encodable
 from bridge.request import Request
+from bridge.retry import RetryPolicy
 
 
 class Rejected(Exception):
@@ -83,6 +84,8 @@ class RetryLater(msgspec.Struct, frozen=True, gc=False):
     after: float
     """Seconds."""
     error: str = ""
+    counts: bool = True
+    """Whether it was a try: another worker's handling of it is not."""
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
@@ -105,18 +108,6 @@ _failure_bodies = {
     for code, text in ((ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), (ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG))
 }
 
-BACK_OFF_FIRST = 1.0
-"""Seconds before the second try, doubled for each one after it."""
-BACK_OFF_LONGEST = 60.0
-"""Seconds between tries at most: a station's patience is of that order."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How often and how long a request is tried."""
-
-    attempts: int = 5
-    """Tries at most, the first included. With the doubling back-off they span half a minute, longer than stations wait."""
-
 
 def describe(error: BaseException) -> str:
     """Type and text of an error for logs and dead letters, capped: a text can hold a whole document. Never raises."""
@@ -125,11 +116,6 @@ def describe(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - the error is somebody else's class
         text = "(its text cannot be had)"
     return encodable(f"{type(error).__name__}: {text}"[:512])
-
-
-def back_off(attempt: int) -> float:
-    """Seconds to wait after try number `attempt` failed: 1, 2, 4 … 60."""
-    return min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** (min(attempt, 16) - 1))
 
 
 def failed(request: Request, error: str, reason: Reason = Reason.FAILED) -> Failure:
@@ -149,11 +135,11 @@ def call_error(error: CallError, version: OcppVersion) -> Reply:
     return Reply(encode_call_error(error, version), Kind.CALL_ERROR)
 
 
-def outcome_of_error(error: BaseException, request: Request, limits: Limits, now: float) -> Outcome:
+def outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
     """What a request gets whose handler raised `error`. `now` in seconds of Unix time. Never raises."""
     late = request.deadline is not None and request.deadline <= now
     try:
-        outcome = _outcome_of_error(error, request, limits, now)
+        outcome = _outcome_of_error(error, request, policy, now)
     except Exception as fault:  # noqa: BLE001 - an error made wrongly: a reason that is no text, a class without its fields
         outcome = failed(request, f"{describe(fault)}, while answering for {describe(error)}")
     if not late:
@@ -161,17 +147,24 @@ def outcome_of_error(error: BaseException, request: Request, limits: Limits, now
     return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
 
 
-def _outcome_of_error(error: BaseException, request: Request, limits: Limits, now: float) -> Outcome:
+def _outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
     match error:
         case Rejected():
             return Reply(rejected(error.reason_code, error.additional_info, request.version))
         case CallError():
             return call_error(error, request.version)
         case Retry():
-            after = back_off(request.attempt) if error.after is None else error.after
-            in_time = request.deadline is None or now + after < request.deadline
-            if in_time and request.attempt < limits.attempts:
-                return RetryLater(after, describe(error))
-            return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
+            return _retry(error.after, error, request, policy, now)
+        case _ if isinstance(error, policy.on):
+            return _retry(None, error, request, policy, now)
         case _:
             return failed(request, describe(error))
+
+
+def _retry(after: float | None, error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+    """Another try, if there is one left and time for it."""
+    first_try = now if request.first_try is None else request.first_try
+    delay = policy.pause(request.attempt, after=after, now=now, first_try=first_try, deadline=request.deadline)
+    if delay is None:
+        return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
+    return RetryLater(delay, describe(error))

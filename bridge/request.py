@@ -28,6 +28,10 @@ class Request(msgspec.Struct, eq=False, gc=False):
     """What is wrong with the message around the payload, as a sentence; it cannot be handled."""
     source: Any = None
     """The transport's delivery. For whoever settles it."""
+    key: Any = None
+    """Its place in the idempotency store, once it is the one that runs."""
+    first_try: float | None = None
+    """When it was handled first, in seconds of Unix time; None: this is the first try."""
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):

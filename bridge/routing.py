@@ -12,6 +12,7 @@ from bridge.handler import Handler, HandlerError, compile_handler, handler_name
 from bridge.ocpp import UNKNOWN_MESSAGE, UNKNOWN_VENDOR, CSMSHandler
 from bridge.outcome import Reply
 from bridge.request import Call
+from bridge.retry import RetryPolicy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,11 +42,12 @@ class Router:
         vendor_id: str,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        retry: RetryPolicy | None = None,
         prefetch: int | None = None,
         concurrency: int | None = None,
         threads: int = 8,
     ) -> None:
-        """`timeout`: seconds each handler may take. `prefetch`, `concurrency`: this vendor's own, None: the worker's.
+        """`timeout`: seconds each handler may take. `retry`: when they are tried again, None: as the worker says. `prefetch`, `concurrency`: this vendor's own, None: the worker's.
 
         `threads`: how many plain ``def`` handlers of this vendor run at a time; more wait their turn.
         Raises :class:`HandlerError` for what no station could send or no worker could run.
@@ -59,6 +61,7 @@ class Router:
                 raise HandlerError(f"{name} of Router({vendor_id!r}) must be at least 1, not {value}")
         self.vendor_id = vendor_id
         self.timeout = timeout
+        self.retry = retry
         self.prefetch = prefetch
         self.concurrency = concurrency
         self.threads = threads
@@ -66,10 +69,12 @@ class Router:
         self._spellings: dict[str, str] = {}
         self._default: Handler | None = None
 
-    def on(self, message_id: str | None = None, *, timeout: float | None = None) -> Callable[[Function], Function]:
+    def on(
+        self, message_id: str | None = None, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Callable[[Function], Function]:
         """Register a handler for a messageId, or, without one, for the requests that carry none.
 
-        `timeout`: seconds, None: the router's. Raises :class:`HandlerError` for a duplicate and for a function that
+        `timeout`: seconds; `retry`: when it is tried again; None: the router's. Raises :class:`HandlerError` for a duplicate and for a function that
         could not be called.
         """
         if not isinstance(message_id, str | None):
@@ -79,7 +84,7 @@ class Router:
             raise HandlerError(f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}")
 
         def register(function: Function) -> Function:
-            handler = compile_handler(function, self.timeout if timeout is None else timeout)
+            handler = self._compile(function, timeout, retry)
             key = fold(spelling)
             other = self._handlers.get(key)
             if other is not None:
@@ -98,24 +103,31 @@ class Router:
     def default(self, function: Function, /) -> Function: ...
 
     @overload
-    def default(self, function: None = None, /, *, timeout: float | None = None) -> Callable[[Function], Function]: ...
+    def default(
+        self, function: None = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Callable[[Function], Function]: ...
 
-    def default(self, function: Any = None, /, *, timeout: float | None = None) -> Any:
+    def default(
+        self, function: Any = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Any:
         """Register the handler for every message of this vendor that has no other; ``call.message_id`` tells which."""
 
         def register(function: Any) -> Any:
-            self._set_default(compile_handler(function, self.timeout if timeout is None else timeout))
+            self._set_default(self._compile(function, timeout, retry))
             return function
 
         return register if function is None else register(function)
 
-    def mount(self, handler: CSMSHandler, *, timeout: float | None = None) -> None:
+    def mount(self, handler: CSMSHandler, *, timeout: float | None = None, retry: RetryPolicy | None = None) -> None:
         """Have a :class:`~bridge.ocpp.CSMSHandler` answer every message of this vendor that has no other handler."""
         method = getattr(handler, "on_data_transfer", None)
         if not callable(method):
             raise HandlerError(f"{type(handler).__name__} has no method on_data_transfer(charging_station_id, request)")
         function = _with_station_and_request(method)
-        self._set_default(compile_handler(function, self.timeout if timeout is None else timeout))
+        self._set_default(self._compile(function, timeout, retry))
+
+    def _compile(self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None) -> Handler:
+        return compile_handler(function, self.timeout if timeout is None else timeout, retry or self.retry)
 
     def _set_default(self, handler: Handler) -> None:
         if self._default is not None:

@@ -37,6 +37,7 @@ from bridge.ocpp import (
 )
 from bridge.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLater
 from bridge.request import Request
+from bridge.retry import DELAYS
 from bridge.routing import Router, Routes
 from bridge.transport import (
     Confirm,
@@ -117,7 +118,12 @@ class MemoryQueue:
     """Messages in order: ready ones here, unsettled ones with their consumer."""
 
     def __init__(
-        self, broker: "MemoryBroker", name: str, dead_letter_exchange: str | None, delivery_limit: int | None
+        self,
+        broker: "MemoryBroker",
+        name: str,
+        dead_letter_exchange: str | None,
+        delivery_limit: int | None,
+        message_ttl: float | None,
     ) -> None:
         self.name = name
         self.full = False
@@ -127,13 +133,17 @@ class MemoryQueue:
         self._broker = broker
         self._dead_letter_exchange = dead_letter_exchange
         self._delivery_limit = delivery_limit
+        self._message_ttl = message_ttl
 
     def put(self, message: Message) -> None:
         """Deliver at once to a consumer that has room, else keep; only what is kept can expire."""
         expiration = message.properties.expiration
+        lives = [self._message_ttl] if self._message_ttl is not None else []
         if expiration is not None:
+            lives.append(int(expiration) / 1000)
+        if lives:
             # A timer of 0 ms fires in the next turn: the consumers have had their chance by then.
-            asyncio.get_running_loop().call_later(int(expiration) / 1000, self._expire, message)
+            asyncio.get_running_loop().call_later(min(lives), self._expire, message)
         self.ready.append(message)
         self.hand_out()
 
@@ -210,11 +220,17 @@ class MemoryBroker:
         self.exchanges.setdefault(name, Exchange(kind, alternate, []))
 
     def declare_queue(
-        self, name: str = "", *, dead_letter_exchange: str | None = None, delivery_limit: int | None = None
+        self,
+        name: str = "",
+        *,
+        dead_letter_exchange: str | None = None,
+        delivery_limit: int | None = None,
+        message_ttl: float | None = None,
     ) -> MemoryQueue:
-        """A queue of that name, the one that is there if it is. Empty: the broker names it."""
+        """A queue of that name, the one that is there if it is. Empty: the broker names it. `message_ttl` in seconds."""
         name = name or f"amq.gen-{next(self._numbers)}"
-        return self.queues.setdefault(name, MemoryQueue(self, name, dead_letter_exchange, delivery_limit))
+        queue = MemoryQueue(self, name, dead_letter_exchange, delivery_limit, message_ttl)
+        return self.queues.setdefault(name, queue)
 
     def delete_queue(self, name: str) -> None:
         """With its messages. Connections that consume from it end, as sessions with RabbitMQ do."""
@@ -279,6 +295,11 @@ def declare_topology(
     broker.bind(names.dead, names.dead)
     broker.declare_queue(names.unknown_vendor, dead_letter_exchange=names.dead, delivery_limit=delivery_limit)
     broker.bind(names.unknown_vendor, names.unrouted)
+    for delay in DELAYS:
+        retry = names.retry(delay)
+        broker.declare_exchange(retry, "fanout")
+        broker.declare_queue(retry, dead_letter_exchange=names.requests, message_ttl=delay)
+        broker.bind(retry, retry)
     for vendor_id in vendor_ids:
         queue = names.vendor_queue(vendor_id)
         broker.declare_queue(queue, dead_letter_exchange=names.dead, delivery_limit=delivery_limit)
@@ -295,12 +316,26 @@ class MemoryDelivery(Delivery, eq=False, gc=True):
     consumer: "_Consumer"
     verdict: Verdict | None = None
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
         if self.verdict is not None:
             raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
         self.verdict = verdict
+        if copy is None:
+            self._answer(reply)
+        else:
+            self.consumer.connection.publish(copy, lambda confirm: self._copied(confirm, reply))
+
+    def _copied(self, confirm: Confirm, reply: Publishing | None) -> None:
+        """A copy must arrive; else the request is still here alone."""
+        if confirm is Confirm.CONFIRMED:
+            self._answer(reply)
+        else:
+            self.consumer.finish(self, Verdict.REQUEUE)
+
+    def _answer(self, reply: Publishing | None) -> None:
+        assert self.verdict is not None  # noqa: S101 - settle() set it
         if reply is None:
-            self.consumer.finish(self, verdict)
+            self.consumer.finish(self, self.verdict)
         else:
             self.consumer.connection.publish(reply, self._replied)
 
@@ -474,6 +509,9 @@ class MemoryTransport:
     def _enter(self, state: State, reason: str) -> None:
         self._state = state
         self._on_state(state, reason)
+
+    def lacks(self, exchange: str) -> bool:
+        return exchange not in self._broker.exchanges
 
     async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
         self._subscriptions = subscriptions

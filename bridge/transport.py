@@ -7,9 +7,9 @@ Everything above this file (worker, client, dispatch) speaks in these values and
   across any number of lost connections. Each message arrives as one call of ``on_delivery``, on the event loop, in the
   order of its queue. The call must not block and must not raise.
 * No more than ``prefetch`` deliveries of one subscription are unsettled at any time.
-* :meth:`Delivery.settle` is called once per delivery. Its publishing is sent first, and only when the broker has
-  confirmed it is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses the
-  publishing, the delivery is requeued instead.
+* :meth:`Delivery.settle` is called once per delivery. Its publishings are sent first, and only when the broker has
+  confirmed them is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses
+  one, or no queue takes the copy, the delivery is requeued instead, after a pause.
 * A connection that ends makes its deliveries void: settling them does nothing, and the broker delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
 
@@ -108,8 +108,12 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     properties: Properties
     body: bytes
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
-        """Send `reply`, wait for its confirm, then give the verdict. Once per delivery; a void delivery ignores it."""
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+        """Send `copy`, await its confirm; send `reply`, await its confirm; then give the verdict.
+
+        `copy` is the request itself on its way elsewhere, to be tried again or kept as a dead letter: it must arrive. A
+        reply whose queue is gone need not. Once per delivery; a void delivery ignores it.
+        """
         raise NotImplementedError  # each transport has its own
 
 
@@ -153,6 +157,9 @@ class Transport(Protocol):
     @property
     def reply_queue(self) -> str | None:
         """The broker's name for the private reply queue, while connected."""
+
+    def lacks(self, exchange: str) -> bool:
+        """Whether the broker is known to have no such exchange; publishing there would end the connection."""
 
     async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
         """Connect and consume. Raises :class:`BrokerUnreachable` or :class:`TopologyError`."""

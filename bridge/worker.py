@@ -1,6 +1,8 @@
 """The worker: start, consume, drain, stop. Knows transports and dispatch, not AMQP."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,8 +11,9 @@ import structlog
 
 from bridge.contract import Contract
 from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
+from bridge.idempotency import Guard, Once, Store
 from bridge.intake import Counts, Intake
-from bridge.outcome import Limits
+from bridge.retry import RetryPolicy
 from bridge.routing import Router, Routes
 from bridge.transport import State, Subscription, Transport
 
@@ -42,8 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with a request whose deadline passed before it was handled."""
     max_body: int = MAX_BODY
     """Bytes of a payload at most; a bigger one is answered with a CALLERROR. Of an answer, too."""
-    attempts: int = 5
-    """Tries of a request whose handler raises Retry, the first included."""
+    retry: RetryPolicy = RetryPolicy()
+    """When a request is tried again whose router and handler have no policy of their own."""
 
 
 class Worker:
@@ -56,13 +59,22 @@ class Worker:
         *,
         contract: Contract | None = None,
         settings: Settings | None = None,
+        store: Store | None = None,
+        name: str = "dtbridge",
     ) -> None:
-        """Raises :class:`~bridge.handler.HandlerError` if two routers are for one vendor."""
+        """`store`: where replies are kept for requests that come again; None: nowhere, each delivery is handled.
+
+        `name`: who we are, in dead letters. Raises :class:`~bridge.handler.HandlerError` if two routers are for one vendor.
+        """
         self.settings = settings or Settings()
         self.contract = contract or Contract()
         self.counts = Counts()
         self._transport = transport
         self._routes = Routes(routers)
+        self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
+        self._once: Once | None = None
+        if store is not None:
+            self._once = Once(store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error)
         self.intakes = self._make_intakes()
         self._stop = asyncio.Event()
         self._was_connected = False
@@ -80,17 +92,22 @@ class Worker:
                     strict=settings.strict,
                     expired=settings.expired,
                     max_body=settings.max_body,
-                    limits=Limits(settings.attempts),
+                    policy=settings.retry,
                     threads=threads,
                 )
 
+            def guard(settle: Settle) -> Dispatcher | Guard:
+                return dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
+
             return Intake(
                 queue,
-                dispatcher,
+                guard,
                 contract=self.contract,
                 counts=self.counts,
                 prefetch=min(prefetch or settings.prefetch, share),
                 concurrency=concurrency or settings.concurrency,
+                lacks=self._transport.lacks,
+                worker=self._name,
             )
 
         vendors = [
@@ -114,10 +131,14 @@ class Worker:
         try:
             await self._transport.start(subscriptions, self._on_state)
             await self._stop.wait()
+            for intake in self.intakes:
+                intake.give_back()
             left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             for intake in self.intakes:
                 intake.close()
+            if self._once is not None:
+                self._once.close()
             await self._transport.close()
         log.info(
             "drained",
@@ -126,6 +147,12 @@ class Worker:
             **msgspec.to_builtins(self.counts),
         )
         return left
+
+    def _count_absorbed(self) -> None:
+        self.counts.absorbed += 1
+
+    def _count_store_error(self) -> None:
+        self.counts.store_errors += 1
 
     def stop(self) -> None:
         """Finish what is in hand and end :meth:`run`."""

@@ -36,6 +36,9 @@ from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscrip
 
 log = structlog.get_logger("bridge.broker")
 
+REFUSED_PAUSE: Final = 1.0
+"""Seconds before a delivery goes back whose reply or copy the broker refused (a full queue)."""
+
 WRITE_BUFFER: Final = 1024 * 1024
 """Bytes that wait for the socket before handlers are held back. A turn's worth of replies must not flicker over it."""
 
@@ -220,9 +223,12 @@ class LaneDelivery(Delivery, eq=False, gc=False):
     verdict: Verdict | None = None
     publishing: Publishing | None = None
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
         if self.verdict is not None:
             raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
+        if copy is not None:
+            self._settle_after(copy, verdict, reply)
+            return
         self.verdict = verdict
         if reply is None:
             self.lane.finish(self.tag, verdict)
@@ -234,12 +240,24 @@ class LaneDelivery(Delivery, eq=False, gc=False):
                 self.verdict = self.publishing = None
                 raise
 
+    def _settle_after(self, copy: Publishing, verdict: Verdict, reply: Publishing | None) -> None:
+        def arrived(confirm: Confirm) -> None:
+            self.verdict = None
+            if confirm is Confirm.CONFIRMED:
+                self.settle(verdict, reply)
+            else:
+                self.verdict = verdict
+                self.lane.requeue(self.tag)
+
+        self.lane.replies.publish(copy, Pending(copy, arrived))
+        self.verdict = verdict  # settled, as far as others are concerned
+
     def confirmed(self, confirm: Confirm) -> None:
         """The reply's fate. A reply queue that is gone is no reason to handle the request again; a refusal is."""
         if confirm is Confirm.CONFIRMED or confirm is Confirm.RETURNED:
             self.lane.finish(self.tag, self.verdict)
         else:
-            self.lane.finish(self.tag, Verdict.REQUEUE)
+            self.lane.requeue(self.tag)
 
 
 class Confirmable(Protocol):
@@ -445,6 +463,11 @@ class ConsumeLane:
         else:
             self._outbox.add(encode_nack(self._channel, tag, multiple=False, requeue=verdict is Verdict.REQUEUE))
             self._finish_alone(tag)
+
+    def requeue(self, tag: int) -> None:
+        """Have the broker deliver it again, after a pause: what it has just refused it would refuse again at once."""
+        if not self._closed:
+            asyncio.get_running_loop().call_later(REFUSED_PAUSE, self.finish, tag, Verdict.REQUEUE)
 
     def _finish_alone(self, tag: int) -> None:
         self._alone.add(tag)

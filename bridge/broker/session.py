@@ -175,6 +175,8 @@ class Session:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
         self.reply_queue: str | None = None
+        self.missing: frozenset[str] = frozenset()
+        """Exchanges of the contract that are not there."""
         self.publish_lane: PublishLane
         self.consume_lane: ConsumeLane
 
@@ -185,6 +187,7 @@ class Session:
         if topology is not None:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
             await topology.ensure(self._publishing.connection)
+            self.missing = await topology.missing(self._publishing.connection)
         channel = await self._publishing.channel(confirms=True)
         publish_outbox = self._publishing.outbox
         self.publish_lane = PublishLane(channel.number, publish_outbox, self._publishing.frame_max)
@@ -341,6 +344,9 @@ class RabbitTransport:
     @property
     def reply_queue(self) -> str | None:
         return None if self._session is None else self._session.reply_queue
+
+    def lacks(self, exchange: str) -> bool:
+        return self._session is not None and exchange in self._session.missing
 
     def _enter(self, state: State, reason: str) -> None:
         self._state = state

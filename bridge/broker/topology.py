@@ -13,6 +13,7 @@ import aiormq
 import msgspec
 
 from bridge.contract import Names, vendor_key
+from bridge.retry import DELAYS, milliseconds
 from bridge.transport import TopologyError
 
 
@@ -73,6 +74,31 @@ class Topology(msgspec.Struct, frozen=True):
         """Of the dead-letter queue: bounded by age and length, for expired requests land there too."""
         return {"x-queue-type": self.queue_type.value, "x-message-ttl": DEAD_TTL_MS, "x-max-length": DEAD_LENGTH}
 
+    def retry_arguments(self, delay: float) -> dict[str, Any]:
+        """Of the queue in which requests wait `delay` seconds and go back to their vendor's."""
+        arguments: dict[str, Any] = {
+            "x-queue-type": self.queue_type.value,
+            "x-message-ttl": milliseconds(delay),
+            "x-dead-letter-exchange": self.names.requests,
+        }
+        if self.queue_type is QueueType.QUORUM:
+            arguments["x-dead-letter-strategy"] = "at-least-once"
+            arguments["x-overflow"] = "reject-publish"
+        return arguments
+
+    async def missing(self, connection: aio_pika.abc.AbstractConnection) -> frozenset[str]:
+        """The exchanges for retries and dead letters that are not there: only if nobody sees to them (mode none)."""
+        if self.mode is not Mode.NONE:
+            return frozenset()
+        missing = set()
+        for name in (self.names.dead, *map(self.names.retry, DELAYS)):
+            try:
+                async with _Declaring(connection) as channel:
+                    await _exchange(channel, name, "", passive=True)
+            except TopologyError:
+                missing.add(name)
+        return frozenset(missing)
+
     async def ensure(self, connection: aio_pika.abc.AbstractConnection) -> None:
         """Raises :class:`TopologyError` with a sentence that names what does not fit."""
         if self.mode is Mode.NONE:
@@ -85,6 +111,11 @@ class Topology(msgspec.Struct, frozen=True):
             await _exchange(channel, names.dead, "fanout", passive=passive)
             await _exchange(channel, names.stations, "direct", passive=passive)
             await _queue(channel, names.dead, self.dead_arguments, names.dead, "", passive=passive)
+            for delay in DELAYS:
+                await _exchange(channel, names.retry(delay), "fanout", passive=passive)
+                await _queue(
+                    channel, names.retry(delay), self.retry_arguments(delay), names.retry(delay), "", passive=passive
+                )
             arguments = self.queue_arguments
             await _queue(channel, names.unknown_vendor, arguments, names.unrouted, "", passive=passive)
             for vendor_id in self.vendor_ids:
