@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import structlog
 
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.session import RabbitTransport, back_off, parse_urls
 from bridge.contract import Contract
 from bridge.ocpp import (
     DEFAULT_VERSION,
@@ -34,6 +34,8 @@ log = structlog.get_logger("bridge.client")
 
 TIMEOUT: Final = 30.0
 """Seconds to wait for an answer. OCPP libraries wait as long."""
+REFUSALS: Final = 6
+"""Times that a request is published again when the broker refuses it: for three seconds on average, six at most."""
 
 
 class NoAnswer(TimeoutError):
@@ -47,7 +49,17 @@ class NotAccepted(TransportError):
 class _Outstanding:
     """A request without its answer."""
 
-    __slots__ = ("answer", "body", "deadline", "message_id", "station_id", "timer", "vendor_id", "version")
+    __slots__ = (
+        "again",
+        "answer",
+        "body",
+        "deadline",
+        "message_id",
+        "refusals",
+        "station_id",
+        "vendor_id",
+        "version",
+    )
 
     def __init__(
         self,
@@ -66,6 +78,8 @@ class _Outstanding:
         self.deadline = deadline
         self.message_id = message_id
         self.answer = answer
+        self.refusals = 0
+        self.again: asyncio.TimerHandle | None = None
 
 
 class Client:
@@ -93,6 +107,7 @@ class Client:
         self._contract = contract or Contract()
         self._timeout = timeout
         self._outstanding: dict[str, _Outstanding] = {}
+        self._reconnected = True
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self.late = 0
@@ -157,11 +172,15 @@ class Client:
             return await outstanding.answer
         finally:
             timer.cancel()
+            if outstanding.again is not None:
+                outstanding.again.cancel()
             self._outstanding.pop(correlation_id, None)
 
     def _publish(self, correlation_id: str, outstanding: _Outstanding) -> None:
+        if outstanding.again is not None:
+            outstanding.again.cancel()
         reply_to = self._transport.reply_queue
-        if reply_to is None:
+        if reply_to is None or outstanding.answer.done():
             return  # between two connections: sent when the next one is open
         publishing = self._contract.request_publishing(
             station_id=outstanding.station_id,
@@ -177,10 +196,20 @@ class Client:
         def on_confirm(confirm: Confirm) -> None:
             if confirm is Confirm.RETURNED:
                 self._fail(outstanding, NotAccepted("no queue takes the request: is the topology declared?"))
-            elif confirm is Confirm.REFUSED:
-                self._fail(outstanding, NotAccepted("the broker refused the request: its queue is full"))
+            elif confirm is Confirm.REFUSED and not outstanding.answer.done():
+                self._publish_again_later(correlation_id, outstanding)
 
         self._transport.publish(publishing, on_confirm)
+
+    def _publish_again_later(self, correlation_id: str, outstanding: _Outstanding) -> None:
+        """A queue whose leader has just gone refuses until it has another; a full one goes on refusing."""
+        outstanding.refusals += 1
+        if outstanding.refusals > REFUSALS:
+            self._fail(outstanding, NotAccepted("the broker refuses the request: its queue is full"))
+            return
+        pause = back_off(outstanding.refusals)
+        loop = asyncio.get_running_loop()
+        outstanding.again = loop.call_later(pause, self._publish, correlation_id, outstanding)
 
     def _time_out(self, outstanding: _Outstanding, seconds: float) -> None:
         self._fail(outstanding, NoAnswer(f"no answer within {seconds:g} s"))
@@ -204,6 +233,9 @@ class Client:
 
     def _on_state(self, state: State, reason: str) -> None:
         log.debug(state.value, reason=reason)
-        if state is State.CONSUMING:
+        if state is State.CONNECTING:
+            self._reconnected = True
+        elif state is State.CONSUMING and self._reconnected:  # and not when the broker has merely lifted an alarm
+            self._reconnected = False
             for correlation_id, outstanding in tuple(self._outstanding.items()):
                 self._publish(correlation_id, outstanding)

@@ -129,11 +129,11 @@ class Worker:
         subscriptions = [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
         left = 0
         try:
-            await self._transport.start(subscriptions, self._on_state)
-            await self._stop.wait()
-            for intake in self.intakes:
-                intake.give_back()
-            left = await self._transport.drain(self.settings.drain_timeout)
+            if await self._started(subscriptions):
+                await self._stop.wait()
+                for intake in self.intakes:
+                    intake.give_back()
+                left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             for intake in self.intakes:
                 intake.close()
@@ -153,6 +153,21 @@ class Worker:
 
     def _count_store_error(self) -> None:
         self.counts.store_errors += 1
+
+    async def _started(self, subscriptions: Sequence[Subscription]) -> bool:
+        """False: asked to stop while the broker was still looked for."""
+        starting = asyncio.create_task(self._transport.start(subscriptions, self._on_state))
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return True
+            return False
+        finally:
+            starting.cancel()
+            stopped.cancel()
+            await asyncio.wait((starting, stopped))
 
     def stop(self) -> None:
         """Finish what is in hand and end :meth:`run`."""

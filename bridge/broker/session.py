@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -36,6 +37,8 @@ log = structlog.get_logger("bridge.broker")
 
 HEARTBEAT: Final = 10
 """Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20."""
+_HEARTBEAT_MAX: Final = 65_535
+"""Seconds; a short integer in Connection.Tune (AMQP 0-9-1 §1.4.2.6)."""
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and login to one host."""
 START_TIMEOUT: Final = 15.0
@@ -47,8 +50,17 @@ BACK_OFF_LONGEST: Final = 10.0
 
 SILENCE: Final = 2.0
 """Heartbeats without a byte from the broker after which a connection is dead: it sends one each half interval."""
+REFUSED_PAUSE: Final = 0.25
+"""Seconds from a refused publishing to the next channel: an election among the replicas of a queue takes about as long."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
+
+_NOT_ALLOWED: Final = " 530 "
+"""The reply code for a virtual host that is not there, or not for this user (AMQP 0-9-1 §1.2)."""
+_NO_EXCHANGE: Final = re.compile("404 NOT_FOUND - no exchange '(.+)' in vhost")
+
+NO_LIMIT: Final = 131_072
+"""Bytes of a frame when the broker names no limit (0): RabbitMQ's default."""
 
 _LOST: Final = (
     aio_pika.exceptions.AMQPError,
@@ -82,6 +94,11 @@ def parse_urls(texts: Sequence[str]) -> list[URL]:
             raise ValueError(
                 f"{text!r} is not a broker URL: expected amqp://user:password@host:5672/vhost or amqps://…"
             )
+        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
+        if not heartbeat.isdecimal() or int(heartbeat) > _HEARTBEAT_MAX:
+            raise ValueError(
+                f"heartbeat={heartbeat} of {printable(url)} is not a number of seconds up to {_HEARTBEAT_MAX}"
+            )
         urls.append(url)
     if not urls:
         raise ValueError("no broker URL is given")
@@ -97,11 +114,16 @@ class _Link:
         self.factory = LaneTransportFactory(self)
         self.connection: aio_pika.Connection | None = None
 
-    async def open(self, url: URL) -> None:
+    async def open(self, url: URL, timeout: float) -> None:  # noqa: ASYNC109 - the library's own, which names what it waited for
         heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
         self.connection = connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=self.name))
         connection.kwargs["transport_factory"] = self.factory
-        await connection.connect(timeout=CONNECT_TIMEOUT)
+        try:
+            await connection.connect(timeout=timeout)
+        except aiormq.exceptions.InvalidFrameError as error:
+            # The broker's words on the virtual host: the library reads Connection.Close in place of OpenOk as a broken frame.
+            reason = self.factory.protocol and self.factory.protocol._reason  # noqa: SLF001 - its other half
+            raise aiormq.exceptions.ConnectionClosed(reason or error) from error
         self.protocol.heartbeat = float(heartbeat) or math.inf
         self.protocol.limit_frames(self.frame_max)
 
@@ -119,7 +141,7 @@ class _Link:
     def frame_max(self) -> int:
         assert self.connection is not None  # noqa: S101 - as above
         assert self.connection.transport is not None  # noqa: S101 - as above
-        return self.connection.transport.connection.connection_tune.frame_max
+        return self.connection.transport.connection.connection_tune.frame_max or NO_LIMIT
 
     async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
         assert self.connection is not None  # noqa: S101 - as above
@@ -171,6 +193,10 @@ class Session:
         self._outboxes: tuple[Outbox, ...] = ()
         self._consumer_tags: list[str] = []
         self._consume_channel: aiormq.abc.AbstractChannel | None = None
+        self._publish_channels: list[tuple[PublishLane, aiormq.abc.AbstractChannel]] = []
+        """The one in use is the last; those before it wait for their confirms."""
+        self._renewal: asyncio.Task[None] | None = None
+        self._missing_exchange: str | None = None
         self.blocked = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
@@ -180,29 +206,53 @@ class Session:
         self.publish_lane: PublishLane
         self.consume_lane: ConsumeLane
 
-    async def open(self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription]) -> None:
+    async def open(
+        self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
+    ) -> None:
         """Connect, see to the topology, consume. Raises what the libraries raise, and TopologyError."""
-        await self._publishing.open(url)
-        await self._consuming.open(url)
+        await self._publishing.open(url, connect_timeout)
+        await self._consuming.open(url, connect_timeout)
         if topology is not None:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
             await topology.ensure(self._publishing.connection)
             self.missing = await topology.missing(self._publishing.connection)
-        channel = await self._publishing.channel(confirms=True)
-        publish_outbox = self._publishing.outbox
-        self.publish_lane = PublishLane(channel.number, publish_outbox, self._publishing.frame_max)
-        self.publish_lane.on_end = self.end
-        self.publish_lane.on_returned = self._on_returned
-        self._publishing.protocol.readers[channel.number] = ContentReader(self.publish_lane, channel.number)
-
+        await self._open_publish_lane()
         self._consume_channel = channel = await self._consuming.channel(confirms=False)
         self.consume_lane = ConsumeLane(channel.number, self._consuming.outbox, self.publish_lane)
         self.consume_lane.on_end = self.end
         self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane, channel.number)
-        self._outboxes = (self._consuming.outbox, publish_outbox)
-        publish_outbox.on_paused = self._adjust_hold
+        self._outboxes = (self._consuming.outbox, self._publishing.outbox)
+        self._publishing.outbox.on_paused = self._adjust_hold
         await self._consume(channel, subscriptions)
         self._watch()
+
+    async def _open_publish_lane(self) -> None:
+        channel = await self._publishing.channel(confirms=True)
+        self.publish_lane = lane = PublishLane(channel.number, self._publishing.outbox, self._publishing.frame_max)
+        lane.on_end = self._publishing_ended
+        lane.on_returned = self._on_returned
+        self._publishing.protocol.readers[channel.number] = ContentReader(lane, channel.number)
+        self._publish_channels.append((lane, channel))
+
+    def _refused(self) -> None:
+        """Publish on another channel from now on.
+
+        One that meets a quorum queue while this has no leader is refused for good, long after there is a new one (seen
+        on RabbitMQ 3.10, of queues with overflow reject-publish).
+        """
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_publish_lane())
+
+    async def _renew_publish_lane(self) -> None:
+        await asyncio.sleep(REFUSED_PAUSE)
+        with contextlib.suppress(*_LOST):
+            await self._open_publish_lane()
+            self.consume_lane.replies = self.publish_lane
+            for lane, channel in self._publish_channels[:-1]:
+                if not lane.unconfirmed:
+                    self._publish_channels.remove((lane, channel))
+                    await channel.close()
+                    self._publishing.protocol.readers.pop(channel.number, None)
 
     def _watch(self) -> None:
         """See to it that a peer which is gone without a word (a dead host, a black hole) is noticed."""
@@ -233,7 +283,20 @@ class Session:
             self._consumer_tags.append(tag)
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
-        self.publish_lane.publish(publishing, Pending(publishing, on_confirm))
+        def confirmed(confirm: Confirm) -> None:
+            if confirm is Confirm.REFUSED and not self.ended.done():
+                self._refused()
+            nowhere = confirm is Confirm.LOST and publishing.exchange == self._missing_exchange
+            on_confirm(Confirm.RETURNED if nowhere else confirm)
+
+        self.publish_lane.publish(publishing, Pending(publishing, confirmed))
+
+    def _publishing_ended(self, reason: str) -> None:
+        """A publishing to an exchange that is not there ends its channel; no queue took it, and none would the next time."""
+        missing = _NO_EXCHANGE.search(reason)
+        if missing is not None:
+            self._missing_exchange = missing[1]
+        self.end(reason)
 
     async def cancel_consumers(self) -> None:
         """Have the broker send no more deliveries."""
@@ -248,6 +311,7 @@ class Session:
         lane = self.consume_lane
         done = asyncio.Event()
         lane.on_settled = done.set
+        lane.draining = True
         while lane.unsettled and not self.ended.done():
             done.clear()
             await asyncio.wait((asyncio.ensure_future(done.wait()), self.ended), return_when=asyncio.FIRST_COMPLETED)
@@ -264,9 +328,12 @@ class Session:
         self.end("closed")
         if self._watchdog is not None:
             self._watchdog.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
         if self._outboxes:
             self.consume_lane.close()
-            self.publish_lane.close()
+        for lane, _ in self._publish_channels:
+            lane.close()
 
     async def close(self) -> None:
         """Orderly, so that the broker has read every frame sent before."""
@@ -326,12 +393,15 @@ class RabbitTransport:
         self._name = name
         self._topology = topology
         self._start_timeout = start_timeout
+        # Every host gets its turn before a start is given up, one that swallows what is sent to it included.
+        self._connect_timeout = min(CONNECT_TIMEOUT, max(1.0, start_timeout / len(self._urls)))
         self._next_url = 0
         self._subscriptions: Sequence[Subscription] = ()
         self._session: Session | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
+        self._closing = False
         self._farewells: set[asyncio.Task[None]] = set()
         self.sessions = 0
         """Sessions opened so far."""
@@ -369,7 +439,8 @@ class RabbitTransport:
                 return await self._open(url)
             except _LOST as error:
                 failures += 1
-                if loop.time() >= give_up_at or _is_refusal(error):
+                out_of_time = loop.time() >= give_up_at and failures >= len(self._urls)
+                if out_of_time or _is_refusal(error):
                     raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
                 await asyncio.sleep(back_off(failures))
 
@@ -377,11 +448,17 @@ class RabbitTransport:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
         session = Session(self._name, self._blocked, self._count_returned)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        cancellations = task.cancelling()
         try:
-            await session.open(url, self._topology, self._subscriptions)
+            await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
         except BaseException:
             self._abandon(session)
             raise
+        if task.cancelling() > cancellations:  # aiormq swallows one that comes at certain moments of connecting
+            self._abandon(session)
+            raise asyncio.CancelledError
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
@@ -403,6 +480,8 @@ class RabbitTransport:
         failures = 0
         while True:
             await asyncio.sleep(back_off(failures))
+            if self._closing:  # aiormq may also turn a cancellation into an error
+                raise asyncio.CancelledError
             url = self._urls[self._next_url]
             try:
                 return await self._open(url)
@@ -447,6 +526,7 @@ class RabbitTransport:
         return 0 if session.ended.done() else session.consume_lane.unsettled
 
     async def close(self) -> None:
+        self._closing = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait((self._supervisor,))
@@ -466,7 +546,7 @@ def _is_refusal(error: BaseException) -> bool:
         | aiormq.exceptions.ProbableAuthenticationError
         | aiormq.exceptions.ConnectionNotAllowed
         | aiormq.exceptions.IncompatibleProtocolError,
-    )
+    ) or (isinstance(error, aiormq.exceptions.ConnectionClosed) and _NOT_ALLOWED in str(error))
 
 
 def explain(error: BaseException) -> str:
@@ -474,8 +554,6 @@ def explain(error: BaseException) -> str:
     match error:
         case aiormq.exceptions.ProbableAuthenticationError():
             return "it refused the user name or password"
-        case aiormq.exceptions.ConnectionNotAllowed():
-            return f"it refused the virtual host ({error.args[0] if error.args else error})"
         case asyncio.TimeoutError():
-            return f"no answer within {CONNECT_TIMEOUT:g} s"
+            return "it does not answer"
     return str(error) or type(error).__name__

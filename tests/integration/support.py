@@ -1,0 +1,251 @@
+"""What the tests on a real RabbitMQ share: workers in this process and in their own, and the broker's view of its queues."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aio_pika
+import aio_pika.abc
+
+from bridge import DataTransferRequest, Router
+from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.topology import Mode, QueueType, Topology
+from bridge.contract import Contract, Names
+from bridge.private_broker import PrivateBroker
+from bridge.transport import State, StateListener, Subscription
+from bridge.worker import Settings, Worker
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+"""Seconds after which a test gives up on what should happen at once. This machine may be busy with other things."""
+NAMES = Names()
+
+
+# ---- a worker in this process ----
+
+
+class WatchedTransport(RabbitTransport):
+    """A transport whose states can be awaited."""
+
+    def __init__(self, url: str | Sequence[str], **settings: Any) -> None:
+        super().__init__(parse_urls([url] if isinstance(url, str) else url), **settings)
+        self.history: list[State] = []
+        self._changed = asyncio.Event()
+
+    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
+        def watch(state: State, reason: str) -> None:
+            self.history.append(state)
+            self._changed.set()
+            on_state(state, reason)
+
+        await super().start(subscriptions, watch)
+
+    async def until(self, *states: State, since: int = 0) -> None:
+        """Wait until these states were entered one after another (others in between), counted from entry `since`."""
+        async with asyncio.timeout(PATIENCE):
+            while not _in_order(states, self.history[since:]):
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def _in_order(wanted: Sequence[State], history: Iterable[State]) -> bool:
+    left = iter(history)
+    return all(state in left for state in wanted)
+
+
+class Working:
+    """A worker that consumes, and its transport."""
+
+    def __init__(self, worker: Worker, transport: WatchedTransport) -> None:
+        self.worker = worker
+        self.transport = transport
+
+
+@contextlib.asynccontextmanager
+async def working(
+    url: str | Sequence[str],
+    *routers: Router,
+    mode: Mode = Mode.DECLARE,
+    queue_type: QueueType = QueueType.QUORUM,
+    **settings: Any,
+) -> AsyncIterator[Working]:
+    """Run a worker until the end of the block, then drain it."""
+    topology = Topology(NAMES, [router.vendor_id for router in routers], mode, queue_type)
+    transport = WatchedTransport(url, topology=topology)
+    worker = Worker(
+        routers, transport, contract=Contract(NAMES), settings=Settings(**({"drain_timeout": 5.0} | settings))
+    )
+    task = asyncio.create_task(worker.run())
+    consuming = asyncio.create_task(transport.until(State.CONSUMING))
+    await asyncio.wait((task, consuming), return_when=asyncio.FIRST_COMPLETED)
+    consuming.cancel()
+    try:
+        if not task.done():
+            yield Working(worker, transport)
+    finally:
+        worker.stop()
+        await task
+
+
+# ---- a worker in its own process ----
+
+
+class WorkerProcess:
+    """`dtbridge run` as a process of its own. At the end of the block it is asked to stop and must end with 0."""
+
+    def __init__(self, target: str, url: str, **settings: object) -> None:
+        self._environment = clean_environment() | {
+            "DTBRIDGE_AMQP_URL": url,
+            "DTBRIDGE_LOG_FORMAT": "json",
+            **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self._command = [sys.executable, "-m", "bridge", "run", target]
+        self._news = threading.Condition()
+        self._ended = False
+        self.log: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        try:
+            self.until("consuming")
+        except BaseException:
+            self.__exit__(RuntimeError, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            assert self.stop() == 0, self.log
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._news:
+                    self.log.append(_parsed(line))
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def until(self, event: str, count: int = 1) -> dict[str, Any]:
+        """Wait for the `count`-th log line of that event."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.log if line.get("event") == event]
+
+        with self._news:
+            self._news.wait_for(lambda: self._ended or len(found()) >= count, PATIENCE)
+            assert len(found()) >= count, f"no {event!r} in the log: {self.log}"
+            return found()[count - 1]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What it says when it has drained."""
+        return self.until("drained")
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory it uses now."""
+        shown = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+        )
+        return int(shown.stdout) * 1024
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        parsed: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {"text": line.rstrip()}
+    return parsed
+
+
+def clean_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's, with no setting of the bridge but these."""
+    kept = {name: value for name, value in os.environ.items() if _is_ours(name)}
+    return kept | dict(settings or {})
+
+
+def _is_ours(name: str) -> bool:
+    return not name.startswith("DTBRIDGE_") or name == "DTBRIDGE_TEST_SESSION"
+
+
+# ---- the broker's view ----
+
+
+async def ready(url: str, *queues: str) -> dict[str, int]:
+    """Messages of each queue that are not delivered. When nobody consumes, that is all of them."""
+    counts = {}
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        for name in queues:
+            queue = await channel.declare_queue(name, passive=True)
+            counts[name] = queue.declaration_result.message_count or 0
+    return counts
+
+
+async def dead_letters(url: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
+    """Everything in the dead-letter queue, taken out. At-least-once dead-lettering is soon, not at once."""
+    messages = []
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue = await channel.get_queue(NAMES.dead)
+        while (message := await queue.get(fail=False, no_ack=True)) is not None:
+            messages.append(message)
+    return messages
+
+
+def close_connections(broker: PrivateBroker, url: str) -> None:
+    """Have the broker close every AMQP connection to the virtual host of `url`, as an administrator would."""
+    vhost = url.rpartition("/")[2]
+    broker.eval(
+        f'[rabbit_networking:close_connection(Pid, "closed by the test") || Pid <- rabbit_networking:connections(),'
+        f' [{{vhost, V}}] <- [rabbit_networking:connection_info(Pid, [vhost])], V =:= <<"{vhost}">>]'
+    )
+
+
+async def eventually(claim: Any, what: str) -> None:
+    """Wait for what AMQP has no event for: the broker's own bookkeeping."""
+    give_up_at = time.monotonic() + PATIENCE
+    while not await claim():
+        assert time.monotonic() < give_up_at, what
+        await asyncio.sleep(0.02)
+
+
+def request(vendor_id: str = "v", message_id: str | None = "m", data: Any = None) -> DataTransferRequest:
+    asked = DataTransferRequest(vendor_id, message_id)
+    if data is not None:
+        asked.data = data
+    return asked
