@@ -1,6 +1,7 @@
 """The command ``dtbridge``. Every option is also an environment variable, ``DTBRIDGE_…``; bad input is one sentence."""
 
 import asyncio
+import gc
 import importlib
 import os
 import signal
@@ -241,6 +242,7 @@ def run(
         async with open_store(idempotency) as store:
             worker = Worker(routers, transport, contract=contract, settings=settings, store=store, name=name)
             _on_signals(worker.stop)
+            gc.freeze()  # what was made at import stays: the collector need not look at it again
             await worker.run()
 
     try:
