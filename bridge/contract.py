@@ -213,6 +213,7 @@ class Contract:
             fault,
             delivery,
             None,
+            None,
             first_try / 1000 if type(first_try) is int else None,
         )
 

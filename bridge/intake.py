@@ -2,11 +2,18 @@
 
 An intake lets no more than its vendor's `concurrency` of handlers run; what else has arrived (at most the queue's prefetch)
 waits in it. So a vendor whose handlers all hang holds up its own requests and nobody else's.
+
+When more comes than can be handled, requests wait until their deadlines are near, and if all were still tried, all would be
+answered too late. So a busy intake (:data:`BUSY`) measures how long handling takes, and does not begin with a request whose deadline is
+nearer than that: it is answered with a CALLERROR at once, and the time goes to a younger one that can still be answered.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import structlog
@@ -15,11 +22,46 @@ from bridge.contract import Contract
 from bridge.dispatch import Dispatcher, Settle
 from bridge.idempotency import Guard
 from bridge.ocpp.errors import encodable
-from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
+from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater, overloaded
 from bridge.request import Request
 from bridge.transport import Delivery, Publishing, Verdict
 
 log = structlog.get_logger("bridge.worker")
+
+
+BUSY: Final = 0.75
+"""The part of its handlers from which on an intake counts as busy."""
+
+
+class Pace:
+    """How long handling takes while an intake is busy: smoothed as TCP smooths its round trips (RFC 6298 §2)."""
+
+    __slots__ = ("_deviation", "_mean")
+
+    SMOOTHING: Final = 1 / 8
+    """How much one measurement changes the mean."""
+    SPREAD: Final = 1 / 4
+    """How much one measurement changes the deviation from it."""
+    FADING: Final = 0.95
+    """What remains after each request that was not begun: else one bad spell would keep every later request out."""
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._deviation = 0.0
+
+    @property
+    def needed(self) -> float:
+        """Seconds in which almost every request is done."""
+        return self._mean + 2 * self._deviation
+
+    def took(self, seconds: float) -> None:
+        """One request was handled in so many seconds."""
+        self._deviation += self.SPREAD * (abs(seconds - self._mean) - self._deviation)
+        self._mean += self.SMOOTHING * (seconds - self._mean)
+
+    def fade(self) -> None:
+        self._mean *= self.FADING
+        self._deviation *= self.FADING
 
 
 class Counts(msgspec.Struct):
@@ -35,6 +77,8 @@ class Counts(msgspec.Struct):
     """Requests dead-lettered."""
     retried: int = 0
     """Further tries asked for by a handler."""
+    overloaded: int = 0
+    """Requests not begun, because there was no time left for them; answered with a CALLERROR, and dead-lettered."""
     late: int = 0
     """Requests handled whose deadline had passed by then."""
     dropped: int = 0
@@ -68,6 +112,8 @@ class Intake:
         self._contract = contract
         self._counts = counts
         self._concurrency = concurrency
+        self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
+        self._pace = Pace()
         self._dispatcher = make_dispatcher(self._settle)
         self._dispatch = self._dispatcher.dispatch
         self._running = 0
@@ -91,9 +137,11 @@ class Intake:
         """Take a delivery: handle it now, or when a handler of this vendor has finished."""
         self._counts.received += 1
         request = self._contract.request(delivery)
-        if self._running < self._concurrency:
+        if self._running < self._busy:
             self._running += 1
             self._dispatch(request)
+        elif self._running < self._concurrency:
+            self._begin_if_in_time(request)
         else:
             self._waiting.append(request)
 
@@ -116,8 +164,26 @@ class Intake:
         self.void()
         self._dispatcher.close()
 
+    def _begin_if_in_time(self, request: Request) -> None:
+        """Begin with a request, or answer at once that there is no time for it."""
+        self._running += 1
+        deadline = request.deadline
+        now = time.time()
+        left = math.inf if deadline is None else deadline - now
+        if 0 < left < self._pace.needed:
+            self._counts.overloaded += 1
+            text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
+            self._pace.fade()
+            self._settle(request, overloaded(request, text))
+            return
+        if left > 0:
+            request.started = now
+        self._dispatch(request)
+
     def _settle(self, request: Request, outcome: Outcome) -> None:
         self._running -= 1
+        if request.started is not None:
+            self._pace.took(time.time() - request.started)
         counts = self._counts
         match outcome:
             case Reply():
@@ -186,8 +252,7 @@ class Intake:
         self._starting = True
         try:
             while self._waiting and self._running < self._concurrency:
-                self._running += 1
-                self._dispatch(self._waiting.popleft())
+                self._begin_if_in_time(self._waiting.popleft())
         finally:
             self._starting = False
 

@@ -59,6 +59,8 @@ class Reason(enum.StrEnum):
     """Its handler asked for another try and there is none left, or no time for it."""
     EXPIRED = "expired"
     """Its deadline passed before it was handled."""
+    OVERLOADED = "overloaded"
+    """More came than could be handled, and its deadline was too near to begin with it."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +130,11 @@ def timed_out(request: Request, now: float, error: str) -> Failure:
     if request.deadline is not None and now >= request.deadline:
         return Failure(None, Reason.EXPIRED, error)
     return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error)
+
+
+def overloaded(request: Request, error: str) -> Failure:
+    """There is no time left to handle it, and whoever waits is told so while they wait."""
+    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.OVERLOADED, error)
 
 
 def call_error(error: CallError, version: OcppVersion) -> Reply:

@@ -30,6 +30,8 @@ class Request(msgspec.Struct, eq=False, gc=False):
     """The transport's delivery. For whoever settles it."""
     key: Any = None
     """Its place in the idempotency store, once it is the one that runs."""
+    started: float | None = None
+    """When its handling began, in seconds of Unix time; None: not measured."""
     first_try: float | None = None
     """When it was handled first, in seconds of Unix time; None: this is the first try."""
 
