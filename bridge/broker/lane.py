@@ -293,6 +293,7 @@ class PublishLane:
         self._closed = False
         self.on_end: Callable[[str], None] = _ignore
         self.on_returned: Callable[[], None] = _ignore_all
+        self.on_refused: Callable[[], None] = _ignore_all
 
     @property
     def unconfirmed(self) -> int:
@@ -311,7 +312,10 @@ class PublishLane:
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         if delivery_tag > self._sequence:
             raise FrameError(f"a confirm of publishing {delivery_tag}, and {self._sequence} were sent")
-        confirm = Confirm.CONFIRMED if ok else Confirm.REFUSED
+        confirm = Confirm.CONFIRMED
+        if not ok:
+            confirm = Confirm.REFUSED
+            self.on_refused()
         first = self._lowest if multiple else delivery_tag
         if first <= self._lowest:
             self._lowest = delivery_tag + 1
@@ -399,6 +403,16 @@ class ConsumeLane:
     def unsettled(self) -> int:
         """Deliveries that the broker still waits for."""
         return self._last - self._floor - len(self._ahead) - len(self._alone)
+
+    @property
+    def received(self) -> int:
+        """Deliveries so far."""
+        return self._last
+
+    @property
+    def queues(self) -> list[str]:
+        """Those with a name of their own that are consumed with acknowledgements."""
+        return [subscription.queue for subscription in self._subscriptions.values() if subscription.queue]
 
     def subscribe(self, consumer_tag: str, subscription: Subscription) -> None:
         """Before Basic.Consume: the first delivery may overtake its ConsumeOk."""

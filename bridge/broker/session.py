@@ -52,6 +52,8 @@ SILENCE: Final = 2.0
 """Heartbeats without a byte from the broker after which a connection is dead: it sends one each half interval."""
 REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel: an election among the replicas of a queue takes about as long."""
+AUDIT: Final = 30.0
+"""Seconds between two looks at whether the broker still knows our consumers."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
 
@@ -196,6 +198,8 @@ class Session:
         self._publish_channels: list[tuple[PublishLane, aiormq.abc.AbstractChannel]] = []
         """The one in use is the last; those before it wait for their confirms."""
         self._renewal: asyncio.Task[None] | None = None
+        self._audit: asyncio.Task[None] | None = None
+        self._audit_channel: aiormq.abc.AbstractChannel | None = None
         self._missing_exchange: str | None = None
         self.blocked = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -216,6 +220,8 @@ class Session:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
             await topology.ensure(self._publishing.connection)
             self.missing = await topology.missing(self._publishing.connection)
+            for warning in await topology.check_delivery_limits(self._publishing.connection):
+                log.warning("delivery limit", warning=warning)
         await self._open_publish_lane()
         self._consume_channel = channel = await self._consuming.channel(confirms=False)
         self.consume_lane = ConsumeLane(channel.number, self._consuming.outbox, self.publish_lane)
@@ -225,12 +231,14 @@ class Session:
         self._publishing.outbox.on_paused = self._adjust_hold
         await self._consume(channel, subscriptions)
         self._watch()
+        self._audit = asyncio.create_task(self._keep_auditing())
 
     async def _open_publish_lane(self) -> None:
         channel = await self._publishing.channel(confirms=True)
         self.publish_lane = lane = PublishLane(channel.number, self._publishing.outbox, self._publishing.frame_max)
         lane.on_end = self._publishing_ended
         lane.on_returned = self._on_returned
+        lane.on_refused = self._refused
         self._publishing.protocol.readers[channel.number] = ContentReader(lane, channel.number)
         self._publish_channels.append((lane, channel))
 
@@ -240,7 +248,7 @@ class Session:
         One that meets a quorum queue while this has no leader is refused for good, long after there is a new one (seen
         on RabbitMQ 3.10, of queues with overflow reject-publish).
         """
-        if self._renewal is None or self._renewal.done():
+        if not self.ended.done() and (self._renewal is None or self._renewal.done()):
             self._renewal = asyncio.create_task(self._renew_publish_lane())
 
     async def _renew_publish_lane(self) -> None:
@@ -264,6 +272,37 @@ class Session:
         if heartbeat < math.inf:
             self._watchdog = asyncio.get_running_loop().call_later(heartbeat / 2, self._watch)
 
+    async def _keep_auditing(self) -> None:
+        """Notice "connected but not consuming": a consumer that the broker has forgotten, without a word to us.
+
+        It has when a queue of ours has no consumer at all; or when messages wait and none has come in between two looks,
+        although nothing is in hand.
+        """
+        last = -1
+        with contextlib.suppress(*_LOST):
+            while not self.ended.done():
+                await asyncio.sleep(AUDIT)
+                lane = self.consume_lane
+                quiet, last = lane.received == last and not lane.unsettled, lane.received
+                for queue in lane.queues:
+                    found = await self._look_at(queue)
+                    if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
+                        waiting, consumers = found
+                        self.end(
+                            f"not consuming: queue {queue!r} has {consumers} consumers and {waiting} messages waiting"
+                        )
+                        return
+
+    async def _look_at(self, queue: str) -> tuple[int, int] | None:
+        """Messages ready and consumers of a queue; None: it cannot be asked, or is not there."""
+        if self._audit_channel is None or self._audit_channel.is_closed:
+            self._audit_channel = await self._publishing.channel(confirms=False)
+        try:
+            declared = await self._audit_channel.queue_declare(queue, passive=True, timeout=CLOSE_TIMEOUT)
+        except aiormq.exceptions.AMQPChannelError:
+            return None
+        return declared.message_count or 0, declared.consumer_count or 0
+
     async def _consume(self, channel: aiormq.abc.AbstractChannel, subscriptions: Sequence[Subscription]) -> None:
         prefetch = -1
         for number, subscription in enumerate(subscriptions):
@@ -284,8 +323,6 @@ class Session:
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
         def confirmed(confirm: Confirm) -> None:
-            if confirm is Confirm.REFUSED and not self.ended.done():
-                self._refused()
             nowhere = confirm is Confirm.LOST and publishing.exchange == self._missing_exchange
             on_confirm(Confirm.RETURNED if nowhere else confirm)
 
@@ -300,6 +337,8 @@ class Session:
 
     async def cancel_consumers(self) -> None:
         """Have the broker send no more deliveries."""
+        if self._audit is not None:
+            self._audit.cancel()
         assert self._consume_channel is not None  # noqa: S101 - open() made it
         for tag in self._consumer_tags:
             if self.ended.done():
@@ -328,6 +367,8 @@ class Session:
         self.end("closed")
         if self._watchdog is not None:
             self._watchdog.cancel()
+        if self._audit is not None:
+            self._audit.cancel()
         if self._renewal is not None:
             self._renewal.cancel()
         if self._outboxes:

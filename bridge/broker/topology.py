@@ -99,6 +99,27 @@ class Topology(msgspec.Struct, frozen=True):
                 missing.add(name)
         return frozenset(missing)
 
+    async def check_delivery_limits(self, connection: aio_pika.abc.AbstractConnection) -> list[str]:
+        """Sentences about queues on which a request that kills its worker might come back for ever.
+
+        AMQP cannot ask for a queue's arguments, only declare it again and see whether the broker objects; so a limit set by
+        a policy is not seen, and without the permission to configure nothing is. In mode declare `ensure` has done it.
+        """
+        if self.queue_type is QueueType.CLASSIC:
+            return ["classic queues have no delivery limit: a request that kills its worker comes back for ever"]
+        warnings = []
+        if self.mode is not Mode.DECLARE:
+            for queue in (self.names.unknown_vendor, *map(self.names.vendor_queue, self.vendor_ids)):
+                try:
+                    async with _Declaring(connection) as channel:
+                        await channel.queue_declare(queue, durable=True, passive=True)
+                        await channel.queue_declare(queue, durable=True, arguments=self.queue_arguments)
+                except aiormq.exceptions.ChannelPreconditionFailed as error:
+                    warnings.append(f"queue {queue!r} is not what the bridge would declare: {_reason(error)}")
+                except _REFUSALS:
+                    continue  # not there, or no permission: nothing can be said
+        return warnings
+
     async def ensure(self, connection: aio_pika.abc.AbstractConnection) -> None:
         """Raises :class:`TopologyError` with a sentence that names what does not fit."""
         if self.mode is Mode.NONE:
