@@ -1,0 +1,134 @@
+"""The fault suite: `python -m tests.faults`, or `make faults`.
+
+A load of numbered requests runs, something breaks, and a checker proves that nothing was lost. Prints a table; the same as
+JSON goes to a file.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster
+from tests.faults import broker_faults, connection_faults, worker_faults
+from tests.faults.catalogue import CATALOGUE, Fault, Needs
+from tests.faults.checker import Result
+from tests.faults.play import play
+
+GROUPS = (worker_faults, connection_faults, broker_faults)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", action="append", metavar="TEXT", help="faults whose name has this in it")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance")
+    parser.add_argument("--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster")
+    parser.add_argument("--rabbitmq-server", metavar="PATH", help="the script, or the folder RabbitMQ was unpacked into")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)")
+    parser.add_argument("--list", action="store_true", help="name the faults, and break nothing")
+    return parser.parse_args(arguments)
+
+
+class Brokers:
+    """Nodes of our own, started when the first fault wants them."""
+
+    def __init__(self, given: list[str] | None, exits: ExitStack, console: Console) -> None:
+        self.given = given
+        self._exits = exits
+        self._console = console
+        self._node: PrivateBroker | None = None
+        self._cluster: PrivateCluster | None = None
+
+    def for_fault(self, fault: Fault) -> tuple[list[PrivateBroker], list[str], str]:
+        """Nodes, the URLs of a new virtual host, and its name."""
+        nodes = self._nodes(fault.needs)
+        name = f"faults-{secrets.token_hex(4)}"
+        nodes[0].add_vhost(name)
+        return nodes, [node.url + name for node in nodes], name
+
+    def _nodes(self, needs: Needs) -> list[PrivateBroker]:
+        if needs is Needs.CLUSTER:
+            if self._cluster is None:
+                self._console.print("Starting three RabbitMQ nodes …")
+                self._cluster = self._exits.enter_context(PrivateCluster(3))
+            return self._cluster.nodes
+        if self._node is None:
+            self._console.print("Starting a private RabbitMQ …")
+            self._node = self._exits.enter_context(PrivateBroker(name="faults"))
+        return [self._node]
+
+
+def chosen(options: argparse.Namespace) -> list[Fault]:
+    """The faults to play, in order."""
+    only = options.only or [""]
+    return [fault for fault in CATALOGUE if any(text.lower() in fault.name.lower() for text in only)]
+
+
+async def run(options: argparse.Namespace, console: Console) -> int:
+    """Play them all. Returns the exit code."""
+    started = time.monotonic()
+    results: list[Result] = []
+    with ExitStack() as exits:
+        brokers = Brokers(options.node, exits, console)
+        for fault in chosen(options):
+            nodes, urls, vhost = brokers.for_fault(fault)
+            begun = time.monotonic()
+            result = await play(fault, nodes, urls, options.seed)
+            nodes[0].delete_vhost(vhost)
+            results.append(result)
+            verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
+            console.print(f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}  ({time.monotonic() - begun:.0f} s)")
+            for line in result.violations:
+                console.print(f"        {line}", style="red", highlight=False, markup=False)
+            for line in result.notes:
+                console.print(f"        {line}", style="dim", highlight=False, markup=False)
+    show(console, results)
+    path = options.json or Path(tempfile.mkdtemp(prefix="dtbridge-faults-")) / "results.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode({"seed": options.seed, "results": results}), indent=1))
+    console.print(f"{time.monotonic() - started:.0f} s, seed {options.seed}. Results: {path}", highlight=False)
+    return 0 if all(result.holds for result in results) else 1
+
+
+def show(console: Console, results: list[Result]) -> None:
+    """The table."""
+    table = Table()
+    for name in ("fault", "requests", "answered", "absorbed", "ran again", "dead", "expired", "lost", "recovery, s"):
+        table.add_column(name, justify="left" if name == "fault" else "right")
+    for row in results:
+        recovery = "" if row.recovery is None else f"{row.recovery:.1f}"
+        counts = (row.requests, row.answered, row.absorbed, row.reran, row.dead, row.expired, row.lost)
+        table.add_row(row.fault, *(f"{count:,}" for count in counts), recovery, style=None if row.holds else "red")
+    console.print(table)
+
+
+def main() -> int:
+    """Run the command line."""
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    options = parse()
+    assert GROUPS
+    if options.list:
+        for fault in chosen(options):
+            console.print(f"{fault.group.partition('_')[0]}: {fault.name}", highlight=False)
+        return 0
+    if options.rabbitmq_server:
+        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = options.rabbitmq_server
+    try:
+        return uvloop.run(run(options, console))
+    except BrokerUnavailable as error:
+        console.print(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

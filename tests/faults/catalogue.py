@@ -1,0 +1,111 @@
+"""What a fault is: how it is played and what is to be measured; and the list of all."""
+
+import enum
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from tests.faults.load import Maker, Mix
+from tests.faults.stage import Stage
+
+USUAL = Mix({"Echo": 86, "Slow": 8, "Flaky": 4, "Big": 2})
+
+
+class Needs(enum.Enum):
+    """What must be there to break."""
+
+    URL = "any broker"
+    NODE = "a node of our own"
+    CLUSTER = "three nodes of our own"
+
+
+Strike = Callable[[Stage], AsyncIterator[None]]
+
+
+class Fault(msgspec.Struct, kw_only=True):
+    """One row of the table."""
+
+    name: str
+    group: str
+    strike: Callable[[Stage], AbstractAsyncContextManager[None]]
+    """Breaks when entered, mends when left."""
+    needs: Needs
+    hold: float
+    """Seconds between."""
+    within: float
+    """Seconds in which all must be well again."""
+    make: Maker
+    rate: float
+    """Requests per second."""
+    workers: int
+    heartbeat: int
+    """Seconds."""
+    options: tuple[str, ...]
+    """Of `dtbridge run`."""
+    user: str | None
+    reply_arguments: dict[str, Any]
+    may_rerun: bool
+    may_expire: bool
+    warm_up: float
+    """Seconds of load before."""
+    cool_down: float
+    """Seconds of load after recovery."""
+    patience: float
+    """Seconds for the last request to end."""
+
+
+CATALOGUE: list[Fault] = []
+
+
+def fault(
+    name: str,
+    *,
+    needs: Needs = Needs.URL,
+    hold: float = 1.0,
+    within: float = 5.0,
+    make: Maker = USUAL,
+    rate: float = 300.0,
+    workers: int = 2,
+    heartbeat: int = 10,
+    options: tuple[str, ...] = (),
+    user: str | None = None,
+    reply_arguments: dict[str, Any] | None = None,
+    may_rerun: bool = False,
+    may_expire: bool = False,
+    warm_up: float = 1.0,
+    cool_down: float = 1.0,
+    patience: float = 30.0,
+) -> Callable[[Strike], Strike]:
+    """Enter an asynchronous generator into the catalogue: it breaks, yields, and mends.
+
+    Recovery counts from its end, unless it starts the stage's clock itself.
+    """
+
+    def enter(strike: Strike) -> Strike:
+        CATALOGUE.append(
+            Fault(
+                name=name,
+                group=strike.__module__.rpartition(".")[2],
+                strike=asynccontextmanager(strike),
+                needs=needs,
+                hold=hold,
+                within=within,
+                make=make,
+                rate=rate,
+                workers=workers,
+                heartbeat=heartbeat,
+                options=options,
+                user=user,
+                reply_arguments=reply_arguments or {},
+                may_rerun=may_rerun,
+                may_expire=may_expire,
+                warm_up=warm_up,
+                cool_down=cool_down,
+                patience=patience,
+            )
+        )
+        return strike
+
+    return enter

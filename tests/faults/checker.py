@@ -1,0 +1,140 @@
+"""The proof: what must hold of a run when everything has come to rest."""
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from tests.faults.load import Fate, Load, Sent
+from tests.faults.witness import Witness
+
+ACCEPTED = {"Echo", "Slow", "Flaky", "Big", "Leak", "Block", "Stall"}
+"""Messages whose handlers answer in the end."""
+FAILING = {"Raise", "Nonsense", "Exit", "Hang", "Stubborn"}
+"""Messages that get a CALLERROR and are kept as dead letters."""
+LISTED = 5
+"""Examples of a violation that are named."""
+
+
+class Result(msgspec.Struct):
+    """One row of the table."""
+
+    fault: str
+    requests: int = 0
+    """Accepted by the broker."""
+    answered: int = 0
+    absorbed: int = 0
+    """Further answers to one request, equal to the first: the stored answer, sent because the broker delivered the
+    request again. A requester drops them by the correlation id."""
+    reran: int = 0
+    """Of these, answers that another run of the handler made, its first worker having died with its memory."""
+    dead: int = 0
+    """Requests in the dead-letter queue."""
+    expired: int = 0
+    """Requests that came to their end by their deadline."""
+    lost: int = 0
+    recovery: float | None = None
+    """Seconds."""
+    violations: list[str] = []
+    notes: list[str] = []
+
+    @property
+    def holds(self) -> bool:
+        return not self.violations
+
+
+class Checker:
+    """Reads the books of load and witness, and writes down every promise they show broken."""
+
+    def __init__(self, fault: str, load: Load, witness: Witness, *, may_rerun: bool, may_expire: bool) -> None:
+        """`may_rerun`: a handler may run twice, since the memory of what it answered died with its worker.
+
+        `may_expire`: requests may reach their deadline.
+        """
+        self._load = load
+        self._witness = witness
+        self._may_rerun = may_rerun
+        self._may_expire = may_expire
+        self.result = Result(fault)
+
+    def check(self, left: dict[str, int]) -> Result:
+        """`left`: messages that remain in queues, by queue."""
+        result = self.result
+        load = self._load
+        accepted = load.accepted
+        result.requests = len(accepted)
+        if not accepted:
+            result.violations.append("the load never ran")
+        for sent in accepted:
+            self._judge(sent)
+        lost = [sent for sent in load.unended if not self._expired_unseen(sent)]
+        result.lost = len(lost)
+        self._must_be_empty("lost", [f"{sent.number} ({sent.message})" for sent in lost])
+        result.expired += len(load.unended) - len(lost)
+        if result.expired and not self._may_expire:
+            result.violations.append(f"{result.expired} expired, with time enough")
+        self._must_be_empty("acknowledged before a confirm", self._witness.early)
+        self._must_be_empty("foreign replies", load.foreign)
+        self._must_be_empty("left in queues", [f"{queue}: {count}" for queue, count in left.items() if count])
+        return result
+
+    def _must_be_empty(self, what: str, found: list[str]) -> None:
+        if found:
+            more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+            self.result.violations.append(f"{what}: {', '.join(found[:LISTED])}{more}")
+
+    def _expired_unseen(self, sent: Sent) -> bool:
+        """Handled after its deadline: acknowledged without an answer, which nobody waits for."""
+        return self._load.correlation_id(sent.number) in self._witness.late
+
+    def _judge(self, sent: Sent) -> None:
+        result = self.result
+        result.answered += bool(sent.answers)
+        result.dead += bool(sent.dead)
+        result.expired += not sent.answers and (bool(sent.expired) or any(d.reason == "expired" for d in sent.dead))
+        if sent.message:
+            self._judge_ends(sent)
+        if len(sent.answers) > 1:
+            self._judge_repeated(sent)
+
+    def _judge_ends(self, sent: Sent) -> None:
+        """The answer is the one that its message gets, and the only end."""
+        for answer in sent.answers:
+            wrong = _wrong(sent, answer.kind, answer.body)
+            if wrong:
+                self.result.violations.append(f"request {sent.number} ({sent.message}): {wrong}")
+        if sent.message in ACCEPTED and sent.answers and sent.dead:
+            reasons = ", ".join(letter.reason for letter in sent.dead)
+            self.result.violations.append(f"request {sent.number} ({sent.message}): answered and dead-lettered: {reasons}")
+
+    def _judge_repeated(self, sent: Sent) -> None:
+        result = self.result
+        further = len(sent.answers) - 1
+        result.absorbed += further
+        runs = len({answer.body for answer in sent.answers}) - 1
+        result.reran += runs
+        if runs and not self._may_rerun:
+            result.violations.append(f"request {sent.number} ({sent.message}): its handler ran again")
+        redelivered = self._witness.redeliveries[self._load.correlation_id(sent.number)]
+        if further > redelivered:
+            result.violations.append(
+                f"request {sent.number} ({sent.message}): {further + 1} answers, and {redelivered} redeliveries"
+            )
+
+
+def _wrong(sent: Sent, kind: str, body: bytes) -> str:
+    """What is wrong with an answer; empty: nothing."""
+    answer: dict[str, Any] = msgspec.json.decode(body)
+    if sent.message in ACCEPTED:
+        if kind != "DataTransferResponse" or answer.get("status") != "Accepted":
+            return f"{kind} {body[:200]!r}"
+        if answer["data"]["number"] != sent.number:
+            return f"the answer to number {answer['data']['number']}"
+    if sent.message in FAILING and (kind != "CallError" or "secret" in str(answer)):
+        return f"{kind} {body[:200]!r}"
+    return ""
+
+
+def fates(load: Load) -> Counter[str]:
+    """How the broker took the requests."""
+    return Counter(sent.fate.value for sent in load.sent.values() if sent.fate is not Fate.ACCEPTED)

@@ -1,0 +1,356 @@
+"""Numbered requests, as a gateway publishes them: plain AMQP by the contract document, nothing of the bridge's client.
+
+The gateway publishes at a constant rate, each request once: what its broker did not confirm it notes as unknown and leaves
+so. It has two reply queues in use by turns, and remembers which request went with which; what comes to the wrong one is foreign.
+It also stands in for the person who looks after dead letters.
+"""
+
+import asyncio
+import contextlib
+import enum
+import itertools
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import aiormq
+import aiormq.abc
+import msgspec
+from pamqp.commands import Basic
+
+from tests.faults.handlers import VENDOR
+
+CONNECT_SECONDS: Final = 3.0
+WINDOW: Final = 1000
+"""Replies the broker may send ahead."""
+
+LOST_CONNECTION: Final = (aiormq.exceptions.AMQPError, OSError, RuntimeError, TimeoutError, asyncio.InvalidStateError)
+
+
+class Fate(enum.Enum):
+    """What the broker said of a request."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+    """The connection ended before the confirm: the broker may have it or not."""
+    REFUSED = "refused"
+
+
+class Answer(msgspec.Struct):
+    """A reply as the requester got it."""
+
+    kind: str
+    body: bytes
+    at: float
+
+
+class DeadLetter(msgspec.Struct):
+    """A request found in the dead-letter queue."""
+
+    reason: str
+    redelivered: bool
+
+
+class Sent(msgspec.Struct):
+    """A request of the load, and all that became of it."""
+
+    number: int
+    message: str
+    queue: int
+    """Which reply queue."""
+    answerable: bool
+    deadline: float | None
+    published_at: float = 0.0
+    fate: Fate = Fate.PENDING
+    answers: list[Answer] = []
+    dead: list[DeadLetter] = []
+    expired: int = 0
+    """Times its answer expired in the reply queue."""
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.answers or self.dead or self.expired)
+
+
+class Message(msgspec.Struct):
+    """A request to be published."""
+
+    body: bytes
+    properties: Basic.Properties
+    routing_key: str = VENDOR
+    exchange: str = "datatransfer"
+    message: str = ""
+    answerable: bool = True
+    deadline: float | None = None
+
+
+Maker = Callable[["Load", int, str], Message]
+"""Makes the request of a number, for a reply queue."""
+
+
+class Mix:
+    """Requests of the fault suite's own vendor: message ids by weight."""
+
+    def __init__(self, weights: dict[str, int], *, patience: float = 120.0) -> None:
+        """`patience`: seconds until a request's deadline."""
+        self._messages = list(weights)
+        self._weights = list(itertools.accumulate(weights.values()))
+        self._patience = patience
+
+    def __call__(self, load: "Load", number: int, reply_to: str) -> Message:
+        [message] = load.random.choices(self._messages, cum_weights=self._weights)
+        return request(load, number, reply_to, VENDOR, message, self._patience)
+
+
+def request(load: "Load", number: int, reply_to: str, vendor: str, message: str, patience: float) -> Message:
+    """One, by the contract."""
+    deadline = time.time() + patience
+    properties = Basic.Properties(
+        content_type="application/json",
+        message_type="DataTransfer",
+        correlation_id=load.correlation_id(number),
+        message_id=f"{load.name}-{number}",
+        reply_to=reply_to,
+        expiration=str(int(patience * 1000)),
+        delivery_mode=2,
+        headers={
+            "ocpp-station-id": f"CP{number % 50:03}",
+            "ocpp-version": "ocpp2.0.1",
+            "ocpp-deadline": int(deadline * 1000),
+        },
+    )
+    body = msgspec.json.encode({"vendorId": vendor, "messageId": message, "data": {"number": number}})
+    return Message(body, properties, vendor, message=message, deadline=deadline)
+
+
+class Load:
+    """A gateway under way."""
+
+    def __init__(
+        self, urls: Sequence[str], make: Maker, *, rate: float, seed: int, reply_arguments: dict[str, Any] | None = None
+    ) -> None:
+        """`rate` in requests per second."""
+        self.name = secrets.token_hex(4)
+        self.random = random.Random(seed)
+        self.sent: dict[int, Sent] = {}
+        self.foreign: list[str] = []
+        """Replies that nobody here asked for, or not at that queue."""
+        self.uncorrelated = 0
+        """Replies without a correlation id: right if the request had none."""
+        self.redelivered_replies = 0
+        self.dead_strangers = 0
+        """Dead letters that belong to no request of ours by their correlation id."""
+        self.reply_queues = [f"datatransfer.replies.{self.name}-{number}" for number in range(2)]
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._urls = itertools.cycle(urls)
+        self._make = make
+        self._period = 1 / rate
+        self._reply_arguments = reply_arguments or {}
+        self._numbers = itertools.count(1)
+        self._channel: aiormq.abc.AbstractChannel | None = None
+        self._connected = asyncio.Event()
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._moved = asyncio.Event()
+        self.running = asyncio.Event()
+        self.vitals: list[bytes] = []
+
+    def correlation_id(self, number: int) -> str:
+        return f"{self.name}/{number}"
+
+    @property
+    def accepted(self) -> list[Sent]:
+        """Requests the broker has: it said so, or it could not say so but they came to an end."""
+        return [sent for sent in self.sent.values() if sent.fate is Fate.ACCEPTED or sent.ended]
+
+    @property
+    def unended(self) -> list[Sent]:
+        """Accepted, somebody waits, and no end yet."""
+        return [sent for sent in self.sent.values() if sent.fate is Fate.ACCEPTED and sent.answerable and not sent.ended]
+
+    async def __aenter__(self) -> "Load":
+        self._tasks = [asyncio.create_task(self._stay_connected())]
+        async with asyncio.timeout(30):
+            await self._connected.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*self._tasks, *self._publishing]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def go(self) -> None:
+        """Publish from now on."""
+        self.running.set()
+        self._tasks.append(asyncio.create_task(self._publish_all()))
+
+    def pause(self) -> None:
+        self.running.clear()
+
+    async def finish(self, patience: float) -> None:
+        """Publish no more, and wait until every request has ended or the patience has."""
+        self.pause()
+        give_up_at = time.monotonic() + patience
+        while (self._publishing or self.unended) and time.monotonic() < give_up_at:
+            await asyncio.sleep(0.05)
+
+    async def answer_after(self, moment: float) -> float:
+        """When the first answer came to a request published after `moment` (both time.monotonic())."""
+        while True:
+            for sent in reversed(self.sent.values()):
+                if sent.published_at < moment:
+                    break
+                if sent.answers:
+                    return min(
+                        other.answers[0].at
+                        for other in self.sent.values()
+                        if other.published_at >= moment and other.answers
+                    )
+            await asyncio.sleep(0.01)
+
+    # ---- publishing ----
+
+    async def _publish_all(self) -> None:
+        due = time.monotonic()
+        while True:
+            await self.running.wait()
+            await self._connected.wait()
+            now = time.monotonic()
+            due = max(due + self._period, now - 1.0)  # after a pause, no more than a second's worth is made up for
+            if due > now:
+                await asyncio.sleep(due - now)
+            self.publish_next()
+
+    def publish_next(self, make: Maker | None = None) -> Sent:
+        """One request, now."""
+        number = next(self._numbers)
+        queue = number % 2
+        message = (make or self._make)(self, number, self.reply_queues[queue])
+        sent = Sent(number, message.message, queue, message.answerable, message.deadline, time.monotonic())
+        self.sent[number] = sent
+        task = asyncio.create_task(self._publish(sent, message))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+        return sent
+
+    async def _publish(self, sent: Sent, message: Message) -> None:
+        channel = self._channel
+        if channel is None:
+            sent.fate = Fate.UNKNOWN
+            return
+        try:
+            confirm = await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=message.properties,
+            )
+        except (*LOST_CONNECTION, asyncio.CancelledError):
+            sent.fate = Fate.UNKNOWN
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are in one
+                raise
+        else:
+            sent.fate = Fate.ACCEPTED if isinstance(confirm, Basic.Ack) else Fate.REFUSED
+
+    # ---- the connection ----
+
+    async def _stay_connected(self) -> None:
+        for url in self._urls:
+            connection = aiormq.Connection(url)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await connection.connect()
+                    channel = await connection.channel(publisher_confirms=True)
+                    replies = await connection.channel(publisher_confirms=False)
+                    await self._consume(replies)
+                self._channel = channel
+                self._connected.set()
+                await self._end_of(connection, channel, replies)
+            except LOST_CONNECTION:
+                await asyncio.sleep(0.1)
+            finally:
+                self._channel = None
+                self._connected.clear()
+                with contextlib.suppress(*LOST_CONNECTION):
+                    async with asyncio.timeout(2):
+                        await connection.close()
+
+    @staticmethod
+    async def _end_of(*parts: Any) -> None:
+        """Of the first that ends."""
+        ends = [asyncio.wrap_future(part.closing) if False else part.closing for part in parts]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _consume(self, channel: aiormq.abc.AbstractChannel) -> None:
+        await channel.basic_qos(prefetch_count=WINDOW)
+        await channel.queue_declare("faults.expired", durable=True)
+        for number, queue in enumerate(self.reply_queues):
+            arguments = {
+                "x-queue-type": "quorum",
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": "faults.expired",
+                **self._reply_arguments,
+            }
+            await channel.queue_declare(queue, durable=True, arguments=arguments)
+
+            async def on_reply(message: aiormq.abc.DeliveredMessage, number: int = number) -> None:
+                await self.reading.wait()
+                self._on_reply(number, message)
+                await channel.basic_ack(message.delivery_tag, wait=False)
+
+            await channel.basic_consume(queue, on_reply)
+        for queue, note in (("datatransfer.dead", self._on_dead), ("faults.expired", self._on_expired)):
+
+            async def on_message(
+                message: aiormq.abc.DeliveredMessage,
+                note: Callable[[aiormq.abc.DeliveredMessage], None] = note,
+            ) -> None:
+                note(message)
+                await channel.basic_ack(message.delivery_tag, wait=False)
+
+            await channel.basic_consume(queue, on_message)
+
+    def _of(self, correlation_id: str | None) -> Sent | None:
+        name, _, number = (correlation_id or "").partition("/")
+        return self.sent.get(int(number)) if name == self.name and number.isdecimal() else None
+
+    def _on_reply(self, queue: int, message: aiormq.abc.DeliveredMessage) -> None:
+        properties = message.header.properties
+        correlation_id = properties.correlation_id
+        if correlation_id is None:
+            self.uncorrelated += 1
+            return
+        sent = self._of(correlation_id)
+        if sent is None or sent.queue != queue:
+            self.foreign.append(correlation_id)
+            return
+        if sent.answers and message.redelivered:  # the same reply again: our own acknowledgement was lost
+            self.redelivered_replies += 1
+            return
+        sent.answers = [*sent.answers, Answer(str(properties.message_type), message.body, time.monotonic())]
+
+    def _on_dead(self, message: aiormq.abc.DeliveredMessage) -> None:
+        sent = self._of(message.header.properties.correlation_id)
+        if sent is None:
+            self.dead_strangers += 1
+            return
+        if sent.dead and message.redelivered:
+            return
+        headers = message.header.properties.headers or {}
+        reason = headers.get("dtbridge-reason") or headers.get("x-first-death-reason") or "?"
+        sent.dead = [*sent.dead, DeadLetter(str(reason), bool(message.redelivered))]
+
+    def _on_expired(self, message: aiormq.abc.DeliveredMessage) -> None:
+        sent = self._of(message.header.properties.correlation_id)
+        if sent is not None:
+            sent.expired += 1
+
+
+def every(items: Sequence[Sent], message: str) -> Iterator[Sent]:
+    """Those of one message id."""
+    return (sent for sent in items if sent.message == message)

@@ -1,0 +1,258 @@
+"""Where a fault is played: a virtual host of its own, proxies, worker processes, and a load."""
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import os
+import signal
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiormq
+
+from bridge.contract import Names
+from bridge.private_broker import PrivateBroker
+from bridge.retry import DELAYS
+from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR
+from tests.faults.load import LOST_CONNECTION, Load, Maker
+from tests.faults.proxy import Proxy
+from tests.faults.witness import Witness
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+NAMES: Final = Names()
+REQUEST_QUEUES: Final = (*map(NAMES.vendor_queue, (VENDOR, POISON_VENDOR, OTHER_VENDOR)), NAMES.unknown_vendor)
+WAITING_QUEUES: Final = tuple(NAMES.retry(delay) for delay in DELAYS)
+READY_SECONDS: Final = 30.0
+_PR_SET_PDEATHSIG: Final = 1
+_libc = ctypes.CDLL(None)
+
+
+class StageError(Exception):
+    """The stage could not be set: nothing about the bridge is proven or disproven."""
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class WorkerProcess:
+    """`dtbridge run`, as a user starts it."""
+
+    def __init__(self, options: Sequence[str], log: Path) -> None:
+        self._options = list(options)
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("DTBRIDGE_TEST_")}
+        environment["PYTHONPATH"] = str(ROOT)
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bridge", "run", "tests.faults.handlers:routers", *self._options),
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_end_with_parent,
+            )
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ended(self, seconds: float = 20.0) -> int | None:
+        """Its exit code; None: it does not end."""
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._process.wait()
+        return None
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        if self.running:
+            self.signal(signal.SIGKILL)
+            await self.ended()
+
+
+class Stage:
+    """Set for one fault, struck after it."""
+
+    def __init__(
+        self,
+        nodes: Sequence[PrivateBroker],
+        urls: Sequence[str],
+        *,
+        make: Maker,
+        rate: float,
+        seed: int,
+        workers: int,
+        options: Sequence[str] = (),
+        heartbeat: int = 10,
+        user: str | None = None,
+        reply_arguments: dict[str, Any] | None = None,
+    ) -> None:
+        """`nodes`: those we may break, if they are ours. `urls`: of the virtual host, on each node. `user`: the workers' own, with its password."""
+        self.nodes = list(nodes)
+        self.urls = list(urls)
+        self.witness = Witness()
+        numbers = itertools.count(1)
+        self.proxies = [Proxy(_with_user(url, user), self.witness, numbers) for url in urls]
+        self.load = Load(urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments)
+        self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-faults-"))
+        self.workers: list[WorkerProcess] = []
+        self.expected_workers = workers
+        self.notes: list[str] = []
+        self.clock_started: float | None = None
+        """time.monotonic() of the moment from which recovery counts."""
+        self._count = workers
+        self._options = list(options)
+        self._heartbeat = heartbeat
+        self._exits = contextlib.AsyncExitStack()
+        self._control: aiormq.abc.AbstractConnection | None = None
+        self._control_urls = itertools.cycle(urls)
+
+    @property
+    def node(self) -> PrivateBroker:
+        return self.nodes[0]
+
+    @property
+    def vhost(self) -> str:
+        return urllib.parse.urlsplit(self.urls[0]).path.lstrip("/")
+
+    async def __aenter__(self) -> Self:
+        for proxy in self.proxies:
+            await self._exits.enter_async_context(proxy)
+        for _ in range(self._count):
+            await self.start_worker()
+        await self.consuming()
+        await self._exits.enter_async_context(self.load)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for worker in self.workers:
+            await worker.kill()
+        await self._exits.aclose()
+        await self._close_control()
+
+    async def start_worker(self) -> WorkerProcess:
+        options = list(self._options)
+        for proxy in self.proxies:
+            options += ["--amqp-url", proxy.url(heartbeat=str(self._heartbeat))]
+        options += ["--log-format", "json", "--drain-timeout", "10", "--connect-timeout", "30"]
+        worker = WorkerProcess(options, self.folder / f"worker-{len(self.workers)}.log")
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    def now(self) -> None:
+        """Start the clock of recovery."""
+        self.clock_started = time.monotonic()
+
+    async def consuming(self, seconds: float = READY_SECONDS) -> float:
+        """Wait until every worker consumes every queue of requests; when (time.monotonic()).
+
+        Raises StageError if it does not come to that.
+        """
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at:
+            asked_at = time.monotonic()
+            counts = [await self.count(queue) for queue in REQUEST_QUEUES]
+            if all(consumers == self.expected_workers for _, consumers in counts):
+                return asked_at
+            if not any(worker.running for worker in self.workers):
+                raise StageError(f"no worker runs: {self.last_words()}")
+            await asyncio.sleep(0.05)
+        raise StageError(f"consumers are not back after {seconds:g} s: {counts}")
+
+    async def count(self, queue: str) -> tuple[int, int]:
+        """Ready messages and consumers of a queue; (-1, -1): it cannot be asked now."""
+        try:
+            async with asyncio.timeout(2.0):
+                if self._control is None:
+                    self._control = aiormq.Connection(next(self._control_urls))
+                    await self._control.connect()
+                channel = await self._control.channel()
+                declared = await channel.queue_declare(queue, passive=True)
+                await channel.close()
+        except LOST_CONNECTION:
+            await self._close_control()
+            return -1, -1
+        return declared.message_count or 0, declared.consumer_count or 0
+
+    async def _close_control(self) -> None:
+        if self._control is not None:
+            with contextlib.suppress(*LOST_CONNECTION):
+                async with asyncio.timeout(1.0):
+                    await self._control.close()
+            self._control = None
+
+    async def left(self) -> dict[str, int]:
+        """Messages in queues that must be empty, by queue; asked again until they stay."""
+        left: dict[str, int] = {}
+        for queue in (*REQUEST_QUEUES, *WAITING_QUEUES, *self.load.reply_queues):
+            for _ in range(5):
+                left[queue], _ = await self.count(queue)
+                if left[queue] == 0:
+                    break
+                await asyncio.sleep(0.1)
+        return left
+
+    async def at_rest(self, seconds: float = 5.0) -> int:
+        """Wait until no delivery is unsettled; how many are."""
+        give_up_at = time.monotonic() + seconds
+        while self.witness.unsettled and time.monotonic() < give_up_at:
+            await asyncio.sleep(0.02)
+        return self.witness.unsettled
+
+    async def stop_workers(self) -> list[str]:
+        """SIGTERM to all; what was wrong with how they ended."""
+        running = [worker for worker in self.workers if worker.running]
+        for worker in running:
+            worker.signal(signal.SIGTERM)
+        wrong = []
+        for worker in running:
+            code = await worker.ended()
+            if code != 0:
+                wrong.append(f"a worker ended with {code}: {_tail(worker.log)}")
+        return wrong
+
+    def last_words(self) -> str:
+        return " | ".join(_tail(worker.log) for worker in self.workers)
+
+    async def ask_node(self, expression: str, node: PrivateBroker | None = None) -> str:
+        """Evaluate Erlang on a node."""
+        return await asyncio.to_thread((node or self.node).eval, expression)
+
+    async def control_node(self, *arguments: str) -> str:
+        """rabbitmqctl."""
+        return await asyncio.to_thread(self.node.ctl, *arguments)
+
+
+def _tail(log: Path, lines: int = 2) -> str:
+    return " / ".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _with_user(url: str, user: str | None) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if user is None:
+        return url
+    return parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}").geturl()
