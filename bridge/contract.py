@@ -42,7 +42,8 @@ WORKER: Final = "dtbridge-worker"
 EXCHANGE: Final = "dtbridge-exchange"
 ROUTING_KEY: Final = "dtbridge-routing-key"
 
-_BROKERS_OWN: Final = ("x-", "CC", "BCC")
+_BROKERS_OWN: Final = frozenset({"CC", "BCC"})
+_BROKERS_PREFIX: Final = "x-"
 """Headers that are the broker's, or make it do things: never copied."""
 
 CONTENT_TYPE: Final = "application/json"
@@ -221,15 +222,16 @@ class Contract:
         """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
         headers = _kept_headers(request)
         headers[ATTEMPT] = request.attempt + counts
-        headers.setdefault(FIRST_TRY, _milliseconds(time.time()))
         if request.deadline is not None:
-            headers[DEADLINE] = _milliseconds(request.deadline)
+            headers.setdefault(DEADLINE, _milliseconds(request.deadline))
         delivery: Delivery = request.source
         # Without its expiration: one that is shorter than the delay would bring the request back early.
         properties = msgspec.structs.replace(
             delivery.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
         )
         key = delivery.routing_key
+        if delivery.exchange != self.names.requests:  # it came another way; from its delay it comes back this way
+            key = vendor_key(_vendor_and_message(request)[0])
         return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
@@ -237,9 +239,7 @@ class Contract:
         delivery: Delivery = request.source
         vendor_id, message_id = _vendor_and_message(request)
         now = _milliseconds(time.time())
-        headers = _kept_headers(request)
-        headers.setdefault(FIRST_TRY, now)
-        headers |= {
+        headers = _kept_headers(request) | {
             REASON: failure.reason.value,
             ERROR: failure.error,
             ATTEMPT: request.attempt,
@@ -312,7 +312,14 @@ class Contract:
 
 def _kept_headers(request: Request) -> dict[str, Any]:
     headers = request.source.properties.headers or _NO_HEADERS
-    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in _BROKERS_OWN and not name.startswith(_BROKERS_PREFIX)
+    }
+    if type(kept.get(FIRST_TRY)) is not int:
+        kept[FIRST_TRY] = _milliseconds(time.time())
+    return kept
 
 
 def _vendor_and_message(request: Request) -> tuple[str, str]:

@@ -4,20 +4,19 @@ A broker delivers a request again when a worker died, or its connection, before 
 again when it lost its reply queue. :class:`Guard` stands before a dispatcher: the first delivery of a request runs the handler, one that
 comes meanwhile waits for its outcome, and one that comes later is given the stored reply.
 
-A request is the same if station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
+Replies are kept in a :class:`~bridge.store.Store`. A request is the same if station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
 connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1 uses them again after each restart.
 
 What is stored are replies alone. A request that failed, or that will be tried again, is forgotten, so that it can be.
 """
 
 import asyncio
-import enum
 import importlib.util
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zlib import crc32
 
 import structlog
@@ -25,91 +24,13 @@ import structlog
 from bridge.dispatch import Dispatcher, Settle, start
 from bridge.outcome import Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request import Request
+from bridge.retry import DELAYS
+from bridge.store import Begun, Key, MemoryStore, Running, Store
 
 log = structlog.get_logger("bridge.idempotency")
 
-Key = tuple[str, str, int]
-"""Station, OCPP message id, CRC-32 of the payload."""
-
-TTL: Final = 600.0
-"""Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
-ENTRIES: Final = 20_000
-"""Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
-BYTES: Final = 32 * 1024 * 1024
-"""Bytes of replies kept in memory at most."""
-
 BUSY_RETRY: Final = 1.0
 """Seconds until a request comes back that another worker is handling just now."""
-
-
-class Running(enum.Enum):
-    """Answer of :meth:`Store.begin`: the request is being handled."""
-
-    HERE = "here"
-    """By this worker; its outcome comes to the same :class:`Once`."""
-    ELSEWHERE = "elsewhere"
-    """By another one."""
-
-
-Begun = Reply | Running | None
-
-
-class Store(Protocol):
-    """Where replies are kept. Its methods are plain functions or, behind a network, coroutine functions: all or none.
-
-    They may raise what they like: the request is handled anyway, and the failure counted.
-    """
-
-    def begin(self, key: Key) -> Begun | Awaitable[Begun]:
-        """The stored reply; or who is handling the request; or None: nobody, so the caller does from now on."""
-
-    def finish(self, key: Key, reply: Reply) -> Awaitable[None] | None:
-        """Keep the reply."""
-
-    def forget(self, key: Key) -> Awaitable[None] | None:
-        """It has no reply and may be handled again."""
-
-
-class MemoryStore:
-    """Replies in this process, in two generations.
-
-    When the young one is full or old enough, it takes the place of the old one, which is dropped. So the cost of a reply is
-    one dictionary entry, whatever the bounds.
-    """
-
-    def __init__(self, ttl: float = TTL, entries: int = ENTRIES, max_bytes: int = BYTES) -> None:
-        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached."""
-        self._ttl = ttl
-        self._entries = max(1, entries // 2)
-        self._max_bytes = max_bytes // 2
-        self._running: set[Key] = set()
-        self._young: dict[Key, Reply] = {}
-        self._old: dict[Key, Reply] = {}
-        self._bytes = 0
-        self._grown_up_at = time.monotonic() + ttl
-
-    def begin(self, key: Key) -> Begun:
-        if key in self._running:
-            return Running.HERE
-        reply = self._young.get(key) or self._old.get(key)
-        if reply is None:
-            self._running.add(key)
-        return reply
-
-    def finish(self, key: Key, reply: Reply) -> None:
-        self._running.discard(key)
-        self._young[key] = reply
-        self._bytes += len(reply.body)
-        if len(self._young) >= self._entries or self._bytes >= self._max_bytes or time.monotonic() >= self._grown_up_at:
-            self._old, self._young = self._young, {}
-            self._bytes = 0
-            self._grown_up_at = time.monotonic() + self._ttl
-
-    def forget(self, key: Key) -> None:
-        self._running.discard(key)
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
 
 
 class Once:
@@ -126,11 +47,11 @@ class Once:
 
     def tell_followers(self, key: Key, outcome: Outcome) -> None:
         """They get the outcome too, each at its own reply queue; but one dead letter is enough."""
-        if isinstance(outcome, Failure):
-            outcome = Late() if outcome.body is None else Reply(outcome.body, Kind.CALL_ERROR)
         for settle, request in self.followers.pop(key, ()):
-            self.on_absorbed()
-            settle(request, outcome)
+            followed = _followed(request, outcome)
+            if not isinstance(followed, RetryLater):
+                self.on_absorbed()
+            settle(request, followed)
 
     def failed(self, error: Exception) -> None:
         """The store raised."""
@@ -147,6 +68,24 @@ class Once:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def _followed(request: Request, outcome: Outcome) -> Outcome:
+    """What a delivery gets that waited for another one of the same request."""
+    match outcome:
+        case Reply():
+            return _unless_late(request, outcome)
+        case Failure(bytes(body)):
+            return _unless_late(request, Reply(body, Kind.CALL_ERROR))
+        case RetryLater():
+            return outcome
+        case _:  # the other one has no answer, for its deadline has passed; this one's may be open
+            return _unless_late(request, RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False))
+
+
+def _unless_late(request: Request, outcome: Outcome) -> Outcome:
+    """Handled already; so after its deadline there is nothing left to do."""
+    return Late() if request.deadline is not None and request.deadline <= time.time() else outcome
 
 
 class Guard:
@@ -166,10 +105,16 @@ class Guard:
             self._handle(request)
             return
         key = (request.station_id, message_id, crc32(request.body))
-        if self._once.is_plain:
-            self._begun(request, key, self._store.begin(key))  # type: ignore[arg-type]  # plain
-        else:
+        if not self._once.is_plain:
             self._once.start(self._begin(request, key))
+            return
+        try:
+            begun: Begun = self._store.begin(key)  # type: ignore[assignment]  # plain
+        except Exception as error:  # noqa: BLE001 - as in _begin
+            self._once.failed(error)
+            self._handle(request)
+        else:
+            self._begun(request, key, begun)
 
     async def _begin(self, request: Request, key: Key) -> None:
         try:
@@ -190,7 +135,7 @@ class Guard:
             self._settle(request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False))
         else:
             self._once.on_absorbed()
-            self._settle(request, begun)
+            self._settle(request, _unless_late(request, begun))
 
     def _settled(self, request: Request, outcome: Outcome) -> None:
         """What the dispatcher says of a request."""
@@ -198,7 +143,11 @@ class Guard:
         if key is None:
             self._settle(request, outcome)
             return
-        kept = self._store.finish(key, outcome) if type(outcome) is Reply else self._store.forget(key)
+        kept = None
+        try:
+            kept = self._store.finish(key, outcome) if type(outcome) is Reply else self._store.forget(key)
+        except Exception as error:  # noqa: BLE001 - as in _begin
+            self._once.failed(error)
         if kept is not None:
             self._once.start(self._keep(kept, request, outcome, key))
             return

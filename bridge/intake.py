@@ -227,7 +227,10 @@ class Intake:
             request.source.settle(Verdict.REJECT, reply)
         else:
             copy = self._contract.dead_letter(request, failure, self._worker)
-            request.source.settle(Verdict.ACK, reply, copy)
+            try:
+                request.source.settle(Verdict.ACK, reply, copy)
+            except ValueError:  # headers that fill a frame leave no room for ours
+                request.source.settle(Verdict.REJECT, reply)
 
     def _try_again(self, request: Request, outcome: RetryLater) -> None:
         """Let the request wait in the broker for its next try; without a queue for that, here."""
@@ -235,7 +238,10 @@ class Intake:
             self._requeue(request.source, outcome.after)
         else:
             copy = self._contract.again(request, outcome.after, counts=outcome.counts)
-            request.source.settle(Verdict.ACK, None, copy)
+            try:
+                request.source.settle(Verdict.ACK, None, copy)
+            except ValueError:  # as in _give_up
+                self._requeue(request.source, outcome.after)
 
     def _requeue(self, delivery: Delivery, after: float) -> None:
         """Give the delivery back after a pause: at once would be a busy loop."""

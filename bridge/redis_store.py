@@ -4,18 +4,26 @@ A request is one key. It holds the empty string while a worker handles it, for t
 dies does not hold it for ever; then the reply. Every call is bounded in time: a store that hangs must not keep stations waiting.
 """
 
+import asyncio
+import contextlib
 from types import TracebackType
 from typing import Final, Self
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-from bridge.idempotency import TTL, Begun, Key, Running
 from bridge.outcome import Kind, Reply
+from bridge.store import TTL, Begun, Key, Running
 
-LEASE: Final = 120.0
-"""Seconds a request belongs to the worker that began it: longer than a handler may take."""
+LEASE: Final = 30.0
+"""Seconds a request belongs to the worker that began it, unless that one renews it. So long does it wait whose worker died."""
+RENEWALS: Final = 3
+"""In the time of a lease: two may fail."""
 TIMEOUT: Final = 0.5
-"""Seconds a call to Redis may take. It answers in less than a millisecond, or something is wrong."""
+"""Seconds a call may take. Redis answers in less than a millisecond, or something is wrong."""
+CONNECTIONS: Final = 20
+"""To Redis at most. Each does some thousand calls a second; more calls wait for their turn."""
 PREFIX: Final = "dtbridge:reply:"
 
 _KINDS: Final = {Kind.RESPONSE: b"R", Kind.CALL_ERROR: b"E"}
@@ -23,38 +31,74 @@ _KIND_OF: Final = {mark[0]: kind for kind, mark in _KINDS.items()}
 
 
 class RedisStore:
-    """A :class:`~bridge.idempotency.Store` that many workers share."""
+    """A :class:`~bridge.store.Store` that many workers share."""
 
     def __init__(self, url: str, *, ttl: float = TTL, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
         """`ttl`, `lease` and `timeout` in seconds. Connects with the first call."""
         self._ttl = round(ttl * 1000)
         self._lease = round(lease * 1000)
-        self._redis = redis.asyncio.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        self._timeout = timeout
+        # The library's own would try three times, with pauses of seconds, and fail from its hundredth connection on.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url, max_connections=CONNECTIONS, timeout=timeout, retry=Retry(NoBackoff(), 0)
+        )
+        self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._running: set[bytes] = set()
+        self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._renewing = asyncio.create_task(self._renew())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
         await self._redis.aclose()
 
     async def begin(self, key: Key) -> Begun:
         name = _name(key)
-        if await self._redis.set(name, b"", nx=True, px=self._lease):
-            return None
-        kept = await self._redis.get(name)
-        if not isinstance(kept, bytes):  # its lease ended between the two
-            return None
-        return Reply(kept[1:], _KIND_OF[kept[0]]) if kept else Running.ELSEWHERE
+        async with asyncio.timeout(self._timeout):
+            if await self._redis.set(name, b"", nx=True, px=self._lease):
+                self._running.add(name)
+                return None
+            kept = await self._redis.get(name)
+        if isinstance(kept, bytes) and kept:
+            return Reply(kept[1:], _KIND_OF[kept[0]])
+        return Running.HERE if name in self._running else Running.ELSEWHERE
 
     async def finish(self, key: Key, reply: Reply) -> None:
-        await self._redis.set(_name(key), _KINDS[reply.kind] + reply.body, px=self._ttl)
+        name = _name(key)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._redis.set(name, _KINDS[reply.kind] + reply.body, px=self._ttl)
+        finally:
+            self._running.discard(name)
 
     async def forget(self, key: Key) -> None:
-        await self._redis.delete(_name(key))
+        name = _name(key)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._redis.delete(name)
+        finally:
+            self._running.discard(name)
+
+    async def _renew(self) -> None:
+        """A handler may take longer than a lease; a worker that died renews none."""
+        while True:
+            await asyncio.sleep(self._lease / 1000 / RENEWALS)
+            running = tuple(self._running)
+            if not running:
+                continue
+            with contextlib.suppress(redis.RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(self._timeout), self._redis.pipeline(transaction=False) as pipeline:
+                    for name in running:
+                        pipeline.pexpire(name, self._lease)
+                    await pipeline.execute()
 
 
-def _name(key: Key) -> str:
+def _name(key: Key) -> bytes:
     station_id, message_id, checksum = key
-    return f"{PREFIX}{checksum:08x}:{message_id}:{station_id}"
+    # Bytes that are not UTF-8 came in as lone surrogates.
+    return f"{PREFIX}{checksum:08x}:{message_id}:{station_id}".encode("utf-8", "surrogatepass")

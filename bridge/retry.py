@@ -7,13 +7,17 @@ answer is a number of seconds, or None: no more tries, give it up. The waiting i
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds a request can wait for its next try: one queue each, for a queue's messages expire in order, so that all in it must
 wait equally long. Close together at first, where a station still waits; five minutes at last, for what nobody waits for."""
+
+
+FACTOR_MAX: Final = 1000.0
+"""Beyond the longest delay at the second step already, and its powers still fit a float."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +41,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raises ValueError for what could not be followed."""
-        if self.attempts < 1:
+        if not self.attempts >= 1:  # so that NaN is refused, here and below
             raise ValueError(f"attempts must be at least 1, not {self.attempts}")
-        if self.first < 0 or self.longest < 0 or self.factor < 1 or self.max_age < 0:
-            raise ValueError("pauses must not be negative, nor shrink: first, longest, max_age ≥ 0, factor ≥ 1")
+        if not (self.first >= 0 and self.longest >= 0 and self.max_age >= 0):
+            raise ValueError("first, longest and max_age are seconds from 0 up")
+        if not 1 <= self.factor <= FACTOR_MAX:
+            raise ValueError(f"factor is between 1 and {FACTOR_MAX:g}, not {self.factor}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter is a part of 1, not {self.jitter}")
+        on: Any = self.on
+        if type(on) is not tuple or not all(isinstance(error, type) and issubclass(error, Exception) for error in on):
+            raise ValueError(f"on is a tuple of exception classes, not {on!r}")
 
     def pause(
         self,

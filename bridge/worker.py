@@ -11,10 +11,11 @@ import structlog
 
 from bridge.contract import Contract
 from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
-from bridge.idempotency import Guard, Once, Store
+from bridge.idempotency import Guard, Once
 from bridge.intake import Counts, Intake
 from bridge.retry import RetryPolicy
 from bridge.routing import Router, Routes
+from bridge.store import Store
 from bridge.transport import State, Subscription, Transport
 
 log = structlog.get_logger("bridge.worker")

@@ -32,9 +32,21 @@ def a_request(
     redelivered: bool = False,
     fault: str | None = None,
     source: Any = None,
+    first_try: float | None = None,
+    ocpp_message_id: str | None = "1",
 ) -> Request:
     return Request(
-        payload() if body is None else body, "CP001", version, "1", deadline, attempt, redelivered, True, fault, source
+        payload() if body is None else body,
+        "CP001",
+        version,
+        ocpp_message_id,
+        deadline,
+        attempt,
+        redelivered,
+        True,
+        fault,
+        source,
+        first_try=first_try,
     )
 
 

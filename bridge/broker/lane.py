@@ -46,11 +46,11 @@ WRITE_BUFFER: Final = 1024 * 1024
 class Outbox:
     """What one connection still has to send, joined into one write per turn of the loop."""
 
-    __slots__ = ("_loop", "_parts", "_transport", "before_flush", "due", "on_paused", "paused")
+    __slots__ = ("_parts", "_transport", "before_flush", "due", "loop", "on_paused", "paused")
 
     def __init__(self, transport: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._loop = loop
+        self.loop = loop
         self._parts: list[bytes] = []
         self.due = False
         """A flush is on its way: nobody else needs to ask for one."""
@@ -71,7 +71,7 @@ class Outbox:
         """Have :meth:`flush` called at the end of this turn."""
         if not self.due:
             self.due = True
-            self._loop.call_soon(self.flush)
+            self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         if self.before_flush is not None:
@@ -481,7 +481,7 @@ class ConsumeLane:
     def requeue(self, tag: int) -> None:
         """Have the broker deliver it again, after a pause: what it has just refused it would refuse again at once."""
         if not self._closed:
-            asyncio.get_running_loop().call_later(REFUSED_PAUSE, self.finish, tag, Verdict.REQUEUE)
+            self._outbox.loop.call_later(REFUSED_PAUSE, self.finish, tag, Verdict.REQUEUE)
 
     def _finish_alone(self, tag: int) -> None:
         self._alone.add(tag)

@@ -327,7 +327,7 @@ async def test_rejected_retry_and_call_error_are_answers(plain: bool) -> None:
     assert error.code is ErrorCode.SECURITY_ERROR
     later = await dispatched(router(Retry(2.0, "db down")), a_request())
     assert isinstance(later, RetryLater)
-    assert later.after == 2.0
+    assert later.after == 2.5
     exhausted = await dispatched(router(Retry(2.0)), a_request(deadline=time.time() + 1.0))
     failure(exhausted, Reason.RETRIES_EXHAUSTED, ErrorCode.INTERNAL_ERROR)
 

@@ -21,15 +21,20 @@ from tests.support import UNTIL_SETTLED, payload
 
 
 class Kept(Delivery, eq=False, gc=True):
-    """A delivery that keeps its verdict and reply, and refuses a second one."""
+    """A delivery that keeps what it is settled with, and refuses a second time."""
 
     verdict: Verdict | None = None
     reply: Publishing | None = None
+    copy: Publishing | None = None
+    sendable: bool = True
+    """Whether a copy fits a frame."""
     settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
         assert self.verdict is None, "settled twice"
-        self.verdict, self.reply = verdict, reply
+        if copy is not None and not self.sendable:
+            raise ValueError("properties of 200000 bytes do not fit a frame")
+        self.verdict, self.reply, self.copy = verdict, reply, copy
         self.settled.set()
 
 
@@ -45,7 +50,9 @@ def delivery(message_id: str = "m", *, reply_to: str | None = "amq.gen-1", **hea
 class Bench:
     """An intake with its counts."""
 
-    def __init__(self, *, concurrency: int = 10, expired: Expired = Expired.DEAD_LETTER) -> None:
+    def __init__(
+        self, *, concurrency: int = 10, expired: Expired = Expired.DEAD_LETTER, lacks: tuple[str, ...] = ()
+    ) -> None:
         self.router = Router("v")
         self.counts = Counts()
 
@@ -59,6 +66,8 @@ class Bench:
             counts=self.counts,
             prefetch=100,
             concurrency=concurrency,
+            lacks=lacks.__contains__,
+            worker="dtbridge@host:1",
         )
 
     def on(self, message_id: str, function: Callable[..., Any], *, timeout: float = 20.0) -> None:
@@ -68,6 +77,12 @@ class Bench:
         async with asyncio.timeout(UNTIL_SETTLED):
             for delivery in deliveries:
                 await delivery.settled.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 async def accepts(call: Call) -> str:
@@ -99,14 +114,34 @@ async def test_an_answer_is_published_and_then_acknowledged(bench: Bench) -> Non
     assert bench.intake.running == 0
 
 
-async def test_a_failure_is_answered_and_then_rejected_to_the_dead_letters(bench: Bench) -> None:
+async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged(bench: Bench) -> None:
     bench.on("m", breaks)
     source = delivery()
     bench.intake.on_delivery(source)
     await bench.settled(source)
-    assert source.verdict is Verdict.REJECT
+    assert source.verdict is Verdict.ACK
     assert source.reply is not None
     assert source.reply.properties.type == "CallError"
+    assert source.copy is not None
+    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == ("datatransfer.dead", source.body, True)
+    story = source.copy.properties.headers or {}
+    assert (story["dtbridge-reason"], story["dtbridge-error"]) == ("failed", "ValueError: secret")
+    assert story["dtbridge-worker"] == "dtbridge@host:1"
+    assert bench.counts == Counts(received=1, replied=1, failed=1)
+
+
+@pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.dead",), True), ((), False)])
+async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers_own_dead_letters(
+    lacks: tuple[str, ...], sendable: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", breaks)
+    source = delivery()
+    source.sendable = sendable
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.copy) == (Verdict.REJECT, None)
+    assert source.reply is not None
     assert bench.counts == Counts(received=1, replied=1, failed=1)
 
 
@@ -125,16 +160,19 @@ async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
     source.properties.message_id = "\udcff"
     bench.intake.on_delivery(source)
     await bench.settled(source)
-    assert source.verdict is Verdict.REJECT
+    assert source.verdict is Verdict.ACK
+    assert source.copy is not None
+    assert (source.copy.properties.headers or {})["dtbridge-error"] == "ValueError: ?"
 
 
-@pytest.mark.parametrize(("function", "verdict"), [(accepts, Verdict.ACK), (breaks, Verdict.REJECT)])
-async def test_where_nobody_waits_nothing_is_published(bench: Bench, function: Any, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("function", "is_kept"), [(accepts, False), (breaks, True)])
+async def test_where_nobody_waits_no_answer_is_published(bench: Bench, function: Any, is_kept: bool) -> None:
     bench.on("m", function)
     source = delivery(reply_to=None)
     bench.intake.on_delivery(source)
     await bench.settled(source)
-    assert (source.verdict, source.reply) == (verdict, None)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert (source.copy is not None) is is_kept
     assert (bench.counts.unasked, bench.counts.replied) == (1, 0)
 
 
@@ -161,22 +199,55 @@ async def test_an_expired_request_gets_no_reply(expired: Expired, verdict: Verdi
     source = delivery(ocpp_deadline=int(time.time() * 1000) - 1_000)
     bench.intake.on_delivery(source)
     await bench.settled(source)
-    assert (source.verdict, source.reply) == (verdict, None)
+    assert (source.verdict, source.reply, source.copy) == (verdict, None, None)
     assert bench.counts == counts
 
 
-async def test_a_retry_gives_the_delivery_back_after_its_pause(bench: Bench) -> None:
-    async def retries(call: Call) -> None:
-        raise Retry(0.02)
+async def retries(call: Call) -> None:
+    raise Retry(0.02)
 
+
+async def test_a_request_waits_for_its_next_try_in_the_broker(bench: Bench) -> None:
     bench.on("m", retries)
     source = delivery()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert source.copy is not None
+    assert (source.copy.exchange, source.copy.routing_key) == ("datatransfer.retry.100", "v")
+    assert (source.copy.body, source.copy.mandatory) == (source.body, True)
+    assert (source.copy.properties.headers or {})["dtbridge-attempt"] == 2
+    assert bench.counts == Counts(received=1, retried=1)
+
+
+@pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.retry.100",), True), ((), False)])
+async def test_a_request_that_cannot_wait_in_the_broker_is_given_back_after_its_pause(
+    lacks: tuple[str, ...], sendable: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", retries)
+    source = delivery()
+    source.sendable = sendable
     started = asyncio.get_running_loop().time()
     bench.intake.on_delivery(source)
     await bench.settled(source)
-    assert asyncio.get_running_loop().time() - started >= 0.019
-    assert (source.verdict, source.reply) == (Verdict.REQUEUE, None)
+    assert asyncio.get_running_loop().time() - started >= 0.099
+    assert (source.verdict, source.reply, source.copy) == (Verdict.REQUEUE, None, None)
     assert (bench.counts.retried, bench.intake.running) == (1, 0)
+
+
+async def test_a_worker_that_stops_gives_back_at_once_what_waits_in_it_for_its_next_try() -> None:
+    bench = Bench(lacks=("datatransfer.retry.300000",))
+
+    async def retries_late(call: Call) -> None:
+        raise Retry(3_600)
+
+    bench.on("m", retries_late)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await until(lambda: bench.counts.retried == 1)
+    bench.intake.give_back()
+    assert source.verdict is Verdict.REQUEUE
 
 
 async def test_no_more_handlers_run_than_the_concurrency_allows_and_none_is_forgotten() -> None:
@@ -257,19 +328,15 @@ async def test_a_lost_connection_drops_what_waits_and_lets_what_runs_end() -> No
     assert second.verdict is None
 
 
-async def test_a_lost_connection_forgets_the_retries_that_are_due(bench: Bench) -> None:
-    async def retries(call: Call) -> None:
-        raise Retry(0.01)
-
+async def test_a_lost_connection_forgets_the_retries_that_are_due() -> None:
+    bench = Bench(lacks=("datatransfer.retry.100",))
     bench.on("m", retries)
     source = delivery()
     bench.intake.on_delivery(source)
-    await asyncio.sleep(0)  # the handler's turn
-    await asyncio.sleep(0)  # its outcome's
-    assert bench.counts.retried == 1
+    await until(lambda: bench.counts.retried == 1)
     bench.intake.void()
     later = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.03, later.set)
+    asyncio.get_running_loop().call_later(0.12, later.set)
     await later.wait()
     assert source.verdict is None
 

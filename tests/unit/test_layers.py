@@ -15,11 +15,12 @@ MAY_IMPORT_AMQP = ("bridge.broker", "bridge.demo")
 
 LAYERS = (
     ("bridge.ocpp", "bridge.transport", "bridge.logs", "bridge.processes", "bridge.private_broker"),
-    ("bridge.request",),
+    ("bridge.request", "bridge.retry"),
     ("bridge.outcome",),
     ("bridge.handler",),
     ("bridge.routing",),
-    ("bridge.dispatch", "bridge.contract"),
+    ("bridge.dispatch", "bridge.contract", "bridge.store"),
+    ("bridge.redis_store",),
     ("bridge.idempotency",),
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),

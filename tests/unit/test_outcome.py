@@ -14,25 +14,24 @@ from bridge.outcome import (
     Failure,
     Kind,
     Late,
-    Limits,
     Outcome,
     Reason,
     Reply,
     RetryLater,
-    back_off,
     describe,
     failed,
     outcome_of_error,
     timed_out,
 )
+from bridge.retry import RetryPolicy
 from tests.support import a_request
 
 NOW = 1_000.0
 V16, V20, V201, V21 = OcppVersion
 
 
-def outcome(error: BaseException, *, attempts: int = 5, **request: Any) -> Outcome:
-    return outcome_of_error(error, a_request(**request), Limits(attempts), NOW)
+def outcome(error: BaseException, *, policy: RetryPolicy | None = None, **request: Any) -> Outcome:
+    return outcome_of_error(error, a_request(**request), policy or RetryPolicy(jitter=0), NOW)
 
 
 class Untold(Exception):
@@ -103,22 +102,22 @@ def test_the_text_of_an_error_is_capped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "seconds"), [(None, 1.0), (2.5, 2.5), (0, 0.0), (timedelta(minutes=1), 60.0), (timedelta(0), 0.0)]
+    ("after", "seconds"),
+    [(None, 1.0), (2.5, 2.5), (2.6, 5.0), (0, 0.1), (timedelta(minutes=1), 60.0), (timedelta(0), 0.1), (3600, 300.0)],
 )
 def test_retry_is_another_try_later(after: Any, seconds: float) -> None:
     assert outcome(Retry(after, "db down")) == RetryLater(seconds, f"Retry: ({after!r}, 'db down')")
 
 
-def test_retry_backs_off_by_doubling() -> None:
-    assert [back_off(attempt) for attempt in (1, 2, 3, 6, 7, 8, 1_000_000)] == [1, 2, 4, 32, 60, 60, 60]
-    later = outcome(Retry(), attempt=3)
-    assert isinstance(later, RetryLater)
-    assert later.after == 4.0
+def test_retry_without_a_wish_backs_off_as_the_policy_says() -> None:
+    assert outcome(Retry(), attempt=3) == RetryLater(5.0, "Retry: (None, '')")
+    assert outcome(Retry(), attempt=3, policy=RetryPolicy(first=10, jitter=0)) == RetryLater(60.0, "Retry: (None, '')")
 
 
 def test_retry_is_allowed_while_tries_and_time_are_left() -> None:
-    assert isinstance(outcome(Retry(), attempts=3, attempt=2), RetryLater)
+    assert isinstance(outcome(Retry(), policy=RetryPolicy(attempts=3), attempt=2), RetryLater)
     assert isinstance(outcome(Retry(5), deadline=NOW + 5.1), RetryLater)
+    assert isinstance(outcome(Retry(5), attempt=2, first_try=NOW - 3595), RetryLater)
 
 
 @pytest.mark.parametrize(
@@ -128,14 +127,29 @@ def test_retry_is_allowed_while_tries_and_time_are_left() -> None:
         (Retry(), {"attempt": 4}),
         (Retry(5), {"deadline": NOW + 5}),
         (Retry(), {"deadline": NOW + 1}),
+        (Retry(5), {"attempt": 2, "first_try": NOW - 3596}),
+        (ConnectionError("down"), {"attempt": 3}),
+        (ConnectionError("down"), {"deadline": NOW + 1}),
     ],
 )
-def test_a_retry_that_is_not_possible_is_a_failure(error: Retry, request_fields: Any) -> None:
-    failure = outcome(error, attempts=3, **request_fields)
+def test_a_retry_that_is_not_possible_is_a_failure(error: Exception, request_fields: Any) -> None:
+    failure = outcome(error, policy=RetryPolicy(attempts=3, jitter=0, on=(ConnectionError,)), **request_fields)
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.RETRIES_EXHAUSTED
     assert failure.body is not None
     assert decode_call_error(failure.body).code is ErrorCode.INTERNAL_ERROR
+
+
+def test_an_error_that_the_policy_names_means_retry_and_any_other_does_not() -> None:
+    policy = RetryPolicy(jitter=0, on=(ConnectionError, TimeoutError))
+    assert outcome(ConnectionResetError("down"), policy=policy) == RetryLater(1.0, "ConnectionResetError: down")
+    assert outcome(TimeoutError("slow"), policy=policy, attempt=2) == RetryLater(2.5, "TimeoutError: slow")
+    for error in (ValueError(), OSError()):
+        assert isinstance(outcome(error, policy=policy), Failure)
+    # What is an answer stays one, whatever the policy says.
+    greedy = RetryPolicy(on=(Exception,))
+    assert isinstance(outcome(Rejected("No"), policy=greedy), Reply)
+    assert isinstance(outcome(CallError("InternalError"), policy=greedy), Reply)
 
 
 @pytest.mark.parametrize("after", [-1, -0.001, float("nan"), float("inf"), timedelta(seconds=-1)])

@@ -105,17 +105,37 @@ async def test_its_topology_is_the_brokers() -> None:
     declare_topology(broker, names, ["EN+", "dead"])
     topology = Topology(names, ["EN+", "dead"])
     assert topology.queue_arguments["x-delivery-limit"] == DELIVERY_LIMIT == 20
-    assert set(broker.queues) == {"acme.dead", "acme.unknown-vendor", "acme.en_2b", "acme._64ead"}
+    delays = {
+        f"acme.retry.{number}": number for number in (100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
+    }
+    assert set(broker.queues) == {"acme.dead", "acme.unknown-vendor", "acme.en_2b", "acme._64ead", *delays}
+    for name, number in delays.items():
+        arguments = topology.retry_arguments(number / 1000)
+        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (number, "acme")
+        queue = broker.queues[name]
+        assert (queue._message_ttl, queue._dead_letter_exchange) == (number / 1000, "acme")
     assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "dead", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "nobody", exchange="acme", mandatory=True) is Confirm.CONFIRMED
     assert put(broker, "CP001", exchange="acme.stations", mandatory=True) is Confirm.RETURNED
-    assert {name: len(queue.ready) for name, queue in broker.queues.items()} == {
-        "acme.dead": 0,
+    assert {name: len(queue.ready) for name, queue in broker.queues.items() if queue.ready} == {
         "acme.unknown-vendor": 1,
         "acme.en_2b": 1,
         "acme._64ead": 1,
     }
+
+
+async def test_what_has_waited_in_a_retry_queue_comes_back_by_its_own_key() -> None:
+    broker = MemoryBroker()
+    declare_topology(broker, Names(), ["v", "w"])
+    assert put(broker, "v", b"again", exchange="datatransfer.retry.100", mandatory=True) is Confirm.CONFIRMED
+    queue = broker.queues["datatransfer.v"]
+    assert not queue.ready
+    await after(0.12)
+    (message,) = queue.ready
+    assert (message.body, message.routing_key, message.exchange) == (b"again", "v", "datatransfer")
+    assert not broker.queues["datatransfer.retry.100"].ready
+    assert not broker.queues["datatransfer.w"].ready
 
 
 async def test_an_expired_message_leaves_when_it_has_come_to_the_head() -> None:

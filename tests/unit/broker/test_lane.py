@@ -7,7 +7,8 @@ import asyncio
 import struct
 from collections import Counter
 from collections.abc import Callable
-from typing import cast
+from functools import partial
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bridge.broker.frames import ContentReader, FrameError, FrameStream
-from bridge.broker.lane import ConsumeLane, LaneDelivery, Outbox, Pending, PublishLane
+from bridge.broker.lane import REFUSED_PAUSE, ConsumeLane, LaneDelivery, Outbox, Pending, PublishLane
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from tests.unit.broker.wire import (
     Recorder,
@@ -40,15 +41,26 @@ class Loop:
 
     def __init__(self) -> None:
         self._ready: list[Callable[[], None]] = []
+        self._later: list[Callable[[], None]] = []
         self.asked = 0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.asked += 1
         self._ready.append(callback)
 
+    def call_later(self, delay: float, callback: Callable[..., None], *arguments: Any) -> None:
+        assert delay == REFUSED_PAUSE
+        self._later.append(partial(callback, *arguments))
+
     def turn(self) -> None:
         ready, self._ready = self._ready, []
         for callback in ready:
+            callback()
+
+    def pass_time(self) -> None:
+        """All that was to come later comes now."""
+        later, self._later = self._later, []
+        for callback in later:
             callback()
 
 
@@ -323,9 +335,8 @@ def test_the_end_of_the_publishing_channel_is_told_with_its_reason(lanes: Lanes)
     [
         (ack(PUBLISH, 1), ack(CONSUME, 1, multiple=True)),
         (returned("reply", "c") + ack(PUBLISH, 1), ack(CONSUME, 1, multiple=True)),
-        (nack(PUBLISH, 1), frame(1, CONSUME, method(60, 120, struct.pack(">Q", 1), b"\x02"))),
     ],
-    ids=["confirmed", "returned", "refused-so-requeued"],
+    ids=["confirmed", "returned"],
 )
 def test_a_request_is_settled_only_when_its_reply_has_met_its_fate(lanes: Lanes, fate: bytes, settled: bytes) -> None:
     (delivery,) = receive(lanes, 1)
@@ -339,6 +350,84 @@ def test_a_request_is_settled_only_when_its_reply_has_met_its_fate(lanes: Lanes,
     lanes.loop.turn()
     assert lanes.consuming.socket.taken() == settled
     assert lanes.consume_lane.unsettled == 0
+
+
+REQUEUED = frame(1, CONSUME, method(60, 120, struct.pack(">Q", 1), b"\x02"))
+
+
+def test_a_request_whose_reply_is_refused_comes_back_after_a_pause(lanes: Lanes) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, reply())
+    lanes.loop.turn()
+    lanes.publishing.receive(nack(PUBLISH, 1))
+    lanes.loop.turn()
+    assert lanes.consuming.socket.writes == []
+    assert lanes.consume_lane.unsettled == 1
+    lanes.loop.pass_time()
+    lanes.loop.turn()
+    assert lanes.consuming.socket.taken() == REQUEUED
+    assert lanes.consume_lane.unsettled == 0
+
+
+def test_a_request_that_is_to_come_back_does_not_after_its_connection_has_ended(lanes: Lanes) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, reply())
+    lanes.publishing.receive(nack(PUBLISH, 1))
+    lanes.consume_lane.close()
+    lanes.loop.pass_time()
+    lanes.loop.turn()
+    assert lanes.consuming.socket.writes == []
+
+
+def copy() -> Publishing:
+    """A request on its way elsewhere."""
+    return Publishing("v", b"request", Properties(correlation_id="c"), "datatransfer.dead", mandatory=True)
+
+
+@pytest.mark.parametrize(("answer", "published"), [(reply(), 2), (None, 1)])
+def test_a_copy_is_confirmed_before_the_reply_is_sent_and_that_before_the_verdict(
+    lanes: Lanes, answer: Publishing | None, published: int
+) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, answer, copy())
+    with pytest.raises(RuntimeError, match="settled once"):
+        delivery.settle(Verdict.ACK)
+    sent = []
+    for number in range(1, published + 1):
+        lanes.loop.turn()
+        assert lanes.consuming.socket.writes == []
+        sent.append(lanes.publishing.socket.taken())
+        lanes.publishing.receive(ack(PUBLISH, number))
+    lanes.loop.turn()
+    assert [b"request" in frames for frames in sent] == [True, False][:published]
+    assert lanes.consuming.socket.taken() == ack(CONSUME, 1, multiple=True)
+    assert lanes.publishing.socket.taken() == b""
+
+
+@pytest.mark.parametrize("fate", [nack(PUBLISH, 1), returned("v", "c") + ack(PUBLISH, 1)], ids=["refused", "returned"])
+def test_a_request_whose_copy_did_not_arrive_gets_no_reply_and_comes_back(lanes: Lanes, fate: bytes) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, reply(), copy())
+    lanes.loop.turn()
+    lanes.publishing.socket.taken()
+    lanes.publishing.receive(fate)
+    lanes.loop.turn()
+    assert lanes.consuming.socket.writes == []
+    lanes.loop.pass_time()
+    lanes.loop.turn()
+    assert lanes.consuming.socket.taken() == REQUEUED
+    assert lanes.publishing.socket.taken() == b""
+
+
+def test_a_copy_that_cannot_be_sent_leaves_the_delivery_to_be_settled(lanes: Lanes) -> None:
+    (delivery,) = receive(lanes, 1)
+    unsendable = Publishing("v", b"", Properties(headers={"own": "x" * 5_000}), "datatransfer.dead")
+    with pytest.raises(ValueError, match="do not fit a frame"):
+        delivery.settle(Verdict.ACK, reply(), unsendable)
+    delivery.settle(Verdict.REJECT)
+    lanes.loop.turn()
+    assert lanes.consuming.socket.taken() == nack(CONSUME, 1)
+    assert lanes.publishing.socket.taken() == b""
 
 
 def test_a_failure_is_dead_lettered_only_after_its_answer_is_confirmed(lanes: Lanes) -> None:
@@ -609,8 +698,10 @@ class Schedule(RuleBasedStateMachine):
         self.broker = ModelBroker()
         self.open: list[LaneDelivery] = []
         """Seen by the worker, not settled by it."""
-        self.waiting: dict[str, tuple[int, Verdict]] = {}
-        """Routing key of a reply → the delivery whose verdict waits for it."""
+        self.waiting: dict[str, tuple[int, Verdict, bool]] = {}
+        """Routing key of a reply or copy → the delivery whose verdict waits for it, and whether a reply follows first."""
+        self.pausing: list[int] = []
+        """Tags of deliveries that go back when time has passed."""
         self.expected: dict[int, str] = {}
         """Tag → its fate, as soon as it is decided."""
         self.order: list[int] = []
@@ -648,24 +739,37 @@ class Schedule(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.broker.unconfirmed)))
         numbers = [other for other in self.broker.unconfirmed if other == number or (multiple and other < number)]
         for confirmed in numbers:
-            tag, verdict = self.waiting.pop(self.broker.unconfirmed.pop(confirmed))
-            self.expected[tag] = FATES[verdict] if ok else "requeue"
+            tag, verdict, reply_follows = self.waiting.pop(self.broker.unconfirmed.pop(confirmed))
+            self._confirmed(tag, verdict, reply_follows, ok=ok)
         self.lanes.publishing.receive((ack if ok else nack)(PUBLISH, number, multiple=multiple))
         self._what_is_decided_is_settled()
 
     # What the worker does:
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), count=st.integers(1, 5), verdict=verdicts, with_reply=st.booleans())
-    def settle(self, data: st.DataObject, count: int, verdict: Verdict, with_reply: bool) -> None:
+    @rule(data=st.data(), count=st.integers(1, 5), verdict=verdicts, with_reply=st.booleans(), with_copy=st.booleans())
+    def settle(self, data: st.DataObject, count: int, verdict: Verdict, with_reply: bool, with_copy: bool) -> None:
         for _ in range(min(count, len(self.open))):
             delivery = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-            if with_reply:
-                self.waiting[str(delivery.tag)] = delivery.tag, verdict
-                delivery.settle(verdict, Publishing(str(delivery.tag), b"", Properties()))
+            tag = delivery.tag
+            reply = Publishing(str(tag), b"", Properties()) if with_reply else None
+            if with_copy:
+                self.waiting[f"copy {tag}"] = tag, verdict, with_reply
+                delivery.settle(verdict, reply, Publishing(f"copy {tag}", b"", Properties()))
+            elif with_reply:
+                self.waiting[str(tag)] = tag, verdict, False
+                delivery.settle(verdict, reply)
             else:
-                self.expected[delivery.tag] = FATES[verdict]
+                self.expected[tag] = FATES[verdict]
                 delivery.settle(verdict)
+
+    @rule()
+    def pass_time(self) -> None:
+        self.expected |= dict.fromkeys(self.pausing, "requeue")
+        self.pausing.clear()
+        self.lanes.loop.pass_time()
+        self.lanes.loop.turn()
+        self._what_is_decided_is_settled()
 
     @rule()
     def turn(self) -> None:
@@ -682,6 +786,14 @@ class Schedule(RuleBasedStateMachine):
         self._collect()
 
     # What must hold:
+
+    def _confirmed(self, tag: int, verdict: Verdict, reply_follows: bool, *, ok: bool) -> None:
+        if not ok:
+            self.pausing.append(tag)
+        elif reply_follows:
+            self.waiting[str(tag)] = tag, verdict, False
+        else:
+            self.expected[tag] = FATES[verdict]
 
     def _collect(self) -> None:
         for delivery in self.lanes.deliveries:
@@ -713,7 +825,7 @@ class Schedule(RuleBasedStateMachine):
 
     @invariant()
     def the_lane_knows_what_is_unsettled(self) -> None:
-        undecided = len(self.open) + len(self.waiting) + len(self.order)
+        undecided = len(self.open) + len(self.waiting) + len(self.order) + len(self.pausing)
         assert self.lanes.consume_lane.unsettled == undecided
 
     def teardown(self) -> None:
@@ -724,12 +836,14 @@ class Schedule(RuleBasedStateMachine):
             delivery.settle(Verdict.ACK)
         self.open.clear()
         self.turn()
-        if self.broker.published:
-            for tag, verdict in self.waiting.values():
-                self.expected[tag] = FATES[verdict]
-            self.waiting.clear()
+        while self.waiting:  # first the copies, then the replies that follow them
+            waiting, self.waiting = self.waiting, {}
+            self.broker.unconfirmed.clear()
+            for tag, verdict, reply_follows in waiting.values():
+                self._confirmed(tag, verdict, reply_follows, ok=True)
             self.lanes.publishing.receive(ack(PUBLISH, self.broker.published, multiple=True))
-        self.turn()
+            self.turn()
+        self.pass_time()
         assert self.broker.unacked == {}
         assert self.lanes.consume_lane.unsettled == 0
 

@@ -1,0 +1,105 @@
+"""Where replies are kept for requests that come again, and who says who is handling one. See :mod:`bridge.idempotency`."""
+
+import enum
+import time
+from collections.abc import Awaitable
+from typing import Final, Protocol
+
+from bridge.outcome import Reply
+
+Key = tuple[str, str, int]
+"""Station, OCPP message id, CRC-32 of the payload."""
+
+TTL: Final = 600.0
+"""Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
+ENTRIES: Final = 20_000
+"""Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
+BYTES: Final = 32 * 1024 * 1024
+"""Bytes of replies kept in memory at most."""
+
+
+class Running(enum.Enum):
+    """Answer of :meth:`Store.begin`: the request is being handled."""
+
+    HERE = "here"
+    """By this worker; its outcome comes to the same :class:`Once`."""
+    ELSEWHERE = "elsewhere"
+    """By another one."""
+
+
+Begun = Reply | Running | None
+
+
+class Store(Protocol):
+    """Where replies are kept. Its methods are plain functions or, behind a network, coroutine functions: all or none.
+
+    They may raise what they like: the request is handled anyway, and the failure counted.
+    """
+
+    def begin(self, key: Key) -> Begun | Awaitable[Begun]:
+        """The stored reply; or who is handling the request; or None: nobody, so the caller does from now on."""
+
+    def finish(self, key: Key, reply: Reply) -> Awaitable[None] | None:
+        """Keep the reply."""
+
+    def forget(self, key: Key) -> Awaitable[None] | None:
+        """It has no reply and may be handled again."""
+
+
+class MemoryStore:
+    """Replies in this process, in two generations.
+
+    When the young one is full or old enough, it takes the place of the old one, which is dropped. So the cost of a reply is
+    one dictionary entry, whatever the bounds.
+    """
+
+    def __init__(self, ttl: float = TTL, entries: int = ENTRIES, max_bytes: int = BYTES) -> None:
+        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached."""
+        self._ttl = ttl
+        self._entries = max(1, entries // 2)
+        self._max_bytes = max_bytes // 2
+        self._running: set[Key] = set()
+        self._young: dict[Key, Reply] = {}
+        self._old: dict[Key, Reply] = {}
+        self._bytes = 0
+        self._grown_up_at = time.monotonic() + ttl
+
+    def begin(self, key: Key) -> Begun:
+        if key in self._running:
+            return Running.HERE
+        # Here too, and not in finish alone: a store that nothing is added to must forget all the same.
+        now = time.monotonic()
+        if now >= self._grown_up_at:
+            self._grow_old(now)
+        reply = self._young.get(key) or self._old.get(key)
+        if reply is None:
+            self._running.add(key)
+        return reply
+
+    def finish(self, key: Key, reply: Reply) -> None:
+        self._running.discard(key)
+        now = time.monotonic()
+        if now >= self._grown_up_at:
+            self._grow_old(now)
+        self._young[key] = reply
+        self._bytes += len(reply.body)
+        if len(self._young) >= self._entries or self._bytes >= self._max_bytes:
+            self._next_generation(now + self._ttl)
+
+    def _grow_old(self, now: float) -> None:
+        """The young generation has had its time; the one before, and after a long silence both, are forgotten."""
+        silent = now >= self._grown_up_at + self._ttl
+        self._next_generation(now + self._ttl if silent else self._grown_up_at + self._ttl)
+        if silent:
+            self._old = {}
+
+    def _next_generation(self, grown_up_at: float) -> None:
+        self._old, self._young = self._young, {}
+        self._bytes = 0
+        self._grown_up_at = grown_up_at
+
+    def forget(self, key: Key) -> None:
+        self._running.discard(key)
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
