@@ -5,6 +5,7 @@ Each row says what happens, what is sent, what comes back and where the request 
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Route
 from bridge.contract import Contract, vendor_key
 from bridge.dispatch import Expired
 from bridge.ocpp import OcppVersion
+from bridge.retry import RetryPolicy
+from bridge.store import MemoryStore, Store
 from bridge.transport import Properties, Publishing, State, Transport
 from bridge.worker import Settings, Worker
 from tests.contract.sides import NAMES, PATIENCE, Received, Side
@@ -83,9 +86,21 @@ async def refuse(call: Call) -> None:
 
 @acme.on("RetryOnce")
 async def retry_once(call: Call) -> str:
-    if not call.redelivered:
+    if call.attempt == 1:
         raise Retry(after=0.01, reason="the database is down")
-    return "at the second try"
+    return f"at try {call.attempt}"
+
+
+@acme.on("ConnectOnce", retry=RetryPolicy(first=0.01, on=(ConnectionError,)))
+async def connect_once(call: Call) -> str:
+    if call.attempt == 1:
+        raise ConnectionRefusedError("the database is down")
+    return f"at try {call.attempt}"
+
+
+@acme.on("RetryAlways")
+async def retry_always(call: Call) -> None:
+    raise Retry(after=0.01, reason=f"down at try {call.attempt}")
 
 
 @acme.on("RetryTooLate")
@@ -147,6 +162,12 @@ class Row(msgspec.Struct, kw_only=True):
     """The reply is a CALLERROR."""
     dead: bool = False
     """The request ends in the dead-letter queue; else it is acknowledged."""
+    reason: str = "failed"
+    """Why, if the bridge keeps it there itself; "rejected": the broker does, and tells so in its own words."""
+    error: str = ""
+    """How the error begins that is kept with it."""
+    attempts: int = 1
+    """Tries it has had by then."""
 
 
 def error(code: str, description: str, **details: Any) -> Callable[[OcppVersion], dict[str, Any]]:
@@ -247,6 +268,7 @@ TABLE = [
         answer=COULD_NOT,
         is_error=True,
         dead=True,
+        error="InvalidResponse: ",
     ),
     Row(
         situation="the answer is too big",
@@ -255,6 +277,7 @@ TABLE = [
         answer=COULD_NOT,
         is_error=True,
         dead=True,
+        error="the answer has 20",
     ),
     Row(situation="the handler rejects", message_id="Reject", answer=rejected("NoTariff", "there is none")),
     Row(
@@ -325,7 +348,40 @@ TABLE = [
         situation="the handler asks for another try",
         message_id="RetryOnce",
         seconds=PATIENCE,
-        answer=b'{"status":"Accepted","data":"at the second try"}',
+        answer=b'{"status":"Accepted","data":"at try 2"}',
+    ),
+    Row(
+        situation="the handler raises what its policy tries again",
+        message_id="ConnectOnce",
+        seconds=PATIENCE,
+        answer=b'{"status":"Accepted","data":"at try 2"}',
+    ),
+    Row(
+        situation="the handler asks for another try, and there is no deadline",
+        message_id="RetryOnce",
+        answer=b'{"status":"Accepted","data":"at try 2"}',
+    ),
+    Row(
+        situation="the handler asks for another try each time",
+        message_id="RetryAlways",
+        seconds=PATIENCE,
+        settings=Settings(retry=RetryPolicy(attempts=3)),
+        answer=COULD_NOT,
+        is_error=True,
+        dead=True,
+        reason="retries-exhausted",
+        error="Retry: (0.01, 'down at try 3')",
+        attempts=3,
+    ),
+    Row(
+        situation="the same, and nobody waits",
+        message_id="RetryAlways",
+        reply_to=None,
+        settings=Settings(retry=RetryPolicy(attempts=2)),
+        dead=True,
+        reason="retries-exhausted",
+        error="Retry: (0.01, 'down at try 2')",
+        attempts=2,
     ),
     Row(
         situation="the handler asks for another try after the deadline",
@@ -334,11 +390,42 @@ TABLE = [
         answer=COULD_NOT,
         is_error=True,
         dead=True,
+        reason="retries-exhausted",
+        error="Retry: (3600, 'the database is down')",
     ),
-    Row(situation="the handler breaks", message_id="Break", answer=COULD_NOT, is_error=True, dead=True),
-    Row(situation="the handler takes too long", message_id="Hang", answer=TOO_LONG, is_error=True, dead=True),
-    Row(situation="a thread takes too long", message_id="HangInThread", answer=TOO_LONG, is_error=True, dead=True),
-    Row(situation="the deadline is past before handling", message_id="Break", seconds=-1, dead=True),
+    Row(
+        situation="the handler breaks",
+        message_id="Break",
+        answer=COULD_NOT,
+        is_error=True,
+        dead=True,
+        error="ValueError: password=secret",
+    ),
+    Row(
+        situation="the handler takes too long",
+        message_id="Hang",
+        answer=TOO_LONG,
+        is_error=True,
+        dead=True,
+        reason="timed-out",
+        error="TimeoutError: tests.contract.test_decision_table.hang took longer than 0.05 s",
+    ),
+    Row(
+        situation="a thread takes too long",
+        message_id="HangInThread",
+        answer=TOO_LONG,
+        is_error=True,
+        dead=True,
+        reason="timed-out",
+        error="TimeoutError: tests.contract.test_decision_table.hang_in_thread took longer",
+    ),
+    Row(
+        situation="the deadline is past before handling",
+        message_id="Break",
+        seconds=-1,
+        dead=True,
+        reason="rejected",
+    ),
     Row(
         situation="the same, to be dropped",
         message_id="Break",
@@ -360,7 +447,13 @@ TABLE = [
         answer=b'{"status":"Accepted"}',
     ),
     Row(situation="nobody waits", message_id="Nothing", reply_to=None),
-    Row(situation="nobody waits, and the handler breaks", message_id="Break", reply_to=None, dead=True),
+    Row(
+        situation="nobody waits, and the handler breaks",
+        message_id="Break",
+        reply_to=None,
+        dead=True,
+        error="ValueError: password=secret",
+    ),
     Row(situation="nobody waits, and the payload is broken", body=b"{", reply_to=None),
     Row(situation="reply_to is not allowed", message_id="Nothing", reply_to="somebody-elses-queue"),
     Row(situation="reply_to is the vendor's own queue", message_id="Nothing", reply_to="datatransfer.com.acme"),
@@ -370,6 +463,7 @@ TABLE = [
         message_id="Break",
         reply_to="amq.gen-gone",
         dead=True,
+        error="ValueError: password=secret",
     ),
 ]
 
@@ -385,10 +479,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def working(side: Side, settings: Settings, *routers: Router) -> AsyncIterator[tuple[Worker, Transport]]:
+async def working(
+    side: Side, settings: Settings, *routers: Router, store: Store | None = None
+) -> AsyncIterator[tuple[Worker, Transport]]:
     """A worker that runs, and has settled everything when it ends."""
     transport = side.transport()
-    worker = Worker(routers, transport, settings=settings)
+    worker = Worker(routers, transport, settings=settings, store=store)
     running = asyncio.create_task(worker.run())
     try:
         await until(lambda: worker.state is State.CONSUMING or running.done())
@@ -438,6 +534,36 @@ def check_reply(reply: Received, row: Row, version: OcppVersion) -> None:
         assert 0 < int(properties.expiration or 0) <= row.seconds * 1000
 
 
+def check_dead_letter(dead: Received, row: Row, version: OcppVersion, asked: Publishing, since: float) -> None:
+    """The request as it was, and its story in headers."""
+    assert dead.body == asked.body
+    given = asked.properties
+    assert dead.properties == msgspec.structs.replace(given, headers=dead.properties.headers)
+    headers = dict(dead.headers)
+    if row.reason == "rejected":
+        assert headers["x-first-death-reason"] == "rejected"
+        assert {name: headers.get(name) for name in given.headers or {}} == given.headers
+        assert not any(name.startswith("dtbridge-") for name in headers)
+        return
+    first_try, failed_at = headers.pop("dtbridge-first-try"), headers.pop("dtbridge-failed-at")
+    assert since * 1000 - 1 <= first_try <= failed_at <= time.time() * 1000 + 1
+    if row.attempts > 1:
+        assert failed_at - first_try >= 99 * (row.attempts - 1)
+    error = headers.pop("dtbridge-error")
+    assert error.startswith(row.error)
+    assert row.error
+    assert re.fullmatch(r"dtbridge@.+:\d+", headers.pop("dtbridge-worker"))
+    assert headers == {
+        **(given.headers or {}),
+        "dtbridge-reason": row.reason,
+        "dtbridge-attempt": row.attempts,
+        "dtbridge-vendor": "com.Acme",
+        "dtbridge-message": row.message_id,
+        "dtbridge-exchange": "datatransfer",
+        "dtbridge-routing-key": "com.acme",
+    }
+
+
 async def settled(worker: Worker, count: int) -> None:
     """Wait until so many requests have had their outcome."""
     await until(
@@ -455,18 +581,142 @@ async def test_what_a_request_gets(side: Side, row: Row) -> None:
     async with working(side, row.settings, acme) as (worker, _):
         for number, version in enumerate(VERSIONS, 1):
             publishing = request(row, version)
+            since = time.time()
             await side.put(publishing)
             if row.answer is not None:
                 check_reply(await side.take(REPLIES), row, version)
             if row.dead:
-                dead = await side.take(NAMES.dead)
-                assert dead.body == publishing.body
-                assert dead.properties.message_id == "19223201"
-                assert dead.headers["x-first-death-reason"] == "rejected"
-                assert dead.headers["own"] == "stays here"
+                check_dead_letter(await side.take(NAMES.dead), row, version, publishing, since)
             await settled(worker, number)
-    for queue in (NAMES.vendor_queue("com.Acme"), NAMES.unknown_vendor, NAMES.dead, REPLIES, "somebody-elses-queue"):
+    for queue in (
+        NAMES.vendor_queue("com.Acme"),
+        NAMES.unknown_vendor,
+        NAMES.dead,
+        NAMES.retry(0.1),
+        REPLIES,
+        "somebody-elses-queue",
+    ):
         assert await side.left(queue) == 0, f"something is left in {queue}"
+
+
+# ---- the same request again ----
+
+
+def counting(reply: Callable[[], Any] = lambda: "done") -> tuple[Router, list[Call], asyncio.Event]:
+    """A handler that notes its calls, and waits until it may go on."""
+    router = Router("com.Acme")
+    calls: list[Call] = []
+    go_on = asyncio.Event()
+
+    @router.default
+    async def handler(call: Call) -> Any:
+        calls.append(call)
+        await go_on.wait()
+        return reply()
+
+    return router, calls, go_on
+
+
+def same(number: int, *, vendor_id: str = "com.Acme", **fields: Any) -> Publishing:
+    """A request that comes once more, under another correlation_id."""
+    row = Row(situation="again", vendor_id=vendor_id, message_id="m", data=fields.pop("data", 1))
+    asked = request(row, V201)
+    return msgspec.structs.replace(
+        asked, properties=msgspec.structs.replace(asked.properties, correlation_id=str(number), **fields)
+    )
+
+
+async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_handled_twice(side: Side) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router, calls, go_on = counting()
+    go_on.set()
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, _):
+        for number in range(3):
+            await side.put(same(number))
+            reply = await side.take(REPLIES)
+            assert (reply.body, reply.properties.correlation_id) == (
+                b'{"status":"Accepted","data":"done"}',
+                str(number),
+            )
+        assert len(calls) == 1
+        # Another message id, another payload, no message id: another request each.
+        for other in (same(3, message_id="other"), same(4, data=2), same(5, message_id=None), same(6, message_id=None)):
+            await side.put(other)
+            await side.take(REPLIES)
+        assert len(calls) == 5
+        assert (worker.counts.absorbed, worker.counts.replied) == (2, 7)
+
+
+async def test_duplicates_that_come_while_their_request_is_handled_are_answered_by_one_run(side: Side) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router, calls, go_on = counting()
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, _):
+        for number in range(3):
+            await side.put(same(number))
+        await until(lambda: worker.counts.received == 3)
+        go_on.set()
+        replies = [await side.take(REPLIES) for _ in range(3)]
+        assert {reply.properties.correlation_id for reply in replies} == {"0", "1", "2"}
+        assert {reply.body for reply in replies} == {b'{"status":"Accepted","data":"done"}'}
+        assert len(calls) == 1
+        assert worker.counts.absorbed == 2
+
+
+async def test_duplicates_of_a_request_that_fails_are_answered_and_one_dead_letter_is_kept(side: Side) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    fails = True
+
+    def reply() -> str:
+        if fails:
+            raise ValueError("broken")
+        return "mended"
+
+    router, calls, go_on = counting(reply)
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, _):
+        for number in range(2):
+            await side.put(same(number))
+        await until(lambda: worker.counts.received == 2)
+        go_on.set()
+        for _ in range(2):
+            assert json.loads((await side.take(REPLIES)).body)["errorCode"] == "InternalError"
+        assert (await side.take(NAMES.dead)).headers["dtbridge-reason"] == "failed"
+        assert len(calls) == 1
+        fails = False  # a failure is not stored: the next one is handled
+        await side.put(same(2))
+        assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": "mended"}
+    assert await side.left(NAMES.dead) == 0
+
+
+async def test_a_request_redelivered_after_its_connection_was_lost_is_answered_by_the_run_that_goes_on(
+    side: Side,
+) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router, calls, go_on = counting()
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, transport):
+        await side.put(same(0))
+        await until(lambda: len(calls) == 1)
+        side.cut(transport)
+        await until(lambda: worker.counts.received == 2)
+        go_on.set()
+        assert (await side.take(REPLIES)).body == b'{"status":"Accepted","data":"done"}'
+        assert len(calls) == 1
+    assert await side.left(REPLIES) == 0
+    assert await side.left(NAMES.vendor_queue("com.Acme")) == 0
+
+
+async def test_a_request_that_came_another_way_is_tried_again_by_its_own_vendor(side: Side) -> None:
+    """Published to the queue itself, its routing key is none of the exchange that retries come back through."""
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    asked = request(Row(situation="", message_id="RetryOnce"), V201)
+    queue = NAMES.vendor_queue("com.Acme")
+    async with working(side, Settings(), acme):
+        await side.put(msgspec.structs.replace(asked, exchange="", routing_key=queue))
+        assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": "at try 2"}
 
 
 async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_letters(side: Side) -> None:

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Rejected, Retry, Router
+from bridge.broker.frames import encode_publish
 from bridge.contract import Contract, Names, vendor_key
 from bridge.dispatch import Dispatcher, Expired
 from bridge.intake import Counts, Intake
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
 from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request import Request
+from bridge.retry import DELAYS
 from bridge.routing import Routes
 from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
@@ -269,6 +271,9 @@ good_headers = st.fixed_dictionaries(
         "ocpp-version": st.sampled_from([version.value for version in OcppVersion]),
         "ocpp-deadline": st.sampled_from([2**62, 2**63 - 1, 4 * 10**12]) | integers,
         "dtbridge-attempt": st.integers(1, 10),
+        "dtbridge-first-try": header_values,
+        "x-death": header_values,
+        "CCS": header_values,
         "traceparent": header_values,
         "tracestate": header_values,
     },
@@ -335,9 +340,29 @@ class Counting(Delivery, eq=False, gc=True):
     source: Delivery
     verdicts: list[Verdict]
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None) -> None:
+    copies: list[Publishing]
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+        if copy is not None:
+            check_copy(copy, self.source)  # raises ValueError, as a transport does, for headers that no broker delivers
+            self.copies.append(copy)
         self.verdicts.append(verdict)
-        self.source.settle(verdict, reply)
+        self.source.settle(verdict, reply, copy)
+
+
+def check_copy(copy: Publishing, source: Delivery) -> None:
+    """AMQP can carry it, the broker's own headers are not in it, and what the request is made of is as it was."""
+    encode_publish(2, copy)
+    headers, own = copy.properties.headers or {}, source.properties.headers or {}
+    assert copy.body == source.body
+    assert copy.mandatory
+    assert (copy.properties.expiration, copy.properties.user_id, copy.expiration) == (None, None, None)
+    assert not any(name in {"CC", "BCC"} or name.startswith("x-") for name in headers)
+    for name in ("reply_to", "correlation_id", "message_id", "type", "content_type"):
+        assert getattr(copy.properties, name) == getattr(source.properties, name)
+    for name, value in own.items():
+        if name not in {"CC", "BCC", "ocpp-station-id"} and not name.startswith(("x-", "dtbridge-")):
+            assert headers[name] == value
 
 
 @SOME
@@ -367,7 +392,7 @@ async def _settled_exactly_once(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     names = Names()
     broker = MemoryBroker()
-    declare_topology(broker, names, ["v"])
+    declare_topology(broker, names, ["v", "w"])
     broker.declare_queue("amq.gen-1")
     queue = names.vendor_queue("v")
     delivered: list[Counting] = []
@@ -378,11 +403,13 @@ async def _settled_exactly_once(
         counts=Counts(),
         prefetch=prefetch,
         concurrency=concurrency,
+        lacks=lambda _: False,
+        worker="dtbridge@host:1",
     )
 
     def on_delivery(source: Delivery) -> None:
         fields = (source.exchange, source.routing_key, source.redelivered, source.properties, source.body)
-        delivery = Counting(*fields, source, [])
+        delivery = Counting(*fields, source, [], [])
         delivered.append(delivery)
         intake.on_delivery(delivery)
 
@@ -405,5 +432,9 @@ async def _settled_exactly_once(
     assert all(len(delivery.verdicts) <= 1 for delivery in delivered)
     last_of_each = {id(delivery.source.message): delivery for delivery in delivered}  # type: ignore[attr-defined]
     assert len(last_of_each) == len(messages)
-    # A request that is to be tried again comes to its end by the delivery limit; all else by one verdict.
     assert all(len(delivery.verdicts) == 1 for delivery in last_of_each.values())
+    # What was given up, or is to be tried again, is kept elsewhere; each copy once for each time it was made.
+    kept = sum(len(delivery.copies) for delivery in delivered if delivery is last_of_each[id(delivery.source.message)])  # type: ignore[attr-defined]
+    rejected = sum(delivery.verdicts == [Verdict.REJECT] for delivery in last_of_each.values())
+    elsewhere = [broker.queues[name] for name in (names.dead, *map(names.retry, DELAYS))]
+    assert sum(len(queue.ready) for queue in elsewhere) >= kept + rejected
