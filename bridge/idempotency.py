@@ -104,7 +104,8 @@ class Guard:
         if not message_id or request.fault is not None:
             self._handle(request)
             return
-        key = (request.station_id, message_id, crc32(request.body))
+        # The length keeps one with colons in it apart from a station with them.
+        key = f"{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
         if not self._once.is_plain:
             self._once.start(self._begin(request, key))
             return
@@ -113,8 +114,12 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
             self._handle(request)
+            return
+        if begun is None:
+            request.key = key
+            self._handle(request)
         else:
-            self._begun(request, key, begun)
+            self._absorb(request, key, begun)
 
     async def _begin(self, request: Request, key: Key) -> None:
         try:
@@ -122,16 +127,18 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, the request is handled
             self._once.failed(error)
             self._handle(request)
-        else:
-            self._begun(request, key, begun)
-
-    def _begun(self, request: Request, key: Key, begun: Begun) -> None:
+            return
         if begun is None:
             request.key = key
             self._handle(request)
-        elif begun is Running.HERE:
+        else:
+            self._absorb(request, key, begun)
+
+    def _absorb(self, request: Request, key: Key, begun: Reply | Running) -> None:
+        """It is handled already, or just now."""
+        if begun is Running.HERE:
             self._once.followers.setdefault(key, []).append((self._settle, request))
-        elif begun is Running.ELSEWHERE:
+        elif isinstance(begun, Running):
             self._settle(request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False))
         else:
             self._once.on_absorbed()

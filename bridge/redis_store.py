@@ -40,7 +40,12 @@ class RedisStore:
         self._timeout = timeout
         # The library's own would try three times, with pauses of seconds, and fail from its hundredth connection on.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=timeout, retry=Retry(NoBackoff(), 0)
+            url,
+            max_connections=CONNECTIONS,
+            timeout=timeout,
+            socket_timeout=timeout,  # the library can miss a cancellation, and then waits for its own
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
         self._running: set[bytes] = set()
@@ -99,6 +104,5 @@ class RedisStore:
 
 
 def _name(key: Key) -> bytes:
-    station_id, message_id, checksum = key
     # Bytes that are not UTF-8 came in as lone surrogates.
-    return f"{PREFIX}{checksum:08x}:{message_id}:{station_id}".encode("utf-8", "surrogatepass")
+    return f"{PREFIX}{key}".encode("utf-8", "surrogatepass")

@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from bridge.outcome import Reply
 
-Key = tuple[str, str, int]
-"""Station, OCPP message id, CRC-32 of the payload."""
+Key = str
+"""CRC-32 of the payload, OCPP message id and station. A text, for its hash is made once and used several times."""
 
 TTL: Final = 600.0
 """Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
@@ -67,7 +67,7 @@ class MemoryStore:
     def begin(self, key: Key) -> Begun:
         if key in self._running:
             return Running.HERE
-        # Here too, and not in finish alone: a store that nothing is added to must forget all the same.
+        # Here, and not in finish: a store that nothing is added to must forget all the same.
         now = time.monotonic()
         if now >= self._grown_up_at:
             self._grow_old(now)
@@ -78,13 +78,10 @@ class MemoryStore:
 
     def finish(self, key: Key, reply: Reply) -> None:
         self._running.discard(key)
-        now = time.monotonic()
-        if now >= self._grown_up_at:
-            self._grow_old(now)
         self._young[key] = reply
         self._bytes += len(reply.body)
         if len(self._young) >= self._entries or self._bytes >= self._max_bytes:
-            self._next_generation(now + self._ttl)
+            self._next_generation(time.monotonic() + self._ttl)
 
     def _grow_old(self, now: float) -> None:
         """The young generation has had its time; the one before, and after a long silence both, are forgotten."""

@@ -434,7 +434,7 @@ async def _settled_exactly_once(
     assert len(last_of_each) == len(messages)
     assert all(len(delivery.verdicts) == 1 for delivery in last_of_each.values())
     # What was given up, or is to be tried again, is kept elsewhere; each copy once for each time it was made.
-    kept = sum(len(delivery.copies) for delivery in delivered if delivery is last_of_each[id(delivery.source.message)])  # type: ignore[attr-defined]
-    rejected = sum(delivery.verdicts == [Verdict.REJECT] for delivery in last_of_each.values())
+    kept = sum(len(delivery.copies) for delivery in last_of_each.values())
+    rejected = len([delivery for delivery in last_of_each.values() if delivery.verdicts == [Verdict.REJECT]])
     elsewhere = [broker.queues[name] for name in (names.dead, *map(names.retry, DELAYS))]
     assert sum(len(queue.ready) for queue in elsewhere) >= kept + rejected
