@@ -1,5 +1,5 @@
 # The project's commands; `make` alone lists them. Needs Python 3.11 or newer and nothing else: the first command that
-# needs the virtual environment makes it, and the first that needs a RabbitMQ sees to one (bridge/private_broker.py).
+# needs the virtual environment makes it, and the first that needs a RabbitMQ (bridge/private_broker.py) or Redis sees to one.
 
 SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -18,7 +18,7 @@ help: ## List the commands
 demo: $(READY) ## Watch a worker answer real vendor messages on a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: $(READY) ## Run all tests on a throw-away RabbitMQ (ARGS="-k name" for some)
+test: $(READY) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/pytest $(ARGS)
 
@@ -69,3 +69,12 @@ $(READY): requirements-dev.lock pyproject.toml
 	echo "Installing $$package (once) ..."; \
 	{ $$root apt-get update -qq && $$root apt-get install -qq -y $$package; } >/dev/null 2>&1 \
 	|| { echo "Python's venv module is missing: install the package $$package" >&2; exit 1; }
+
+# The tests start a server of their own; nothing is asked of one that runs here already.
+.PHONY: .install-redis
+.install-redis:
+	@command -v redis-server >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing redis-server (once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
+	|| { echo "The tests of the Redis store need redis-server: install the package redis-server" >&2; exit 1; }; }

@@ -241,6 +241,84 @@ async def test_a_reply_queue_that_is_gone_is_no_reason_to_handle_a_request_again
     assert await side.left(NAMES.dead) == 0
 
 
+# ---- copies ----
+
+
+def to_dead(body: bytes) -> Publishing:
+    return Publishing("k", body, Properties(delivery_mode=2), NAMES.dead, mandatory=True)
+
+
+@pytest.mark.parametrize("reply", [to(REPLIES, b"reply", mandatory=True), None])
+async def test_the_copy_and_the_reply_are_sent_and_then_the_verdict_given(
+    side: Side, started: Started, reply: Publishing | None
+) -> None:
+    await side.make_queue(REPLIES)
+    await side.put(to(QUEUE))
+    async with started() as (transport, log):
+        delivery = await log.delivery(0)
+        delivery.settle(Verdict.ACK, reply, to_dead(b"copy"))
+        with pytest.raises(RuntimeError, match="a delivery is settled once"):
+            delivery.settle(Verdict.ACK)
+        assert (await side.take(NAMES.dead)).body == b"copy"
+        if reply is not None:
+            assert (await side.take(REPLIES)).body == b"reply"
+        assert await transport.drain(PATIENCE) == 0
+    assert await side.left(QUEUE) == 0
+    assert await side.left(NAMES.dead) == 0
+    assert await side.left(REPLIES) == 0
+
+
+@pytest.mark.parametrize("fate", ["refused", "returned"])
+async def test_a_request_whose_copy_does_not_arrive_gets_no_reply_and_comes_back(
+    side: Side, started: Started, fate: str
+) -> None:
+    """The request itself must arrive somewhere; until then it is kept where it is."""
+    await side.make_queue(REPLIES)
+    if fate == "refused":
+        await side.make_queue(OTHER, full=True)
+    await side.put(to(QUEUE, b"request"))
+    async with started() as (transport, log):
+        (await log.delivery(0)).settle(Verdict.ACK, to(REPLIES, b"too early"), to(OTHER, b"copy", mandatory=True))
+        again = await log.delivery(1)
+        assert (again.body, again.redelivered) == (b"request", True)
+        again.settle(Verdict.ACK, to(REPLIES, b"reply"), to_dead(b"copy"))
+        assert (await side.take(REPLIES)).body == b"reply"
+        assert await transport.drain(PATIENCE) == 0
+    assert await side.left(REPLIES) == 0
+
+
+async def test_a_void_delivery_sends_no_copy(side: Side, started: Started) -> None:
+    await side.put(to(QUEUE))
+    async with started() as (transport, log):
+        void = await log.delivery(0)
+        side.cut(transport)
+        await log.state(State.CONSUMING, times=2)
+        (await log.delivery(1)).settle(Verdict.ACK)
+        void.settle(Verdict.ACK, None, to_dead(b"copy of a void delivery"))
+        assert await transport.drain(PATIENCE) == 0
+    assert await side.left(NAMES.dead) == 0
+
+
+async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side, started: Started) -> None:
+    await side.put(to(QUEUE, b"first"))
+    async with started() as (transport, log):
+        sent = asyncio.get_running_loop().time()
+        copy = Publishing(VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(0.1), mandatory=True)
+        assert not transport.lacks(copy.exchange)
+        (await log.delivery(0)).settle(Verdict.ACK, None, copy)
+        again = await log.delivery(1)
+        assert asyncio.get_running_loop().time() - sent >= 0.099
+        assert (again.exchange, again.routing_key, again.body, again.redelivered) == (
+            NAMES.requests,
+            VENDOR,
+            b"again",
+            False,
+        )
+        again.settle(Verdict.ACK)
+        assert await transport.drain(PATIENCE) == 0
+    assert await side.left(NAMES.retry(0.1)) == 0
+
+
 # ---- publishings ----
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from bridge.broker.frames import encode_publish
 from bridge.contract import Contract, Names, milliseconds_left, vendor_key
 from bridge.ocpp import OcppVersion
-from bridge.outcome import Kind
+from bridge.outcome import Failure, Kind, Reason
 from bridge.request import Request
 from bridge.testing import MemoryBroker, Message
 from bridge.transport import Confirm, Delivery, Properties, Publishing
@@ -305,3 +306,131 @@ def test_a_request_is_published_as_the_contract_says() -> None:
     assert (request.station_id, request.version, request.ocpp_message_id) == ("CP001", OcppVersion.V2_1, "m")
     assert request.deadline == pytest.approx(deadline, abs=0.001)
     assert request.fault is None
+
+
+# ---- another try, and dead letters ----
+
+
+def delivered(headers: dict[str, Any] | None = None, **fields: Any) -> Request:
+    """A request as a retry or a dead letter is made of it."""
+    body = fields.pop("body", b'{"vendorId":"Acme","messageId":"Set"}')
+    exchange, key = fields.pop("exchange", "datatransfer"), fields.pop("routing_key", "acme")
+    properties = Properties(
+        content_type="application/json",
+        headers=STATION | (headers or {}),
+        correlation_id="c",
+        reply_to="amq.gen-1",
+        message_id="m",
+        type="DataTransfer",
+        user_id="guest",
+        app_id="gateway",
+        **fields,
+    )
+    return Contract().request(Delivery(exchange, key, False, properties, body))
+
+
+BROKERS_OWN = {"x-death": [], "x-first-death-reason": "expired", "x-delivery-count": 3, "CC": ["a"], "BCC": ["b"]}
+
+
+def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -> None:
+    request = delivered({"own": [1], "CCS": "kept", **BROKERS_OWN}, delivery_mode=1)
+    before = int(time.time() * 1000)
+    again = Contract().again(request, 2.5, counts=True)
+    assert (again.exchange, again.routing_key, again.mandatory) == ("datatransfer.retry.2500", "acme", True)
+    assert again.body is request.body
+    headers = again.properties.headers or {}
+    assert before - 1 <= headers["dtbridge-first-try"] <= time.time() * 1000 + 1
+    first_try = {"dtbridge-first-try": headers["dtbridge-first-try"]}
+    assert again.properties == Properties(
+        content_type="application/json",
+        headers=STATION | {"own": [1], "CCS": "kept", "dtbridge-attempt": 2} | first_try,
+        delivery_mode=2,
+        correlation_id="c",
+        reply_to="amq.gen-1",
+        message_id="m",
+        type="DataTransfer",
+        app_id="gateway",
+    )
+
+
+def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
+    contract = Contract()
+    first = contract.again(delivered(), 1.0, counts=True)
+    request = contract.request(Delivery("datatransfer", "acme", False, first.properties, first.body))
+    first_try = (first.properties.headers or {})["dtbridge-first-try"]
+    assert (request.attempt, request.first_try) == (2, first_try / 1000)
+    second = contract.again(request, 1.0, counts=True).properties.headers or {}
+    assert (second["dtbridge-attempt"], second["dtbridge-first-try"]) == (3, first_try)
+
+
+def test_a_wait_that_was_no_try_is_not_counted() -> None:
+    headers = Contract().again(delivered(), 1.0, counts=False).properties.headers or {}
+    assert headers["dtbridge-attempt"] == 1
+
+
+@pytest.mark.parametrize("value", ["soon", None, 1.5, [1]])
+def test_a_time_of_the_first_try_that_is_none_is_set_anew(value: Any) -> None:
+    request = delivered({"dtbridge-attempt": 2, "dtbridge-first-try": value})
+    assert request.first_try is None
+    headers = Contract().again(request, 1.0, counts=True).properties.headers or {}
+    assert headers["dtbridge-first-try"] == pytest.approx(time.time() * 1000, abs=2_000)
+
+
+def test_the_deadline_outlives_the_expiration_that_said_it() -> None:
+    request = delivered(expiration="60000")
+    again = Contract().again(request, 1.0, counts=True)
+    assert again.properties.expiration is None
+    assert (again.properties.headers or {})["ocpp-deadline"] == pytest.approx(time.time() * 1000 + 60_000, abs=2_000)
+
+
+@pytest.mark.parametrize("deadline", [2**63 - 1, -(2**63), 1_700_000_000_251])
+def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
+    """As a float of seconds, the highest would come back as a number that 64 bits cannot hold."""
+    again = Contract().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
+    assert (again.properties.headers or {})["ocpp-deadline"] == deadline
+    encode_publish(1, again)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "routing_key", "key"),
+    [("datatransfer", "own-binding", "own-binding"), ("", "datatransfer.acme", "acme"), ("other", "x", "acme")],
+)
+def test_a_request_comes_back_to_its_vendor_whichever_way_it_came(exchange: str, routing_key: str, key: str) -> None:
+    again = Contract().again(delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True)
+    assert again.routing_key == key
+
+
+def test_a_dead_letter_is_the_request_with_its_story() -> None:
+    given = {"own": 1, "dtbridge-attempt": 3, "dtbridge-first-try": 1_700_000_000_000, "ocpp-version": "ocpp1.6"}
+    request = delivered({**given, **BROKERS_OWN}, expiration="1000", priority=3)
+    failure = Failure(b"{}", Reason.TIMED_OUT, "TimeoutError: slow")
+    dead = Contract().dead_letter(request, failure, "dtbridge@host:1")
+    assert (dead.exchange, dead.routing_key, dead.mandatory) == ("datatransfer.dead", "acme", True)
+    assert dead.body is request.body
+    headers = dict(dead.properties.headers or {})
+    assert headers.pop("dtbridge-failed-at") == pytest.approx(time.time() * 1000, abs=2_000)
+    assert headers == STATION | given | {
+        "dtbridge-reason": "timed-out",
+        "dtbridge-error": "TimeoutError: slow",
+        "dtbridge-vendor": "Acme",
+        "dtbridge-message": "Set",
+        "dtbridge-worker": "dtbridge@host:1",
+        "dtbridge-exchange": "datatransfer",
+        "dtbridge-routing-key": "acme",
+    }
+    kept = dead.properties
+    assert (kept.correlation_id, kept.reply_to, kept.message_id, kept.priority) == ("c", "amq.gen-1", "m", 3)
+    assert (kept.delivery_mode, kept.expiration, kept.user_id) == (2, None, None)
+    encode_publish(1, dead)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
+def test_a_dead_letter_whose_payload_names_nobody_says_so(body: bytes) -> None:
+    headers = Contract().dead_letter(delivered(body=body), Failure(None, Reason.FAILED), "w").properties.headers or {}
+    assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("", "")
+
+
+def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
+    request = delivered(body=b'{"vendorId":"Acme"}')
+    headers = Contract().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
+    assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")
