@@ -39,7 +39,6 @@ class Once:
     def __init__(self, store: Store, *, on_absorbed: Callable[[], None], on_store_error: Callable[[], None]) -> None:
         """`on_absorbed`: called for each delivery that is answered without its handler."""
         self.store = store
-        self.is_plain = not inspect.iscoroutinefunction(store.begin)
         self.followers: dict[Key, list[tuple[Settle, Request]]] = {}
         self.on_absorbed = on_absorbed
         self._on_store_error = on_store_error
@@ -94,6 +93,7 @@ class Guard:
     def __init__(self, once: Once, make_dispatcher: Callable[[Settle], Dispatcher], settle: Settle) -> None:
         self._once = once
         self._store = once.store
+        self._is_plain = not inspect.iscoroutinefunction(once.store.begin)
         self._dispatcher = make_dispatcher(self._settled)
         self._handle = self._dispatcher.dispatch
         self._settle = settle
@@ -104,11 +104,12 @@ class Guard:
         if not message_id or request.fault is not None:
             self._handle(request)
             return
-        # The length keeps one with colons in it apart from a station with them.
-        key = f"{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
-        if not self._once.is_plain:
-            self._once.start(self._begin(request, key))
+        if not self._is_plain:
+            # The length keeps a message id with colons in it apart from a station with them.
+            shared = f"{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
+            self._once.start(self._begin(request, shared))
             return
+        key = hash((request.station_id, message_id, request.body))
         try:
             begun: Begun = self._store.begin(key)  # type: ignore[assignment]  # plain
         except Exception as error:  # noqa: BLE001 - as in _begin

@@ -2,18 +2,21 @@
 
 import enum
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Hashable
 from typing import Final, Protocol
 
 from bridge.outcome import Reply
 
-Key = str
-"""CRC-32 of the payload, OCPP message id and station. A text, for its hash is made once and used several times."""
+Key = Hashable
+"""Station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
+which no two requests are to be expected to share; for one that processes share a text."""
 
 TTL: Final = 600.0
 """Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
 ENTRIES: Final = 20_000
 """Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
+LARGE: Final = 1024
+"""Bytes of a reply from which on it is counted; smaller ones are bounded by their number."""
 BYTES: Final = 32 * 1024 * 1024
 """Bytes of replies kept in memory at most."""
 
@@ -58,45 +61,62 @@ class MemoryStore:
         self._ttl = ttl
         self._entries = max(1, entries // 2)
         self._max_bytes = max_bytes // 2
-        self._running: set[Key] = set()
-        self._young: dict[Key, Reply] = {}
-        self._old: dict[Key, Reply] = {}
+        self._young: dict[Key, Reply | Running] = {}
+        self._old: dict[Key, Reply | Running] = {}
         self._bytes = 0
         self._grown_up_at = time.monotonic() + ttl
 
     def begin(self, key: Key) -> Begun:
-        if key in self._running:
-            return Running.HERE
-        # Here, and not in finish: a store that nothing is added to must forget all the same.
+        begun = self._young.get(key)
+        if begun is None:
+            begun = self._old.get(key)
+            if begun is None:
+                self._young[key] = Running.HERE
+                return None
+        return self._unless_aged(key)
+
+    def _unless_aged(self, key: Key) -> Begun:
+        """A store that nothing is added to must forget all the same; the time is asked for where it matters."""
         now = time.monotonic()
         if now >= self._grown_up_at:
             self._grow_old(now)
-        reply = self._young.get(key) or self._old.get(key)
-        if reply is None:
-            self._running.add(key)
-        return reply
+        begun = self._young.get(key) or self._old.get(key)
+        if begun is None:
+            self._young[key] = Running.HERE
+        return begun
 
     def finish(self, key: Key, reply: Reply) -> None:
-        self._running.discard(key)
+        now = time.monotonic()
+        if now >= self._grown_up_at:
+            self._grow_old(now)
         self._young[key] = reply
-        self._bytes += len(reply.body)
+        if len(reply.body) > LARGE:
+            self._bytes += len(reply.body)
         if len(self._young) >= self._entries or self._bytes >= self._max_bytes:
-            self._next_generation(time.monotonic() + self._ttl)
+            self._next_generation(now + self._ttl)
 
     def _grow_old(self, now: float) -> None:
         """The young generation has had its time; the one before, and after a long silence both, are forgotten."""
         silent = now >= self._grown_up_at + self._ttl
         self._next_generation(now + self._ttl if silent else self._grown_up_at + self._ttl)
         if silent:
-            self._old = {}
+            self._old = {key: begun for key, begun in self._old.items() if begun is Running.HERE}
 
     def _next_generation(self, grown_up_at: float) -> None:
-        self._old, self._young = self._young, {}
+        """What is being handled is kept, however old."""
+        running: dict[Key, Reply | Running] = {}
+        running.update(
+            (key, begun) for key, begun in self._old.items() if begun is Running.HERE and key not in self._young
+        )
+        self._old, self._young = self._young, running
         self._bytes = 0
         self._grown_up_at = grown_up_at
 
     def forget(self, key: Key) -> None:
-        self._running.discard(key)
+        self._young.pop(key, None)
+        self._old.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        """Replies kept."""
+        kept = self._old | self._young
+        return sum(begun is not Running.HERE for begun in kept.values())
