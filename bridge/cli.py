@@ -6,20 +6,34 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import orjson
 import rich.console
 import rich.table
 import typer
-from yarl import URL
 
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.session import RabbitTransport
 from bridge.broker.topology import Mode, QueueType, Topology
 from bridge.client import Client, NoAnswer
+from bridge.command import (
+    EXIT_CALL_ERROR,
+    EXIT_NO_ANSWER,
+    EXIT_USAGE,
+    LOCAL,
+    AmqpUrl,
+    LogFormatOption,
+    LogLevelOption,
+    Prefix,
+    broker_urls,
+    complete,
+    fail,
+    words,
+)
 from bridge.contract import Contract, Names
+from bridge.dead_cli import dead
 from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
 from bridge.idempotency import check_store, open_store
@@ -31,13 +45,6 @@ from bridge.routing import Router, Routes
 from bridge.transport import TransportError
 from bridge.worker import Settings, Worker
 
-Result = TypeVar("Result")
-
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_CALL_ERROR: Final = 3
-EXIT_NO_ANSWER: Final = 4
-
 app = typer.Typer(
     name="dtbridge",
     help="OCPP DataTransfer between RabbitMQ and typed handlers.",
@@ -46,39 +53,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(dead)
 
 
-def _fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
-    typer.echo(f"dtbridge: {sentence}", err=True)
-    raise typer.Exit(code)
-
-
-def _run(main: Coroutine[Any, Any, Result]) -> Result:
-    if sys.platform == "win32":
-        return asyncio.run(main)
-    import uvloop  # noqa: PLC0415 - not there on Windows
-
-    return uvloop.run(main)
-
-
-def _words(values: Sequence[str]) -> list[str]:
-    """Values given one by one, or in one environment variable, separated by spaces or commas."""
-    return [word for value in values for word in value.replace(",", " ").split()]
-
-
-# ---- options that several commands share ----
-
-AmqpUrl = Annotated[
-    list[str],
-    typer.Option(
-        envvar="DTBRIDGE_AMQP_URL",
-        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are tried in turn. "
-        "TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless given.",
-    ),
-]
-Prefix = Annotated[str, typer.Option(envvar="DTBRIDGE_PREFIX", help="How all exchanges and queues begin.")]
-LogFormatOption = Annotated[LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")]
-LogLevelOption = Annotated[LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")]
 Targets = Annotated[
     list[str],
     typer.Argument(
@@ -87,15 +64,6 @@ Targets = Annotated[
         help="Where the routers are; NAME is a Router or a list of them.",
     ),
 ]
-LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
-
-
-def _urls(values: Sequence[str]) -> list[URL]:
-
-    try:
-        return parse_urls(_words(values))
-    except ValueError as error:
-        _fail(str(error), EXIT_USAGE)
 
 
 def load_routers(targets: Sequence[str]) -> list[Router]:
@@ -134,9 +102,9 @@ def _load(target: str) -> Any:
 
 def _routers(targets: Sequence[str]) -> list[Router]:
     try:
-        return load_routers(_words(targets))
+        return load_routers(words(targets))
     except (ValueError, TypeError) as error:
-        _fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE)
 
 
 # ---- run ----
@@ -214,14 +182,14 @@ def run(
 ) -> None:
     """Answer the requests of some vendors until SIGTERM or SIGINT."""
     routers = _routers(targets)
-    urls = _urls(amqp_url)
+    urls = broker_urls(amqp_url)
     try:
         check_store(idempotency)
     except ValueError as error:
-        _fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE)
     configure(log_format, log_level)
     if processes > 1:
-        raise typer.Exit(_run(_supervise(processes, connect_timeout + 5.0)))
+        raise typer.Exit(complete(_supervise(processes, connect_timeout + 5.0)))
     names = Names(prefix)
     settings = Settings(
         prefetch=prefetch,
@@ -238,7 +206,7 @@ def run(
 
     async def work() -> None:
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        contract = Contract(names, tuple(_words(reply_prefix)))
+        contract = Contract(names, tuple(words(reply_prefix)))
         async with open_store(idempotency) as store:
             worker = Worker(routers, transport, contract=contract, settings=settings, store=store, name=name)
             _on_signals(worker.stop)
@@ -246,9 +214,9 @@ def run(
             await worker.run()
 
     try:
-        _run(work())
+        complete(work())
     except TransportError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 async def _supervise(count: int, start_timeout: float) -> int:
@@ -293,7 +261,7 @@ def send(
     log_level: LogLevelOption = LogLevel.ERROR,
 ) -> None:
     """Send one request and print its answer as JSON. Exit code 0: a response, 3: a CALLERROR, 4: no answer in time."""
-    urls = _urls(amqp_url)
+    urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
     try:
         version = parse_version(ocpp_version)
@@ -301,9 +269,9 @@ def send(
         if data is not None:
             request.data = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        _fail(f"--data is not JSON: {error}", EXIT_USAGE)
+        fail(f"--data is not JSON: {error}", EXIT_USAGE)
     except ValueError as error:
-        _fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE)
 
     async def ask() -> DataTransferResponse:
         transport = RabbitTransport(urls, name="dtbridge send", start_timeout=min(timeout, 5.0))
@@ -311,7 +279,7 @@ def send(
             return await client.data_transfer(station, request, ocpp_version=version, timeout=timeout)
 
     try:
-        response = _run(ask())
+        response = complete(ask())
     except CallError as error:
         _print_json(
             {
@@ -322,9 +290,9 @@ def send(
         )
         raise typer.Exit(EXIT_CALL_ERROR) from None
     except NoAnswer as error:
-        _fail(str(error), EXIT_NO_ANSWER)
+        fail(str(error), EXIT_NO_ANSWER)
     except TransportError as error:
-        _fail(str(error))
+        fail(str(error))
     _print_json(response)
 
 

@@ -45,6 +45,10 @@ DEAD_TTL_MS: Final = 14 * 24 * 3600 * 1000
 """Milliseconds a dead letter is kept: two weeks, time for a person to look."""
 DEAD_LENGTH: Final = 1_000_000
 """Dead letters kept; beyond it the oldest go."""
+DEAD_DELIVERY_LIMIT: Final = 1_000_000
+"""Each look at a dead letter is a delivery. RabbitMQ 4 drops a message of a quorum queue after 20 unless told otherwise; "no
+limit" is -1 there, which 3.x refuses or takes for 0. And only with a limit does a quorum queue put back in its place
+what is given back."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -72,7 +76,14 @@ class Topology(msgspec.Struct, frozen=True):
     @property
     def dead_arguments(self) -> dict[str, Any]:
         """Of the dead-letter queue: bounded by age and length, for expired requests land there too."""
-        return {"x-queue-type": self.queue_type.value, "x-message-ttl": DEAD_TTL_MS, "x-max-length": DEAD_LENGTH}
+        arguments: dict[str, Any] = {
+            "x-queue-type": self.queue_type.value,
+            "x-message-ttl": DEAD_TTL_MS,
+            "x-max-length": DEAD_LENGTH,
+        }
+        if self.queue_type is QueueType.QUORUM:
+            arguments["x-delivery-limit"] = DEAD_DELIVERY_LIMIT
+        return arguments
 
     def retry_arguments(self, delay: float) -> dict[str, Any]:
         """Of the queue in which requests wait `delay` seconds and go back to their vendor's."""

@@ -21,18 +21,20 @@ LAYERS = (
     ("bridge.routing",),
     ("bridge.dispatch", "bridge.contract", "bridge.store"),
     ("bridge.redis_store",),
-    ("bridge.idempotency",),
+    ("bridge.idempotency", "bridge.dead"),
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
     ("bridge.client",),
     ("bridge.demo",),
+    ("bridge.command",),
+    ("bridge.dead_cli",),
     ("bridge.cli",),
     ("bridge.__main__",),
 )
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("frames", "lane", "topology", "session"),
+    "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
 }
 """The modules of a package, from the bottom up."""
 

@@ -1,0 +1,61 @@
+"""What the parts of the command ``dtbridge`` share: options, how they end, and how they say what is wrong."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+from yarl import URL
+
+from bridge.broker.session import parse_urls
+from bridge.logs import LogFormat, LogLevel
+
+Result = TypeVar("Result")
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CALL_ERROR: Final = 3
+EXIT_NO_ANSWER: Final = 4
+
+
+def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    """End the command with one sentence on standard error."""
+    typer.echo(f"dtbridge: {sentence}", err=True)
+    raise typer.Exit(code)
+
+
+def complete(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end, on the fastest loop there is."""
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    return uvloop.run(main)
+
+
+def words(values: Sequence[str]) -> list[str]:
+    """Values given one by one, or in one environment variable, separated by spaces or commas."""
+    return [word for value in values for word in value.replace(",", " ").split()]
+
+
+def broker_urls(values: Sequence[str]) -> list[URL]:
+    """The hosts of a broker; ends the command if one of them is no URL."""
+    try:
+        return parse_urls(words(values))
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+
+
+AmqpUrl = Annotated[
+    list[str],
+    typer.Option(
+        envvar="DTBRIDGE_AMQP_URL",
+        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are tried in turn. "
+        "TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless given.",
+    ),
+]
+LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
+Prefix = Annotated[str, typer.Option(envvar="DTBRIDGE_PREFIX", help="How all exchanges and queues begin.")]
+LogFormatOption = Annotated[LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")]
+LogLevelOption = Annotated[LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")]

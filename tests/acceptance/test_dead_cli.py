@@ -1,0 +1,372 @@
+"""`dtbridge dead` as people run it: a process, its output and its exit code."""
+
+import asyncio
+import errno
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import aiormq
+import pytest
+
+from bridge.broker.topology import QueueType, Topology
+from bridge.contract import Names
+from bridge.private_broker import free_ports
+from tests.integration.support import clean_environment
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+NAMES = Names()
+
+
+def dtbridge(url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": url, **settings}
+    command = [sys.executable, "-m", "bridge", "dead", *arguments]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+def said(url: str, *arguments: str, **settings: str) -> str:
+    """What a command that goes well prints."""
+    ended = dtbridge(url, *arguments, **settings)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def listed(url: str, *arguments: str, **settings: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said(url, "list", "--json", *arguments, **settings).splitlines()]
+
+
+async def _with_channel(url: str, work: Any) -> Any:
+    async with await aio_pika.connect(url) as connection:
+        channel = await (await connection.channel()).get_underlay_channel()
+        return await work(connection, channel)
+
+
+def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueType.QUORUM) -> None:
+    """The bridge's topology, and dead letters as a worker publishes them; each given by the headers that differ."""
+
+    async def work(connection: Any, channel: aiormq.abc.AbstractChannel) -> None:
+        await Topology(NAMES, ["acme"], queue_type=queue_type).ensure(connection)
+        for first in range(0, len(letters), 250):
+            await asyncio.gather(*(put(channel, n, letters[n]) for n in range(first, min(first + 250, len(letters)))))
+
+    async def put(channel: aiormq.abc.AbstractChannel, number: int, changes: dict[str, Any]) -> None:
+        headers: Any = {
+            "ocpp-station-id": f"CP{number}",
+            "dtbridge-reason": "failed",
+            "dtbridge-error": "ValueError: no",
+            "dtbridge-attempt": 2,
+            "dtbridge-vendor": "acme",
+            "dtbridge-message": "GetTariff",
+            "dtbridge-failed-at": 1_700_000_000_000 + number,
+            "dtbridge-exchange": NAMES.requests,
+            "dtbridge-routing-key": "acme",
+        } | changes
+        properties = aiormq.spec.Basic.Properties(headers=headers, delivery_mode=2, message_id=str(number))
+        await channel.basic_publish(
+            b'{"vendorId":"acme","messageId":"GetTariff"}',
+            exchange=NAMES.dead,
+            routing_key="acme",
+            properties=properties,
+        )
+
+    asyncio.run(_with_channel(url, work))
+
+
+def counts(url: str) -> tuple[int, int]:
+    """Ready messages: dead letters, and requests of the vendor."""
+
+    async def work(_: Any, channel: aiormq.abc.AbstractChannel) -> tuple[int, int]:
+        dead, vendor = [
+            int((await channel.queue_declare(queue, passive=True)).message_count or 0)
+            for queue in (NAMES.dead, NAMES.vendor_queue("acme"))
+        ]
+        return dead, vendor
+
+    found: tuple[int, int] = asyncio.run(_with_channel(url, work))
+    return found
+
+
+NEW = {"dtbridge-failed-at": 4_000_000_000_000}  # in 2096: newer than anything
+
+
+# ---- list and show ----
+
+
+def test_list_prints_a_table_for_people_and_json_for_programs(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}])
+    table = said(amqp_url, "list")
+    first, second = listed(amqp_url)
+    for text in (
+        first["id"],
+        second["id"],
+        "2023-11-14 22:13:20",
+        "timed-out",
+        "acme",
+        "GetTariff",
+        "CP1",
+        "ValueError",
+    ):
+        assert text in table
+    assert first == {
+        "id": first["id"],
+        "reason": "failed",
+        "error": "ValueError: no",
+        "vendor": "acme",
+        "message": "GetTariff",
+        "station": "CP0",
+        "ocpp_version": "",
+        "ocpp_message_id": "0",
+        "attempts": 2,
+        "first_try": None,
+        "failed_at": "2023-11-14T22:13:20Z",
+        "worker": "",
+        "exchange": "datatransfer",
+        "routing_key": "acme",
+        "replayed": 0,
+        "size": 43,
+        "replayable": True,
+    }
+    assert counts(amqp_url) == (2, 0)
+
+
+def test_every_filter_is_an_option_and_a_variable(amqp_url: str) -> None:
+    fill(
+        amqp_url,
+        [{}, {"dtbridge-vendor": "EN+ two"}, {"dtbridge-message": ""}, {"dtbridge-reason": "timed-out"}, NEW],
+    )
+    everyone = ["CP0", "CP1", "CP2", "CP3", "CP4"]
+    for name, value, expected in (
+        ("vendor", "en+ TWO", ["CP1"]),
+        ("message", "", ["CP2"]),
+        ("station", "CP3", ["CP3"]),
+        ("reason", "timed-out,expired", ["CP3"]),
+        ("older-than", "7d", everyone[:4]),
+        ("newer-than", "7d", ["CP4"]),
+        ("limit", "5", everyone),
+    ):
+        assert [letter["station"] for letter in listed(amqp_url, f"--{name}", value)] == expected, name
+        if value:
+            variable = {f"DTBRIDGE_{name.upper().replace('-', '_')}": value}
+            assert [letter["station"] for letter in listed(amqp_url, **variable)] == expected, name
+
+
+def test_list_says_when_it_does_not_show_all(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {}, {}])
+    ended = dtbridge(amqp_url, "list", "--limit", "2", "--json")
+    assert len(ended.stdout.splitlines()) == 2
+    assert "these are the oldest 2; there are more (--limit)" in ended.stderr
+    assert said(amqp_url, "list", "--limit", "3", "--vendor", "nobody") == "There are no such dead letters.\n"
+
+
+def test_no_text_of_a_dead_letter_reaches_the_terminal_as_a_command(amqp_url: str) -> None:
+    fill(amqp_url, [{"dtbridge-error": "\x1b]0;owned\x07[bold]\u202e", "ocpp-station-id": "\x1b[2J"}])
+    for output in (said(amqp_url, "list"), said(amqp_url, "show", listed(amqp_url)[0]["id"])):
+        assert not {"\x1b", "\x07", "\u202e"} & set(output)
+        assert "[bold]" in output
+
+
+def test_show_tells_everything_of_one(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"traceparent": "00-a-b-01"}])
+    letter = listed(amqp_url)[1]
+    text = said(amqp_url, "show", letter["id"])
+    for line in ("station: CP1", "  traceparent: 00-a-b-01", '{"vendorId":"acme","messageId":"GetTariff"}'):
+        assert line in text
+    exact = json.loads(said(amqp_url, "show", letter["id"][:6].upper(), "--json"))
+    assert exact["body"] == '{"vendorId":"acme","messageId":"GetTariff"}'
+    assert exact["headers"]["dtbridge-attempt"] == 2
+    assert exact["properties"] == {"delivery_mode": 2, "message_id": "1"}
+    assert {name: exact[name] for name in letter} == letter
+    assert counts(amqp_url) == (2, 0)
+
+
+def test_show_wants_the_beginning_of_exactly_one_id(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(17)])  # of 17, two begin alike
+    starts = [letter["id"][0] for letter in listed(amqp_url)]
+    start = next(start for start in starts if starts.count(start) > 1)
+    ended = dtbridge(amqp_url, "show", start)
+    assert ended.returncode == 2
+    assert f"{start} is the beginning of {starts.count(start)} dead letters" in ended.stderr
+    ended = dtbridge(amqp_url, "show", "0" * 12)
+    assert (ended.returncode, ended.stderr) == (1, "dtbridge: there is no dead letter 000000000000\n")
+
+
+# ---- replay ----
+
+
+def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}, {}])
+    assert said(amqp_url, "replay", "--reason", "failed", "--dry-run") == "Would be replayed: 2.\n"
+    assert json.loads(said(amqp_url, "replay", "--json", "--dry-run", "--limit", "1")) == {
+        "dry_run": True,
+        "replayed": 1,
+    }
+    assert counts(amqp_url) == (3, 0)
+    assert said(amqp_url, "replay", "--reason", "failed") == "Replayed: 2.\n"
+    assert counts(amqp_url) == (1, 2)
+    assert json.loads(said(amqp_url, "replay", "--json")) == {
+        "replayed": 1,
+        "unroutable": 0,
+        "refused": 0,
+        "impossible": 0,
+    }
+
+
+def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"dtbridge-exchange": "gone"}, {"dtbridge-exchange": 7}])
+    ended = dtbridge(amqp_url, "replay")
+    assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
+    assert ended.stderr == (
+        "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, 1 without a place to go back to\n"
+    )
+    assert counts(amqp_url) == (2, 1)
+
+
+@pytest.mark.parametrize("queue_type", list(QueueType))
+def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(amqp_url: str, queue_type: QueueType) -> None:
+    count = 2000
+    fill(amqp_url, [{} for _ in range(count)], queue_type)
+    command = [sys.executable, "-m", "bridge", "dead", "replay"]
+    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": amqp_url}
+
+    async def kill_when_it_has_begun(_: Any, channel: aiormq.abc.AbstractChannel) -> None:
+        replaying = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not (await channel.queue_declare(NAMES.vendor_queue("acme"), passive=True)).message_count:
+                    assert replaying.returncode is None
+        finally:
+            replaying.send_signal(signal.SIGKILL)
+            assert await replaying.wait() == -signal.SIGKILL, "it was done before it could be killed"
+
+    async def message_ids(_: Any, channel: aiormq.abc.AbstractChannel) -> set[str]:
+        queue = NAMES.vendor_queue("acme")
+        inbox: asyncio.Queue[aiormq.abc.DeliveredMessage] = asyncio.Queue()
+        total = (await channel.queue_declare(queue, passive=True)).message_count or 0
+        await channel.basic_consume(queue, inbox.put, no_ack=True)
+        async with asyncio.timeout(PATIENCE):
+            return {str((await inbox.get()).header.properties.message_id) for _ in range(total)}
+
+    asyncio.run(_with_channel(amqp_url, kill_when_it_has_begun))
+    asyncio.run(asyncio.wait_for(_until_given_back(amqp_url, count), PATIENCE))
+    said(amqp_url, "replay")
+    assert counts(amqp_url)[0] == 0
+    assert asyncio.run(_with_channel(amqp_url, message_ids)) == {str(number) for number in range(count)}
+
+
+async def _until_given_back(url: str, count: int) -> None:
+    """Until the broker has noticed that the process is gone."""
+
+    async def work(_: Any, channel: aiormq.abc.AbstractChannel) -> None:
+        queues = NAMES.dead, NAMES.vendor_queue("acme")
+        while True:
+            found = [(await channel.queue_declare(queue, passive=True)).message_count or 0 for queue in queues]
+            if sum(found) >= count:
+                return
+            await asyncio.sleep(0.02)
+
+    await _with_channel(url, work)
+
+
+# ---- purge ----
+
+
+def test_purge_asks_nobody_who_is_not_there(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}])
+    ended = dtbridge(amqp_url, "purge")
+    assert ended.returncode == 2
+    assert "say --yes" in ended.stderr
+    assert said(amqp_url, "purge", "--dry-run") == "Would be purged: 2.\n"
+    assert counts(amqp_url) == (2, 0)
+    assert said(amqp_url, "purge", "--yes", "--reason", "timed-out") == "Purged: 1.\n"
+    assert json.loads(said(amqp_url, "purge", "--json", DTBRIDGE_YES="1")) == {"purged": 1}
+    assert counts(amqp_url) == (0, 0)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 3), ("y", 0)])
+def test_on_a_terminal_purge_says_how_many_and_asks(amqp_url: str, answer: str, left: int) -> None:
+    fill(amqp_url, [{}, {}, {}])
+    output, code = on_a_terminal(amqp_url, "purge", answer=answer)
+    assert "Delete 3 dead letters for ever?" in output
+    assert "dead letters read" in output  # the progress bar
+    assert code == (1 if left else 0)
+    assert counts(amqp_url) == (left, 0)
+
+
+def on_a_terminal(url: str, *arguments: str, answer: str) -> tuple[str, int]:
+    """A command's output and exit code, its question answered."""
+    terminal, other_end = pty.openpty()
+    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": url, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "dead", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+    )
+    os.close(other_end)
+    output = b""
+    try:
+        while chunk := _read(terminal):
+            if b"?" in chunk:
+                os.write(terminal, f"{answer}\n".encode())
+            output += chunk
+        return output.decode(), process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError as error:  # how Linux says that the other end is closed
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("list", "--older-than", "soon"), 2, "'soon' is not an age"),
+        (("replay", "--reason", "because"), 2, "'because' is no reason: expected failed"),
+        (("purge", "--limit", "0"), 2, "Invalid value for '--limit'"),
+        (("show", "nonsense"), 2, "'nonsense' is not an id"),
+        (("list", "--amqp-url", "http://host"), 2, "is not a broker URL"),
+        (("list", "--prefix", "other"), 1, "queue 'other.dead' cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence(amqp_url: str, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    ended = dtbridge(amqp_url, *arguments)
+    assert ended.returncode == code
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_broker_that_is_not_there_is_one_sentence() -> None:
+    [port] = free_ports(1)
+    ended = dtbridge(f"amqp://guest:guest@127.0.0.1:{port}/", "list")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"dtbridge: no broker at amqp://guest:***@127.0.0.1:{port}/: ")
+    assert ended.stderr.count("\n") == 1
