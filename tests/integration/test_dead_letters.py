@@ -335,13 +335,21 @@ import asyncio, os, signal, sys
 from bridge.broker import dead_letters
 from bridge.broker.session import parse_urls
 
-class Dying(dead_letters._Replay):
-    def _land(self, *landed):
-        super()._land(*landed)
-        if self._result.replayed == 700:
-            os.kill(os.getpid(), signal.SIGKILL)
+class Dying(dead_letters.DeadQueue):
+    sent = landed = 0
 
-dead_letters._Replay = Dying
+    def publish(self, publishing, on_confirm):
+        def land(confirm):
+            on_confirm(confirm)
+            self.landed += 1
+            if self.landed == 700:  # what is acknowledged by now is on its way; what is still to be sent never will be
+                asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGKILL)
+
+        self.sent += 1
+        if self.sent <= 700:
+            super().publish(publishing, land)
+
+dead_letters.DeadQueue = Dying
 
 async def main():
     async with dead_letters.open_dead_queue(parse_urls([sys.argv[1]]), "datatransfer.dead") as queue:
@@ -370,7 +378,7 @@ async def test_a_replay_killed_half_way_loses_nothing(place: Place) -> None:
     replayed = await place.take(vendor_queue, await place.count(vendor_queue))
     done = {int(str(message.header.properties.message_id)) for message in replayed}
     assert left | done == set(range(count))
-    assert 700 <= len(done) < count
+    assert len(done) == 700
     assert (await replayed_with(place)).replayed == len(left)
     again = await place.take(vendor_queue, len(left))
     assert {int(str(message.header.properties.message_id)) for message in again} == left
