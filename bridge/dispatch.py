@@ -10,7 +10,7 @@ import enum
 import inspect
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -134,7 +134,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         try:
             coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
-            task = start(coroutine, loop)
+            task = start(_contained(coroutine), loop)
         except Exception as error:  # noqa: BLE001 - a decorated function may raise before it is a coroutine
             self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
             return
@@ -179,6 +179,14 @@ class Dispatcher:
             waiting.abandon()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _contained(coroutine: Awaitable[Any]) -> Any:
+    """These two would end the event loop, and with it the worker and the next one that gets the request."""
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"the handler raised {describe(error)}") from error
 
 
 def _in_thread(handler: Handler, arguments: tuple[Any, ...]) -> Any:
@@ -245,6 +253,8 @@ class _Waiting:
 
     def _time_out(self) -> None:
         """Settle first: a handler that will not be cancelled must not keep the station waiting."""
+        if self._task.done():  # in this very turn, in which a handler that blocked the loop held up both: `_returned` follows
+            return
         self.abandon()
         text = f"TimeoutError: {self._handler.name} took longer than {self._handler.timeout:g} s or its deadline"
         self._dispatcher._settle(self._request, timed_out(self._request, time.time(), text))  # noqa: SLF001

@@ -45,8 +45,9 @@ START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""
 BACK_OFF_FIRST: Final = 0.1
 """Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
-BACK_OFF_LONGEST: Final = 10.0
-"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late."""
+BACK_OFF_LONGEST: Final = 4.0
+"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late: within 5 s of
+a broker's return, every worker consumes again."""
 
 SILENCE: Final = 2.0
 """Heartbeats without a byte from the broker after which a connection is dead: it sends one each half interval."""
