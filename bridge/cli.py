@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,7 +24,7 @@ from bridge.contract import Contract, Names
 from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
 from bridge.logs import LogFormat, LogLevel, configure
-from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, parse_version
+from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, encode_request, parse_version
 from bridge.processes import Supervisor
 from bridge.routing import Router, Routes
 from bridge.transport import TransportError
@@ -34,11 +36,14 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CALL_ERROR: Final = 3
 EXIT_NO_ANSWER: Final = 4
+EXIT_INTERRUPTED: Final = 130
+
+_UsageError: Final[Any] = typer.BadParameter.__mro__[1]
+"""Of every wrong option. Typer exports no other name for it, and newer ones bring a Click of their own."""
 
 app = typer.Typer(
     name="dtbridge",
     help="OCPP DataTransfer between RabbitMQ and typed handlers.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -73,7 +78,25 @@ AmqpUrl = Annotated[
         "TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless given.",
     ),
 ]
-Prefix = Annotated[str, typer.Option(envvar="DTBRIDGE_PREFIX", help="How all exchanges and queues begin.")]
+_PREFIX: Final = re.compile("[A-Za-z0-9._:-]{1,50}")
+"""Fifty characters leave room in a name's 255 bytes for the longest vendor key and what stands before it."""
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise typer.BadParameter("expected at most 50 letters, digits and . _ : -")
+    return text
+
+
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds")
+    return seconds
+
+
+Prefix = Annotated[
+    str, typer.Option(envvar="DTBRIDGE_PREFIX", callback=_prefix, help="How all exchanges and queues begin.")
+]
 LogFormatOption = Annotated[LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")]
 LogLevelOption = Annotated[LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")]
 Targets = Annotated[
@@ -188,10 +211,18 @@ def run(
     ] = 5,
     drain_timeout: Annotated[
         float,
-        typer.Option(envvar="DTBRIDGE_DRAIN_TIMEOUT", min=0, help="Seconds to finish what is in hand at SIGTERM."),
+        typer.Option(
+            envvar="DTBRIDGE_DRAIN_TIMEOUT",
+            min=0,
+            callback=_finite,
+            help="Seconds to finish what is in hand at SIGTERM.",
+        ),
     ] = 25.0,
     connect_timeout: Annotated[
-        float, typer.Option(envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, help="Seconds to find a broker at the start.")
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, callback=_finite, help="Seconds to find a broker at the start."
+        ),
     ] = 15.0,
     processes: Annotated[
         int, typer.Option(envvar="DTBRIDGE_PROCESSES", min=1, help="Workers to run side by side; each uses one core.")
@@ -269,7 +300,8 @@ def send(
         str, typer.Option(envvar="DTBRIDGE_OCPP_VERSION", help="ocpp1.6, ocpp2.0, ocpp2.0.1 or ocpp2.1.")
     ] = "ocpp2.0.1",
     timeout: Annotated[
-        float, typer.Option(envvar="DTBRIDGE_TIMEOUT", min=0.001, help="Seconds to wait for the answer.")
+        float,
+        typer.Option(envvar="DTBRIDGE_TIMEOUT", min=0.001, callback=_finite, help="Seconds to wait for the answer."),
     ] = 30.0,
     amqp_url: AmqpUrl = LOCAL,
     prefix: Prefix = "datatransfer",
@@ -283,8 +315,11 @@ def send(
         request = DataTransferRequest(vendor, message)
         if data is not None:
             request.data = orjson.loads(data)
+        encode_request(request, version)  # a fault of the command line is told apart from the bridge's CALLERROR
     except orjson.JSONDecodeError as error:
         _fail(f"--data is not JSON: {error}", EXIT_USAGE)
+    except CallError as error:
+        _fail(f"this is no request: {error.description}", EXIT_USAGE)
     except ValueError as error:
         _fail(str(error), EXIT_USAGE)
 
@@ -361,4 +396,10 @@ def demo(
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except _UsageError as error:
+        typer.echo(f"dtbridge: {error.format_message()}", err=True)
+        sys.exit(EXIT_USAGE)

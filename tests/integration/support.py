@@ -102,13 +102,14 @@ async def working(
 class WorkerProcess:
     """`dtbridge run` as a process of its own. At the end of the block it is asked to stop and must end with `exit_code`."""
 
-    def __init__(self, target: str, url: str, **settings: object) -> None:
+    def __init__(self, target: str, url: str, *, folder: Path = ROOT, **settings: object) -> None:
         self._environment = clean_environment() | {
             "DTBRIDGE_AMQP_URL": url,
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self._command = [sys.executable, "-m", "bridge", "run", target]
+        self._folder = folder
         self._news = threading.Condition()
         self._ended = False
         self.exit_code = 0
@@ -117,7 +118,12 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, env=self._environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self._command,
+            env=self._environment,
+            cwd=self._folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
