@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
@@ -20,6 +20,7 @@ from bridge.broker.topology import Mode, QueueType, Topology
 from bridge.client import Client, NoAnswer
 from bridge.command import (
     EXIT_CALL_ERROR,
+    EXIT_INTERRUPTED,
     EXIT_NO_ANSWER,
     EXIT_USAGE,
     LOCAL,
@@ -30,6 +31,7 @@ from bridge.command import (
     broker_urls,
     complete,
     fail,
+    finite,
     words,
 )
 from bridge.contract import Contract, Names
@@ -38,17 +40,19 @@ from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
 from bridge.idempotency import check_store, open_store
 from bridge.logs import LogFormat, LogLevel, configure
-from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, parse_version
+from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, encode_request, parse_version
 from bridge.processes import Supervisor
 from bridge.retry import RetryPolicy
 from bridge.routing import Router, Routes
 from bridge.transport import TransportError
 from bridge.worker import Settings, Worker
 
+_UsageError: Final[Any] = typer.BadParameter.__mro__[1]
+"""Of every wrong option. Typer exports no other name for it, and newer ones bring a Click of their own."""
+
 app = typer.Typer(
     name="dtbridge",
     help="OCPP DataTransfer between RabbitMQ and typed handlers.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -166,10 +170,18 @@ def run(
     ] = "memory",
     drain_timeout: Annotated[
         float,
-        typer.Option(envvar="DTBRIDGE_DRAIN_TIMEOUT", min=0, help="Seconds to finish what is in hand at SIGTERM."),
+        typer.Option(
+            envvar="DTBRIDGE_DRAIN_TIMEOUT",
+            min=0,
+            callback=finite,
+            help="Seconds to finish what is in hand at SIGTERM.",
+        ),
     ] = 25.0,
     connect_timeout: Annotated[
-        float, typer.Option(envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, help="Seconds to find a broker at the start.")
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, callback=finite, help="Seconds to find a broker at the start."
+        ),
     ] = 15.0,
     processes: Annotated[
         int, typer.Option(envvar="DTBRIDGE_PROCESSES", min=1, help="Workers to run side by side; each uses one core.")
@@ -254,7 +266,8 @@ def send(
         str, typer.Option(envvar="DTBRIDGE_OCPP_VERSION", help="ocpp1.6, ocpp2.0, ocpp2.0.1 or ocpp2.1.")
     ] = "ocpp2.0.1",
     timeout: Annotated[
-        float, typer.Option(envvar="DTBRIDGE_TIMEOUT", min=0.001, help="Seconds to wait for the answer.")
+        float,
+        typer.Option(envvar="DTBRIDGE_TIMEOUT", min=0.001, callback=finite, help="Seconds to wait for the answer."),
     ] = 30.0,
     amqp_url: AmqpUrl = LOCAL,
     prefix: Prefix = "datatransfer",
@@ -268,8 +281,11 @@ def send(
         request = DataTransferRequest(vendor, message)
         if data is not None:
             request.data = orjson.loads(data)
+        encode_request(request, version)  # a fault of the command line is told apart from the bridge's CALLERROR
     except orjson.JSONDecodeError as error:
         fail(f"--data is not JSON: {error}", EXIT_USAGE)
+    except CallError as error:
+        fail(f"this is no request: {error.description}", EXIT_USAGE)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -346,4 +362,10 @@ def demo(
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except _UsageError as error:
+        typer.echo(f"dtbridge: {error.format_message()}", err=True)
+        sys.exit(EXIT_USAGE)

@@ -1,6 +1,8 @@
 """What the parts of the command ``dtbridge`` share: options, how they end, and how they say what is wrong."""
 
 import asyncio
+import math
+import re
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -17,6 +19,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CALL_ERROR: Final = 3
 EXIT_NO_ANSWER: Final = 4
+EXIT_INTERRUPTED: Final = 130
 
 
 def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
@@ -56,6 +59,25 @@ AmqpUrl = Annotated[
     ),
 ]
 LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
-Prefix = Annotated[str, typer.Option(envvar="DTBRIDGE_PREFIX", help="How all exchanges and queues begin.")]
+_PREFIX: Final = re.compile("[A-Za-z0-9._:-]{1,50}")
+"""Fifty characters leave room in a name's 255 bytes for the longest vendor key and what stands before it."""
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise typer.BadParameter("expected at most 50 letters, digits and . _ : -")
+    return text
+
+
+def finite(seconds: float) -> float:
+    """An option's check: a number of seconds that a timer takes."""
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds")
+    return seconds
+
+
+Prefix = Annotated[
+    str, typer.Option(envvar="DTBRIDGE_PREFIX", callback=_prefix, help="How all exchanges and queues begin.")
+]
 LogFormatOption = Annotated[LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")]
 LogLevelOption = Annotated[LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")]

@@ -220,7 +220,7 @@ class Contract:
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
-        headers = _kept_headers(request)
+        headers = _kept_headers(request, _milliseconds(time.time()))
         headers[ATTEMPT] = request.attempt + counts
         if request.deadline is not None:
             headers.setdefault(DEADLINE, _milliseconds(request.deadline))
@@ -239,7 +239,7 @@ class Contract:
         delivery: Delivery = request.source
         vendor_id, message_id = _vendor_and_message(request)
         now = _milliseconds(time.time())
-        headers = _kept_headers(request) | {
+        headers = _kept_headers(request, now) | {
             REASON: failure.reason.value,
             ERROR: failure.error,
             ATTEMPT: request.attempt,
@@ -310,7 +310,8 @@ class Contract:
         return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
 
 
-def _kept_headers(request: Request) -> dict[str, Any]:
+def _kept_headers(request: Request, now: int) -> dict[str, Any]:
+    """Those of the request but for the broker's, and when it was handled first: `now`, unless they say."""
     headers = request.source.properties.headers or _NO_HEADERS
     kept = {
         name: value
@@ -318,7 +319,7 @@ def _kept_headers(request: Request) -> dict[str, Any]:
         if name not in _BROKERS_OWN and not name.startswith(_BROKERS_PREFIX)
     }
     if type(kept.get(FIRST_TRY)) is not int:
-        kept[FIRST_TRY] = _milliseconds(time.time())
+        kept[FIRST_TRY] = now
     return kept
 
 

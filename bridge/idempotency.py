@@ -4,7 +4,7 @@ A broker delivers a request again when a worker died, or its connection, before 
 again when it lost its reply queue. :class:`Guard` stands before a dispatcher: the first delivery of a request runs the handler, one that
 comes meanwhile waits for its outcome, and one that comes later is given the stored reply.
 
-Replies are kept in a :class:`~bridge.store.Store`. A request is the same if station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
+Replies are kept in a :class:`~bridge.store.Store`. A request is the same if OCPP version, station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
 connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1 uses them again after each restart.
 
 What is stored are replies alone. A request that failed, or that will be tried again, is forgotten, so that it can be.
@@ -106,10 +106,11 @@ class Guard:
             return
         if not self._is_plain:
             # The length keeps a message id with colons in it apart from a station with them.
-            shared = f"{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
+            version = request.version.value
+            shared = f"{version}:{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
             self._once.start(self._begin(request, shared))
             return
-        key = hash((request.station_id, message_id, request.body))
+        key = hash((request.version._value_, request.station_id, message_id, request.body))
         try:
             begun: Begun = self._store.begin(key)  # type: ignore[assignment]  # plain
         except Exception as error:  # noqa: BLE001 - as in _begin

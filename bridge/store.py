@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from bridge.outcome import Reply
 
 Key = Hashable
-"""Station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
+"""OCPP version, station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
 which no two requests are to be expected to share; for one that processes share a text."""
 
 TTL: Final = 600.0

@@ -443,7 +443,6 @@ class RabbitTransport:
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
-        self._closing = False
         self._farewells: set[asyncio.Task[None]] = set()
         self.sessions = 0
         """Sessions opened so far."""
@@ -495,8 +494,10 @@ class RabbitTransport:
         cancellations = task.cancelling()
         try:
             await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
-        except BaseException:
+        except BaseException as error:
             self._abandon(session)
+            if task.cancelling() > cancellations:  # asyncio.wait_for lets the error of what it waited for win
+                raise asyncio.CancelledError from error
             raise
         if task.cancelling() > cancellations:  # aiormq swallows one that comes at certain moments of connecting
             self._abandon(session)
@@ -522,8 +523,6 @@ class RabbitTransport:
         failures = 0
         while True:
             await asyncio.sleep(back_off(failures))
-            if self._closing:  # aiormq may also turn a cancellation into an error
-                raise asyncio.CancelledError
             url = self._urls[self._next_url]
             try:
                 return await self._open(url)
@@ -568,7 +567,6 @@ class RabbitTransport:
         return 0 if session.ended.done() else session.consume_lane.unsettled
 
     async def close(self) -> None:
-        self._closing = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait((self._supervisor,))

@@ -48,7 +48,7 @@ async def refuse(call: Call) -> None:
 
 @plain.on("ComesBack")
 async def comes_back(call: Call) -> str:
-    if not call.redelivered:
+    if call.attempt == 1:
         raise Retry(after=0.05, reason="the database is away")
     return "at last"
 

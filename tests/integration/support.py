@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -101,22 +100,30 @@ async def working(
 
 
 class WorkerProcess:
-    """`dtbridge run` as a process of its own. At the end of the block it is asked to stop and must end with 0."""
+    """`dtbridge run` as a process of its own. At the end of the block it is asked to stop and must end with `exit_code`."""
 
-    def __init__(self, target: str, url: str, **settings: object) -> None:
+    def __init__(self, target: str, url: str, *, folder: Path = ROOT, **settings: object) -> None:
         self._environment = clean_environment() | {
             "DTBRIDGE_AMQP_URL": url,
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self._command = [sys.executable, "-m", "bridge", "run", target]
+        self._folder = folder
         self._news = threading.Condition()
         self._ended = False
+        self.exit_code = 0
+        """How it is expected to end."""
         self.log: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, env=self._environment, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self._command,
+            env=self._environment,
+            cwd=self._folder,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -131,10 +138,18 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            assert self.stop() == 0, self.log
+            assert self.stop() == self.exit_code, self.log
         self.process.kill()
         self.process.wait()
         self._reader.join()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -234,14 +249,6 @@ def close_connections(broker: PrivateBroker, url: str) -> None:
         f'[rabbit_networking:close_connection(Pid, "closed by the test") || Pid <- rabbit_networking:connections(),'
         f' [{{vhost, V}}] <- [rabbit_networking:connection_info(Pid, [vhost])], V =:= <<"{vhost}">>]'
     )
-
-
-async def eventually(claim: Any, what: str) -> None:
-    """Wait for what AMQP has no event for: the broker's own bookkeeping."""
-    give_up_at = time.monotonic() + PATIENCE
-    while not await claim():
-        assert time.monotonic() < give_up_at, what
-        await asyncio.sleep(0.02)
 
 
 def request(vendor_id: str = "v", message_id: str | None = "m", data: Any = None) -> DataTransferRequest:

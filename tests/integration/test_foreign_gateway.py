@@ -172,7 +172,7 @@ class Run:
     def __init__(self, broker: PrivateBroker) -> None:
         self.url = broker.add_vhost("foreign")
         target = "tests.integration.decision_table_vendors:routers"
-        with WorkerProcess(target, self.url) as worker:
+        with WorkerProcess(target, self.url, idempotency="none") as worker:
             requests = list(self.requests())
             gateway = subprocess.run(
                 [sys.executable, str(GATEWAY), self.url],

@@ -405,6 +405,8 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
     request = delivered({**given, **BROKERS_OWN}, expiration="1000", priority=3)
     failure = Failure(b"{}", Reason.TIMED_OUT, "TimeoutError: slow")
     dead = Contract().dead_letter(request, failure, "dtbridge@host:1")
+    at_once = Contract().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
+    assert at_once["dtbridge-first-try"] == at_once["dtbridge-failed-at"]
     assert (dead.exchange, dead.routing_key, dead.mandatory) == ("datatransfer.dead", "acme", True)
     assert dead.body is request.body
     headers = dict(dead.properties.headers or {})

@@ -1,0 +1,39 @@
+"""The installed command as a process."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.integration.support import PATIENCE, clean_environment
+
+MODULE = [sys.executable, "-m", "bridge"]
+SCRIPT = [str(Path(sys.executable).with_name("dtbridge"))]
+
+
+def dtbridge(
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    command: list[str] = MODULE,
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end. `settings`: environment variables. `folder`: where it is started."""
+    return subprocess.run(
+        [*command, *arguments],
+        env=clean_environment(settings),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence it says on standard error beside its log lines; that it says no more, and fails."""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("dtbridge: ")
+    assert done.returncode not in {0, None}
+    assert done.stdout == ""
+    return lines[0].removeprefix("dtbridge: ")

@@ -1,0 +1,117 @@
+"""Whatever a person gets wrong on the command line is told in one sentence, with an exit code other than 0."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.private_broker import free_ports
+from tests.acceptance.command import SCRIPT, dtbridge, sentence
+
+GOOD = "from bridge import Call, Router\nrouter = Router('v')\n@router.default\nasync def a(call: Call) -> None: ...\n"
+MODULES = {
+    "good.py": GOOD,
+    "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
+    "raising.py": "raise RuntimeError('the database is away')\n",
+    "broken.py": "def a(:\n",
+    "lacking.py": "import no_such_library\n",
+    "duplicate.py": GOOD
+    + "@router.on('X')\nasync def b(call: Call) -> None: ...\n@router.on('x')\nasync def c(call: Call) -> None: ...\n",
+    "untyped.py": GOOD + "@router.on('X')\nasync def b(call, data): ...\n",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vendors")
+    for name, source in MODULES.items():
+        (folder / name).write_text(source)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("run good:router --bogus", "No such option: --bogus"),
+        ("run good:router --prefetch many", "--prefetch"),
+        ("run good:router --prefetch 0", "greater than or equal to 1"),
+        ("run good:router --prefetch 2001", "less than or equal to 2000"),
+        ("run good:router --topology create", "'create' is not one of"),
+        ("run good:router --drain-timeout nan", "--drain-timeout"),
+        ("run good:router --drain-timeout inf", "inf is not a number of seconds"),
+        ("run good:router --prefix a*b", "at most 50 letters, digits"),
+        ("run", "Missing argument 'MODULE:NAME…'"),
+        ("rnu", "No such command 'rnu'"),
+        ("check good", "'good' is not MODULE:NAME"),
+        ("check :router", "':router' is not MODULE:NAME"),
+        ("check nowhere:router", "there is no module 'nowhere'"),
+        ("check lacking:router", "there is no module 'no_such_library'"),
+        ("check good:nothing", "module good has no 'nothing'"),
+        ("check good:Call", "not a Router or a list of them"),
+        ("check raising:router", "importing raising failed with RuntimeError: the database is away"),
+        ("check broken:router", "importing broken failed with SyntaxError"),
+        ("check duplicate:router", "duplicate.c and duplicate.b both handle messageId 'x' of vendor 'v'"),
+        ("check untyped:router", "untyped.b"),
+        ("check twin:both", "there are two routers for vendor 'V'"),
+        ("run good:router --amqp-url http://localhost/", "is not a broker URL"),
+        ("run good:router --amqp-url amqp://", "is not a broker URL"),
+        ("run good:router --amqp-url amqp://localhost:99999/", "amqp://localhost:99999/"),
+        ("run good:router --amqp-url amqp://localhost/?heartbeat=soon", "heartbeat=soon"),
+        ("send --station A", "Missing option '--vendor'"),
+        ("send --station A --vendor v --data {", "--data is not JSON"),
+        ("send --station A --vendor v --ocpp-version 3", "ocpp"),
+        ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),
+        (f"send --station A --vendor {'v' * 256}", "vendorId: expected a string of at most 255 characters"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: str) -> None:
+    done = dtbridge(*arguments.split(), folder=folder)
+    assert told in sentence(done)
+    assert done.returncode == 2
+
+
+def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> None:
+    done = dtbridge("run", settings={"DTBRIDGE_TARGETS": "good:router", "DTBRIDGE_CONCURRENCY": "0"}, folder=folder)
+    assert "DTBRIDGE_CONCURRENCY" in sentence(done)
+
+
+@pytest.mark.parametrize(
+    "command", ["run good:router --connect-timeout 0.2", "send --station A --vendor v --timeout 0.2"]
+)
+def test_an_unreachable_broker_is_told_without_its_password(folder: Path, command: str) -> None:
+    (port,) = free_ports(1)
+    done = dtbridge(
+        *command.split(), "--amqp-url", f"amqp://me:secret@127.0.0.1:{port}/", folder=folder, command=SCRIPT
+    )
+    assert f"no broker at amqp://me:***@127.0.0.1:{port}/: " in sentence(done)
+    assert "refused" in done.stderr
+    assert "secret" not in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["run good:router", "send --station A --vendor v"])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("guest:guest@", "guest:secret@"), "it refused the user name or password"),
+        (("/test-", "/nowhere-"), "NOT_ALLOWED - vhost nowhere-"),
+    ],
+)
+def test_a_broker_that_refuses_is_told(
+    folder: Path, amqp_url: str, command: str, wrong: tuple[str, str], told: str
+) -> None:
+    done = dtbridge(*command.split(), "--amqp-url", amqp_url.replace(*wrong), folder=folder)
+    assert told in sentence(done)
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [("verify", "exchange 'datatransfer.unrouted': NOT_FOUND"), ("none", "queue 'datatransfer.v'")]
+)
+def test_a_topology_that_is_not_there_is_told(folder: Path, amqp_url: str, mode: str, told: str) -> None:
+    assert told in sentence(dtbridge("run", "good:router", "--amqp-url", amqp_url, "--topology", mode, folder=folder))
+
+
+def test_sending_where_no_worker_has_ever_been_is_told(amqp_url: str) -> None:
+    done = dtbridge("send", "--station", "A", "--vendor", "v", "--amqp-url", amqp_url)
+    assert "no queue takes the request" in sentence(done)
+    assert done.returncode == 1

@@ -1,0 +1,45 @@
+"""What the README shows works as it is written there."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+from tests.acceptance.command import SCRIPT, dtbridge
+from tests.integration.support import ROOT, WorkerProcess
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in their order."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for tag, text in fenced if tag == language]
+
+
+def commands() -> list[list[str]]:
+    """Every dtbridge command shown, without its comment."""
+    lines = "".join(blocks("")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("dtbridge ")]
+
+
+def test_the_first_handler_can_be_checked_run_and_asked(tmp_path: Path, amqp_url: str) -> None:
+    package = tmp_path / "my_vendors"
+    package.mkdir()
+    (package / "acme.py").write_text(blocks("python")[0])
+    check, run, send = (command[1:] for command in commands())
+    checked = dtbridge(*check, folder=tmp_path, command=SCRIPT)
+    assert checked.returncode == 0, checked.stderr
+    assert "GetTariff" in checked.stdout
+    target = run[1]
+    assert target == "my_vendors.acme:router"
+    with WorkerProcess(target, amqp_url, folder=tmp_path):
+        sent = dtbridge(*send, settings={"DTBRIDGE_AMQP_URL": amqp_url}, command=SCRIPT)
+        assert sent.returncode == 0, sent.stderr
+        assert json.loads(sent.stdout) == {"status": "Accepted", "data": {"currency": "EUR", "energyPrice": 0.49}}
+
+
+def test_every_document_the_readme_points_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
