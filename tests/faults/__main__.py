@@ -5,13 +5,13 @@ JSON goes to a file.
 """
 
 import argparse
-import asyncio
+import logging
 import os
 import secrets
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster
-from tests.faults import broker_faults, connection_faults, worker_faults
+from tests.faults import broker_faults, cluster_faults, connection_faults, extent, store_faults, worker_faults
 from tests.faults.catalogue import CATALOGUE, Fault, Needs
 from tests.faults.checker import Result
 from tests.faults.play import play
+from tests.faults.redis_server import RedisServer
 
-GROUPS = (worker_faults, connection_faults, broker_faults)
+GROUPS = (worker_faults, connection_faults, broker_faults, store_faults, cluster_faults)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -36,6 +37,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster")
     parser.add_argument("--rabbitmq-server", metavar="PATH", help="the script, or the folder RabbitMQ was unpacked into")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)")
+    parser.add_argument("--long", action="store_true", help="every byte of a frame, and a million fuzzed requests")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help=f"length of the soak (default {extent.SOAK_SECONDS:g})")
     parser.add_argument("--list", action="store_true", help="name the faults, and break nothing")
     return parser.parse_args(arguments)
 
@@ -49,13 +52,23 @@ class Brokers:
         self._console = console
         self._node: PrivateBroker | None = None
         self._cluster: PrivateCluster | None = None
+        self._redis: RedisServer | None = None
 
     def for_fault(self, fault: Fault) -> tuple[list[PrivateBroker], list[str], str]:
         """Nodes, the URLs of a new virtual host, and its name."""
         nodes = self._nodes(fault.needs)
         name = f"faults-{secrets.token_hex(4)}"
         nodes[0].add_vhost(name)
+        if fault.user is not None:
+            add_user(nodes[0], name, *fault.user.split(":"))
         return nodes, [node.url + name for node in nodes], name
+
+    async def redis(self) -> RedisServer:
+        """Started when the first fault wants it."""
+        if self._redis is None:
+            self._redis = self._exits.enter_context(RedisServer())
+        await self._redis.start()
+        return self._redis
 
     def _nodes(self, needs: Needs) -> list[PrivateBroker]:
         if needs is Needs.CLUSTER:
@@ -69,10 +82,20 @@ class Brokers:
         return [self._node]
 
 
+def add_user(node: PrivateBroker, vhost: str, name: str, password: str) -> None:
+    """A user who may do all in one virtual host."""
+    node.eval(
+        f'catch rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"guest">>), '
+        f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"guest">>)'
+    )
+
+
 def chosen(options: argparse.Namespace) -> list[Fault]:
     """The faults to play, in order."""
     only = options.only or [""]
-    return [fault for fault in CATALOGUE if any(text.lower() in fault.name.lower() for text in only)]
+    order = [module.__name__.rpartition(".")[2] for module in GROUPS]
+    faults = sorted(CATALOGUE, key=lambda fault: order.index(fault.group))
+    return [fault for fault in faults if any(text.lower() in f"{fault.group} {fault.name}".lower() for text in only)]
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:
@@ -83,9 +106,14 @@ async def run(options: argparse.Namespace, console: Console) -> int:
         brokers = Brokers(options.node, exits, console)
         for fault in chosen(options):
             nodes, urls, vhost = brokers.for_fault(fault)
+            redis = await brokers.redis() if fault.redis else None
             begun = time.monotonic()
-            result = await play(fault, nodes, urls, options.seed)
-            nodes[0].delete_vhost(vhost)
+            result = await play(fault, nodes, urls, options.seed, redis)
+            for node in nodes:
+                if not node.running:  # a fault that failed half-way leaves it so
+                    node.start()
+            with suppress(BrokerUnavailable):  # a cluster may still be sorting itself out
+                nodes[0].delete_vhost(vhost)
             results.append(result)
             verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
             console.print(f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}  ({time.monotonic() - begun:.0f} s)")
@@ -116,7 +144,10 @@ def main() -> int:
     """Run the command line."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     options = parse()
-    assert GROUPS
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # every lost connection is meant
+    if options.long:
+        extent.CUT_STEP, extent.FUZZED = 1, 1_000_000
+    extent.SOAK_SECONDS = options.soak or extent.SOAK_SECONDS
     if options.list:
         for fault in chosen(options):
             console.print(f"{fault.group.partition('_')[0]}: {fault.name}", highlight=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tests.faults.load import Maker, Mix
+from tests.faults.load import WINDOW, Maker, Mix
 from tests.faults.stage import Stage
 
 USUAL = Mix({"Echo": 86, "Slow": 8, "Flaky": 4, "Big": 2})
@@ -46,7 +46,13 @@ class Fault(msgspec.Struct, kw_only=True):
     """Of `dtbridge run`."""
     user: str | None
     reply_arguments: dict[str, Any]
+    """Of the reply queues, beside the usual ones."""
+    window: int
+    """Replies the broker may send the gateway ahead."""
+    redis: bool
+    """Replies are kept in Redis."""
     may_rerun: bool
+    """A handler may run twice for a request: it was delivered again to a worker that did not know of the first."""
     may_expire: bool
     warm_up: float
     """Seconds of load before."""
@@ -72,7 +78,9 @@ def fault(
     options: tuple[str, ...] = (),
     user: str | None = None,
     reply_arguments: dict[str, Any] | None = None,
-    may_rerun: bool = False,
+    window: int = WINDOW,
+    redis: bool = False,
+    may_rerun: bool | None = None,
     may_expire: bool = False,
     warm_up: float = 1.0,
     cool_down: float = 1.0,
@@ -99,7 +107,9 @@ def fault(
                 options=options,
                 user=user,
                 reply_arguments=reply_arguments or {},
-                may_rerun=may_rerun,
+                window=window,
+                redis=redis,
+                may_rerun=workers > 1 and not redis if may_rerun is None else may_rerun,
                 may_expire=may_expire,
                 warm_up=warm_up,
                 cool_down=cool_down,

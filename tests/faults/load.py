@@ -12,7 +12,7 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import aiormq
@@ -130,9 +130,16 @@ class Load:
     """A gateway under way."""
 
     def __init__(
-        self, urls: Sequence[str], make: Maker, *, rate: float, seed: int, reply_arguments: dict[str, Any] | None = None
+        self,
+        urls: Sequence[str],
+        make: Maker,
+        *,
+        rate: float,
+        seed: int,
+        reply_arguments: dict[str, Any] | None = None,
+        window: int = WINDOW,
     ) -> None:
-        """`rate` in requests per second."""
+        """`rate` in requests per second. `window`: replies the broker may send ahead of each reply queue."""
         self.name = secrets.token_hex(4)
         self.random = random.Random(seed)
         self.sent: dict[int, Sent] = {}
@@ -149,6 +156,7 @@ class Load:
         self._urls = itertools.cycle(urls)
         self._make = make
         self._period = 1 / rate
+        self._window = window
         self._reply_arguments = reply_arguments or {}
         self._numbers = itertools.count(1)
         self._channel: aiormq.abc.AbstractChannel | None = None
@@ -157,7 +165,6 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
         self.running = asyncio.Event()
-        self.vitals: list[bytes] = []
 
     def correlation_id(self, number: int) -> str:
         return f"{self.name}/{number}"
@@ -192,7 +199,7 @@ class Load:
     def pause(self) -> None:
         self.running.clear()
 
-    async def finish(self, patience: float) -> None:
+    async def idle(self, patience: float = 20.0) -> None:
         """Publish no more, and wait until every request has ended or the patience has."""
         self.pause()
         give_up_at = time.monotonic() + patience
@@ -224,7 +231,8 @@ class Load:
             due = max(due + self._period, now - 1.0)  # after a pause, no more than a second's worth is made up for
             if due > now:
                 await asyncio.sleep(due - now)
-            self.publish_next()
+            if self.running.is_set():
+                self.publish_next()
 
     def publish_next(self, make: Maker | None = None) -> Sent:
         """One request, now."""
@@ -283,12 +291,11 @@ class Load:
     @staticmethod
     async def _end_of(*parts: Any) -> None:
         """Of the first that ends."""
-        ends = [asyncio.wrap_future(part.closing) if False else part.closing for part in parts]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([part.closing for part in parts], return_when=asyncio.FIRST_COMPLETED)
 
     async def _consume(self, channel: aiormq.abc.AbstractChannel) -> None:
-        await channel.basic_qos(prefetch_count=WINDOW)
-        await channel.queue_declare("faults.expired", durable=True)
+        await channel.basic_qos(prefetch_count=self._window)
+        await channel.queue_declare("faults.expired", durable=True, arguments={"x-queue-type": "quorum"})
         for number, queue in enumerate(self.reply_queues):
             arguments = {
                 "x-queue-type": "quorum",
@@ -349,8 +356,3 @@ class Load:
         sent = self._of(message.header.properties.correlation_id)
         if sent is not None:
             sent.expired += 1
-
-
-def every(items: Sequence[Sent], message: str) -> Iterator[Sent]:
-    """Those of one message id."""
-    return (sent for sent in items if sent.message == message)

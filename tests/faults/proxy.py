@@ -89,6 +89,8 @@ class Pair:
                 relay.cancel()
             await asyncio.wait(relays)
             self._close()
+            if self._cut_left is not None:
+                self._proxy.cutting = False
             self._proxy.witness.gone(self.number)
 
     async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_broker: bool) -> None:
@@ -127,6 +129,11 @@ class Pair:
         self._proxy.has_cut.set()
         return frame[: self._cut_left]
 
+    def swallow(self) -> None:
+        """Let nothing through any more. What was under way on it is the broker's again, once that notices."""
+        self.passing.clear()
+        self._proxy.witness.gone(self.number)
+
     def inject(self, data: bytes) -> None:
         """Send the worker something that the broker did not say."""
         self._writers[0].write(data)
@@ -134,8 +141,10 @@ class Pair:
     def reset(self) -> None:
         """End both halves at once (RST), with whatever is under way."""
         for writer in self._writers:
+            raw = writer.get_extra_info("socket")
+            if raw is None:  # it has ended by itself
+                continue
             with contextlib.suppress(OSError):
-                raw = writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
             writer.transport.abort()
 
@@ -209,9 +218,15 @@ class Proxy:
         """Reset every connection."""
         self._each(Pair.reset)
 
+    def cut_next(self, cut: Cut) -> None:
+        """Cut the next connection that carries such a frame."""
+        self.cut = cut
+        self.cutting = False
+        self.has_cut.clear()
+
     def swallow(self) -> None:
         """From now on nothing passes through the connections that are open, and nobody is told."""
-        self._each(lambda pair: pair.passing.clear())
+        self._each(Pair.swallow)
 
     def inject(self, data: bytes) -> None:
         """Say something to every worker, in the broker's name."""

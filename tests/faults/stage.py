@@ -20,8 +20,9 @@ from bridge.contract import Names
 from bridge.private_broker import PrivateBroker
 from bridge.retry import DELAYS
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR
-from tests.faults.load import LOST_CONNECTION, Load, Maker
+from tests.faults.load import LOST_CONNECTION, WINDOW, Load, Maker
 from tests.faults.proxy import Proxy
+from tests.faults.redis_server import RedisServer
 from tests.faults.witness import Witness
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -29,6 +30,8 @@ NAMES: Final = Names()
 REQUEST_QUEUES: Final = (*map(NAMES.vendor_queue, (VENDOR, POISON_VENDOR, OTHER_VENDOR)), NAMES.unknown_vendor)
 WAITING_QUEUES: Final = tuple(NAMES.retry(delay) for delay in DELAYS)
 READY_SECONDS: Final = 30.0
+BACK_SECONDS: Final = 40.0
+"""After which we stop waiting for a recovery; far beyond what is allowed, so that the table can say how long it took."""
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None)
 
@@ -109,6 +112,8 @@ class Stage:
         heartbeat: int = 10,
         user: str | None = None,
         reply_arguments: dict[str, Any] | None = None,
+        window: int = WINDOW,
+        redis: RedisServer | None = None,
     ) -> None:
         """`nodes`: those we may break, if they are ours. `urls`: of the virtual host, on each node. `user`: the workers' own, with its password."""
         self.nodes = list(nodes)
@@ -116,18 +121,25 @@ class Stage:
         self.witness = Witness()
         numbers = itertools.count(1)
         self.proxies = [Proxy(_with_user(url, user), self.witness, numbers) for url in urls]
-        self.load = Load(urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments)
+        self.load = Load(urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments, window=window)
+        self.random = self.load.random
+        self.redis = redis
         self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-faults-"))
         self.workers: list[WorkerProcess] = []
         self.expected_workers = workers
+        """How many are to consume each queue."""
         self.notes: list[str] = []
-        self.clock_started: float | None = None
-        """time.monotonic() of the moment from which recovery counts."""
+        """Worth telling."""
+        self.complaints: list[str] = []
+        """What a fault itself found broken, or that it did not bite: then it proves nothing."""
+        self._recoveries: list[asyncio.Task[float]] = []
         self._count = workers
         self._options = list(options)
         self._heartbeat = heartbeat
         self._exits = contextlib.AsyncExitStack()
         self._control: aiormq.abc.AbstractConnection | None = None
+        self._control_channel: aiormq.abc.AbstractChannel | None = None
+        self._turn = asyncio.Lock()
         self._control_urls = itertools.cycle(urls)
 
     @property
@@ -148,6 +160,9 @@ class Stage:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for recovery in self._recoveries:
+            recovery.cancel()
+        await asyncio.gather(*self._recoveries, return_exceptions=True)
         for worker in self.workers:
             await worker.kill()
         await self._exits.aclose()
@@ -164,8 +179,24 @@ class Stage:
         return worker
 
     def now(self) -> None:
-        """Start the clock of recovery."""
-        self.clock_started = time.monotonic()
+        """Start the clock of a recovery."""
+        self._recoveries.append(asyncio.create_task(self._recover(time.monotonic())))
+
+    async def recovered(self) -> float:
+        """Seconds that the longest recovery took. Raises StageError for one that does not come."""
+        if not self._recoveries:
+            self.now()
+        return max(await asyncio.gather(*self._recoveries))
+
+    async def _recover(self, started: float) -> float:
+        """Seconds until every consumer is back and a request published after the fault has its answer."""
+        consuming_at = await self.consuming(BACK_SECONDS)
+        try:
+            async with asyncio.timeout(BACK_SECONDS):
+                answered_at = await self.load.answer_after(started)
+        except TimeoutError:
+            raise StageError(f"no answer to a new request in {time.monotonic() - started:.0f} s") from None
+        return max(consuming_at, answered_at) - started
 
     async def consuming(self, seconds: float = READY_SECONDS) -> float:
         """Wait until every worker consumes every queue of requests; when (time.monotonic()).
@@ -176,27 +207,37 @@ class Stage:
         while time.monotonic() < give_up_at:
             asked_at = time.monotonic()
             counts = [await self.count(queue) for queue in REQUEST_QUEUES]
-            if all(consumers == self.expected_workers for _, consumers in counts):
+            if all(self._is_right(consumers) for _, consumers in counts):
                 return asked_at
             if not any(worker.running for worker in self.workers):
                 raise StageError(f"no worker runs: {self.last_words()}")
             await asyncio.sleep(0.05)
         raise StageError(f"consumers are not back after {seconds:g} s: {counts}")
 
+    def _is_right(self, consumers: int) -> bool:
+        """A cluster goes on counting the consumers of a node that is gone, until it is back."""
+        return consumers == self.expected_workers or (len(self.urls) > 1 and consumers > self.expected_workers)
+
     async def count(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; (-1, -1): it cannot be asked now."""
         try:
-            async with asyncio.timeout(2.0):
-                if self._control is None:
-                    self._control = aiormq.Connection(next(self._control_urls))
-                    await self._control.connect()
-                channel = await self._control.channel()
+            async with asyncio.timeout(2.0), self._turn:
+                channel = await self.control()
                 declared = await channel.queue_declare(queue, passive=True)
-                await channel.close()
         except LOST_CONNECTION:
             await self._close_control()
             return -1, -1
         return declared.message_count or 0, declared.consumer_count or 0
+
+    async def control(self) -> aiormq.abc.AbstractChannel:
+        """A channel of our own, past the proxies, for a person's deeds."""
+        if self._control is None:
+            self._control = aiormq.Connection(next(self._control_urls))
+            await self._control.connect()
+            self._control_channel = None
+        if self._control_channel is None or self._control_channel.is_closed:
+            self._control_channel = await self._control.channel()
+        return self._control_channel
 
     async def _close_control(self) -> None:
         if self._control is not None:
@@ -234,6 +275,20 @@ class Stage:
             if code != 0:
                 wrong.append(f"a worker ended with {code}: {_tail(worker.log)}")
         return wrong
+
+    def said(self, words: str) -> int:
+        """How often workers' logs have these words."""
+        return sum(worker.log.read_text(errors="replace").count(words) for worker in self.workers)
+
+    async def leader(self, queue: str) -> PrivateBroker:
+        """The node that leads a quorum queue."""
+        [asked] = [node for node in self.nodes if node.running][:1]
+        found = await self.ask_node(
+            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{self.vhost}">>, queue, <<"{queue}">>)), '
+            "element(2, amqqueue:get_pid(Q))",
+            asked,
+        )
+        return next(node for node in self.nodes if node.node == found.strip("'"))
 
     def last_words(self) -> str:
         return " | ".join(_tail(worker.log) for worker in self.workers)

@@ -59,6 +59,8 @@ class Witness:
         """Those the broker marked as redelivered."""
         self.confirmed: Counter[str] = Counter()
         """Publishings that a worker made for a request and the broker confirmed: its answer, or a copy of it."""
+        self.refused = 0
+        """Publishings the broker would not take (Basic.Nack)."""
         self.acknowledged = 0
         self.late: set[str] = set()
         """Correlation ids of requests acknowledged without an answer after their deadline: nobody waits any more."""
@@ -115,7 +117,9 @@ class Witness:
         tags = [number for number in channel.publishings if number <= tag] if multiple else [tag]
         for number in tags:
             correlation_id = channel.publishings.pop(number, None)
-            if ok and correlation_id:
+            if not ok:
+                self.refused += 1
+            elif correlation_id:
                 self.confirmed[correlation_id] += 1
 
     def _from_worker(self, channel: _Channel, value: Any) -> None:

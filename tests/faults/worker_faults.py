@@ -5,7 +5,8 @@ import signal
 from collections.abc import AsyncIterator
 
 from tests.faults.catalogue import fault
-from tests.faults.load import Mix
+from tests.faults.handlers import POISON_VENDOR
+from tests.faults.load import Mix, request
 from tests.faults.stage import Stage
 
 
@@ -53,3 +54,22 @@ async def blocking(stage: Stage) -> AsyncIterator[None]:
 @fault("handlers leak tasks", make=Mix({"Echo": 80, "Leak": 20}), hold=2.0)
 async def leaking(stage: Stage) -> AsyncIterator[None]:
     yield
+
+
+@fault("a request that kills its worker (poison)", workers=1, rate=50.0, may_rerun=True, patience=40.0, hold=0.0)
+async def poisoned(stage: Stage) -> AsyncIterator[None]:
+    """Delivery limit, then the dead-letter queue. The worker is started again each time, as an orchestrator would."""
+    poison = stage.load.publish_next(
+        lambda load, number, reply_to: request(load, number, reply_to, POISON_VENDOR, "Die", 120.0)
+    )
+    deaths = 0
+    worker = stage.workers[0]
+    while not poison.dead:
+        if not worker.running:
+            deaths += 1
+            worker = await stage.start_worker()
+        await asyncio.sleep(0.02)
+    yield
+    if not worker.running:
+        await stage.start_worker()
+    stage.notes.append(f"{deaths} deaths, then dead-lettered: {poison.dead[0].reason}")

@@ -1,0 +1,70 @@
+"""Three nodes, and one of them goes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from bridge.contract import Names
+from bridge.private_broker import PrivateBroker, speaks_amqp
+from tests.faults.catalogue import Needs, fault
+from tests.faults.handlers import VENDOR
+from tests.faults.stage import Stage
+
+QUEUE = Names().vendor_queue(VENDOR)
+
+
+async def _kill_leader(stage: Stage) -> PrivateBroker:
+    leader = await stage.leader(QUEUE)
+    await asyncio.to_thread(leader.sync)
+    await asyncio.to_thread(leader.kill)
+    stage.now()
+    return leader
+
+
+async def _has_recovered(stage: Stage) -> None:
+    await stage.recovered()
+
+
+@fault("leader killed, and back", needs=Needs.CLUSTER, within=10.0, hold=0.0)
+async def leader_killed(stage: Stage) -> AsyncIterator[None]:
+    leader = await _kill_leader(stage)
+    await _has_recovered(stage)
+    yield
+    await asyncio.to_thread(leader.start)
+
+
+@fault("leader killed, back, and the next leader killed", needs=Needs.CLUSTER, within=10.0, hold=0.0)
+async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
+    first = await _kill_leader(stage)
+    await _has_recovered(stage)
+    await asyncio.to_thread(first.start)
+    await asyncio.sleep(3.0)  # its replicas catch up: two of three must be there
+    second = await _kill_leader(stage)
+    await _has_recovered(stage)
+    yield
+    await asyncio.to_thread(second.start)
+
+
+@fault("leader cut off from the other two (partition), and back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
+async def partition(stage: Stage) -> AsyncIterator[None]:
+    """No distribution traffic passes between it and the others: each takes the other's cookie for wrong."""
+    for node in stage.nodes:
+        await stage.ask_node("application:set_env(rabbit, cluster_partition_handling, pause_minority)", node)
+    leader = await stage.leader(QUEUE)
+    others = [node for node in stage.nodes if node is not leader]
+    names = ", ".join(f"'{other.node}'" for other in others)
+    # From both at once: Erlang's global has nodes that hear of a half partition leave each other as well.
+    await stage.ask_node(
+        f"[erlang:set_cookie(Node, wrong) || Node <- [{names}]], [erlang:disconnect_node(Node) || Node <- [{names}]]",
+        leader,
+    )
+    stage.now()
+    await _has_recovered(stage)
+    yield
+    await stage.ask_node(
+        f"[erlang:set_cookie(Node, erlang:get_cookie()) || Node <- [{names}]], "
+        f"[net_kernel:connect_node(Node) || Node <- [{names}]]",
+        leader,
+    )
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(speaks_amqp, "127.0.0.1", leader.port):
+            await asyncio.sleep(0.2)

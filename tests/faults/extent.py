@@ -1,0 +1,7 @@
+"""How far the suite goes: set once, by its command line. As it stands, what continuous integration runs."""
+
+CUT_STEP = 12
+"""Every so many bytes of a frame a connection is cut."""
+FUZZED = 10_000
+"""Requests made of chance."""
+SOAK_SECONDS = 40.0
