@@ -352,7 +352,7 @@ def demo(
     ] = 2000,
     pace: Annotated[
         float, typer.Option(envvar="DTBRIDGE_PACE", min=0, help="Seconds between the messages of the corpus.")
-    ] = 0.1,
+    ] = 0.05,
 ) -> None:
     """Play real vendor messages through a worker on a real RabbitMQ, and leave nothing behind."""
     from bridge.demo import run_demo  # noqa: PLC0415 - brings a corpus of messages with it

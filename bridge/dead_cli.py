@@ -378,6 +378,6 @@ def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:
     if not sys.stdin.isatty():
         fail("purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count", EXIT_USAGE)
     count = _count(command, wanted, limit)
-    if count:
-        typer.confirm(f"Delete {count:,} dead letters for ever?", abort=True, err=True)
+    if count and not typer.confirm(f"Delete {count:,} dead letters for ever?", err=True):
+        fail("nothing was purged")
     return count

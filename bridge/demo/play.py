@@ -21,6 +21,7 @@ from bridge.demo.vendors import routers
 from bridge.demo.verdict import Answer, judge
 from bridge.demo.worker_process import WorkerFailed, WorkerProcess
 from bridge.private_broker import BrokerUnavailable, GivenBroker, obtain_broker
+from bridge.retry import DELAYS
 
 ANSWER_TIMEOUT = 10.0
 """Seconds a station waits for an answer."""
@@ -184,9 +185,10 @@ def _vendor_queues(names: Names) -> list[str]:
 async def _remove_topology(url: str, names: Names) -> None:
     """Delete what the worker has declared. What is not there is no error to the broker."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        for queue in (*_vendor_queues(names), names.unknown_vendor, names.dead):
+        retries = [names.retry(delay) for delay in DELAYS]
+        for queue in (*_vendor_queues(names), names.unknown_vendor, names.dead, *retries):
             await channel.queue_delete(queue)
-        for exchange in (names.requests, names.unrouted, names.dead, names.stations):
+        for exchange in (names.requests, names.unrouted, names.dead, names.stations, *retries):
             await channel.exchange_delete(exchange)
 
 
