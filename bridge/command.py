@@ -4,14 +4,17 @@ import asyncio
 import math
 import re
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
+import structlog
 import typer
 from yarl import URL
 
 from bridge.broker.session import parse_urls
 from bridge.logs import LogFormat, LogLevel
+
+log = structlog.get_logger("bridge.command")
 
 Result = TypeVar("Result")
 
@@ -30,11 +33,26 @@ def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
 
 def complete(main: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end, on the fastest loop there is."""
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except SystemExit as error:
+                # A handler called sys.exit(): asyncio lets that through the loop, past whoever waits for the handler. It
+                # must not end the worker, nor the next one that gets the request. Its task knows, and answers.
+                if task.done():
+                    raise
+                log.error("a handler asked the process to exit", code=error.code)
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
-        return asyncio.run(main)
+        return None
     import uvloop  # noqa: PLC0415 - not there on Windows
 
-    return uvloop.run(main)
+    return uvloop.new_event_loop
 
 
 def words(values: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import enum
 import inspect
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -134,8 +134,9 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         try:
             coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
-            task = start(_contained(coroutine), loop)
-        except Exception as error:  # noqa: BLE001 - a decorated function may raise before it is a coroutine
+            task = start(coroutine, loop)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            # A decorated function may raise before it is a coroutine; and a task lets these two through, past its owner.
             self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
             return
         if task.done():
@@ -179,14 +180,6 @@ class Dispatcher:
             waiting.abandon()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-async def _contained(coroutine: Awaitable[Any]) -> Any:
-    """These two would end the event loop, and with it the worker and the next one that gets the request."""
-    try:
-        return await coroutine
-    except (SystemExit, KeyboardInterrupt) as error:
-        raise RuntimeError(f"the handler raised {describe(error)}") from error
 
 
 def _in_thread(handler: Handler, arguments: tuple[Any, ...]) -> Any:
@@ -253,7 +246,9 @@ class _Waiting:
 
     def _time_out(self) -> None:
         """Settle first: a handler that will not be cancelled must not keep the station waiting."""
-        if self._task.done():  # in this very turn, in which a handler that blocked the loop held up both: `_returned` follows
+        if (
+            self._task.done()
+        ):  # in this very turn, in which a handler that blocked the loop held up both: `_returned` follows
             return
         self.abandon()
         text = f"TimeoutError: {self._handler.name} took longer than {self._handler.timeout:g} s or its deadline"

@@ -29,6 +29,8 @@ from bridge.store import Begun, Key, MemoryStore, Running, Store
 
 log = structlog.get_logger("bridge.idempotency")
 
+DOWN: Final = 1.0
+"""Seconds that a store behind a network is left alone after it has failed."""
 BUSY_RETRY: Final = 1.0
 """Seconds until a request comes back that another worker is handling just now."""
 
@@ -41,7 +43,9 @@ class Once:
         self.store = store
         self.followers: dict[Key, list[tuple[Settle, Request]]] = {}
         self.on_absorbed = on_absorbed
-        self._on_store_error = on_store_error
+        self.on_store_error = on_store_error
+        self._down_until = 0.0
+        """By the monotonic clock; 0: it works."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tell_followers(self, key: Key, outcome: Outcome) -> None:
@@ -54,8 +58,23 @@ class Once:
 
     def failed(self, error: Exception) -> None:
         """The store raised."""
-        self._on_store_error()
-        log.warning("idempotency store failed; handled all the same", error=f"{type(error).__name__}: {error}")
+        self.on_store_error()
+        if not self._down_until:
+            log.warning(
+                "idempotency store failed; requests are handled all the same", error=f"{type(error).__name__}: {error}"
+            )
+        self._down_until = time.monotonic() + DOWN
+
+    @property
+    def is_down(self) -> bool:
+        """The store has just failed: it is left alone for a while, so that one that hangs does not hold up every request."""
+        return self._down_until > time.monotonic()
+
+    def worked(self) -> None:
+        """The store answered."""
+        if self._down_until:
+            self._down_until = 0.0
+            log.info("idempotency store answers again")
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what waits for a store behind a network."""
@@ -108,7 +127,11 @@ class Guard:
             # The length keeps a message id with colons in it apart from a station with them.
             version = request.version.value
             shared = f"{version}:{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
-            self._once.start(self._begin(request, shared))
+            if self._once.is_down:
+                self._once.on_store_error()
+                self._handle(request)
+            else:
+                self._once.start(self._begin(request, shared))
             return
         key = hash((request.version._value_, request.station_id, message_id, request.body))
         try:
@@ -130,6 +153,7 @@ class Guard:
             self._once.failed(error)
             self._handle(request)
             return
+        self._once.worked()
         if begun is None:
             request.key = key
             self._handle(request)

@@ -71,8 +71,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if after is None:
             whole = min(self.longest, self.first * self.factor ** min(attempt - 1, 64))
-            after = whole * (1 - self.jitter * chance())
-        delay = round_up(after)
+            delay = nearest(whole * (1 - self.jitter * chance()))
+        else:
+            delay = round_up(after)
         if deadline is not None and now + delay >= deadline:
             return None
         if now + delay - first_try > self.max_age:
@@ -83,6 +84,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 def round_up(seconds: float) -> float:
     """The shortest of :data:`DELAYS` that is not shorter; the longest, for what is longer than all."""
     return next((delay for delay in DELAYS if delay >= seconds), DELAYS[-1])
+
+
+def nearest(seconds: float) -> float:
+    """The one of :data:`DELAYS` that is nearest: rounding up would take the jitter away again."""
+    return min(DELAYS, key=lambda delay: abs(delay - seconds))
 
 
 def milliseconds(delay: float) -> int:

@@ -83,7 +83,9 @@ class ContentSink(Protocol):
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         """Basic.Ack (`ok`) or Basic.Nack of what this side published."""
 
-    def on_return(self, reply_code: int, reply_text: str, routing_key: str, properties: Properties | None) -> None:
+    def on_return(
+        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, properties: Properties | None
+    ) -> None:
         """Basic.Return of a mandatory publishing; its confirm follows."""
 
     def on_cancel(self, consumer_tag: bytes) -> None:
@@ -329,7 +331,7 @@ class ContentReader:
         """The kind of frame this channel must send next."""
         self._method: tuple[bytes, int, bool, str, str] = (b"", 0, False, "", "")
         """The Basic.Deliver whose content comes."""
-        self._returned: tuple[int, str, str] | None = None
+        self._returned: tuple[int, str, str, str] | None = None
         """Or the Basic.Return."""
         self._header: Properties | None = None
         self._missing = 0
@@ -462,14 +464,14 @@ def _reply(data: bytes, at: int, stop: int) -> tuple[int, str, int]:
     return _U16(data, at)[0], text, end
 
 
-def _return(data: bytes, at: int, stop: int) -> tuple[int, str, str]:
-    """Basic.Return's reply code, reply text and routing key."""
+def _return(data: bytes, at: int, stop: int) -> tuple[int, str, str, str]:
+    """Basic.Return's reply code, reply text, exchange and routing key."""
     reply_code, reply_text, at = _reply(data, at, stop)
-    _exchange, at = _short(data, at, stop)
+    exchange, at = _short(data, at, stop)
     routing_key, at = _short(data, at, stop)
     if at != stop:
         raise FrameError("Basic.Return does not fill its frame")
-    return reply_code, reply_text, routing_key
+    return reply_code, reply_text, exchange, routing_key
 
 
 def _cancel(data: bytes, at: int, stop: int) -> bytes:

@@ -330,7 +330,9 @@ class PublishLane:
             else:
                 waiting.confirmed(confirm)
 
-    def on_return(self, reply_code: int, reply_text: str, routing_key: str, properties: Properties | None) -> None:
+    def on_return(
+        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, properties: Properties | None
+    ) -> None:
         """A return names no number, but it comes right before its confirm: it is the first pending one that looks like it."""
         self.on_returned()
         correlation_id = properties.correlation_id if properties else None
@@ -339,6 +341,7 @@ class PublishLane:
             if (
                 publishing is not None
                 and publishing.mandatory
+                and publishing.exchange == exchange
                 and publishing.routing_key == routing_key
                 and (publishing.correlation_id or publishing.properties.correlation_id) == correlation_id
                 and number not in self._returned

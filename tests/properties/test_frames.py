@@ -256,7 +256,7 @@ def contents(draw: st.DrawFn, channel: int) -> Script:
     else:
         code, reason = draw(st.integers(0, 65_535)), draw(short_text)
         begin = commands.Basic.Return(code, reason, exchange, key)
-        event = ("return", channel, code, reason, key, properties)
+        event = ("return", channel, code, reason, exchange, key, properties)
     header = ContentHeader(body_size=len(data), properties=to_pamqp(properties))
     bodies = map(ContentBody, chunks(data, draw(st.lists(st.integers(1, 80), max_size=4))))
     return Script([pamqp.frame.marshal(value, channel) for value in (begin, header, *bodies)], event)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -515,3 +516,18 @@ async def test_closing_stops_handlers_and_settles_nothing() -> None:
     await asyncio.sleep(0)
     assert not dispatcher.waiting
     assert not settled.outcomes
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before 3.12 no handler starts within dispatch; see test_command"
+)
+async def test_a_handler_that_exits_at_once_is_a_failure_like_any_other() -> None:
+    router = Router("v")
+
+    @router.on("m")
+    async def exits(call: Call) -> None:
+        raise SystemExit(3)
+
+    outcome = await dispatched(router, a_request())
+    assert isinstance(outcome, Failure)
+    assert "SystemExit" in outcome.error

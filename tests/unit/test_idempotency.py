@@ -481,7 +481,8 @@ async def test_a_store_that_fails_meanwhile_keeps_nobody_from_being_answered(
     assert (failing.runs, failing.store_errors) == (1, 1)
 
 
-async def test_a_store_that_has_come_back_is_used_again(failing: Bench) -> None:
+async def test_a_store_that_has_come_back_is_used_again(failing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.idempotency.DOWN", 0.0)
     failing.go_on.set()
     failing.store.down = True
     failing.send()
@@ -492,6 +493,23 @@ async def test_a_store_that_has_come_back_is_used_again(failing: Bench) -> None:
     failing.send()
     assert await failing.until(3) == [DONE] * 3
     assert (failing.runs, failing.store_errors, failing.absorbed) == (2, 1, 1)
+
+
+async def test_a_store_that_has_just_failed_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs must not hold up every request."""
+    monkeypatch.setattr("bridge.idempotency.DOWN", 60.0)
+    store = NetworkStore()
+    bench = Bench(store)
+    bench.go_on.set()
+    store.down = True
+    bench.send()
+    await bench.until(1)
+    calls = len(store.calls)
+    bench.send()
+    bench.send()
+    assert await bench.until(3) == [DONE] * 3
+    assert len(store.calls) == calls
+    assert bench.store_errors >= 3
 
 
 async def test_a_reply_is_stored_before_it_is_published() -> None:

@@ -111,7 +111,7 @@ def test_retry_is_another_try_later(after: Any, seconds: float) -> None:
 
 def test_retry_without_a_wish_backs_off_as_the_policy_says() -> None:
     assert outcome(Retry(), attempt=3) == RetryLater(5.0, "Retry: (None, '')")
-    assert outcome(Retry(), attempt=3, policy=RetryPolicy(first=10, jitter=0)) == RetryLater(60.0, "Retry: (None, '')")
+    assert outcome(Retry(), attempt=3, policy=RetryPolicy(first=10, jitter=0)) == RetryLater(30.0, "Retry: (None, '')")
 
 
 def test_retry_is_allowed_while_tries_and_time_are_left() -> None:

@@ -94,7 +94,7 @@ STREAM: tuple[tuple[bytes, tuple[Event, ...]], ...] = (
     (header(2, 2, 0x0400, b"\x01c"), ()),
     (FOREIGN_BODY, (("frame", FOREIGN_BODY),)),
     (HEARTBEAT, (("frame", HEARTBEAT),)),
-    (body(2, b"hi"), (("return", 2, 312, "NO_ROUTE", "gone", Properties(correlation_id="c")),)),
+    (body(2, b"hi"), (("return", 2, 312, "NO_ROUTE", "", "gone", Properties(correlation_id="c")),)),
     (ack(2, 6, multiple=True), (("confirm", 2, 6, True, True),)),
     (UNKNOWN_METHOD, (("frame", UNKNOWN_METHOD),)),
     (deliver(1, 2), ()),
@@ -394,7 +394,7 @@ def test_a_message_whose_headers_cannot_be_read_arrives_without_them_and_the_str
     returned = frame(1, 1, return_payload()) + header(1, 0, flags, properties)
     events = [
         delivered(1, 1, b"hi", None),
-        ("return", 1, 312, "NO_ROUTE", "key", None),
+        ("return", 1, 312, "NO_ROUTE", "", "key", None),
         delivered(1, 2, b"next"),
     ]
     stream = first + returned + message(1, 2, b"next")

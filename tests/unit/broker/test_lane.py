@@ -136,9 +136,9 @@ def reply(key: str = "reply", correlation_id: str | None = None, *, mandatory: b
     return Publishing(key, b"answer", Properties(correlation_id=correlation_id), mandatory=mandatory)
 
 
-def returned(key: str, correlation_id: str | None) -> bytes:
+def returned(key: str, correlation_id: str | None, exchange: bytes = b"") -> bytes:
     content = (0, b"") if correlation_id is None else (0x0400, short(correlation_id.encode()))
-    return frame(1, PUBLISH, return_payload(key.encode())) + header(PUBLISH, 0, *content)
+    return frame(1, PUBLISH, return_payload(key.encode(), exchange)) + header(PUBLISH, 0, *content)
 
 
 # ---- the outbox ----------------------------------------------------------------------------------------------------
@@ -404,7 +404,11 @@ def test_a_copy_is_confirmed_before_the_reply_is_sent_and_that_before_the_verdic
     assert lanes.publishing.socket.taken() == b""
 
 
-@pytest.mark.parametrize("fate", [nack(PUBLISH, 1), returned("v", "c") + ack(PUBLISH, 1)], ids=["refused", "returned"])
+@pytest.mark.parametrize(
+    "fate",
+    [nack(PUBLISH, 1), returned("v", "c", b"datatransfer.dead") + ack(PUBLISH, 1)],
+    ids=["refused", "returned"],
+)
 def test_a_request_whose_copy_did_not_arrive_gets_no_reply_and_comes_back(lanes: Lanes, fate: bytes) -> None:
     (delivery,) = receive(lanes, 1)
     delivery.settle(Verdict.ACK, reply(), copy())
@@ -881,3 +885,13 @@ def test_every_publishing_meets_its_fate_once_in_any_order_of_confirms(data: st.
         assert told == expected
     lanes.publish_lane.close()
     assert told == [report or [L] for report in expected]
+
+
+def test_two_that_differ_in_their_exchange_alone_are_told_apart_when_one_returns() -> None:
+    """A retry and a dead letter of requests without a correlation id, for the same vendor."""
+    lanes = Lanes()
+    copies = [Publishing("v", b"", Properties(), exchange, mandatory=True) for exchange in ("retry", "dead")]
+    told = publish(lanes, *copies)
+    lanes.publish_lane.on_return(312, "NO_ROUTE", "dead", "v", Properties())
+    lanes.publishing.receive(ack(PUBLISH, 2, multiple=True))
+    assert told == [[C], [R]]

@@ -62,8 +62,10 @@ class Channel:
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         self._events.append(("confirm", self._channel, delivery_tag, multiple, ok))
 
-    def on_return(self, reply_code: int, reply_text: str, routing_key: str, properties: Properties | None) -> None:
-        self._events.append(("return", self._channel, reply_code, reply_text, routing_key, properties))
+    def on_return(
+        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, properties: Properties | None
+    ) -> None:
+        self._events.append(("return", self._channel, reply_code, reply_text, exchange, routing_key, properties))
 
     def on_cancel(self, consumer_tag: bytes) -> None:
         self._events.append(("cancel", self._channel, consumer_tag))
@@ -89,8 +91,8 @@ def deliver_payload(tag: int, key: bytes = b"key", consumer: bytes = b"ctag") ->
     return method(60, 60, short(consumer), struct.pack(">QB", tag, 0), short(b"x"), short(key))
 
 
-def return_payload(key: bytes = b"key") -> bytes:
-    return method(60, 50, struct.pack(">H", 312), short(b"NO_ROUTE"), short(b""), short(key))
+def return_payload(key: bytes = b"key", exchange: bytes = b"") -> bytes:
+    return method(60, 50, struct.pack(">H", 312), short(b"NO_ROUTE"), short(exchange), short(key))
 
 
 def header_payload(size: int, flags: int = 0, properties: bytes = b"") -> bytes:
