@@ -76,6 +76,12 @@ def _processes(quick: bool) -> Scenario:
     return Scenario("processes", "Processes of one worker", tuple(entries))
 
 
+def _idempotency() -> Scenario:
+    on, off = "bridge, replies kept", "bridge, no replies kept"
+    entries = (Entry(on, "bridge", Job(), off), Entry(off, "bridge", Job(idempotency="none")))
+    return Scenario("idempotency", "What it costs to keep replies for requests that come again", entries)
+
+
 def _hang() -> Scenario:
     calm, hanging = "bridge, all well", "bridge, one vendor hangs"
     entries = (
@@ -111,6 +117,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
                 Entry("aio_pika", "aio_pika", Job(wait_ms=10)),
             ),
         ),
+        _idempotency(),
         _hang(),
         _processes(pace.quick),
     ]

@@ -27,6 +27,8 @@ class Job(msgspec.Struct, frozen=True):
     deadline_ms: int = 0
     """Time a requester gives, in the header ocpp-deadline and the property expiration; 0: neither is sent."""
     processes: int = 1
+    idempotency: str = "memory"
+    """The bridge's store of replies; `memory` is its default."""
     first_vendor_hangs: bool | None = None
     """True or False: the load leaves out the first vendor, whose handlers hang or have nothing to do."""
     backlog: int = 0
@@ -66,6 +68,8 @@ def bridge(python: str, name: str = "bridge", title: str = "DataTransfer Bridge"
 
     def command(url: str, job: Job) -> list[str]:
         options = ["--amqp-url", url, "--prefetch", str(PREFETCH), "--topology", "none"]
+        if job.idempotency != "memory":
+            options += ["--idempotency", job.idempotency]
         if job.processes > 1:
             options += ["--processes", str(job.processes)]
         return [python, "-m", "bridge", "run", HANDLERS, *options]

@@ -81,6 +81,8 @@ def targets(tables: Sequence[Table]) -> list[Target]:
                 f"{count} queues: CPU against one queue", ratio("vendors", ours, "bridge, 1 queue", "cpu_us"), 2, 1.5
             ),
         ]
+    keeping = ratio("idempotency", "bridge, replies kept", "bridge, no replies kept", "cpu_us")
+    found.append(Target("CPU with replies kept for requests that come again, against without", keeping, 1.15, 1.05))
     others = ratio("hang", "bridge, one vendor hangs", "bridge, all well", "p99_us")
     found += [
         Target("MiB more while draining the backlog", results.growth(), 32, 8),
