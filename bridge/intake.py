@@ -187,7 +187,8 @@ class Intake:
         counts = self._counts
         match outcome:
             case Reply():
-                self._answer(request, outcome.body, outcome.kind, Verdict.ACK)
+                # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
+                request.source.settle(Verdict.ACK, self._reply(request, outcome.body, outcome.kind))
             case Failure():
                 counts.failed += 1
                 self._log_failure(request, outcome)
@@ -203,10 +204,6 @@ class Intake:
                 request.source.settle(Verdict.ACK)
         if self._waiting and not self._starting:
             self._start_waiting()
-
-    def _answer(self, request: Request, body: bytes | None, kind: Kind, verdict: Verdict) -> None:
-        """Publish the answer where somebody waits for it; then, once it is safe, give the verdict."""
-        request.source.settle(verdict, self._reply(request, body, kind))
 
     def _reply(self, request: Request, body: bytes | None, kind: Kind) -> Publishing | None:
         if not request.reply_wanted:

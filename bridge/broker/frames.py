@@ -766,6 +766,8 @@ class _Shared(msgspec.Struct, gc=False):
 
     properties: Properties
     flags: int
+    length: int
+    """Bytes of the content header's payload but for the two."""
     before: bytes
     """Up to correlation_id."""
     between: bytes
@@ -781,40 +783,24 @@ _SHARED_KEPT: Final = 4_096
 
 def _encode_shared(properties: Properties) -> _Shared:
     none = None
-    before = msgspec.structs.replace(
+    until_them = msgspec.structs.replace(
         properties, correlation_id=none, reply_to=none, expiration=none, message_id=none, timestamp=none, type=none,
         user_id=none, app_id=none,
     )  # fmt: skip
-    after = Properties(
+    after_them = Properties(
         message_id=properties.message_id, timestamp=properties.timestamp, type=properties.type, user_id=properties.user_id,
         app_id=properties.app_id,
     )  # fmt: skip
-    parts = [encode_properties(part) for part in (before, Properties(reply_to=properties.reply_to), after)]
-    flags = parts[0][0] | parts[1][0] | parts[2][0]
-    shared = _Shared(properties, flags, parts[0][1], parts[1][1], parts[2][1])
+    first_flags, before = encode_properties(until_them)
+    middle_flags, between = encode_properties(Properties(reply_to=properties.reply_to))
+    last_flags, after = encode_properties(after_them)
+    flags = first_flags | middle_flags | last_flags | 0x0400
+    length = 14 + len(before) + 1 + len(between) + len(after)
+    shared = _Shared(properties, flags, length, before, between, after)
     if len(_shared) >= _SHARED_KEPT:
         _shared.clear()
     _shared[id(properties)] = shared
     return shared
-
-
-def _encode_own(publishing: Publishing) -> tuple[int, bytes]:
-    """Property flags and properties of a publishing that shares all but correlation_id and expiration with others."""
-    shared = _shared.get(id(publishing.properties))
-    if shared is None or shared.properties is not publishing.properties:
-        shared = _encode_shared(publishing.properties)
-    correlation_id = publishing.correlation_id.encode("utf-8", "surrogateescape")  # type: ignore[union-attr]  # its mark
-    if len(correlation_id) > 255:
-        raise ValueError(f"a correlation_id of {len(correlation_id)} bytes, and AMQP allows 255")
-    expiration = publishing.expiration
-    if expiration is None:
-        expiration = publishing.properties.expiration
-    if expiration is None:
-        parts = (shared.before, _LENGTH[len(correlation_id)], correlation_id, shared.between, shared.after)
-        return shared.flags | 0x0400, b"".join(parts)
-    until = _short_string(expiration)
-    parts_until = (shared.before, _LENGTH[len(correlation_id)], correlation_id, shared.between, until, shared.after)
-    return shared.flags | 0x0500, b"".join(parts_until)
 
 
 def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_072) -> bytes:
@@ -822,23 +808,39 @@ def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_07
     method = _methods[channel, publishing.exchange, publishing.routing_key, publishing.mandatory]
     body = publishing.body
     size = len(body)
+    expiration = publishing.expiration
     if publishing.correlation_id is not None:
-        flags, properties = _encode_own(publishing)
-    elif publishing.expiration is not None:
-        own = msgspec.structs.replace(publishing.properties, expiration=publishing.expiration)
-        flags, properties = encode_properties(own)
+        shared = _shared.get(id(publishing.properties))
+        if shared is None or shared.properties is not publishing.properties:
+            shared = _encode_shared(publishing.properties)
+        correlation_id = publishing.correlation_id.encode("utf-8", "surrogateescape")
+        own = len(correlation_id)
+        if own > 255:
+            raise ValueError(f"a correlation_id of {own} bytes, and AMQP allows 255")
+        length = shared.length + own
+        flags = shared.flags
+        until = b""
+        if expiration is not None or (expiration := publishing.properties.expiration) is not None:
+            until = _short_string(expiration)
+            length += len(until)
+            flags |= 0x0100
+        header = _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags)
+        parts = [method, header, shared.before, _LENGTH[own], correlation_id, shared.between, until, shared.after, _END]
     else:
-        flags, properties = encode_properties(publishing.properties)
-    length = 14 + len(properties)
-    if length > frame_max - FRAME_OVERHEAD:
-        raise ValueError(f"properties of {len(properties)} bytes do not fit a frame of {frame_max}")
-    header = _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags)
-    if 0 < size <= frame_max - FRAME_OVERHEAD:
-        return b"".join((method, header, properties, _END, _PACK_FRAME(BODY, channel, size), body, _END))
-    parts = [method, header, properties, _END]
-    step = frame_max - FRAME_OVERHEAD
-    for start in range(0, size, step):
-        chunk = body[start : start + step]
+        properties = publishing.properties
+        if expiration is not None:
+            properties = msgspec.structs.replace(properties, expiration=expiration)
+        flags, encoded = encode_properties(properties)
+        length = 14 + len(encoded)
+        parts = [method, _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags), encoded, _END]
+    limit = frame_max - FRAME_OVERHEAD
+    if length > limit:
+        raise ValueError(f"properties of {length - 14} bytes do not fit a frame of {frame_max}")
+    if 0 < size <= limit:
+        parts += (_PACK_FRAME(BODY, channel, size), body, _END)
+        return b"".join(parts)
+    for start in range(0, size, limit):
+        chunk = body[start : start + limit]
         parts += (_PACK_FRAME(BODY, channel, len(chunk)), chunk, _END)
     return b"".join(parts)
 

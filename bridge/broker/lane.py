@@ -46,12 +46,12 @@ WRITE_BUFFER: Final = 1024 * 1024
 class Outbox:
     """What one connection still has to send, joined into one write per turn of the loop."""
 
-    __slots__ = ("_parts", "_transport", "before_flush", "due", "loop", "on_paused", "paused")
+    __slots__ = ("_transport", "before_flush", "due", "loop", "on_paused", "parts", "paused")
 
     def __init__(self, transport: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self.loop = loop
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self.due = False
         """A flush is on its way: nobody else needs to ask for one."""
         self.paused = False
@@ -63,7 +63,7 @@ class Outbox:
 
     def add(self, frames: bytes) -> None:
         """Send whole frames at the end of this turn."""
-        self._parts.append(frames)
+        self.parts.append(frames)
         if not self.due:
             self.ask()
 
@@ -78,9 +78,9 @@ class Outbox:
             self.due = True  # what it adds goes out below, not in a turn of its own
             self.before_flush()
         self.due = False
-        parts = self._parts
+        parts = self.parts
         if parts:
-            self._parts = []
+            self.parts = []
             if not self._transport.is_closing():
                 self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
@@ -305,7 +305,10 @@ class PublishLane:
         if self._closed:
             waiting.confirmed(Confirm.LOST)
             return
-        self._outbox.add(encode_publish(self._channel, publishing, self._frame_max))
+        outbox = self._outbox
+        outbox.parts.append(encode_publish(self._channel, publishing, self._frame_max))
+        if not outbox.due:
+            outbox.ask()
         self._sequence += 1
         self._pending[self._sequence] = waiting
 

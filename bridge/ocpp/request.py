@@ -73,13 +73,10 @@ class _ClosedEnvelope(_StrictEnvelope, rename="camel", gc=False, forbid_unknown_
     """For the versions whose schema forbids other fields."""
 
 
-_LENIENT = msgspec.json.Decoder(RequestEnvelope)
-_DECODERS: dict[tuple[str, bool], msgspec.json.Decoder[RequestEnvelope]] = {
-    **{(version, False): _LENIENT for version in OcppVersion},
-    **{
-        (version, True): msgspec.json.Decoder(_ClosedEnvelope if version in FORBIDS_UNKNOWN_FIELDS else _StrictEnvelope)
-        for version in OcppVersion
-    },
+_decode_lenient = msgspec.json.Decoder(RequestEnvelope).decode
+_STRICT: dict[str, msgspec.json.Decoder[RequestEnvelope]] = {
+    version: msgspec.json.Decoder(_ClosedEnvelope if version in FORBIDS_UNKNOWN_FIELDS else _StrictEnvelope)
+    for version in OcppVersion
 }
 
 
@@ -91,7 +88,7 @@ def decode_request(payload: bytes | Raw, version: OcppVersion, *, strict: bool =
     kind of fault and a description that names the field.
     """
     try:
-        envelope = _DECODERS[version, strict].decode(payload)
+        envelope = _STRICT[version].decode(payload) if strict else _decode_lenient(payload)
     except DECODE_FAULTS as fault:
         raise CallError.from_fault(fault) from fault
     if envelope.custom_data is not UNSET:
