@@ -44,7 +44,7 @@ def complete(main: Coroutine[Any, Any, Result]) -> Result:
                 # must not end the worker, nor the next one that gets the request. Its task knows, and answers.
                 if task.done():
                     raise
-                log.error("a handler asked the process to exit", code=error.code)
+                log.warning("a handler asked the process to exit", code=error.code)
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
