@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check bench venv lock clean
+.PHONY: help demo test faults lint types check bench venv lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,10 @@ demo: $(READY) ## Watch a worker answer real vendor messages on a real RabbitMQ
 test: $(READY) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/pytest $(ARGS)
+
+faults: $(READY) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
+	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(READY) ## Check style, the Dockerfile and compose.yaml
 	@$(BIN)/ruff check
