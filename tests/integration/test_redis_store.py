@@ -235,7 +235,10 @@ async def test_two_workers_run_the_handler_of_one_request_once(server: RedisServ
         assert {message.properties.correlation_id for message in made.replies.ready} == {"0", "1", "2"}
 
 
-async def test_a_redis_that_is_killed_costs_repetitions_and_no_answer(server: RedisServer) -> None:
+async def test_a_redis_that_is_killed_costs_repetitions_and_no_answer(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.idempotency.DOWN", 0.0)
     async with fleet(server.url) as made:
         made.go_on.set()
         made.put("before")
