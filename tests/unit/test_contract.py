@@ -226,14 +226,22 @@ def test_an_expiration_is_one_the_broker_takes(deadline: float, expiration: str)
     assert milliseconds_left(deadline) == expiration
 
 
+DIRECT = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAACwAAAAAAAAAAAQ==.a2V5"
+"""As a broker makes it: a process identifier of the node reply@12345678, and a key. A forged one ends the connection."""
+
+
 @pytest.mark.parametrize(
     ("reply_to", "allowed"),
     [
-        ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.token", True),
+        (DIRECT, True),
         ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", True),
         ("datatransfer.replies.gateway-1", True),
         ("gateway.replies.1", True),
         ("amq.rabbitmq.reply-to", False),
+        ("amq.rabbitmq.reply-to.", False),
+        ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.token", False),
+        ("amq.rabbitmq.reply-to.no base64.token", False),
+        (f"{DIRECT}.more", False),
         ("datatransfer.com.acme", False),
         ("datatransfer.dead", False),
         ("datatransfer", False),
@@ -253,7 +261,7 @@ def test_replies_go_to_reply_queues_alone(reply_to: str, allowed: bool) -> None:
 def test_a_reply_is_mandatory_unless_the_broker_would_return_it_wrongly() -> None:
     contract = Contract()
     named = contract.reply(asked(), b"{}", Kind.RESPONSE)
-    direct = contract.reply(asked(reply_to="amq.rabbitmq.reply-to.abc"), b"{}", Kind.RESPONSE)
+    direct = contract.reply(asked(reply_to=DIRECT), b"{}", Kind.RESPONSE)
     assert named is not None
     assert named.mandatory
     assert direct is not None
