@@ -20,13 +20,22 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster
-from tests.faults import broker_faults, cluster_faults, connection_faults, extent, store_faults, worker_faults
+from tests.faults import (
+    broker_faults,
+    cluster_faults,
+    connection_faults,
+    extent,
+    fuzz_fault,
+    soak_fault,
+    store_faults,
+    worker_faults,
+)
 from tests.faults.catalogue import CATALOGUE, Fault, Needs
 from tests.faults.checker import Result
 from tests.faults.play import play
 from tests.faults.redis_server import RedisServer
 
-GROUPS = (worker_faults, connection_faults, broker_faults, store_faults, cluster_faults)
+GROUPS = (worker_faults, connection_faults, broker_faults, store_faults, cluster_faults, fuzz_fault, soak_fault)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -34,11 +43,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", action="append", metavar="TEXT", help="faults whose name has this in it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance")
-    parser.add_argument("--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster")
-    parser.add_argument("--rabbitmq-server", metavar="PATH", help="the script, or the folder RabbitMQ was unpacked into")
+    parser.add_argument(
+        "--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster"
+    )
+    parser.add_argument(
+        "--rabbitmq-server", metavar="PATH", help="the script, or the folder RabbitMQ was unpacked into"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)")
     parser.add_argument("--long", action="store_true", help="every byte of a frame, and a million fuzzed requests")
-    parser.add_argument("--soak", type=float, metavar="SECONDS", help=f"length of the soak (default {extent.SOAK_SECONDS:g})")
+    parser.add_argument(
+        "--soak", type=float, metavar="SECONDS", help=f"length of the soak (default {extent.SOAK_SECONDS:g})"
+    )
     parser.add_argument("--list", action="store_true", help="name the faults, and break nothing")
     return parser.parse_args(arguments)
 
@@ -116,7 +131,9 @@ async def run(options: argparse.Namespace, console: Console) -> int:
                 nodes[0].delete_vhost(vhost)
             results.append(result)
             verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
-            console.print(f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}  ({time.monotonic() - begun:.0f} s)")
+            console.print(
+                f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}  ({time.monotonic() - begun:.0f} s)"
+            )
             for line in result.violations:
                 console.print(f"        {line}", style="red", highlight=False, markup=False)
             for line in result.notes:

@@ -65,7 +65,10 @@ async def queue_deleted(stage: Stage) -> AsyncIterator[None]:
 
 
 @fault(
-    "exchanges for dead letters and retries deleted", make=Mix({"Echo": 90, "Raise": 5, "Flaky": 5}), hold=2.0, workers=1
+    "exchanges for dead letters and retries deleted",
+    make=Mix({"Echo": 90, "Raise": 5, "Flaky": 5}),
+    hold=2.0,
+    workers=1,
 )
 async def exchanges_deleted(stage: Stage) -> AsyncIterator[None]:
     channel = await stage.control()

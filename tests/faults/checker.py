@@ -12,6 +12,9 @@ ACCEPTED = {"Echo", "Slow", "Flaky", "Big", "Leak", "Block", "Stall"}
 """Messages whose handlers answer in the end."""
 FAILING = {"Raise", "Nonsense", "Exit", "Hang", "Stubborn"}
 """Messages that get a CALLERROR and are kept as dead letters."""
+_MARKS = {"DataTransferResponse": "status", "CallError": "errorCode"}
+EXPIRED = {"expired", "rejected"}
+"""Reasons of the broker: the message's own time was up; or the worker rejected it, as it does what has expired when it comes."""
 LISTED = 5
 """Examples of a violation that are named."""
 
@@ -67,35 +70,42 @@ class Checker:
             result.violations.append("the load never ran")
         for sent in accepted:
             self._judge(sent)
-        lost = [sent for sent in load.unended if not self._expired_unseen(sent)]
+        lost = load.unended
         result.lost = len(lost)
         self._must_be_empty("lost", [f"{sent.number} ({sent.message})" for sent in lost])
-        result.expired += len(load.unended) - len(lost)
         if result.expired and not self._may_expire:
             result.violations.append(f"{result.expired} expired, with time enough")
-        self._must_be_empty("acknowledged before a confirm", self._witness.early)
+        self._must_be_empty(
+            "acknowledged before a confirm", [early for early in self._witness.early if self._waits(early)]
+        )
         self._must_be_empty("foreign replies", load.foreign)
         self._must_be_empty("left in queues", [f"{queue}: {count}" for queue, count in left.items() if count])
         return result
+
+    def _waits(self, correlation_id: str) -> bool:
+        """Whether a request may have an answer: not if its `reply_to` is forbidden."""
+        sent = self._load.find(correlation_id)
+        return sent is None or sent.answerable
 
     def _must_be_empty(self, what: str, found: list[str]) -> None:
         if found:
             more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
             self.result.violations.append(f"{what}: {', '.join(found[:LISTED])}{more}")
 
-    def _expired_unseen(self, sent: Sent) -> bool:
-        """Handled after its deadline: acknowledged without an answer, which nobody waits for."""
-        return self._load.correlation_id(sent.number) in self._witness.late
-
     def _judge(self, sent: Sent) -> None:
         result = self.result
         result.answered += bool(sent.answers)
         result.dead += bool(sent.dead)
-        result.expired += not sent.answers and (bool(sent.expired) or any(d.reason == "expired" for d in sent.dead))
+        result.expired += self._has_expired(sent)
         if sent.message:
             self._judge_ends(sent)
         if len(sent.answers) > 1:
             self._judge_repeated(sent)
+
+    def _has_expired(self, sent: Sent) -> bool:
+        """In the queue, in the queue of its answer, or in a worker, which then acknowledges it without an answer."""
+        in_queue = sent.expired or any(letter.reason in EXPIRED for letter in sent.dead)
+        return not sent.answers and bool(in_queue or self._load.correlation_id(sent.number) in self._load.late)
 
     def _judge_ends(self, sent: Sent) -> None:
         """The answer is the one that its message gets, and the only end."""
@@ -105,7 +115,9 @@ class Checker:
                 self.result.violations.append(f"request {sent.number} ({sent.message}): {wrong}")
         if sent.message in ACCEPTED and sent.answers and sent.dead:
             reasons = ", ".join(letter.reason for letter in sent.dead)
-            self.result.violations.append(f"request {sent.number} ({sent.message}): answered and dead-lettered: {reasons}")
+            self.result.violations.append(
+                f"request {sent.number} ({sent.message}): answered and dead-lettered: {reasons}"
+            )
 
     def _judge_repeated(self, sent: Sent) -> None:
         result = self.result
@@ -130,6 +142,8 @@ def _wrong(sent: Sent, kind: str, body: bytes) -> str:
             return f"{kind} {body[:200]!r}"
         if answer["data"]["number"] != sent.number:
             return f"the answer to number {answer['data']['number']}"
+    if sent.message == "Fuzz" and (set(answer) & {"status", "errorCode"}) != {_MARKS.get(kind)}:
+        return f"{kind} {body[:200]!r}"
     if sent.message in FAILING and (kind != "CallError" or "secret" in str(answer)):
         return f"{kind} {body[:200]!r}"
     return ""

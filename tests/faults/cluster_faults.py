@@ -60,6 +60,8 @@ async def partition(stage: Stage) -> AsyncIterator[None]:
     stage.now()
     await _has_recovered(stage)
     yield
+    if await stage.ask_node("nodes()", leader) != "[]":
+        stage.complaints.append("the leader was not cut off")
     await stage.ask_node(
         f"[erlang:set_cookie(Node, erlang:get_cookie()) || Node <- [{names}]], "
         f"[net_kernel:connect_node(Node) || Node <- [{names}]]",

@@ -29,7 +29,7 @@ BLOCK_SECONDS = 0.5
 STALL_SECONDS = 6.0
 """For which a handler waits for something, within its time; longer than the broker's time-out in that fault."""
 
-router = Router(VENDOR, timeout=1.0)
+router = Router(VENDOR)
 poison = Router(POISON_VENDOR, prefetch=1)
 other = Router(OTHER_VENDOR)
 routers = [router, poison, other]
@@ -81,13 +81,13 @@ async def raise_error(call: Call, data: Numbered) -> Ran:
     raise RuntimeError("a secret that no station must see")
 
 
-@router.on("Hang")
+@router.on("Hang", timeout=1.0)
 async def hang(call: Call, data: Numbered) -> Ran:
     await asyncio.Event().wait()
     return Ran(data.number)
 
 
-@router.on("Stubborn")
+@router.on("Stubborn", timeout=1.0)
 async def stubborn(call: Call, data: Numbered) -> Ran:
     """Will not be cancelled at the first asking."""
     try:

@@ -12,8 +12,9 @@ import itertools
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiormq
 import aiormq.abc
@@ -143,6 +144,8 @@ class Load:
         self.name = secrets.token_hex(4)
         self.random = random.Random(seed)
         self.sent: dict[int, Sent] = {}
+        self.late: set[str] = set()
+        """Correlation ids of requests handled after their deadline, which have no answer; the witness tells."""
         self.foreign: list[str] = []
         """Replies that nobody here asked for, or not at that queue."""
         self.uncorrelated = 0
@@ -165,6 +168,8 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
         self.running = asyncio.Event()
+        self.troubles: Counter[str] = Counter()
+        """Why publishings were not confirmed."""
 
     def correlation_id(self, number: int) -> str:
         return f"{self.name}/{number}"
@@ -177,9 +182,16 @@ class Load:
     @property
     def unended(self) -> list[Sent]:
         """Accepted, somebody waits, and no end yet."""
-        return [sent for sent in self.sent.values() if sent.fate is Fate.ACCEPTED and sent.answerable and not sent.ended]
+        return [
+            sent
+            for sent in self.sent.values()
+            if sent.fate is Fate.ACCEPTED
+            and sent.answerable
+            and not sent.ended
+            and self.correlation_id(sent.number) not in self.late
+        ]
 
-    async def __aenter__(self) -> "Load":
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._stay_connected())]
         async with asyncio.timeout(30):
             await self._connected.wait()
@@ -258,8 +270,9 @@ class Load:
                 routing_key=message.routing_key,
                 properties=message.properties,
             )
-        except (*LOST_CONNECTION, asyncio.CancelledError):
+        except (*LOST_CONNECTION, asyncio.CancelledError) as error:
             sent.fate = Fate.UNKNOWN
+            self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are in one
                 raise
         else:
@@ -279,7 +292,8 @@ class Load:
                 self._channel = channel
                 self._connected.set()
                 await self._end_of(connection, channel, replies)
-            except LOST_CONNECTION:
+            except LOST_CONNECTION as error:
+                self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
                 await asyncio.sleep(0.1)
             finally:
                 self._channel = None
@@ -308,7 +322,7 @@ class Load:
             async def on_reply(message: aiormq.abc.DeliveredMessage, number: int = number) -> None:
                 await self.reading.wait()
                 self._on_reply(number, message)
-                await channel.basic_ack(message.delivery_tag, wait=False)
+                await channel.basic_ack(message.delivery_tag or 0, wait=False)
 
             await channel.basic_consume(queue, on_reply)
         for queue, note in (("datatransfer.dead", self._on_dead), ("faults.expired", self._on_expired)):
@@ -318,11 +332,12 @@ class Load:
                 note: Callable[[aiormq.abc.DeliveredMessage], None] = note,
             ) -> None:
                 note(message)
-                await channel.basic_ack(message.delivery_tag, wait=False)
+                await channel.basic_ack(message.delivery_tag or 0, wait=False)
 
             await channel.basic_consume(queue, on_message)
 
-    def _of(self, correlation_id: str | None) -> Sent | None:
+    def find(self, correlation_id: str | None) -> Sent | None:
+        """The request of a correlation id."""
         name, _, number = (correlation_id or "").partition("/")
         return self.sent.get(int(number)) if name == self.name and number.isdecimal() else None
 
@@ -332,7 +347,7 @@ class Load:
         if correlation_id is None:
             self.uncorrelated += 1
             return
-        sent = self._of(correlation_id)
+        sent = self.find(correlation_id)
         if sent is None or sent.queue != queue:
             self.foreign.append(correlation_id)
             return
@@ -342,7 +357,7 @@ class Load:
         sent.answers = [*sent.answers, Answer(str(properties.message_type), message.body, time.monotonic())]
 
     def _on_dead(self, message: aiormq.abc.DeliveredMessage) -> None:
-        sent = self._of(message.header.properties.correlation_id)
+        sent = self.find(message.header.properties.correlation_id)
         if sent is None:
             self.dead_strangers += 1
             return
@@ -353,6 +368,6 @@ class Load:
         sent.dead = [*sent.dead, DeadLetter(str(reason), bool(message.redelivered))]
 
     def _on_expired(self, message: aiormq.abc.DeliveredMessage) -> None:
-        sent = self._of(message.header.properties.correlation_id)
+        sent = self.find(message.header.properties.correlation_id)
         if sent is not None:
             sent.expired += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections import Counter
 
 from bridge.private_broker import BrokerUnavailable, PrivateBroker
 from tests.faults.catalogue import Fault
@@ -54,9 +55,12 @@ async def play(
         result.violations.append(f"{unsettled} deliveries unsettled at rest")
     if recovery is not None and recovery > fault.within:
         result.violations.append(f"recovery took {recovery:.1f} s, and {fault.within:g} s are allowed")
-    result.notes = [*stage.notes, *(f"{count} {fate}" for fate, count in fates(stage.load).items())]
+    reasons = Counter(letter.reason for sent in stage.load.sent.values() for letter in sent.dead)
+    result.notes = [*stage.notes, *(f"{count} dead letters: {reason}" for reason, count in reasons.items())]
+    result.notes += [f"{count} {fate}" for fate, count in fates(stage.load).items()]
     if result.holds:
         shutil.rmtree(stage.folder)
     else:
+        result.notes += [f"{count}x {trouble}" for trouble, count in stage.load.troubles.most_common(3)]
         result.notes.append(f"logs: {stage.folder}")
     return result

@@ -6,7 +6,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from yarl import URL
@@ -100,7 +100,7 @@ class Pair:
                 await self.passing.wait()
                 if to_broker and self._proxy.slow_seconds:
                     await asyncio.sleep(self._proxy.slow_seconds)
-                passed = []
+                passed: list[bytes] = []
                 for frame in splitter.feed(data):
                     part = self._uncut(frame, to_broker=to_broker)
                     if part is not None:
@@ -135,8 +135,9 @@ class Pair:
         self._proxy.witness.gone(self.number)
 
     def inject(self, data: bytes) -> None:
-        """Send the worker something that the broker did not say."""
-        self._writers[0].write(data)
+        """Send the worker something that the broker did not say, if it is still there."""
+        if not self._writers[0].transport.is_closing():
+            self._writers[0].write(data)
 
     def reset(self) -> None:
         """End both halves at once (RST), with whatever is under way."""
@@ -144,7 +145,7 @@ class Pair:
             raw = writer.get_extra_info("socket")
             if raw is None:  # it has ended by itself
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it is closing
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
             writer.transport.abort()
 
@@ -177,7 +178,7 @@ class Proxy:
         """For the worker."""
         return str(self._url.with_host("127.0.0.1").with_port(self.port).with_query(options))
 
-    async def __aenter__(self) -> "Proxy":
+    async def __aenter__(self) -> Self:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
         listening.bind(("127.0.0.1", 0))

@@ -67,7 +67,7 @@ class RedisServer:
             return
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         with (Path(self._folder.name) / "log").open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once, and kill() must not wait for a loop
                 [self._program, *options],
                 cwd=self._folder.name,
                 stdin=subprocess.DEVNULL,

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import aiormq
+import msgspec
 
 from bridge.contract import Names
 from bridge.private_broker import PrivateBroker
 from bridge.retry import DELAYS
-from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR
-from tests.faults.load import LOST_CONNECTION, WINDOW, Load, Maker
+from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
+from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, request
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
 from tests.faults.witness import Witness
@@ -43,6 +44,10 @@ class StageError(Exception):
 def _end_with_parent() -> None:
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _VitalsAnswer(msgspec.Struct):
+    data: Vitals
 
 
 class WorkerProcess:
@@ -122,6 +127,7 @@ class Stage:
         numbers = itertools.count(1)
         self.proxies = [Proxy(_with_user(url, user), self.witness, numbers) for url in urls]
         self.load = Load(urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments, window=window)
+        self.load.late = self.witness.late
         self.random = self.load.random
         self.redis = redis
         self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-faults-"))
@@ -275,6 +281,20 @@ class Stage:
             if code != 0:
                 wrong.append(f"a worker ended with {code}: {_tail(worker.log)}")
         return wrong
+
+    async def vitals(self, pid: int) -> Vitals:
+        """How a worker is: asked through the queue, until the right one answers."""
+        async with asyncio.timeout(30):
+            while True:
+                sent = self.load.publish_next(
+                    lambda load, number, reply_to: request(load, number, reply_to, VENDOR, "Vitals", 120.0)
+                )
+                while not sent.answers and sent.fate in (Fate.PENDING, Fate.ACCEPTED):
+                    await asyncio.sleep(0.01)
+                if sent.answers:
+                    found = msgspec.json.decode(sent.answers[0].body, type=_VitalsAnswer).data
+                    if found.pid == pid:
+                        return found
 
     def said(self, words: str) -> int:
         """How often workers' logs have these words."""

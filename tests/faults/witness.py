@@ -94,7 +94,7 @@ class Witness:
         match value:
             case Basic.Deliver():
                 channel.open_delivery = seen = Seen()
-                channel.unsettled[value.delivery_tag] = seen
+                channel.unsettled[value.delivery_tag or 0] = seen
                 channel.open_publishing = 1 if value.redelivered else 0
             case pamqp.header.ContentHeader() if channel.open_delivery is not None:
                 self._delivered(channel.open_delivery, value.properties, redelivered=bool(channel.open_publishing))
@@ -107,6 +107,8 @@ class Witness:
         deadline = headers.get(DEADLINE)
         seen.correlation_id = correlation_id = properties.correlation_id
         seen.deadline = deadline / 1000 if isinstance(deadline, int) else None
+        if deadline is None and (properties.expiration or "").isdecimal():
+            seen.deadline = time.time() + int(properties.expiration) / 1000
         seen.answerable = bool(properties.reply_to and correlation_id)
         if correlation_id:
             seen.confirms_before = self.confirmed[correlation_id]
@@ -139,7 +141,7 @@ class Witness:
                 for tag in self._tags(channel, value.delivery_tag, value.multiple):
                     channel.unsettled.pop(tag, None)
             case Basic.Reject():
-                channel.unsettled.pop(value.delivery_tag, None)
+                channel.unsettled.pop(value.delivery_tag or 0, None)
 
     @staticmethod
     def _tags(channel: _Channel, tag: int, multiple: bool) -> list[int]:
