@@ -26,10 +26,6 @@ faults: $(READY) .install-redis ## Break everything under load and prove that no
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-faults: $(READY) ## Break worker, connections, broker, cluster and store under load (ARGS="--only TEXT --soak S --long")
-	@$(BIN)/python -m bridge.private_broker ensure
-	@$(BIN)/python -m tests.faults $(ARGS)
-
 lint: $(READY) ## Check style, the Dockerfile and compose.yaml
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
