@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -15,14 +16,14 @@ ARGS ?=
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: $(READY) ## Watch a worker answer real vendor messages on a real RabbitMQ
+demo: $(COMPILED) ## Watch a worker answer real vendor messages on a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: $(READY) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
+test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/pytest $(ARGS)
 
-faults: $(READY) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
+faults: $(COMPILED) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
@@ -37,7 +38,7 @@ types: $(READY) ## Check types
 
 check: lint types test ## Everything continuous integration runs
 
-bench: $(READY) ## Measure round trips, CPU and memory
+bench: $(COMPILED) ## Measure round trips, CPU and memory
 	@$(BIN)/python -m bridge.private_broker ensure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -52,6 +53,7 @@ LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no
 
 clean: ## Remove the virtual environment and all caches
 	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -f bridge/broker/*.so
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip checks every hash of the lock; the project itself is built by the hatchling that is locked too.
@@ -63,6 +65,11 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The hot path, anew after a change. Without a C compiler it runs as Python, and the command says so.
+$(COMPILED): $(READY) deploy/compile.py $(wildcard bridge/broker/*.py bridge/broker/*.pxd)
+	@$(BIN)/python deploy/compile.py
 	@touch $@
 
 # Debian and Ubuntu keep the standard library's venv in a package of its own.

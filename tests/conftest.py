@@ -7,6 +7,7 @@ that breaks its broker takes `breakable_broker`.
 import json
 import os
 import secrets
+import sysconfig
 import time
 import urllib.parse
 import urllib.request
@@ -33,14 +34,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rabbitmq-server", help="the rabbitmq-server script, or the folder RabbitMQ was unpacked into")
 
 
+def stale_modules() -> list[str]:
+    """Compiled modules that would run in place of a newer source."""
+    folder = Path(__file__).parents[1] / "bridge" / "broker"
+    stale = []
+    for source in folder.glob("*.py"):
+        compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
+        made_of = [source, *folder.glob("*.pxd")]
+        if compiled.exists() and compiled.stat().st_mtime < max(file.stat().st_mtime for file in made_of):
+            stale.append(source.name)
+    return stale
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
+        raise pytest.UsageError(
+            f"{', '.join(stale)} changed since compiled: run `make test`, or python deploy/compile.py"
+        )
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")
     if server:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
     # A broker or worker the developer has configured in the shell is not what the tests are about.
     for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
-        if name not in {SESSION_MARK, "DTBRIDGE_RABBITMQ_SERVER"} and not name.startswith("DTBRIDGE_TEST_"):
+        if name not in {SESSION_MARK, "DTBRIDGE_RABBITMQ_SERVER", "DTBRIDGE_PURE"} and not name.startswith(
+            "DTBRIDGE_TEST_"
+        ):
             del os.environ[name]
 
 

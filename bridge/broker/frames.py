@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from bridge.broker import octets
 from bridge.transport import HeaderValue, Properties, Publishing
 
 METHOD: Final = 1
@@ -42,23 +43,17 @@ BASIC_RETURN: Final = 60 << 16 | 50
 BASIC_CANCEL: Final = 60 << 16 | 30
 BASIC_ACK: Final = 60 << 16 | 80
 BASIC_NACK: Final = 60 << 16 | 120
-_CONFIRMS: Final = frozenset({BASIC_ACK, BASIC_NACK})
 CHANNEL_CLOSE: Final = 20 << 16 | 40
 CONNECTION_CLOSE: Final = 10 << 16 | 50
 CONNECTION_BLOCKED: Final = 10 << 16 | 60
 CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
 
-_FRAME = struct.Struct(">BHI").unpack_from
-_METHOD_ID = struct.Struct(">I").unpack_from
-_CONTENT_FRAME = struct.Struct(">BHIHHQH").unpack_from
-_CONTENT = struct.Struct(">HHQH").unpack_from
-"""Content header: class, weight (always 0), body size in bytes, property flags."""
-_U16 = struct.Struct(">H").unpack_from
-_U32 = struct.Struct(">I").unpack_from
-_U64 = struct.Struct(">Q").unpack_from
 _I64 = struct.Struct(">q").unpack_from
-_TAG_BITS = struct.Struct(">QB").unpack_from
-"""Ack and Nack: delivery tag, then their bits."""
+
+
+NESTED_AT_MOST: Final = 100
+"""Levels of tables and arrays in a header table. The broker's own x-death has three; a bound, because what is compiled has no
+RecursionError before its stack ends."""
 
 
 class FrameError(Exception):
@@ -98,25 +93,20 @@ class ContentSink(Protocol):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def _text(data: bytes) -> str:
-    """A short string as text. AMQP asks for UTF-8; what is not comes back byte for byte when it is sent again."""
-    return str(data, "utf-8", "surrogateescape")
+_texts: dict[bytes, str] = {}
+_TEXTS_KEPT: Final = 1_024
+"""Texts kept, because they come from outside: with 255 bytes each at most half a megabyte."""
 
 
-class _Texts(dict[bytes, str]):
-    """Short strings that come again and again (types, header names, reply queues), decoded once each."""
-
-    KEPT: Final = 1_024
-    """Texts kept, because they come from outside: with 255 bytes each at most half a megabyte."""
-
-    def __missing__(self, data: bytes) -> str:
-        if len(self) >= self.KEPT:
-            self.clear()
-        text = self[data] = _text(data)
-        return text
-
-
-_texts = _Texts()
+def _known(data: bytes, at: int, end: int) -> str:
+    """A short string that comes again and again (a type, the name of a header, a reply queue), decoded once."""
+    key = octets.part(data, at, end)
+    text = _texts.get(key)
+    if text is None:
+        if len(_texts) >= _TEXTS_KEPT:
+            _texts.clear()
+        text = _texts[key] = octets.text(data, at, end)
+    return text
 
 
 def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties:
@@ -126,17 +116,17 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
     try:
         if flags & 0x8000:
             end = at + 1 + data[at]
-            content_type = _texts[data[at + 1 : end]]
+            content_type = _known(data, at + 1, end)
             at = end
         if flags & 0x4000:
             end = at + 1 + data[at]
-            content_encoding = _texts[data[at + 1 : end]]
+            content_encoding = _known(data, at + 1, end)
             at = end
         if flags & 0x2000:
-            end = at + 4 + _U32(data, at)[0]
+            end = at + 4 + octets.u32(data, at)[0]
             if end > stop:
                 raise FrameError("the header table is longer than its frame")
-            headers = _table(data, at + 4, end)
+            headers = _table(data, at + 4, end, 1)
             at = end
         if flags & 0x1000:
             delivery_mode = data[at]
@@ -146,35 +136,35 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at += 1
         if flags & 0x0400:
             end = at + 1 + data[at]
-            correlation_id = data[at + 1 : end].decode("utf-8", "surrogateescape")
+            correlation_id = octets.text(data, at + 1, end)
             at = end
         if flags & 0x0200:
             end = at + 1 + data[at]
-            reply_to = _texts[data[at + 1 : end]]
+            reply_to = _known(data, at + 1, end)
             at = end
         if flags & 0x0100:
             end = at + 1 + data[at]
-            expiration = data[at + 1 : end].decode("utf-8", "surrogateescape")
+            expiration = octets.text(data, at + 1, end)
             at = end
         if flags & 0x0080:
             end = at + 1 + data[at]
-            message_id = data[at + 1 : end].decode("utf-8", "surrogateescape")
+            message_id = octets.text(data, at + 1, end)
             at = end
         if flags & 0x0040:
-            timestamp = _U64(data, at)[0]
+            timestamp = octets.u64(data, at)[0]
             at += 8
         if flags & 0x0020:
             end = at + 1 + data[at]
-            kind = _texts[data[at + 1 : end]]
+            kind = _known(data, at + 1, end)
             at = end
         if flags & 0x001C:
             if flags & 0x0010:
                 end = at + 1 + data[at]
-                user_id = _texts[data[at + 1 : end]]
+                user_id = _known(data, at + 1, end)
                 at = end
             if flags & 0x0008:
                 end = at + 1 + data[at]
-                app_id = _texts[data[at + 1 : end]]
+                app_id = _known(data, at + 1, end)
                 at = end
             if flags & 0x0004:  # cluster-id: deprecated, nobody's business
                 at += 1 + data[at]
@@ -188,48 +178,52 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
     )  # fmt: skip
 
 
+def _properties_or_none(data: bytes, at: int, stop: int, flags: int) -> Properties | None:
+    try:
+        return decode_properties(data, at, stop, flags)
+    except FrameError:
+        return None
+
+
 def decode_table(data: bytes) -> dict[str, HeaderValue]:
     """Read a field table: a 32-bit length, then names and values (AMQP 0-9-1 §4.2.5.5, with RabbitMQ's errata)."""
     try:
-        (length,) = _U32(data, 0)
-    except struct.error:
+        length = octets.u32(data, 0)[0]
+    except (IndexError, struct.error):
         raise FrameError("the table is cut short") from None
     if length != len(data) - 4:
         raise FrameError(f"the table says {length} bytes and has {len(data) - 4}")
-    return _table(data, 4, len(data))
+    return _table(data, 4, len(data), 1)
 
 
-def _table(data: bytes, at: int, stop: int) -> dict[str, HeaderValue]:
+def _table(data: bytes, at: int, stop: int, level: int) -> dict[str, HeaderValue]:
+    """`level`: 1 for the header table itself, one more for each table or array around."""
+    if level > NESTED_AT_MOST:
+        raise FrameError("the header table is nested too deeply")
     table: dict[str, HeaderValue] = {}
     try:
         while at < stop:
             end = at + 1 + data[at]
-            name = _texts[data[at + 1 : end]]
+            name = _known(data, at + 1, end)
             kind = data[end]
             at = end + 1
             if kind == 0x53:  # S: by far the most
-                end = at + 4 + _U32(data, at)[0]
-                value = data[at + 4 : end]
-                try:
-                    table[name] = value.decode()
-                except UnicodeDecodeError:
-                    table[name] = value
+                end = at + 4 + octets.u32(data, at)[0]
+                table[name] = octets.text_or_bytes(data, at + 4, end)
                 at = end
             elif kind == 0x6C:  # l
                 table[name] = _I64(data, at)[0]
                 at += 8
             else:
-                table[name], at = _value(data, at, stop, kind)
+                table[name], at = _value(data, at, stop, kind, level)
     except (IndexError, struct.error):
         raise FrameError("the header table is cut short") from None
-    except RecursionError:
-        raise FrameError("the header table is nested too deeply") from None
     if at != stop:
         raise FrameError("a header value is longer than its table")
     return table
 
 
-def _value(data: bytes, at: int, stop: int, kind: int) -> tuple[HeaderValue, int]:
+def _value(data: bytes, at: int, stop: int, kind: int, level: int) -> tuple[HeaderValue, int]:
     fixed = _FIXED.get(kind)
     if fixed is not None:
         unpack, size = fixed
@@ -242,29 +236,27 @@ def _value(data: bytes, at: int, stop: int, kind: int) -> tuple[HeaderValue, int
         scale = data[at]
         return Decimal(struct.unpack_from(">i", data, at + 1)[0]).scaleb(-scale), at + 5
     if kind == 0x54:  # T: seconds; some clients write milliseconds, which are no date: left as the number they are
-        seconds = _U64(data, at)[0]
+        seconds = octets.u64(data, at)[0]
         try:
             return datetime.fromtimestamp(seconds, UTC), at + 8
         except (OverflowError, OSError, ValueError):
             return seconds, at + 8
-    end = at + 4 + _U32(data, at)[0]
+    end = at + 4 + octets.u32(data, at)[0]
     if end > stop:
         raise FrameError("a header value is longer than its table")
     if kind == 0x53:  # S
-        text = data[at + 4 : end]
-        try:
-            return str(text, "utf-8"), end
-        except UnicodeDecodeError:
-            return text, end
+        return octets.text_or_bytes(data, at + 4, end), end
     if kind == 0x46:  # F
-        return _table(data, at + 4, end), end
+        return _table(data, at + 4, end, level + 1), end
     if kind == 0x78:  # x
         return bytearray(data[at + 4 : end]), end
     if kind == 0x41:  # A
+        if level >= NESTED_AT_MOST:
+            raise FrameError("the header table is nested too deeply")
         values = []
         at += 4
         while at < end:
-            value, at = _value(data, at + 1, end, data[at])
+            value, at = _value(data, at + 1, end, data[at], level + 1)
             values.append(value)
         if at != end:
             raise FrameError("a header value is longer than its array")
@@ -286,24 +278,24 @@ _FIXED: Final[Mapping[int, tuple[Callable[..., tuple[Any, ...]], int]]] = {
 }
 
 
-class _Addresses(dict[bytes, tuple[str, str]]):
+_addresses: dict[bytes, tuple[str, str]] = {}
+_ADDRESSES_KEPT: Final = 4_096
+"""Pairs kept, because a routing key comes from outside: with 510 bytes each at most 4 MiB."""
+
+
+def _address(data: bytes, at: int, stop: int) -> tuple[str, str]:
     """Exchange and routing key as Basic.Deliver has them: each of a worker's queues has one pair, for millions."""
-
-    KEPT: Final = 4_096
-    """Pairs kept, because a routing key comes from outside: with 510 bytes each at most 4 MiB."""
-
-    def __missing__(self, data: bytes) -> tuple[str, str]:
-        exchange, at = _short(data, 0, len(data))
-        routing_key, at = _short(data, at, len(data))
-        if at != len(data):
+    key = octets.part(data, at, stop)
+    pair = _addresses.get(key)
+    if pair is None:
+        exchange, end = _short(data, at, stop)
+        routing_key, end = _short(data, end, stop)
+        if end != stop:
             raise FrameError("Basic.Deliver does not fill its frame")
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[data] = pair = (exchange, routing_key)
-        return pair
-
-
-_addresses = _Addresses()
+        if len(_addresses) >= _ADDRESSES_KEPT:
+            _addresses.clear()
+        pair = _addresses[key] = (exchange, routing_key)
+    return pair
 
 
 class ContentReader:
@@ -345,50 +337,41 @@ class ContentReader:
         """
         if stop - at < 4:
             raise FrameError("a method is cut short")
-        (method,) = _METHOD_ID(data, at)
+        method = octets.u32(data, at)[0]
         if method == BASIC_DELIVER:
             if self._takes != METHOD:
                 raise FrameError("a message began before the one before it was complete")
             try:
                 end = at + 5 + data[at + 4]
-                consumer_tag = data[at + 5 : end]
-                delivery_tag, redelivered = _TAG_BITS(data, end)
-                exchange, routing_key = _addresses[data[end + 9 : stop]]
+                consumer_tag = octets.part(data, at + 5, end)
+                delivery_tag, redelivered = octets.tag_bits(data, end)
+                exchange, routing_key = _address(data, end + 9, stop)
             except (IndexError, struct.error):
                 raise FrameError("Basic.Deliver is cut short") from None
             at = stop + 1
             if len(data) - at >= 30:  # a header frame without properties and an empty body frame
                 # The common case in one step: a header frame and one body frame follow at once, and both are all there.
                 # If not, or if something about them is wrong, the long way sees to it.
-                kind, channel, length, _class, _weight, body_size, flags = _CONTENT_FRAME(data, at)
-                header_stop = at + 7 + length
-                body_stop = header_stop + FRAME_OVERHEAD + body_size
-                if (
-                    body_stop < len(data)
-                    and kind == HEADER
-                    and channel == self._channel
-                    and 14 <= length <= limit
-                    and 0 < body_size <= limit
-                    and data[header_stop] == FRAME_END
-                    and data[body_stop] == FRAME_END
-                    and _FRAME(data, header_stop + 1) == (BODY, channel, body_size)
-                ):
-                    try:
-                        properties: Properties | None = decode_properties(data, at + 21, header_stop, flags)
-                    except FrameError:
-                        properties = None
-                    body = data[header_stop + FRAME_OVERHEAD : body_stop]
-                    self._on_deliver(
-                        consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, properties, body
-                    )
-                    return int(body_stop)
+                kind, channel, length, _class, _weight, size, flags = octets.content_frame(data, at)
+                if kind == HEADER and channel == self._channel and 14 <= length <= limit and 0 < size <= limit:
+                    header_stop = at + 7 + length
+                    body_stop: int = header_stop + FRAME_OVERHEAD + size
+                    if body_stop < len(data) and data[header_stop] == FRAME_END and data[body_stop] == FRAME_END:
+                        kind, channel, length = octets.frame(data, header_stop + 1)
+                        if kind == BODY and channel == self._channel and length == size:
+                            header = _properties_or_none(data, at + 21, header_stop, flags)
+                            body = octets.part(data, header_stop + FRAME_OVERHEAD, body_stop)
+                            self._on_deliver(
+                                consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key, header, body
+                            )
+                            return body_stop
             self._takes = HEADER
             self._method = (consumer_tag, delivery_tag, redelivered != 0, exchange, routing_key)
             return stop
-        if method in _CONFIRMS:
+        if method in (BASIC_ACK, BASIC_NACK):
             if stop - at != 13:
                 raise FrameError("Basic.Ack does not fill its frame")
-            delivery_tag, bits = _TAG_BITS(data, at + 4)
+            delivery_tag, bits = octets.tag_bits(data, at + 4)
             self._on_confirm(delivery_tag, (bits & 1) != 0, method == BASIC_ACK)
             return stop
         if method == BASIC_RETURN:
@@ -407,16 +390,10 @@ class ContentReader:
         """Take a content header's payload."""
         if self._takes != HEADER:
             raise FrameError("a content header without its method")
-        try:
-            _class, _weight, size, flags = _CONTENT(data, at)
-        except struct.error:
-            raise FrameError("a content header is cut short") from None
-        try:
-            self._header = decode_properties(data, at + 14, stop, flags)
-        except FrameError:
-            if at + 14 > stop:
-                raise FrameError("a content header is cut short") from None
-            self._header = None
+        if at + 14 > stop:
+            raise FrameError("a content header is cut short")
+        _class, _weight, size, flags = octets.content(data, at)
+        self._header = _properties_or_none(data, at + 14, stop, flags)
         if size:
             self._missing = size
             self._takes = BODY
@@ -427,18 +404,14 @@ class ContentReader:
         """Take a body frame's payload."""
         if self._takes != BODY:
             raise FrameError("a body frame without its content header")
-        missing = self._missing - (stop - at)
-        if missing == 0 and not self._chunks:
-            self._complete(data[at:stop])
-            return
-        if missing < 0:
+        size = stop - at
+        if size > self._missing:
             raise FrameError("a body is longer than its content header says")
-        self._chunks.append(data[at:stop])
-        self._missing = missing
-        if missing == 0:
-            body = b"".join(self._chunks)
-            self._chunks = []
-            self._complete(body)
+        self._missing -= size
+        self._chunks.append(octets.part(data, at, stop))
+        if not self._missing:
+            chunks, self._chunks = self._chunks, []
+            self._complete(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
     def _complete(self, body: bytes) -> None:
         self._takes = METHOD
@@ -453,7 +426,7 @@ def _short(data: bytes, at: int, stop: int) -> tuple[str, int]:
     """A short string, and where it ends. Raises FrameError if that is behind `stop`."""
     if at >= stop or (end := at + 1 + data[at]) > stop:
         raise FrameError("a method is cut short")
-    return _text(data[at + 1 : end]), end
+    return octets.text(data, at + 1, end), end
 
 
 def _reply(data: bytes, at: int, stop: int) -> tuple[int, str, int]:
@@ -461,7 +434,7 @@ def _reply(data: bytes, at: int, stop: int) -> tuple[int, str, int]:
     if at + 2 > stop:
         raise FrameError("a method is cut short")
     text, end = _short(data, at + 2, stop)
-    return _U16(data, at)[0], text, end
+    return octets.u16(data, at)[0], text, end
 
 
 def _return(data: bytes, at: int, stop: int) -> tuple[int, str, str, str]:
@@ -534,7 +507,7 @@ class FrameStream:
         readers = self.readers
         at, size = 0, len(data)
         while size - at >= FRAME_OVERHEAD:
-            kind, channel, length = _FRAME(data, at)
+            kind, channel, length = octets.frame(data, at)
             if length > self._limit:
                 raise FrameError(f"a frame of {length} bytes, and {self._limit} are agreed")
             stop = at + 7 + length
@@ -566,13 +539,13 @@ class FrameStream:
         if rest:
             self._pieces = [data[at:] if at else data]
             self._received = rest
-            self._needed = FRAME_OVERHEAD + (_U32(data, at + 3)[0] if rest >= FRAME_OVERHEAD else 0)
+            self._needed = FRAME_OVERHEAD + (octets.u32(data, at + 3)[0] if rest >= FRAME_OVERHEAD else 0)
 
     def _peek(self, data: bytes, at: int, stop: int) -> None:
         """Channel 0 belongs to the library; its news is ours too."""
         if stop - at < 4:
             raise FrameError("a method is cut short")
-        (method,) = _METHOD_ID(data, at)
+        method = octets.u32(data, at)[0]
         if method == CONNECTION_BLOCKED:
             self._sink.on_blocked(_short(data, at + 4, stop)[0])
         elif method == CONNECTION_UNBLOCKED:
@@ -587,7 +560,6 @@ _KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 _PACK_FRAME = struct.Struct(">BHI").pack
-_PACK_CONTENT = struct.Struct(">BHIHHQH").pack
 _PACK_ACK = struct.Struct(">BHIHHQBB").pack
 _PACK_U32 = struct.Struct(">I").pack
 _PACK_U64 = struct.Struct(">Q").pack
@@ -689,8 +661,10 @@ def encode_properties(properties: Properties) -> tuple[int, bytes]:
     return flags, b"".join(parts)
 
 
-def encode_table(table: Mapping[str, HeaderValue]) -> bytes:
-    """A field table. Raises ValueError for a value or name AMQP cannot carry."""
+def encode_table(table: Mapping[str, HeaderValue], level: int = 1) -> bytes:
+    """A field table. Raises ValueError for a value or name AMQP cannot carry. `level`: as in reading."""
+    if level > NESTED_AT_MOST:
+        raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
     parts = [b""]
     for name, value in table.items():
         parts.append(_constant(name))
@@ -698,12 +672,12 @@ def encode_table(table: Mapping[str, HeaderValue]) -> bytes:
             text = value.encode("utf-8", "surrogateescape")
             parts += (b"S", _PACK_U32(len(text)), text)
         else:
-            parts.append(_encode_value(value))
+            parts.append(_encode_value(value, level))
     parts[0] = _PACK_U32(sum(map(len, parts)))
     return b"".join(parts)
 
 
-def _encode_value(value: HeaderValue) -> bytes:
+def _encode_value(value: HeaderValue, level: int) -> bytes:
     match value:
         case None:
             return b"V"
@@ -727,9 +701,11 @@ def _encode_value(value: HeaderValue) -> bytes:
         case Decimal():
             return _encode_decimal(value)
         case dict():
-            return b"F" + encode_table(value)
+            return b"F" + encode_table(value, level + 1)
         case list() | tuple():
-            items = b"".join(map(_encode_value, value))
+            if level >= NESTED_AT_MOST:
+                raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
+            items = b"".join([_encode_value(item, level + 1) for item in value])
             return b"A" + _PACK_U32(len(items)) + items
         case _:
             raise ValueError(f"a header cannot carry a {type(value).__name__}")
@@ -745,35 +721,47 @@ def _encode_decimal(value: Decimal) -> bytes:
     raise ValueError(f"a header decimal must be a 32-bit number with a scale of at most 255, and {value} is not")
 
 
-class _Methods(dict[tuple[int, str, str, bool], bytes]):
-    """Basic.Publish frames by channel, exchange, routing key and mandatory: reply queues are few and used for millions."""
-
-    KEPT: Final = 4_096
-    """Frames kept, about 100 bytes each."""
-
-    def __missing__(self, key: tuple[int, str, str, bool]) -> bytes:
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[key] = frame = _publish_method(*key)
-        return frame
+_methods: dict[tuple[int, str, str, bool], bytes] = {}
+_METHODS_KEPT: Final = 4_096
+"""Frames kept, about 100 bytes each."""
 
 
-_methods = _Methods()
+def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """The frame of Basic.Publish: reply queues are few and used for millions."""
+    key = (channel, exchange, routing_key, mandatory)
+    frame = _methods.get(key)
+    if frame is None:
+        names = _short_string(exchange) + _short_string(routing_key)
+        payload = b"\x00\x3c\x00\x28\x00\x00" + names + _LENGTH[mandatory]
+        if len(_methods) >= _METHODS_KEPT:
+            _methods.clear()
+        frame = _methods[key] = _PACK_FRAME(METHOD, channel, len(payload)) + payload + _END
+    return frame
 
 
-class _Shared(msgspec.Struct, gc=False):
+class _Shared:
     """Properties that many publishings share, encoded around the two that they do not."""
 
-    properties: Properties
-    flags: int
-    length: int
-    """Bytes of the content header's payload but for the two."""
-    before: bytes
-    """Up to correlation_id."""
-    between: bytes
-    """reply_to."""
-    after: bytes
-    """From message_id on."""
+    __slots__ = ("after", "before", "between", "flags", "properties")
+
+    def __init__(self, properties: Properties) -> None:
+        absent: str | None = None
+        until_them = msgspec.structs.replace(
+            properties, correlation_id=absent, reply_to=absent, expiration=absent, message_id=absent, timestamp=absent,
+            type=absent, user_id=absent, app_id=absent,
+        )  # fmt: skip
+        after_them = Properties(
+            message_id=properties.message_id, timestamp=properties.timestamp, type=properties.type,
+            user_id=properties.user_id, app_id=properties.app_id,
+        )  # fmt: skip
+        first, self.before = encode_properties(until_them)
+        """Up to correlation_id."""
+        middle, self.between = encode_properties(Properties(reply_to=properties.reply_to))
+        """reply_to."""
+        last, self.after = encode_properties(after_them)
+        """From message_id on."""
+        self.flags = first | middle | last | 0x0400
+        self.properties = properties
 
 
 _shared: dict[int, _Shared] = {}
@@ -781,70 +769,35 @@ _shared: dict[int, _Shared] = {}
 _SHARED_KEPT: Final = 4_096
 
 
-def _encode_shared(properties: Properties) -> _Shared:
-    none = None
-    until_them = msgspec.structs.replace(
-        properties, correlation_id=none, reply_to=none, expiration=none, message_id=none, timestamp=none, type=none,
-        user_id=none, app_id=none,
-    )  # fmt: skip
-    after_them = Properties(
-        message_id=properties.message_id, timestamp=properties.timestamp, type=properties.type, user_id=properties.user_id,
-        app_id=properties.app_id,
-    )  # fmt: skip
-    first_flags, before = encode_properties(until_them)
-    middle_flags, between = encode_properties(Properties(reply_to=properties.reply_to))
-    last_flags, after = encode_properties(after_them)
-    flags = first_flags | middle_flags | last_flags | 0x0400
-    length = 14 + len(before) + 1 + len(between) + len(after)
-    shared = _Shared(properties, flags, length, before, between, after)
-    if len(_shared) >= _SHARED_KEPT:
-        _shared.clear()
-    _shared[id(properties)] = shared
+def _shared_of(properties: Properties) -> _Shared:
+    shared = _shared.get(id(properties))
+    if shared is None or shared.properties is not properties:
+        if len(_shared) >= _SHARED_KEPT:
+            _shared.clear()
+        shared = _shared[id(properties)] = _Shared(properties)
     return shared
 
 
 def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_072) -> bytes:
     """Basic.Publish, content header and body frames, as one run of whole frames. Raises ValueError."""
-    method = _methods[channel, publishing.exchange, publishing.routing_key, publishing.mandatory]
-    body = publishing.body
-    size = len(body)
+    method = _publish_method(channel, publishing.exchange, publishing.routing_key, publishing.mandatory)
+    properties = publishing.properties
     expiration = publishing.expiration
-    if publishing.correlation_id is not None:
-        shared = _shared.get(id(publishing.properties))
-        if shared is None or shared.properties is not publishing.properties:
-            shared = _encode_shared(publishing.properties)
-        correlation_id = publishing.correlation_id.encode("utf-8", "surrogateescape")
-        own = len(correlation_id)
-        if own > 255:
-            raise ValueError(f"a correlation_id of {own} bytes, and AMQP allows 255")
-        length = shared.length + own
-        flags = shared.flags
-        until = b""
-        if expiration is not None or (expiration := publishing.properties.expiration) is not None:
-            until = _short_string(expiration)
-            length += len(until)
-            flags |= 0x0100
-        header = _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags)
-        parts = [method, header, shared.before, _LENGTH[own], correlation_id, shared.between, until, shared.after, _END]
-    else:
-        properties = publishing.properties
+    correlation_id = publishing.correlation_id
+    own: bytes | None = None
+    if correlation_id is None:
         if expiration is not None:
             properties = msgspec.structs.replace(properties, expiration=expiration)
-        flags, encoded = encode_properties(properties)
-        length = 14 + len(encoded)
-        parts = [method, _PACK_CONTENT(HEADER, channel, length, 60, 0, size, flags), encoded, _END]
+        flags, before = encode_properties(properties)
+        between = after = b""
+    else:
+        shared = _shared_of(properties)
+        flags, before, between, after = shared.flags, shared.before, shared.between, shared.after
+        own = correlation_id.encode("utf-8", "surrogateescape")
+        if len(own) > 255:
+            raise ValueError(f"a correlation_id of {len(own)} bytes, and AMQP allows 255")
+        if expiration is not None or (expiration := properties.expiration) is not None:
+            between += _short_string(expiration)
+            flags |= 0x0100
     limit = frame_max - FRAME_OVERHEAD
-    if length > limit:
-        raise ValueError(f"properties of {length - 14} bytes do not fit a frame of {frame_max}")
-    if 0 < size <= limit:
-        parts += (_PACK_FRAME(BODY, channel, size), body, _END)
-        return b"".join(parts)
-    for start in range(0, size, limit):
-        chunk = body[start : start + limit]
-        parts += (_PACK_FRAME(BODY, channel, len(chunk)), chunk, _END)
-    return b"".join(parts)
-
-
-def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    payload = b"\x00\x3c\x00\x28\x00\x00" + _short_string(exchange) + _short_string(routing_key) + _LENGTH[mandatory]
-    return _PACK_FRAME(METHOD, channel, len(payload)) + payload + _END
+    return octets.message(method, channel, limit, flags, before, own, between, after, publishing.body)

@@ -34,7 +34,7 @@ LAYERS = (
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.broker": ("octets", "frames", "lane", "topology", "session", "dead_letters"),
 }
 """The modules of a package, from the bottom up."""
 

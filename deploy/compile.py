@@ -1,0 +1,97 @@
+"""Compiles the hot path: ``bridge/broker/frames.py`` and ``lane.py``, with the types of the ``.pxd`` files beside them.
+
+The modules stay plain Python and run as it, at about half the speed, wherever there is no C compiler. As a build hook of
+hatchling this runs when the project is installed; as a command, ``python deploy/compile.py``, it compiles in place what has
+changed. ``DTBRIDGE_COMPILE`` says what is to be done: ``auto`` (the default: compile if it can be done), ``required``
+(fail if it cannot), ``no``.
+"""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = ("bridge.broker.frames", "bridge.broker.lane")
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+
+def extension(module: str) -> Path:
+    """The compiled module, beside its source."""
+    return ROOT / f"{module.replace('.', '/')}{SUFFIX}"
+
+
+def is_stale() -> bool:
+    """Whether a source is newer than what was compiled of it, or nothing was."""
+    sources = [Path(__file__), *(ROOT / "bridge" / "broker").glob("*.pxd")]
+    sources += [ROOT / f"{module.replace('.', '/')}.py" for module in MODULES]
+    newest = max(source.stat().st_mtime for source in sources)
+    return any(not extension(module).exists() or extension(module).stat().st_mtime < newest for module in MODULES)
+
+
+def compile_in_place() -> None:
+    """Raises whatever Cython, setuptools and the C compiler raise."""
+    from Cython.Build import cythonize  # noqa: PLC0415 - not needed where nothing is compiled
+    from setuptools import Distribution, Extension  # noqa: PLC0415
+    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+
+    os.chdir(ROOT)
+    extensions = [
+        # O3, for -O2 does not inline what reads the frames.
+        Extension(
+            module, [f"{module.replace('.', '/')}.py"], extra_compile_args=["-O3", "-g1", "-Wno-maybe-uninitialized"]
+        )
+        for module in MODULES
+    ]
+    directives = {"annotation_typing": False, "binding": True, "language_level": 3}
+    compiled = cythonize(extensions, build_dir="build/cython", compiler_directives=directives, quiet=True, force=True)
+    command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
+    command.inplace = True
+    command.build_temp = "build/objects"
+    command.ensure_finalized()
+    command.run()
+    for module in MODULES:
+        extension(module).touch()
+
+
+def compile_as_told() -> bool:
+    """Whether the compiled modules are there now. Raises RuntimeError if they are required and are not."""
+    wish = os.environ.get("DTBRIDGE_COMPILE", "auto")
+    if wish not in {"auto", "required", "no"}:
+        raise RuntimeError(f"DTBRIDGE_COMPILE is auto, required or no, not {wish!r}")
+    if wish == "no":
+        for module in MODULES:
+            extension(module).unlink(missing_ok=True)
+        return False
+    if not is_stale():
+        return True
+    try:
+        compile_in_place()
+    except (Exception, SystemExit) as error:
+        for module in MODULES:  # an older one would run in place of its source
+            extension(module).unlink(missing_ok=True)
+        if wish == "required":
+            raise RuntimeError(f"the hot path could not be compiled: {error}") from error
+        sys.stderr.write(f"The hot path is not compiled, and runs as Python: {type(error).__name__}: {error}\n")
+        return False
+    return True
+
+
+class CompileHook(BuildHookInterface):  # type: ignore[type-arg] # its parameter is hatchling's own configuration
+    """Compiles before a wheel, or an installation in place, is made."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """`version`: ``standard`` or ``editable``."""
+        if compile_as_told() and version != "editable":
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
+            build_data["artifacts"] += [f"bridge/broker/*{SUFFIX}"]
+
+
+if __name__ == "__main__":
+    compile_as_told()
