@@ -10,8 +10,10 @@ import enum
 import inspect
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from asyncio import get_running_loop
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from bridge.handler import Handler, InvalidData
@@ -112,10 +114,12 @@ class Dispatcher:
         if isinstance(handler, Reply):
             self._settle(request, handler)
             return
-        arguments: tuple[Any, ...] = (Call(request, envelope),)
-        if handler.read_data is not None:
+        arguments: tuple[Any, ...]
+        if handler.read_data is None:
+            arguments = (Call(request, envelope),)
+        else:
             try:
-                arguments += (handler.read_data(envelope.data),)
+                arguments = (Call(request, envelope), handler.read_data(envelope.data))
             except InvalidData as error:
                 self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
@@ -131,10 +135,10 @@ class Dispatcher:
         return CallError(ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, text)
 
     def _call(self, request: Request, handler: Handler, arguments: tuple[Any, ...]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         try:
             coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
-            task = start(coroutine, loop)
+            task = start(coroutine, loop=loop)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine; and a task lets these two through, past its owner.
             self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
@@ -197,16 +201,12 @@ def _expired_outcome(policy: Expired) -> Outcome:
 
 
 if sys.version_info >= (3, 12):
-
-    def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
-        """Run `coroutine` as a task, up to where it first waits, now."""
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    start: Callable[..., "asyncio.Task[Any]"] = partial(asyncio.Task, eager_start=True)
+    """Run a coroutine as a task of `loop`, up to where it first waits, now."""
 
 else:
-
-    def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Any]":
-        """Run `coroutine` as a task, from the next turn of the loop on."""
-        return loop.create_task(coroutine)
+    start: Callable[..., "asyncio.Task[Any]"] = asyncio.Task
+    """Run a coroutine as a task of `loop`, from its next turn on."""
 
 
 class _Waiting:

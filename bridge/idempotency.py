@@ -78,7 +78,7 @@ class Once:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what waits for a store behind a network."""
-        task = start(coroutine, asyncio.get_running_loop())
+        task = start(coroutine, loop=asyncio.get_running_loop())
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
