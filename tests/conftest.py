@@ -16,8 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bridge.private_broker import PrivateBroker, PrivateCluster
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dtbridge")
 
 SESSION_MARK = "DTBRIDGE_TEST_SESSION"
 """Every process we start inherits this variable, so the leak check knows it from others, orphans included."""

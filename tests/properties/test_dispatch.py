@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
@@ -22,8 +22,8 @@ from bridge.routing import Routes
 from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=300)
+SOME = settings(max_examples=60)
 
 
 class Tariff(Struct):

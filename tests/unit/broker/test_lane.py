@@ -853,7 +853,7 @@ class Schedule(RuleBasedStateMachine):
 
 
 TestAnySchedule = Schedule.TestCase
-TestAnySchedule.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnySchedule.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.data())
