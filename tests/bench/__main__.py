@@ -49,12 +49,14 @@ def pace_of(options: argparse.Namespace) -> Pace:
 
 
 def interpreters(paths: list[str]) -> dict[str, str]:
-    """Version → interpreter."""
+    """Version → interpreter. Compiles the hot path for each of them, as for this one."""
     command = "import platform; print(platform.python_version())"
-    return {
-        subprocess.run([path, "-c", command], capture_output=True, text=True, check=True).stdout.strip(): path
-        for path in paths
-    }
+    found = {}
+    for path in paths:
+        subprocess.run([path, str(ROOT / "deploy" / "compile.py")], capture_output=True, check=True)
+        version = subprocess.run([path, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+        found[version] = path
+    return found
 
 
 def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> None:

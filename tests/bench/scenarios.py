@@ -82,6 +82,14 @@ def _idempotency() -> Scenario:
     return Scenario("idempotency", "What it costs to keep replies for requests that come again", entries)
 
 
+def _compiled() -> Scenario:
+    entries = (
+        Entry("bridge, compiled", "bridge", Job()),
+        Entry("bridge, as Python", "bridge", Job(pure=True), "bridge, compiled"),
+    )
+    return Scenario("compiled", "What compiling the hot path saves", entries)
+
+
 def _hang() -> Scenario:
     calm, hanging = "bridge, all well", "bridge, one vendor hangs"
     entries = (
@@ -118,6 +126,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
             ),
         ),
         _idempotency(),
+        _compiled(),
         _hang(),
         _processes(pace.quick),
     ]

@@ -29,6 +29,8 @@ class Job(msgspec.Struct, frozen=True):
     processes: int = 1
     idempotency: str = "memory"
     """The bridge's store of replies; `memory` is its default."""
+    pure: bool = False
+    """The bridge without its compiled modules."""
     first_vendor_hangs: bool | None = None
     """True or False: the load leaves out the first vendor, whose handlers hang or have nothing to do."""
     backlog: int = 0
@@ -47,6 +49,7 @@ class Job(msgspec.Struct, frozen=True):
             "BENCH_WAIT_MS": str(self.wait_ms),
             "BENCH_HANG": "1" if self.first_vendor_hangs else "0",
             "DTBRIDGE_DRAIN_TIMEOUT": "1",
+            "DTBRIDGE_PURE": "1" if self.pure else "0",
         }
 
 
