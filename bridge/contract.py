@@ -35,6 +35,8 @@ ATTEMPT: Final = "dtbridge-attempt"
 
 FIRST_TRY: Final = "dtbridge-first-try"
 """int64, Unix time in milliseconds: when the request was handled first."""
+NOT_BEFORE: Final = "dtbridge-not-before"
+"""int64, Unix time in milliseconds: when the pause ends in which a request waits for its next try."""
 REASON: Final = "dtbridge-reason"
 ERROR: Final = "dtbridge-error"
 FAILED_AT: Final = "dtbridge-failed-at"
@@ -45,7 +47,7 @@ WORKER: Final = "dtbridge-worker"
 EXCHANGE: Final = "dtbridge-exchange"
 ROUTING_KEY: Final = "dtbridge-routing-key"
 
-_BROKERS_OWN: Final = frozenset({"CC", "BCC"})
+_NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
 _BROKERS_PREFIX: Final = "x-"
 """Headers that are the broker's, or make it do things: never copied."""
 
@@ -253,8 +255,10 @@ class Contract:
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
-        headers = _kept_headers(request, _milliseconds(time.time()))
+        now = _milliseconds(time.time())
+        headers = _kept_headers(request, now)
         headers[ATTEMPT] = request.attempt + counts
+        headers[NOT_BEFORE] = now + milliseconds(delay)
         if request.deadline is not None:
             headers.setdefault(DEADLINE, _milliseconds(request.deadline))
         delivery: Delivery = request.source
@@ -266,6 +270,20 @@ class Contract:
         if delivery.exchange != self.names.requests:  # it came another way; from its delay it comes back this way
             key = vendor_key(_vendor_and_message(request)[0])
         return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
+
+    def pause_left(self, delivery: Delivery, delay: float) -> float:
+        """Seconds that a request in the queue of pauses of `delay` seconds still has to wait; never more than these, whatever
+        the clock of who put it there says.
+        """
+        end = (delivery.properties.headers or _NO_HEADERS).get(NOT_BEFORE)
+        return min(delay, end / 1000 - time.time()) if type(end) is int else delay
+
+    def after_pause(self, delivery: Delivery) -> Publishing:
+        """A request whose pause is over, on its way back to its vendor's queue."""
+        headers = dict(delivery.properties.headers or _NO_HEADERS)
+        headers.pop(NOT_BEFORE, None)
+        properties = msgspec.structs.replace(delivery.properties, headers=headers)
+        return Publishing(delivery.routing_key, delivery.body, properties, self.names.requests, mandatory=True)
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
         """The request as it is kept when it is given up: its body and properties untouched, the story in headers."""
@@ -347,12 +365,10 @@ class Contract:
 
 
 def _kept_headers(request: Request, now: int) -> dict[str, Any]:
-    """Those of the request but for the broker's, and when it was handled first: `now`, unless they say."""
+    """Those of the request but for the broker's and its last pause, and when it was handled first: `now`, unless they say."""
     headers = request.source.properties.headers or _NO_HEADERS
     kept = {
-        name: value
-        for name, value in headers.items()
-        if name not in _BROKERS_OWN and not name.startswith(_BROKERS_PREFIX)
+        name: value for name, value in headers.items() if name not in _NOT_KEPT and not name.startswith(_BROKERS_PREFIX)
     }
     if type(kept.get(FIRST_TRY)) is not int:
         kept[FIRST_TRY] = now

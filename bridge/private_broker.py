@@ -67,6 +67,9 @@ _SERVER_FOLDERS = (
 )
 _SERVER_PATTERNS = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/usr/lib64/rabbitmq/lib/rabbitmq_server-*/sbin")
 
+_IN_ROOT = "usr/lib/rabbitmq/bin"
+"""Where Debian's package keeps the scripts, below the root folder."""
+
 # The package starts a service and enables it for the next boot. We want its files only: policy-rc.d is Debian's way to
 # say so (invoke-rc.d(8)); units that were there before stay as they were.
 _APT_INSTALL = r"""
@@ -92,7 +95,8 @@ fi
 def find_server() -> Path | None:
     """The package's own `rabbitmq-server` script, or None when there is none.
 
-    `DTBRIDGE_RABBITMQ_SERVER` overrides the search: the script, or the folder RabbitMQ was unpacked into.
+    `DTBRIDGE_RABBITMQ_SERVER` overrides the search: the script; the folder RabbitMQ was unpacked into; or the root folder of
+    another Linux that has RabbitMQ and Erlang installed, see `_root_of`.
 
     Raises:
         BrokerUnavailable: `DTBRIDGE_RABBITMQ_SERVER` names no RabbitMQ.
@@ -119,10 +123,23 @@ def _own_script(place: Path) -> Path | None:
     Debian puts a wrapper of the same name on PATH that switches to the user rabbitmq; only the real one stands beside
     `rabbitmq-env`.
     """
-    for script in (place, place / "rabbitmq-server", place / "sbin" / "rabbitmq-server"):
+    for script in (place, *(place / folder / "rabbitmq-server" for folder in ("", "sbin", _IN_ROOT))):
         if script.is_file() and (script.parent / "rabbitmq-env").is_file() and os.access(script, os.X_OK):
             return script.absolute()
     return None
+
+
+def _root_of(server: Path) -> Path | None:
+    """The root folder of the Linux that a server's script belongs to; None: it is ours.
+
+    Such a tree, as `debootstrap` makes one, brings Erlang and the C library that its RabbitMQ was built with, so one
+    machine can run servers of several versions.
+    """
+    folder = server.parent
+    if not folder.as_posix().endswith("/" + _IN_ROOT):
+        return None
+    root = folder.parents[3]
+    return root if root != Path("/") and (root / "usr/bin/erl").exists() else None
 
 
 def install_server(log: Log = print) -> Path:
@@ -198,10 +215,29 @@ rm -rf "$1" 2>/dev/null || { sleep 1; rm -rf "$1"; }
 """
 
 
+# $1 is the root folder of another Linux, $2 our folder, the rest a command: run it in there, with our folder in its place.
+# The mounts are seen in there alone (unshare --mount) and go with the last process. Every step is an exec: the process
+# number stays.
+_ENTER = r"""
+set -e
+root=$1 folder=$2
+shift 2
+mount --rbind /proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs none "$root/tmp"
+mkdir -p "$root$folder"
+[ -e "$root/etc/hosts" ] || cp /etc/hosts "$root/etc/hosts"  # without, nobody in there knows localhost
+mount --bind "$folder" "$root$folder"
+exec chroot "$root" "$@"
+"""
+
+
 class _Home:
     """What the nodes of one broker or cluster share: the folder, Erlang's cookie, and an epmd of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None = None) -> None:
+        """`root`: see `_root_of`."""
+        self.root = root
         self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-rabbitmq-"))
         self._guard = subprocess.Popen(  # noqa: S603 - a fixed script
             ["/bin/sh", "-c", _GUARD, "guard", str(self.folder)],
@@ -236,14 +272,24 @@ class _Home:
             "ERL_MAX_PORTS": "65536",
         }
 
+    def command(self, program: Path | str, *arguments: str) -> list[str]:
+        """How to run a program of the server's: in the root folder it belongs to."""
+        if self.root is None:
+            return [str(program), *arguments]
+        if isinstance(program, Path):
+            program = Path("/") / program.relative_to(self.root)
+        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        enter = ["/bin/sh", "-c", _ENTER, "enter", str(self.root), str(self.folder)]
+        return ["unshare", *user, "--mount", *enter, str(program), *arguments]
+
     def start_epmd(self) -> None:
         """In the foreground and so as our child; left to itself, erl starts one that stays for ever."""
         if self._epmd is not None and self._epmd.poll() is None:
             return
-        epmd = shutil.which("epmd", path=self.environment["PATH"])
+        epmd = "epmd" if self.root else shutil.which("epmd", path=self.environment["PATH"])
         if epmd is None:
             raise BrokerUnavailable("Erlang's epmd was not found on PATH, so RabbitMQ cannot be started.")
-        self._epmd = self.spawn("epmd", [epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"])
+        self._epmd = self.spawn("epmd", self.command(epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"))
         _wait_until(lambda: _accepts(self._epmd_port), self._epmd, 10.0, lambda: self.output_of("epmd"))
 
     def spawn(
@@ -404,7 +450,7 @@ class PrivateBroker:
         self.node = f"{name}-{secrets.token_hex(4)}@localhost"
         self.start_timeout = start_timeout
         self._own_home = _home is None
-        self._home = _home or _Home()
+        self._home = _home or _Home(_root_of(found))
         self._key = self.node.partition("@")[0]
         self.folder = self._home.folder / self._key
         self._plugins = list(plugins)
@@ -512,7 +558,7 @@ class PrivateBroker:
             make_certificates(self.folder)
         (self.folder / "rabbitmq.conf").write_text(self._settings())
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
-        self._process = self._home.spawn(self._key, [str(self.server)], self._environment())
+        self._process = self._home.spawn(self._key, self._home.command(self.server), self._environment())
 
     def _wait_ready(self) -> None:
         _wait_until(lambda: speaks_amqp("127.0.0.1", self.port), self._process, self.start_timeout, self._tail)
@@ -566,7 +612,7 @@ class PrivateBroker:
             BrokerUnavailable: it failed; with what it printed.
 
         """
-        command = [str(self.server.parent / "rabbitmqctl"), "--quiet", *arguments]
+        command = self._home.command(self.server.parent / "rabbitmqctl", "--quiet", *arguments)
         done = _run(command, environment=self._environment(), folder=self._home.folder)
         if done.returncode:
             raise BrokerUnavailable(f"rabbitmqctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
@@ -624,7 +670,9 @@ class PrivateBroker:
             name = f"console-{secrets.token_hex(4)}@localhost"
             options = ["-noshell", "-hidden", "-sname", name, "-kernel", "logger_level", "none"]
             self._console = subprocess.Popen(  # noqa: S603 - a fixed program
-                ["erl", *options, *_LOOPBACK_DISTRIBUTION.split(), "-eval", _CONSOLE.replace("NODE", self.node)],  # noqa: S607 - as RabbitMQ's scripts do
+                self._home.command(
+                    "erl", *options, *_LOOPBACK_DISTRIBUTION.split(), "-eval", _CONSOLE.replace("NODE", self.node)
+                ),
                 env=self._home.environment,
                 cwd=self._home.folder,
                 stdin=subprocess.PIPE,
@@ -744,7 +792,8 @@ class PrivateCluster:
     """
 
     def __init__(self, size: int = 3, *, server: Path | None = None) -> None:
-        self._home = _Home()
+        server = server or find_server()
+        self._home = _Home(_root_of(server) if server else None)
         self.nodes: list[PrivateBroker] = []
         try:
             self.nodes += (

@@ -1,8 +1,8 @@
 """When a request is tried again: a decision, not a loop.
 
 A handler asks for it by raising :class:`~bridge.outcome.Retry`; a :class:`RetryPolicy` can name exceptions that mean the same. The
-answer is a number of seconds, or None: no more tries, give it up. The waiting is done by the broker, in a queue for each of
-:data:`DELAYS`.
+answer is a number of seconds, or None: no more tries, give it up. The waiting is done in a queue of the broker for each of
+:data:`DELAYS`; :mod:`bridge.waiting` sees to it that it ends in time.
 """
 
 import random
@@ -15,6 +15,9 @@ DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds a request can wait for its next try: one queue each, for a queue's messages expire in order, so that all in it must
 wait equally long. Close together at first, where a station still waits; five minutes at last, for what nobody waits for."""
 
+GRACE: Final = 30.0
+"""Seconds after the end of a pause at which the broker itself sends the request back, if no worker has: none runs, or none that
+knows of this queue."""
 
 FACTOR_MAX: Final = 1000.0
 """Beyond the longest delay at the second step already, and its powers still fit a float."""

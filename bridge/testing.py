@@ -37,7 +37,7 @@ from bridge.ocpp import (
 )
 from bridge.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLater
 from bridge.request import Request
-from bridge.retry import DELAYS
+from bridge.retry import DELAYS, GRACE
 from bridge.routing import Router, Routes
 from bridge.transport import (
     Confirm,
@@ -298,7 +298,7 @@ def declare_topology(
     for delay in DELAYS:
         retry = names.retry(delay)
         broker.declare_exchange(retry, "fanout")
-        broker.declare_queue(retry, dead_letter_exchange=names.requests, message_ttl=delay)
+        broker.declare_queue(retry, dead_letter_exchange=names.requests, message_ttl=delay + GRACE)
         broker.bind(retry, retry)
     for vendor_id in vendor_ids:
         queue = names.vendor_queue(vendor_id)
@@ -410,7 +410,8 @@ class _Connection:
         on_end: Callable[[str], None],
         on_return: Callable[[], None],
     ) -> None:
-        """Raises TopologyError if a queue is missing."""
+        """Raises TopologyError if a queue is missing that must be there."""
+        subscriptions = [found for found in subscriptions if not found.waits or found.queue in broker.queues]
         for subscription in subscriptions:
             if subscription.queue and subscription.queue not in broker.queues:
                 raise TopologyError(f"queue {subscription.queue!r} cannot be consumed: there is no such queue")

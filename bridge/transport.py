@@ -127,6 +127,9 @@ class Subscription(msgspec.Struct, eq=False):
     on_delivery: Callable[[Delivery], None]
     no_ack: bool = False
     """The broker forgets a message as it sends it. For replies, which nobody else could use."""
+    waits: bool = False
+    """A queue of requests that wait for their next try. Its deliveries stay unsettled for long, so they are kept apart from
+    others, whose acknowledgements they would hold up; and it may be missing, which is no error."""
 
 
 class State(enum.Enum):

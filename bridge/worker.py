@@ -13,10 +13,11 @@ from bridge.contract import Contract
 from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
 from bridge.idempotency import Guard, Once
 from bridge.intake import Counts, Intake
-from bridge.retry import RetryPolicy
+from bridge.retry import DELAYS, RetryPolicy
 from bridge.routing import Router, Routes
 from bridge.store import Store
 from bridge.transport import State, Subscription, Transport
+from bridge.waiting import WaitingRoom
 
 log = structlog.get_logger("bridge.worker")
 
@@ -77,6 +78,7 @@ class Worker:
         if store is not None:
             self._once = Once(store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error)
         self.intakes = self._make_intakes()
+        self._rooms = [WaitingRoom(delay, self.contract) for delay in DELAYS]
         self._stop = asyncio.Event()
         self._was_connected = False
 
@@ -118,6 +120,11 @@ class Worker:
         return [*vendors, intake(names.unknown_vendor, None, None, THREADS)]
 
     @property
+    def _holders(self) -> list[Intake | WaitingRoom]:
+        """All that have deliveries in hand."""
+        return [*self.intakes, *self._rooms]
+
+    @property
     def state(self) -> State:
         """Where it stands; it is ready when CONSUMING."""
         return self._transport.state
@@ -128,16 +135,19 @@ class Worker:
         Raises :class:`~bridge.transport.TransportError` if there is no broker to work with.
         """
         subscriptions = [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
+        subscriptions += [room.subscription for room in self._rooms]
         left = 0
         try:
             if await self._started(subscriptions):
                 await self._stop.wait()
-                for intake in self.intakes:
-                    intake.give_back()
+                for holder in self._holders:
+                    holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             for intake in self.intakes:
                 intake.close()
+            for room in self._rooms:
+                room.void()
             if self._once is not None:
                 self._once.close()
             await self._transport.close()
@@ -179,5 +189,5 @@ class Worker:
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING
         if lost:
-            for intake in self.intakes:
-                intake.void()
+            for holder in self._holders:
+                holder.void()

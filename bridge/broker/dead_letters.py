@@ -23,7 +23,7 @@ import msgspec
 import structlog
 from yarl import URL
 
-from bridge.broker.frames import ContentReader, encode_nack
+from bridge.broker.frames import encode_nack
 from bridge.broker.lane import ConsumeLane, LaneDelivery
 from bridge.broker.session import CONNECT_TIMEOUT, Session, explain, printable
 from bridge.broker.topology import Topology
@@ -89,6 +89,8 @@ class _ReadingLane(ConsumeLane):
 class _ReadingSession(Session):
     """A session that consumes one queue, through as many consumers as it takes."""
 
+    lane_type = _ReadingLane
+
     def __init__(self, queue: str) -> None:
         super().__init__("dtbridge dead", self._say_blocked, lambda: None)
         self._queue = queue
@@ -102,21 +104,12 @@ class _ReadingSession(Session):
         self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
     ) -> None:
         await super().open(url, topology, subscriptions, connect_timeout)
-        channel = self._channel
-        self.consume_lane = _ReadingLane(channel.number, self._consuming.outbox, self.publish_lane)
-        self.consume_lane.on_end = self.end
-        self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane, channel.number)
-        await channel.basic_qos(prefetch_count=WINDOW)
-
-    @property
-    def _channel(self) -> aiormq.abc.AbstractChannel:
-        assert self._consume_channel is not None  # noqa: S101 - open() made it
-        return self._consume_channel
+        await self._consume_channel.basic_qos(prefetch_count=WINDOW)
 
     async def ready(self) -> int:
         """Messages in the queue that nobody has taken. Raises TopologyError if there is no such queue."""
         try:
-            declared = await self._channel.queue_declare(self._queue, passive=True)
+            declared = await self._consume_channel.queue_declare(self._queue, passive=True)
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         return int(declared.message_count or 0)
@@ -126,10 +119,10 @@ class _ReadingSession(Session):
         tag = f"dtbridge-dead-{self.consumers}"
         self.consume_lane.subscribe(tag, Subscription(self._queue, WINDOW, self._take))
         try:
-            await self._channel.basic_consume(self._queue, _never, consumer_tag=tag)
+            await self._consume_channel.basic_consume(self._queue, _never, consumer_tag=tag)
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
-        self._consumer_tags.append(tag)
+        self._consumers.append((self._consume_channel, tag))
         self.consumers += 1
 
     def _take(self, delivery: Delivery) -> None:
@@ -204,7 +197,7 @@ class _ReadingSession(Session):
             portion = tags[given : given + TOGETHER * AT_ONCE] if in_order else tags[given:]
             step = TOGETHER if in_order else len(portion)
             for last in (*range(step, len(portion), step), len(portion)):
-                outbox.add(encode_nack(self._channel.number, portion[last - 1], multiple=True, requeue=True))
+                outbox.add(encode_nack(self._consume_channel.number, portion[last - 1], multiple=True, requeue=True))
             given += len(portion)
             await self._are_ready(there + given)
 

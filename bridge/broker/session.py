@@ -21,7 +21,7 @@ from yarl import URL
 
 from bridge.broker.frames import ContentReader
 from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
-from bridge.broker.topology import Topology
+from bridge.broker.topology import Mode, Topology
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -187,6 +187,8 @@ class _Link:
 class Session:
     """Two open connections with their lanes, from :meth:`open` to :attr:`ended`."""
 
+    lane_type: type[ConsumeLane] = ConsumeLane
+
     def __init__(self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]) -> None:
         self._consuming = _Link(self, f"{name} consume")
         self._publishing = _Link(self, f"{name} publish")
@@ -194,8 +196,8 @@ class Session:
         self._on_returned = on_returned
         self._watchdog: asyncio.TimerHandle | None = None
         self._outboxes: tuple[Outbox, ...] = ()
-        self._consumer_tags: list[str] = []
-        self._consume_channel: aiormq.abc.AbstractChannel | None = None
+        self._consumers: list[tuple[aiormq.abc.AbstractChannel, str]] = []
+        """Each with its channel and its tag."""
         self._publish_channels: list[tuple[PublishLane, aiormq.abc.AbstractChannel]] = []
         """The one in use is the last; those before it wait for their confirms."""
         self._renewal: asyncio.Task[None] | None = None
@@ -210,6 +212,10 @@ class Session:
         """Exchanges of the contract that are not there."""
         self.publish_lane: PublishLane
         self.consume_lane: ConsumeLane
+        """For requests and replies."""
+        self._consume_channel: aiormq.abc.AbstractChannel
+        self._lanes: list[ConsumeLane] = []
+        """That one; and one for requests that wait for their next try, if any are to be consumed."""
 
     async def open(
         self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
@@ -224,13 +230,13 @@ class Session:
             for warning in await topology.check_delivery_limits(self._publishing.connection):
                 log.warning("delivery limit", warning=warning)
         await self._open_publish_lane()
-        self._consume_channel = channel = await self._consuming.channel(confirms=False)
-        self.consume_lane = ConsumeLane(channel.number, self._consuming.outbox, self.publish_lane)
-        self.consume_lane.on_end = self.end
-        self._consuming.protocol.readers[channel.number] = ContentReader(self.consume_lane, channel.number)
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
         self._publishing.outbox.on_paused = self._adjust_hold
-        await self._consume(channel, subscriptions)
+        self._consume_channel, self.consume_lane = await self._consume(
+            self._consuming, [each for each in subscriptions if not each.waits]
+        )
+        if waiting := await self._present([each for each in subscriptions if each.waits], topology):
+            await self._consume(self._publishing, waiting)
         self._watch()
         self._audit = asyncio.create_task(self._keep_auditing())
 
@@ -256,7 +262,8 @@ class Session:
         await asyncio.sleep(REFUSED_PAUSE)
         with contextlib.suppress(*_LOST):
             await self._open_publish_lane()
-            self.consume_lane.replies = self.publish_lane
+            for consuming in self._lanes:
+                consuming.replies = self.publish_lane
             for lane, channel in self._publish_channels[:-1]:
                 if not lane.unconfirmed:
                     self._publish_channels.remove((lane, channel))
@@ -279,20 +286,21 @@ class Session:
         It has when a queue of ours has no consumer at all; or when messages wait and none has come in between two looks,
         although nothing is in hand.
         """
-        last = -1
+        last = [-1] * len(self._lanes)
         with contextlib.suppress(*_LOST):
             while not self.ended.done():
                 await asyncio.sleep(AUDIT)
-                lane = self.consume_lane
-                quiet, last = lane.received == last and not lane.unsettled, lane.received
-                for queue in lane.queues:
-                    found = await self._look_at(queue)
-                    if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
-                        waiting, consumers = found
-                        self.end(
-                            f"not consuming: queue {queue!r} has {consumers} consumers and {waiting} messages waiting"
-                        )
-                        return
+                for number, lane in enumerate(self._lanes):
+                    quiet, last[number] = lane.received == last[number] and not lane.unsettled, lane.received
+                    for queue in lane.queues:
+                        found = await self._look_at(queue)
+                        if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
+                            waiting, consumers = found
+                            self.end(
+                                f"not consuming: queue {queue!r} has {consumers} consumers "
+                                f"and {waiting} messages waiting"
+                            )
+                            return
 
     async def _look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue; None: it cannot be asked, or is not there."""
@@ -304,7 +312,23 @@ class Session:
             return None
         return declared.message_count or 0, declared.consumer_count or 0
 
-    async def _consume(self, channel: aiormq.abc.AbstractChannel, subscriptions: Sequence[Subscription]) -> None:
+    async def _present(
+        self, subscriptions: Sequence[Subscription], topology: Topology | None
+    ) -> Sequence[Subscription]:
+        """Those whose queue is there."""
+        if topology is not None and topology.mode is not Mode.NONE:
+            return subscriptions  # just seen to
+        return [each for each in subscriptions if await self._look_at(each.queue) is not None]
+
+    async def _consume(
+        self, link: _Link, subscriptions: Sequence[Subscription]
+    ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
+        """From these queues, on a channel of their own."""
+        channel = await link.channel(confirms=False)
+        lane = self.lane_type(channel.number, link.outbox, self.publish_lane)
+        lane.on_end = self.end
+        self._lanes.append(lane)
+        link.protocol.readers[channel.number] = ContentReader(lane, channel.number)
         prefetch = -1
         for number, subscription in enumerate(subscriptions):
             queue = subscription.queue
@@ -315,12 +339,18 @@ class Session:
                 prefetch = subscription.prefetch
                 await channel.basic_qos(prefetch_count=prefetch)
             tag = f"dtbridge-{number}"
-            self.consume_lane.subscribe(tag, subscription)
+            lane.subscribe(tag, subscription)
             try:
                 await channel.basic_consume(queue, _never, no_ack=subscription.no_ack, consumer_tag=tag)
             except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
                 raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
-            self._consumer_tags.append(tag)
+            self._consumers.append((channel, tag))
+        return channel, lane
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that the broker still waits for."""
+        return sum(lane.unsettled for lane in self._lanes)
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
         def confirmed(confirm: Confirm) -> None:
@@ -340,19 +370,18 @@ class Session:
         """Have the broker send no more deliveries."""
         if self._audit is not None:
             self._audit.cancel()
-        assert self._consume_channel is not None  # noqa: S101 - open() made it
-        for tag in self._consumer_tags:
+        for channel, tag in self._consumers:
             if self.ended.done():
                 return
-            await self._consume_channel.basic_cancel(tag)
+            await channel.basic_cancel(tag)
 
     async def settled(self) -> None:
         """Wait until no delivery is unsettled and the acknowledgements are on their way, or the session has ended."""
-        lane = self.consume_lane
         done = asyncio.Event()
-        lane.on_settled = done.set
-        lane.draining = True
-        while lane.unsettled and not self.ended.done():
+        for lane in self._lanes:
+            lane.on_settled = done.set
+            lane.draining = True
+        while self.unsettled and not self.ended.done():
             done.clear()
             await asyncio.wait((asyncio.ensure_future(done.wait()), self.ended), return_when=asyncio.FIRST_COMPLETED)
         for outbox in self._outboxes:
@@ -372,10 +401,10 @@ class Session:
             self._audit.cancel()
         if self._renewal is not None:
             self._renewal.cancel()
-        if self._outboxes:
-            self.consume_lane.close()
-        for lane, _ in self._publish_channels:
+        for lane in self._lanes:
             lane.close()
+        for publishing, _ in self._publish_channels:
+            publishing.close()
 
     async def close(self) -> None:
         """Orderly, so that the broker has read every frame sent before."""
@@ -401,10 +430,11 @@ class Session:
         if not self._outboxes:
             return
         hold = self.blocked or self._publishing.outbox.paused
-        if hold:
-            self.consume_lane.hold = True
-        elif self.consume_lane.hold:
-            self.consume_lane.release()
+        for lane in self._lanes:
+            if hold:
+                lane.hold = True
+            elif lane.hold:
+                lane.release()
 
     def before_turn(self) -> None:
         for outbox in self._outboxes:
@@ -564,7 +594,7 @@ class RabbitTransport:
             async with asyncio.timeout(timeout):
                 await session.cancel_consumers()
                 await session.settled()
-        return 0 if session.ended.done() else session.consume_lane.unsettled
+        return 0 if session.ended.done() else session.unsettled
 
     async def close(self) -> None:
         if self._supervisor is not None:

@@ -13,7 +13,7 @@ import aiormq
 import msgspec
 
 from bridge.contract import Names, vendor_key
-from bridge.retry import DELAYS, milliseconds
+from bridge.retry import DELAYS, GRACE, milliseconds
 from bridge.transport import TopologyError
 
 
@@ -45,10 +45,10 @@ DEAD_TTL_MS: Final = 14 * 24 * 3600 * 1000
 """Milliseconds a dead letter is kept: two weeks, time for a person to look."""
 DEAD_LENGTH: Final = 1_000_000
 """Dead letters kept; beyond it the oldest go."""
-DEAD_DELIVERY_LIMIT: Final = 1_000_000
-"""Each look at a dead letter is a delivery. RabbitMQ 4 drops a message of a quorum queue after 20 unless told otherwise; "no
-limit" is -1 there, which 3.x refuses or takes for 0. And only with a limit does a quorum queue put back in its place
-what is given back."""
+UNLIMITED: Final = 1_000_000
+"""Delivery limit of queues whose messages are looked at or held and given back: each time is a delivery. RabbitMQ 4 drops a
+message of a quorum queue after 20 unless told otherwise; "no limit" is -1 there, which 3.x refuses or takes for 0. And
+only with a limit does a quorum queue put back in its place what is given back."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -82,17 +82,18 @@ class Topology(msgspec.Struct, frozen=True):
             "x-max-length": DEAD_LENGTH,
         }
         if self.queue_type is QueueType.QUORUM:
-            arguments["x-delivery-limit"] = DEAD_DELIVERY_LIMIT
+            arguments["x-delivery-limit"] = UNLIMITED
         return arguments
 
     def retry_arguments(self, delay: float) -> dict[str, Any]:
-        """Of the queue in which requests wait `delay` seconds and go back to their vendor's."""
+        """Of the queue in which requests wait `delay` seconds; those no worker takes, the broker sends back to their vendor's."""
         arguments: dict[str, Any] = {
             "x-queue-type": self.queue_type.value,
-            "x-message-ttl": milliseconds(delay),
+            "x-message-ttl": milliseconds(delay + GRACE),
             "x-dead-letter-exchange": self.names.requests,
         }
         if self.queue_type is QueueType.QUORUM:
+            arguments["x-delivery-limit"] = UNLIMITED
             arguments["x-dead-letter-strategy"] = "at-least-once"
             arguments["x-overflow"] = "reject-publish"
         return arguments

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bridge.contract import Contract
 from bridge.transport import (
     Confirm,
     Delivery,
@@ -17,6 +18,7 @@ from bridge.transport import (
     Transport,
     Verdict,
 )
+from bridge.waiting import WaitingRoom
 from tests.contract.sides import NAMES, PATIENCE, Log, Side
 
 VENDOR = "v"
@@ -59,6 +61,12 @@ async def confirmed(transport: Transport, publishing: Publishing) -> Confirm:
     transport.publish(publishing, future.set_result)
     async with asyncio.timeout(PATIENCE):
         return await future
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 # ---- deliveries ----
@@ -299,15 +307,39 @@ async def test_a_void_delivery_sends_no_copy(side: Side, started: Started) -> No
     assert await side.left(NAMES.dead) == 0
 
 
-async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side, started: Started) -> None:
+# ---- requests that wait for their next try ----
+
+
+WAITING = Publishing(VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(0.5), mandatory=True)
+
+
+@asynccontextmanager
+async def with_room(side: Side, log: Log) -> AsyncIterator[tuple[Transport, WaitingRoom]]:
+    """A transport that consumes from the vendor's queue and from a delay queue."""
+    room = WaitingRoom(0.5, Contract(NAMES))
+    transport = side.transport()
+
+    def on_state(state: State, reason: str) -> None:
+        if state is State.CONNECTING:
+            room.void()
+        log.on_state(state, reason)
+
+    try:
+        await transport.start([Subscription(QUEUE, 10, log.on_delivery), room.subscription], on_state)
+        yield transport, room
+    finally:
+        await transport.close()
+
+
+async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side) -> None:
     await side.put(to(QUEUE, b"first"))
-    async with started() as (transport, log):
+    log = Log()
+    async with with_room(side, log) as (transport, _):
         sent = asyncio.get_running_loop().time()
-        copy = Publishing(VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(0.1), mandatory=True)
-        assert not transport.lacks(copy.exchange)
-        (await log.delivery(0)).settle(Verdict.ACK, None, copy)
+        assert not transport.lacks(WAITING.exchange)
+        (await log.delivery(0)).settle(Verdict.ACK, None, WAITING)
         again = await log.delivery(1)
-        assert asyncio.get_running_loop().time() - sent >= 0.099
+        assert asyncio.get_running_loop().time() - sent >= 0.499
         assert (again.exchange, again.routing_key, again.body, again.redelivered) == (
             NAMES.requests,
             VENDOR,
@@ -316,7 +348,61 @@ async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side, st
         )
         again.settle(Verdict.ACK)
         assert await transport.drain(PATIENCE) == 0
-    assert await side.left(NAMES.retry(0.1)) == 0
+    assert await side.left(NAMES.retry(0.5)) == 0
+
+
+async def test_what_waits_holds_up_no_acknowledgement_of_others(side: Side) -> None:
+    log = Log()
+    async with with_room(side, log) as (transport, room):
+        await side.put(WAITING)
+        await until(lambda: room.waiting == 1)
+        for number in range(50):
+            await side.put(to(QUEUE))
+            (await log.delivery(number)).settle(Verdict.ACK)
+        assert room.waiting == 1
+        assert await side.left(QUEUE) == 0
+        assert (await log.delivery(50)).body == b"again"
+        log.deliveries[50].settle(Verdict.ACK)
+        assert await transport.drain(PATIENCE) == 0
+
+
+async def test_a_lost_connection_loses_nothing_that_waits(side: Side) -> None:
+    log = Log()
+    async with with_room(side, log) as (transport, room):
+        await side.put(WAITING)
+        await until(lambda: room.waiting == 1)
+        side.cut(transport)
+        await log.state(State.CONSUMING, times=2)
+        (await log.delivery(0)).settle(Verdict.ACK)
+        assert log.bodies == [b"again"]
+        assert await transport.drain(PATIENCE) == 0
+    assert await side.left(NAMES.retry(0.5)) == 0
+
+
+async def test_another_holds_what_a_transport_gives_back_when_it_drains(side: Side) -> None:
+    log = Log()
+    async with with_room(side, log) as (first, room):
+        await side.put(WAITING)
+        await until(lambda: room.waiting == 1)
+        room.give_back()
+        assert await first.drain(PATIENCE) == 0
+        async with with_room(side, log) as (second, _):
+            (await log.delivery(0)).settle(Verdict.ACK)
+            assert await second.drain(PATIENCE) == 0
+    assert await side.left(NAMES.retry(0.5)) == 0
+
+
+async def test_a_retry_queue_that_is_not_there_is_no_error(side: Side, started: Started) -> None:
+    await side.put(to(QUEUE, b"all the same"))
+    log = Log()
+    transport = side.transport()
+    missing = Subscription("datatransfer.retry.1", 10, log.on_delivery, waits=True)
+    await transport.start([Subscription(QUEUE, 10, log.on_delivery), missing], log.on_state)
+    try:
+        (await log.delivery(0)).settle(Verdict.ACK)
+        assert await transport.drain(PATIENCE) == 0
+    finally:
+        await transport.close()
 
 
 # ---- publishings ----

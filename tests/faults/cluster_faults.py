@@ -7,9 +7,12 @@ from bridge.contract import Names
 from bridge.private_broker import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
+from tests.faults.load import Mix
 from tests.faults.stage import Stage
 
 QUEUE = Names().vendor_queue(VENDOR)
+
+WAITING = Mix({"Echo": 40, "Flaky": 60})
 
 
 async def _kill_leader(stage: Stage) -> PrivateBroker:
@@ -26,6 +29,20 @@ async def _has_recovered(stage: Stage) -> None:
 
 @fault("leader killed, and back", needs=Needs.CLUSTER, within=10.0, hold=0.0)
 async def leader_killed(stage: Stage) -> AsyncIterator[None]:
+    leader = await _kill_leader(stage)
+    await _has_recovered(stage)
+    yield
+    await asyncio.to_thread(leader.start)
+
+
+@fault(
+    "leader killed while half of the requests wait for their next try",
+    needs=Needs.CLUSTER,
+    within=10.0,
+    hold=3.0,
+    make=WAITING,
+)
+async def leader_of_waiting_killed(stage: Stage) -> AsyncIterator[None]:
     leader = await _kill_leader(stage)
     await _has_recovered(stage)
     yield

@@ -24,6 +24,8 @@ from pamqp.commands import Basic
 from tests.faults.handlers import VENDOR
 
 CONNECT_SECONDS: Final = 3.0
+REFUSED_PAUSE: Final = 0.25
+"""Seconds from a refused publishing to the next channel."""
 WINDOW: Final = 1000
 """Replies the broker may send ahead."""
 
@@ -164,6 +166,7 @@ class Load:
         self._numbers = itertools.count(1)
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._connected = asyncio.Event()
+        self._refused = asyncio.Event()
         self._publishing: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
@@ -273,6 +276,9 @@ class Load:
         except (*LOST_CONNECTION, asyncio.CancelledError) as error:
             sent.fate = Fate.UNKNOWN
             self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
+            if isinstance(error, aiormq.exceptions.DeliveryError):
+                sent.fate = Fate.REFUSED
+                self._refused.set()
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are in one
                 raise
         else:
@@ -291,7 +297,8 @@ class Load:
                     await self._consume(replies)
                 self._channel = channel
                 self._connected.set()
-                await self._end_of(connection, channel, replies)
+                while not await self._end_of(connection, channel, replies):
+                    channel = await self._renewed(connection)
             except LOST_CONNECTION as error:
                 self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
                 await asyncio.sleep(0.1)
@@ -302,10 +309,21 @@ class Load:
                     async with asyncio.timeout(2):
                         await connection.close()
 
-    @staticmethod
-    async def _end_of(*parts: Any) -> None:
-        """Of the first that ends."""
-        await asyncio.wait([part.closing for part in parts], return_when=asyncio.FIRST_COMPLETED)
+    async def _end_of(self, *parts: Any) -> bool:
+        """Wait for the first that ends; False: none has, but the broker has refused a publishing."""
+        self._refused.clear()
+        refused = asyncio.create_task(self._refused.wait())
+        try:
+            await asyncio.wait([refused, *(part.closing for part in parts)], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            refused.cancel()
+        return any(part.is_closed for part in parts)
+
+    async def _renewed(self, connection: aiormq.abc.AbstractConnection) -> aiormq.abc.AbstractChannel:
+        """Publish on another channel from now on, as the contract asks of a gateway that has been refused."""
+        await asyncio.sleep(REFUSED_PAUSE)
+        self._channel = channel = await connection.channel(publisher_confirms=True)
+        return channel
 
     async def _consume(self, channel: aiormq.abc.AbstractChannel) -> None:
         await channel.basic_qos(prefetch_count=self._window)

@@ -33,6 +33,7 @@ async def play(
     trouble: list[str] = []
     unsettled = 0
     left: dict[str, int] = {}
+    contents: list[str] = []
     try:
         async with stage:
             stage.load.go()
@@ -45,6 +46,7 @@ async def play(
             unsettled = await stage.at_rest()
             trouble = await stage.stop_workers()
             left = await stage.left()
+            contents = await stage.contents()
     except (StageError, BrokerUnavailable, TimeoutError) as error:
         trouble.append(f"{type(error).__name__}: {error}")
     checker = Checker(fault.name, stage.load, stage.witness, may_rerun=fault.may_rerun, may_expire=fault.may_expire)
@@ -62,5 +64,6 @@ async def play(
         shutil.rmtree(stage.folder)
     else:
         result.notes += [f"{count}x {trouble}" for trouble, count in stage.load.troubles.most_common(3)]
+        result.notes += contents
         result.notes.append(f"logs: {stage.folder}")
     return result

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -33,6 +34,14 @@ WAITING_QUEUES: Final = tuple(NAMES.retry(delay) for delay in DELAYS)
 READY_SECONDS: Final = 30.0
 BACK_SECONDS: Final = 40.0
 """After which we stop waiting for a recovery; far beyond what is allowed, so that the table can say how long it took."""
+_CONTENTS: Final = """
+Items = [messages_ready, messages_unacknowledged, messages_dlx],
+[binary_to_list(iolist_to_binary(io_lib:format(
+    "~ts: ~tp ready, ~tp unacknowledged, ~tp with the broker's dead-letter worker", [element(4, amqqueue:get_name(Q)) | Counts])))
+ || Q <- rabbit_amqqueue:list(<<"%s">>),
+    {type, Counts} <- [{type, [Count || {_, Count} <- catch rabbit_amqqueue:info(Q, Items)]}],
+    lists:any(fun(Count) -> Count =/= 0 end, Counts)]
+"""
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None)
 
@@ -309,6 +318,18 @@ class Stage:
             asked,
         )
         return next(node for node in self.nodes if node.node == found.strip("'"))
+
+    async def contents(self) -> list[str]:
+        """What queues hold that are not empty, in words; nothing where no node of ours runs.
+
+        More than a client can see: AMQP counts neither what is unacknowledged nor what the broker's own dead-letter
+        worker has in hand.
+        """
+        running = [node for node in self.nodes if node.running]
+        if not running:
+            return []
+        found = await self.ask_node(_CONTENTS % self.vhost, running[0])
+        return re.findall(r'"([^"]+)"', found)
 
     def last_words(self) -> str:
         return " | ".join(_tail(worker.log) for worker in self.workers)

@@ -7,6 +7,7 @@ import aio_pika
 import pytest
 
 from bridge import Call, Router
+from bridge.broker import topology
 from bridge.broker.topology import Mode, QueueType
 from bridge.client import Client
 from bridge.transport import TopologyError
@@ -77,6 +78,22 @@ async def test_an_exchange_of_another_kind_is_named(amqp_url: str) -> None:
         await (await connection.channel()).declare_exchange(NAMES.requests, aio_pika.ExchangeType.TOPIC, durable=True)
     told = await refusal(amqp_url, Mode.DECLARE)
     assert told.startswith("exchange 'datatransfer': PRECONDITION_FAILED - inequivalent arg 'type'")
+
+
+async def test_what_no_worker_takes_from_a_retry_queue_the_broker_sends_back(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "GRACE", 0.1)
+    async with await aio_pika.connect(amqp_url) as connection:
+        await topology.Topology(NAMES, ["v"]).ensure(connection)
+        channel = await connection.channel()
+        waiting = await channel.get_exchange(NAMES.retry(0.1))
+        await waiting.publish(aio_pika.Message(b"again", delivery_mode=2), "v")
+        queue = await channel.get_queue(QUEUE)
+        async with asyncio.timeout(PATIENCE), queue.iterator() as messages:
+            message = await anext(messages)
+            await message.ack()
+        assert (message.body, message.exchange, message.routing_key) == (b"again", NAMES.requests, "v")
 
 
 async def test_a_vendor_whose_handlers_hang_holds_up_nobody_else(amqp_url: str) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridge.broker.frames import encode_publish
@@ -348,10 +349,11 @@ def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -
     assert again.body is request.body
     headers = again.properties.headers or {}
     assert before - 1 <= headers["dtbridge-first-try"] <= time.time() * 1000 + 1
-    first_try = {"dtbridge-first-try": headers["dtbridge-first-try"]}
+    first_try = headers["dtbridge-first-try"]
+    own = {"dtbridge-attempt": 2, "dtbridge-first-try": first_try, "dtbridge-not-before": first_try + 2500}
     assert again.properties == Properties(
         content_type="application/json",
-        headers=STATION | {"own": [1], "CCS": "kept", "dtbridge-attempt": 2} | first_try,
+        headers=STATION | {"own": [1], "CCS": "kept"} | own,
         delivery_mode=2,
         correlation_id="c",
         reply_to="amq.gen-1",
@@ -369,6 +371,26 @@ def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
     assert (request.attempt, request.first_try) == (2, first_try / 1000)
     second = contract.again(request, 1.0, counts=True).properties.headers or {}
     assert (second["dtbridge-attempt"], second["dtbridge-first-try"]) == (3, first_try)
+
+
+def test_after_its_pause_a_request_is_what_it_was_before() -> None:
+    contract = Contract()
+    again = contract.again(delivered(), 1.0, counts=True)
+    waiting = Delivery(again.exchange, again.routing_key, False, again.properties, again.body)
+    assert 0.9 < contract.pause_left(waiting, 1.0) <= 1.0
+    back = contract.after_pause(waiting)
+    assert (back.exchange, back.routing_key, back.mandatory) == ("datatransfer", "acme", True)
+    headers = {name: value for name, value in (again.properties.headers or {}).items() if name != "dtbridge-not-before"}
+    assert back.properties == msgspec.structs.replace(again.properties, headers=headers)
+
+
+def test_the_end_of_a_pause_is_not_kept_for_the_next() -> None:
+    """The broker itself has sent it back: nobody took the header away."""
+    request = delivered({"dtbridge-not-before": 1})
+    again = Contract().again(request, 1.0, counts=True).properties.headers or {}
+    assert again["dtbridge-not-before"] > 1
+    dead = Contract().dead_letter(request, Failure(None, Reason.FAILED), "w")
+    assert "dtbridge-not-before" not in (dead.properties.headers or {})
 
 
 def test_a_wait_that_was_no_try_is_not_counted() -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     ("bridge.dispatch", "bridge.contract", "bridge.store"),
     ("bridge.redis_store",),
     ("bridge.idempotency", "bridge.dead"),
-    ("bridge.intake", "bridge.testing"),
+    ("bridge.intake", "bridge.waiting", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
     ("bridge.client",),
     ("bridge.demo",),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
+from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo, testing
 from bridge.broker.topology import DELIVERY_LIMIT, Topology
 from bridge.client import Client
 from bridge.contract import Names
@@ -111,9 +111,9 @@ async def test_its_topology_is_the_brokers() -> None:
     assert set(broker.queues) == {"acme.dead", "acme.unknown-vendor", "acme.en_2b", "acme._64ead", *delays}
     for name, number in delays.items():
         arguments = topology.retry_arguments(number / 1000)
-        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (number, "acme")
+        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (number + 30_000, "acme")
         queue = broker.queues[name]
-        assert (queue._message_ttl, queue._dead_letter_exchange) == (number / 1000, "acme")
+        assert (queue._message_ttl, queue._dead_letter_exchange) == (number / 1000 + 30, "acme")
     assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "dead", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "nobody", exchange="acme", mandatory=True) is Confirm.CONFIRMED
@@ -125,7 +125,10 @@ async def test_its_topology_is_the_brokers() -> None:
     }
 
 
-async def test_what_has_waited_in_a_retry_queue_comes_back_by_its_own_key() -> None:
+async def test_what_no_worker_takes_from_a_retry_queue_comes_back_by_its_own_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(testing, "GRACE", 0.0)
     broker = MemoryBroker()
     declare_topology(broker, Names(), ["v", "w"])
     assert put(broker, "v", b"again", exchange="datatransfer.retry.100", mandatory=True) is Confirm.CONFIRMED
