@@ -126,7 +126,7 @@ def read(delivery: Delivery) -> DeadLetter:
         message=message,
         station=_text(headers.get(STATION_ID)) or _text(form.station_id),
         ocpp_version=_text(headers.get(VERSION)) or _text(form.ocpp_version),
-        ocpp_message_id=_text(properties.message_id) or _text(form.ocpp_message_id),
+        ocpp_message_id=_text(form.ocpp_message_id) or _text(properties.message_id),
         attempts=_count(headers.get(ATTEMPT)),
         first_try=_time(headers.get(FIRST_TRY)),
         failed_at=origin.at,

@@ -9,8 +9,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-import msgspec
-
 from bridge.contract import (
     ATTEMPT,
     DEADLINE,
@@ -83,8 +81,6 @@ class SharedDialect(Dialect):
         queue = self.queue_of(source)
         told = {EXCHANGE: "", ROUTING_KEY: queue, VERSION: request.version.value}
         properties = properties_of_dead_letter(request, failure, worker, told)
-        if properties.message_id is None:
-            properties = msgspec.structs.replace(properties, message_id=request.ocpp_message_id)
         return Publishing(queue, source.body, properties, self.names.dead, mandatory=True)
 
 

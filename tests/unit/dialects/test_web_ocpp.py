@@ -309,4 +309,4 @@ def test_a_dead_letter_tells_its_story_and_where_it_goes_when_it_is_replayed() -
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("com.acme", "GetTariff")
     assert (headers["ocpp-station-id"], headers["ocpp-version"]) == ("CP-1", "ocpp1.6")
     assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == ("", "datatransfer-web-ocpp.ocpp16")
-    assert (letter.properties.message_id, letter.properties.reply_to) == ("m-1", "CP-1")
+    assert (letter.properties.correlation_id, letter.properties.reply_to) == ("m-1", "CP-1")
