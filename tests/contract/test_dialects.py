@@ -368,7 +368,9 @@ def foreign(gateway: Gateway) -> list[Publishing]:
     asked = gateway.request(PAYLOAD, V201, "m-1")
     direct = msgspec.structs.replace(asked, exchange="", routing_key=gateway.queue(V201))
     bare = Properties(content_type="application/json")
-    odd = Properties(headers={"action": 7, "origin": ["cs"], "state": 1, "stationId": bytearray(b"\xff")}, correlation_id="")
+    odd = Properties(
+        headers={"action": 7, "origin": ["cs"], "state": 1, "stationId": bytearray(b"\xff")}, correlation_id=""
+    )
     bodies = [b"", b"null", b"[]", b"{}", b"[3]", b"\xff" * 1_000_000, b"[" * 50_000, b'{"state":1}']
     return [
         *(Publishing(direct.routing_key, body, bare) for body in bodies),
