@@ -162,6 +162,7 @@ class Topology(msgspec.Struct, frozen=True):
         passive = self.mode is Mode.VERIFY
         async with _Declaring(connection) as channel:
             names = self.names
+            await self._ensure_exchanges(channel, passive=passive)
             await _exchange(channel, names.dead, "fanout", passive=passive)
             await _queue(channel, names.dead, self.dead_arguments, Binding(names.dead), passive=passive)
             for delay in DELAYS:
@@ -173,11 +174,19 @@ class Topology(msgspec.Struct, frozen=True):
             else:
                 await self._ensure_shared(channel, self.exchange, passive=passive)
 
-    async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
-        names, arguments = self.names, self.queue_arguments
+    async def _ensure_exchanges(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
+        """Those that gateways publish to."""
+        names, theirs = self.names, self.exchange
+        if theirs is not None:
+            known = theirs.name.startswith("amq.")  # the broker's own: nobody declares those
+            await _exchange(channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known)
+            return
         await _exchange(channel, names.unrouted, "fanout", passive=passive)
         await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
         await _exchange(channel, names.stations, "direct", passive=passive)
+
+    async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
+        names, arguments = self.names, self.queue_arguments
         await _queue(channel, names.unknown_vendor, arguments, Binding(names.unrouted), passive=passive)
         for vendor_id in self.vendor_ids:
             binding = Binding(names.requests, vendor_key(vendor_id))
@@ -189,8 +198,6 @@ class Topology(msgspec.Struct, frozen=True):
         """An exchange that does not outlive its broker takes its bindings with it: they are made anew in any mode. That
         needs the permission to write to the queue and to read from the exchange, not to configure.
         """
-        known = exchange.name.startswith("amq.")  # the broker's own: nobody declares those
-        await _exchange(channel, exchange.name, exchange.kind, durable=exchange.durable, passive=passive or known)
         for queue in self.shared:
             await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
             if passive and not exchange.durable:
