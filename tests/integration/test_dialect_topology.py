@@ -167,6 +167,33 @@ async def test_a_broker_that_restarts_finds_its_worker_again(breakable_broker: P
     breakable_broker.delete_vhost(f"restart-{dialect}")
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_the_rights_that_the_document_names_are_enough_and_verifying_needs_none_to_configure(
+    broker: PrivateBroker, dialect: str
+) -> None:
+    vhost = f"rights-{dialect}"
+    url = broker.add_vhost(vhost)
+    theirs = {"web-ocpp": "amq.topic", "citrineos": "citrineos"}[dialect]
+    narrow = url.replace("guest:guest@", f"{vhost}:secret@")
+    broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{vhost}">>, <<"secret">>, <<"guest">>)')
+
+    def allow(configure: str) -> None:
+        rights = (configure, f"^(datatransfer.*|{theirs}|amq.default)$", f"^(datatransfer.*|{theirs})$")
+        given = ", ".join(f'<<"{right}">>' for right in rights)
+        broker.eval(
+            f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)'
+        )
+
+    async with station(url, dialect) as it:
+        for mode, configure in ((Mode.DECLARE, "^(datatransfer.*|citrineos)$"), (Mode.VERIFY, "^$")):
+            allow(configure)
+            async with working(narrow, answering(), mode=mode, dialect=DIALECTS[dialect]()):
+                assert (await it.asks()) == {"status": "Accepted"}
+                assert (await it.asks("RetryOnce")) == {"status": "Accepted", "data": "at try 2"}
+    broker.eval(f'rabbit_auth_backend_internal:delete_user(<<"{vhost}">>, <<"guest">>)')
+    broker.delete_vhost(vhost)
+
+
 async def test_a_request_of_the_plugin_waits_no_longer_than_its_station(amqp_url: str) -> None:
     """Nobody works; so it expires in its queue and is a dead letter, not an answer to somebody who has long gone."""
     async with working(amqp_url, answering(), dialect=WebOcpp(patience=0.2)):
