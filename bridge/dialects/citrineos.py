@@ -17,7 +17,9 @@ The other way: origin ``csms``, state 1, a new correlation id; what the station 
 passes on no CALLERROR of a station (as of version 2): there is no answer then.
 """
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard
 
@@ -25,7 +27,7 @@ import msgspec
 from msgspec import Raw
 
 from bridge.contract import CONTENT_TYPE, REQUEST_TYPE, Foreign, GatewayExchange, SharedQueue, milliseconds_left
-from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, tries
+from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
 from bridge.ocpp import DEFAULT_VERSION, CallError, ErrorCode, OcppVersion
 from bridge.ocpp.errors import CallErrorBody, call_error_body, encodable
 from bridge.ocpp.faults import DECODE_FAULTS, describe
@@ -47,7 +49,7 @@ CONTENT_ENCODING: Final = "utf-8"
 
 _STATIONS: Final = ("stationId", "ocppConnectionName")
 """In version 1, and from version 2 on."""
-_TENANT: Final = 1
+TENANT: Final = 1
 """CitrineOS's default tenant."""
 _EVENT_GROUP: Final = "general"
 """Of the event groups, the one for what has none; nobody looks at it."""
@@ -82,21 +84,34 @@ class CitrineRequest(Request, eq=False, gc=True, kw_only=True):
 class OcppError(msgspec.Struct, kw_only=True):
     """An error of CitrineOS, as it is written to JSON there."""
 
-    name: str = "OcppError"
-    message_id: str = msgspec.field(name="_messageId")
+    name: str
+    message_id: str = msgspec.field(name="_messageId", default="")
     error_code: str = msgspec.field(name="_errorCode")
-    error_details: dict[str, Any] = msgspec.field(name="_errorDetails")
-    message: str
+    error_details: dict[str, Any] = msgspec.field(name="_errorDetails", default={})
+    message: str = ""
+
+
+_decode_error = msgspec.json.Decoder(OcppError).decode
 
 
 class CitrineOs(SharedDialect):
     """Requests and answers as CitrineOS has them."""
 
-    def __init__(self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE) -> None:
-        """`patience`: seconds from a request's timestamp until nobody waits for its answer any more."""
+    def __init__(
+        self,
+        prefix: str = "datatransfer",
+        exchange: str = EXCHANGE,
+        patience: float = PATIENCE,
+        tenant_id: int = TENANT,
+    ) -> None:
+        """`patience`: seconds from a request's timestamp until nobody waits for its answer any more.
+
+        `tenant_id`: whose the stations are that the CSMS sends requests to.
+        """
         names = DialectNames(prefix, NAME)
         self._exchange = exchange
         self._patience = patience
+        self._tenant_id = tenant_id
         headers = {"x-match": "all", **_routing(ORIGIN_STATION, STATE_REQUEST)}
         queue = SharedQueue(names.own, Binding(exchange, arguments=headers))
         super().__init__(names, GatewayExchange(exchange, "headers", durable=False), [queue])
@@ -181,6 +196,54 @@ class CitrineOs(SharedDialect):
         )
         return Publishing("", body, properties, self._exchange, mandatory=True)
 
+    @property
+    def station_replies(self) -> Sequence[Binding]:
+        """As :meth:`SharedDialect.station_replies`."""
+        headers = {"x-match": "all", **_routing(ORIGIN_STATION, STATE_RESPONSE)}
+        return [Binding(self._exchange, arguments=headers)]
+
+    def station_request(
+        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+    ) -> Publishing:
+        """As :meth:`SharedDialect.station_request`, for both versions of CitrineOS: the station has both names.
+
+        The correlation_id is for the broker's return alone.
+        """
+        if not _is_text(station_id):
+            raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
+        told = {**dict.fromkeys(_STATIONS, station_id), "correlationId": message_id, "timestamp": _now()}
+        # Version 2 lets no request grow older than it says here.
+        lives = max(1, math.ceil(deadline - time.time()))
+        context = {**told, "tenantId": self._tenant_id, "staleAfterSeconds": lives}
+        routing = _routing(ORIGIN_CSMS, STATE_REQUEST) | {"eventGroup": _EVENT_GROUP}
+        parts = {**routing, "context": context, "state": STATE_REQUEST, "protocol": version.value, "payload": Raw(body)}
+        properties = Properties(
+            content_type=CONTENT_TYPE,
+            content_encoding=CONTENT_ENCODING,
+            headers={**routing, **told, "tenantId": str(self._tenant_id)},
+            correlation_id=message_id,
+            expiration=milliseconds_left(deadline),
+        )
+        return Publishing("", _json(parts), properties, self._exchange, mandatory=True)
+
+    def station_reply(self, delivery: Delivery) -> Delivery | None:
+        """As :meth:`SharedDialect.station_reply`."""
+        headers = delivery.properties.headers or {}
+        try:
+            parts = _read_parts(delivery.body)
+            _expect(parts, headers, "action", REQUEST_TYPE)
+            _expect(parts, headers, "origin", ORIGIN_STATION)
+            _expect(parts, headers, "state", STATE_RESPONSE)
+            envelope = _envelope(_context(parts), parts, headers)
+        except (Foreign, *DECODE_FAULTS):
+            return None
+        payload = parts.get("payload", Raw(b"null"))
+        error = _read_error(payload)
+        if error is None:
+            return native_reply(delivery, envelope.correlation_id, Kind.RESPONSE, bytes(payload))
+        body = _json(CallErrorBody(error.error_code, error.message, error.error_details))
+        return native_reply(delivery, envelope.correlation_id, Kind.CALL_ERROR, body)
+
 
 def _routing(origin: str, state: int) -> dict[str, str]:
     """The headers that CitrineOS's bindings look at."""
@@ -242,7 +305,7 @@ def _envelope(context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Map
         raise Foreign("context.correlationId: required, a string of at most 255 bytes")
     tenant_id = told.get("tenantId")
     if not (_is_text(tenant_id) or (type(tenant_id) is int and abs(tenant_id) < 2**63)):
-        tenant_id = _TENANT
+        tenant_id = TENANT
     timestamp = told.get("timestamp")
     if not _is_text(timestamp):
         timestamp = _now()
@@ -268,8 +331,8 @@ def _is_text(value: object) -> TypeGuard[str]:
 def _time(timestamp: str) -> float | None:
     """Seconds of Unix time; None: it is no time."""
     try:
-        time = datetime.fromisoformat(timestamp)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        at = datetime.fromisoformat(timestamp)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -279,8 +342,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _read_error(payload: Raw) -> OcppError | None:
+    """None: it is a response."""
+    try:
+        error = _decode_error(payload)
+    except DECODE_FAULTS:
+        return None
+    return error if error.name == "OcppError" else None
+
+
 def _ocpp_error(correlation_id: str, error: CallErrorBody) -> OcppError:
     return OcppError(
+        name="OcppError",
         message_id=correlation_id,
         error_code=error.error_code,
         error_details=error.error_details,

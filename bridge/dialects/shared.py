@@ -24,10 +24,11 @@ from bridge.contract import (
     properties_of_dead_letter,
     properties_of_next_try,
 )
-from bridge.outcome import Failure
+from bridge.ocpp import OcppVersion
+from bridge.outcome import Failure, Kind
 from bridge.request import Request
 from bridge.retry import milliseconds
-from bridge.transport import Delivery, Publishing
+from bridge.transport import Binding, Delivery, Properties, Publishing
 
 SHORT_STRING: Final = 255
 """Bytes of a short string (AMQP 0-9-1 §4.2.5.3): of a property, or of a routing key."""
@@ -68,6 +69,27 @@ class SharedDialect(Dialect):
     @abstractmethod
     def queue_of(self, delivery: Delivery) -> str:
         """The queue a delivery came from."""
+
+    @property
+    @abstractmethod
+    def station_replies(self) -> Sequence[Binding]:
+        """How a private queue is bound that takes the answers of stations to the CSMS, and more: whoever else asked is answered there, too."""
+
+    @abstractmethod
+    def station_request(
+        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+    ) -> Publishing:
+        """A request of the CSMS to a station. `deadline` in seconds of Unix time. Raises ValueError for what is no station's id.
+
+        `message_id`: the OCPP message id, at most 36 characters; with it the answer comes back.
+        """
+
+    @abstractmethod
+    def station_reply(self, delivery: Delivery) -> Delivery | None:
+        """What comes to such a queue, as a reply of the native contract; its correlation_id is the OCPP message id.
+
+        None: it is no answer to a DataTransfer, or cannot be read.
+        """
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """As :meth:`~bridge.contract.Dialect.again`: in the gateway's own form."""
@@ -117,3 +139,9 @@ def deadline(headers: Mapping[str, Any], patience: float, sent: float | None = N
 def fits(text: object) -> TypeGuard[str]:
     """Whether it is a text, not empty, that AMQP can carry as a property or routing key."""
     return type(text) is str and 0 < len(text.encode("utf-8", "surrogateescape")) <= SHORT_STRING
+
+
+def native_reply(delivery: Delivery, message_id: str, kind: Kind, body: bytes) -> Delivery:
+    """A station's answer as the native contract would have it."""
+    properties = Properties(correlation_id=message_id, type=kind.value)
+    return Delivery(delivery.exchange, delivery.routing_key, delivery.redelivered, properties, body)

@@ -13,6 +13,7 @@ The other way: the CALL with the station id as routing key. Its answer comes wit
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -26,10 +27,10 @@ from bridge.contract import (
     SharedQueue,
     milliseconds_left,
 )
-from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, tries
+from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
 from bridge.ocpp import CallErrorFrame, CallFrame, FrameError, OcppVersion, decode_frame, encode_frame
 from bridge.ocpp.errors import CallErrorBody
-from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID
+from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
 from bridge.outcome import Kind
 from bridge.request import Request
 from bridge.transport import Binding, Delivery, Properties, Publishing
@@ -52,6 +53,7 @@ TRANSIENT: Final = 1
 
 _PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
 """Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
+_REQUEST_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE)
 _KEY: Final = re.compile(r"(ocpp\d+)\.")
 """How a routing key of the plugin's own begins. A station that bears such a name is not answered: its answers would come to us,
 or to somebody else who listens for requests."""
@@ -148,6 +150,40 @@ class WebOcpp(SharedDialect):
             )
         assert request.deadline is not None  # noqa: S101 - whoever waits does so until then
         return self._publishing(request.station_id, message_id, frame, request.deadline)
+
+    @property
+    def station_replies(self) -> Sequence[Binding]:
+        """As :meth:`SharedDialect.station_replies`."""
+        keys = (f"*.{REQUEST_TYPE}.conf", "*.response.conf", "*.*.error")
+        return [Binding(self._exchange, key) for key in keys]
+
+    def station_request(
+        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+    ) -> Publishing:
+        """As :meth:`SharedDialect.station_request`. The frame is the same in every version."""
+        frame = b'[2,%b,"%b",%b]' % (_json(message_id), REQUEST_TYPE.encode(), body)
+        publishing = self._publishing(station_id, message_id, frame, deadline)
+        if publishing is None or not fits(station_id):
+            raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
+        return msgspec.structs.replace(publishing, properties=_REQUEST_PROPERTIES)
+
+    def station_reply(self, delivery: Delivery) -> Delivery | None:
+        """As :meth:`SharedDialect.station_reply`."""
+        version = PROTOCOLS.get(self._protocol_of(delivery) or "")
+        if version is None:
+            return None
+        try:
+            frame = decode_frame(delivery.body, version)
+        except FrameError:
+            return None
+        match frame:
+            case CallResultFrame(message_id, payload):
+                return native_reply(delivery, message_id, Kind.RESPONSE, bytes(payload))
+            case CallErrorFrame(message_id, code, description, details):
+                body = _json(CallErrorBody(code, description, details))
+                return native_reply(delivery, message_id, Kind.CALL_ERROR, body)
+            case _:
+                return None
 
     def _publishing(self, station_id: str, message_id: str, frame: bytes, until: float) -> Publishing | None:
         if _KEY.match(station_id):

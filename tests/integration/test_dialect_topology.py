@@ -180,9 +180,7 @@ async def test_the_rights_that_the_document_names_are_enough_and_verifying_needs
     def allow(configure: str) -> None:
         rights = (configure, f"^(datatransfer.*|{theirs}|amq.default)$", f"^(datatransfer.*|{theirs})$")
         given = ", ".join(f'<<"{right}">>' for right in rights)
-        broker.eval(
-            f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)'
-        )
+        broker.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)')
 
     async with station(url, dialect) as it:
         for mode, configure in ((Mode.DECLARE, "^(datatransfer.*|citrineos)$"), (Mode.VERIFY, "^$")):

@@ -361,3 +361,131 @@ def test_a_dead_letter_tells_its_story_and_where_it_goes_when_it_is_replayed() -
     assert (headers["ocpp-station-id"], headers["ocpp-version"]) == ("CP-1", "ocpp1.6")
     assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == ("", "datatransfer-citrineos")
     assert (headers["action"], headers["origin"], headers["state"]) == ("DataTransfer", "cs", "1")
+
+
+# ---- the other way: from the CSMS to a station ----
+
+
+def to_station(dialect: CitrineOs, station_id: str = "CP-1", seconds: float = 10.0) -> Publishing:
+    return dialect.station_request(
+        station_id=station_id,
+        version=OcppVersion.V1_6,
+        body=b'{ "vendorId" : "v" }',
+        deadline=time.time() + seconds,
+        message_id="m-1",
+    )
+
+
+def test_a_request_to_a_station_is_routed_by_what_the_router_binds() -> None:
+    asked = to_station(CitrineOs(tenant_id=3))
+    headers = dict(asked.properties.headers or {})
+    timestamp = headers.pop("timestamp")
+    assert (asked.exchange, asked.routing_key, asked.mandatory) == ("citrineos", "", True)
+    assert headers == {
+        "action": "DataTransfer",
+        "origin": "csms",
+        "state": "1",
+        "eventGroup": "general",
+        "stationId": "CP-1",
+        "ocppConnectionName": "CP-1",
+        "correlationId": "m-1",
+        "tenantId": "3",
+    }
+    assert json.loads(asked.body) == {
+        "action": "DataTransfer",
+        "origin": "csms",
+        "state": 1,
+        "eventGroup": "general",
+        "context": {
+            "stationId": "CP-1",
+            "ocppConnectionName": "CP-1",
+            "correlationId": "m-1",
+            "timestamp": timestamp,
+            "tenantId": 3,
+            "staleAfterSeconds": 10,
+        },
+        "protocol": "ocpp1.6",
+        "payload": {"vendorId": "v"},
+    }
+    assert datetime.fromisoformat(timestamp).timestamp() == pytest.approx(time.time(), abs=5)
+    assert timestamp.endswith("Z")
+    properties = asked.properties
+    assert (properties.content_type, properties.content_encoding) == ("application/json", "utf-8")
+    assert (properties.correlation_id, properties.reply_to) == ("m-1", None)
+    assert properties.expiration is not None
+    assert 5_000 < int(properties.expiration) <= 10_000
+
+
+def test_the_payload_of_a_request_is_untouched() -> None:
+    assert b'{ "vendorId" : "v" }' in to_station(CitrineOs()).body
+
+
+@pytest.mark.parametrize(("seconds", "lives"), [(-1.0, 1), (0.2, 1), (2.5, 3)])
+def test_a_request_is_stale_in_whole_seconds_and_never_at_once(seconds: float, lives: int) -> None:
+    told = json.loads(to_station(CitrineOs(), seconds=seconds).body)
+    assert told["context"]["staleAfterSeconds"] == lives
+
+
+@pytest.mark.parametrize("station_id", ["", "s" * 256, "é" * 128, "\udcff"])
+def test_what_can_be_no_station_is_told_so(station_id: str) -> None:
+    with pytest.raises(ValueError, match="is no station of citrineos"):
+        to_station(CitrineOs(), station_id)
+
+
+def test_the_answers_of_stations_are_asked_of_the_configured_exchange() -> None:
+    arguments = {"x-match": "all", "action": "DataTransfer", "origin": "cs", "state": "2"}
+    assert CitrineOs(exchange="other").station_replies == [Binding("other", "", arguments)]
+
+
+def answered(**more: Any) -> dict[str, Any]:
+    return message(**{"state": 2, "payload": {"status": "Accepted", "data": "{}"}, **more})
+
+
+def told_by_station(delivery: Delivery) -> tuple[str | None, str | None, Any] | None:
+    """Message id, kind and payload of what the dialect makes of it."""
+    reply = CitrineOs().station_reply(delivery)
+    return None if reply is None else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+
+
+@pytest.mark.parametrize("name", ["stationId", "ocppConnectionName"])
+@pytest.mark.parametrize("underscore", [False, True])
+def test_a_result_of_a_station_is_a_response(name: str, underscore: bool) -> None:
+    expected = ("m-1", "DataTransferResponse", {"status": "Accepted", "data": "{}"})
+    assert told_by_station(published(answered(own=context(name), underscore=underscore))) == expected
+
+
+def test_an_answer_is_a_response_whatever_its_payload() -> None:
+    body = answered()
+    del body["payload"]
+    assert told_by_station(published(body)) == ("m-1", "DataTransferResponse", None)
+    assert told_by_station(published(answered(payload={"name": "x"}))) == ("m-1", "DataTransferResponse", {"name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            {"_messageId": "m-1", "_errorCode": "NotImplemented", "_errorDetails": {"a": 1}, "message": "no"},
+            {"errorCode": "NotImplemented", "errorDescription": "no", "errorDetails": {"a": 1}},
+        ),
+        ({"_errorCode": "E"}, {"errorCode": "E", "errorDescription": "", "errorDetails": {}}),
+    ],
+)
+def test_an_ocpp_error_is_a_call_error(error: dict[str, Any], expected: dict[str, Any]) -> None:
+    reply = told_by_station(published(answered(payload={"name": "OcppError", **error})))
+    assert reply == ("m-1", "CallError", expected)
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        *(published(body, headers_of(answered())) for body in BROKEN),
+        published(message()),
+        published(answered(origin="csms")),
+        published(answered(action="Heartbeat")),
+        published(answered(own={"stationId": "CP-1"}), {}),
+        published(answered(own=[]), {}),
+    ],
+)
+def test_what_is_no_answer_of_a_station_is_none(delivery: Delivery) -> None:
+    assert told_by_station(delivery) is None

@@ -310,3 +310,85 @@ def test_a_dead_letter_tells_its_story_and_where_it_goes_when_it_is_replayed() -
     assert (headers["ocpp-station-id"], headers["ocpp-version"]) == ("CP-1", "ocpp1.6")
     assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == ("", "datatransfer-web-ocpp.ocpp16")
     assert (letter.properties.correlation_id, letter.properties.reply_to) == ("m-1", "CP-1")
+
+
+# ---- the other way: from the CSMS to a station ----
+
+
+def to_station(
+    station_id: str = "CP-1", *, version: OcppVersion = OcppVersion.V1_6, message_id: str = "m-1"
+) -> Publishing:
+    return WebOcpp().station_request(
+        station_id=station_id,
+        version=version,
+        body=PAYLOAD.encode(),
+        deadline=time.time() + 10.0,
+        message_id=message_id,
+    )
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+def test_a_request_to_a_station_is_a_call_with_the_station_as_key(version: OcppVersion) -> None:
+    asked = to_station(version=version)
+    assert asked.body == f'[2,"m-1","DataTransfer",{PAYLOAD}]'.encode()
+    assert (asked.exchange, asked.routing_key, asked.mandatory) == ("amq.topic", "CP-1", True)
+    assert asked.correlation_id == "m-1"
+    assert asked.properties == Properties(content_type="application/json", delivery_mode=1, type="DataTransfer")
+    assert_expires(asked, within=10.0)
+
+
+def test_a_message_id_of_a_request_is_written_as_json() -> None:
+    assert json.loads(to_station(message_id='"\\é').body)[1] == '"\\é'
+
+
+@pytest.mark.parametrize("station_id", ["", "ocpp16.DataTransfer.req", "ocpp21.x", "s" * 256, "é" * 128])
+def test_what_can_be_no_station_is_told_so(station_id: str) -> None:
+    with pytest.raises(ValueError, match="is no station of web-ocpp"):
+        to_station(station_id)
+
+
+def test_the_answers_of_stations_are_asked_of_the_configured_exchange() -> None:
+    keys = ["*.DataTransfer.conf", "*.response.conf", "*.*.error"]
+    assert WebOcpp(exchange="ocpp").station_replies == [Binding("ocpp", key) for key in keys]
+
+
+def told_by_station(body: str | bytes, key: str) -> tuple[str | None, str | None, Any] | None:
+    """Message id, kind and payload of what the dialect makes of it."""
+    reply = WebOcpp().station_reply(published(body, key=key, correlation_id=None))
+    return None if reply is None else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("action", ["response", "DataTransfer"])
+def test_a_result_of_a_station_is_a_response(protocol: str, action: str) -> None:
+    expected = ("m-1", "DataTransferResponse", {"status": "Accepted", "data": "{}"})
+    body = '[3,"m-1",{"status":"Accepted","data":"{}"}]'
+    assert told_by_station(body, f"{protocol}.{action}.conf") == expected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("action", ["response", "DataTransfer", "NotImplemented"])
+def test_an_error_of_a_station_is_a_call_error(protocol: str, action: str) -> None:
+    error = {"errorCode": "NotImplemented", "errorDescription": "no", "errorDetails": {"a": 1}}
+    body = '[4,"m-1","NotImplemented","no",{"a":1}]'
+    assert told_by_station(body, f"{protocol}.{action}.error") == ("m-1", "CallError", error)
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ("", "ocpp16.response.conf"),
+        ("{", "ocpp16.response.conf"),
+        (b"\xff" * 1_000_000, "ocpp16.response.conf"),
+        ("[" * 100_000, "ocpp16.response.conf"),
+        ('[3,"m-1"]', "ocpp16.response.conf"),
+        ('[4,"m-1"]', "ocpp16.response.error"),
+        ('[5,"m-1","GenericError","",{}]', "ocpp21.response.error"),
+        (f'[2,"m-1","DataTransfer",{PAYLOAD}]', "ocpp16.DataTransfer.req"),
+        ('[3,"m-1",{"status":"Accepted"}]', "ocpp15.response.conf"),
+        ('[3,"m-1",{"status":"Accepted"}]', "CP-1"),
+        ('[3,"m-1",{"status":"Accepted"}]', ""),
+    ],
+)
+def test_what_is_no_answer_of_a_station_is_none(body: str | bytes, key: str) -> None:
+    assert told_by_station(body, key) is None
