@@ -30,12 +30,14 @@ from bridge.command import (
     Prefix,
     broker_urls,
     complete,
+    exchange_name,
     fail,
     finite,
     words,
 )
 from bridge.contract import Contract, Names
 from bridge.dead_cli import dead
+from bridge.dialects import DialectName, open_dialect
 from bridge.dispatch import MAX_BODY, Expired
 from bridge.handler import HandlerError
 from bridge.idempotency import check_store, open_store
@@ -142,6 +144,31 @@ def run(
         QueueType, typer.Option(envvar="DTBRIDGE_QUEUE_TYPE", help="Of the vendors' queues: quorum or classic.")
     ] = QueueType.QUORUM,
     prefix: Prefix = "datatransfer",
+    dialect: Annotated[
+        DialectName,
+        typer.Option(
+            envvar="DTBRIDGE_DIALECT",
+            help="What the gateway speaks: native (the wire contract), web-ocpp (the plugin rabbitmq-web-ocpp) or citrineos.",
+        ),
+    ] = DialectName.NATIVE,
+    gateway_exchange: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_GATEWAY_EXCHANGE",
+            callback=exchange_name,
+            help="Of a gateway that is not native, if it is not the usual one (amq.topic, citrineos).",
+        ),
+    ] = None,
+    answer_within: Annotated[
+        float | None,
+        typer.Option(
+            envvar="DTBRIDGE_ANSWER_WITHIN",
+            min=1,
+            max=3600,
+            callback=finite,
+            help="Seconds that a gateway which is not native waits for an answer: 30 for web-ocpp, 20 for citrineos.",
+        ),
+    ] = None,
     reply_prefix: Annotated[
         list[str],
         typer.Option(
@@ -197,12 +224,18 @@ def run(
     urls = broker_urls(amqp_url)
     try:
         check_store(idempotency)
+        spoken = open_dialect(
+            dialect,
+            prefix,
+            exchange=gateway_exchange,
+            patience=answer_within,
+            reply_prefixes=tuple(words(reply_prefix)),
+        )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
     configure(log_format, log_level)
     if processes > 1:
         raise typer.Exit(complete(_supervise(processes, connect_timeout + 5.0)))
-    names = Names(prefix)
     settings = Settings(
         prefetch=prefetch,
         concurrency=concurrency,
@@ -214,13 +247,12 @@ def run(
         retry=RetryPolicy(attempts=attempts),
     )
     vendor_ids = [router.vendor_id for router in routers]
-    plan = Topology(names, vendor_ids, topology, queue_type)
+    plan = Topology(spoken.names, vendor_ids, topology, queue_type, spoken.exchange, spoken.queues)
 
     async def work() -> None:
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        contract = Contract(names, tuple(words(reply_prefix)))
         async with open_store(idempotency) as store:
-            worker = Worker(routers, transport, contract=contract, settings=settings, store=store, name=name)
+            worker = Worker(routers, transport, contract=spoken, settings=settings, store=store, name=name)
             _on_signals(worker.stop)
             gc.freeze()  # what was made at import stays: the collector need not look at it again
             await worker.run()

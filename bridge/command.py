@@ -87,9 +87,20 @@ def _prefix(text: str) -> str:
     return text
 
 
-def finite(seconds: float) -> float:
+_EXCHANGE: Final = re.compile("[A-Za-z0-9-_.:@#,/+ ]{1,127}")
+"""What the AMQP library takes for a name (AMQP 0-9-1 §1.1, exchange-name, allows less)."""
+
+
+def exchange_name(text: str | None) -> str | None:
+    """An option's check: the name of an exchange that can be declared."""
+    if text is not None and not _EXCHANGE.fullmatch(text):
+        raise typer.BadParameter("expected at most 127 letters, digits and - _ . : @ # , / + or spaces")
+    return text
+
+
+def finite(seconds: float | None) -> float | None:
     """An option's check: a number of seconds that a timer takes."""
-    if not math.isfinite(seconds):
+    if seconds is not None and not math.isfinite(seconds):
         raise typer.BadParameter(f"{seconds} is not a number of seconds")
     return seconds
 

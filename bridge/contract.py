@@ -2,15 +2,17 @@
 
 Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendor_key` of the vendorId, body the OCPP payload.
 Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
+
+Gateways that write otherwise on RabbitMQ are read and answered by a :class:`Dialect`; :class:`Contract` is the native one.
 """
 
 import base64
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,7 +20,7 @@ from bridge.ocpp import DEFAULT_VERSION, CallError, OcppVersion, decode_request
 from bridge.outcome import Failure, Kind
 from bridge.request import Request
 from bridge.retry import milliseconds
-from bridge.transport import Delivery, Properties, Publishing
+from bridge.transport import Binding, Delivery, Properties, Publishing
 
 STATION_ID: Final = "ocpp-station-id"
 STATION_ID_MAX_LENGTH: Final = 255
@@ -46,6 +48,8 @@ MESSAGE: Final = "dtbridge-message"
 WORKER: Final = "dtbridge-worker"
 EXCHANGE: Final = "dtbridge-exchange"
 ROUTING_KEY: Final = "dtbridge-routing-key"
+REPLAYED: Final = "dtbridge-replayed"
+"""How often a request has been taken out of the dead-letter queue for another try."""
 
 _NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
 _BROKERS_PREFIX: Final = "x-"
@@ -114,6 +118,11 @@ class Names(msgspec.Struct, frozen=True):
         return f"{self.prefix}.retry.{milliseconds(delay)}"
 
     @property
+    def after_retry(self) -> str:
+        """Exchange: where they go then, each with its routing key."""
+        return self.requests
+
+    @property
     def stations(self) -> str:
         """Exchange: requests from the CSMS to stations, by station id. Direct."""
         return f"{self.prefix}.stations"
@@ -133,6 +142,62 @@ class Names(msgspec.Struct, frozen=True):
         if key in RESERVED or key.startswith(RESERVED_PREFIXES):
             key = f"_{ord(key[0]):02x}{key[1:]}"
         return f"{self.prefix}.{key}"
+
+
+# ---- dialects ----
+
+
+class Foreign(Exception):
+    """A message in a queue of ours that is no request: it is not handled, but kept where somebody can look at it."""
+
+    def __init__(self, reason: str, answer: Publishing | None = None) -> None:
+        """`reason`: for logs and the dead letter. `answer`: for whoever may wait all the same."""
+        super().__init__(reason)
+        self.reason = reason
+        self.answer = answer
+
+
+class GatewayExchange(msgspec.Struct, frozen=True):
+    """The exchange that a gateway of another dialect publishes to, as that gateway declares it."""
+
+    name: str
+    kind: str
+    durable: bool
+
+
+class SharedQueue(msgspec.Struct, frozen=True):
+    """A queue with the requests of all vendors, of a gateway that does not route by vendor."""
+
+    name: str
+    binding: Binding
+    message_ttl: float | None = None
+    """Seconds after which nobody waits for what is still in it; None: the requests say when."""
+    replicated: bool = True
+    """False: a classic queue, whatever the others are."""
+
+
+class Dialect(Protocol):
+    """How a gateway writes on RabbitMQ: what a delivery asks, and how its outcome is published."""
+
+    name: str
+    """For logs."""
+    names: Names
+    exchange: GatewayExchange | None
+    """None: the bridge's own, of the wire contract."""
+    queues: Sequence[SharedQueue]
+    """None of them: there is a queue for each vendor."""
+
+    def request(self, delivery: Delivery) -> Request:
+        """Read a delivery. Raises :class:`Foreign`; what is wrong in a request is named in its ``fault``."""
+
+    def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
+        """The answer to a request; None: it may not be answered where it asks to be."""
+
+    def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
+        """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
+
+    def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
+        """The request as it is kept when it is given up: its body and properties untouched, the story in headers."""
 
 
 # ---- requests and replies ----
@@ -201,7 +266,10 @@ class Contract:
 
     def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:
         """`reply_prefixes`: how reply queues may begin, beside direct reply-to, server-named queues and the bridge's own."""
-        self.names = names or Names()
+        self.name = "native"
+        self.names: Names = names or Names()
+        self.exchange: GatewayExchange | None = None
+        self.queues: Sequence[SharedQueue] = ()
         self._shared = _SharedProperties()
         self._reply_to_allowed = (f"{DIRECT_REPLY_TO}.", SERVER_NAMED, self.names.replies, *reply_prefixes)
 
@@ -254,57 +322,19 @@ class Contract:
         )
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
-        """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
-        now = _milliseconds(time.time())
-        headers = _kept_headers(request, now)
-        headers[ATTEMPT] = request.attempt + counts
-        headers[NOT_BEFORE] = now + milliseconds(delay)
-        if request.deadline is not None:
-            headers.setdefault(DEADLINE, _milliseconds(request.deadline))
+        """As :meth:`Dialect.again`."""
         delivery: Delivery = request.source
-        # Without its expiration: one that is shorter than the delay would bring the request back early.
-        properties = msgspec.structs.replace(
-            delivery.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
-        )
         key = delivery.routing_key
         if delivery.exchange != self.names.requests:  # it came another way; from its delay it comes back this way
             key = vendor_key(_vendor_and_message(request)[0])
+        properties = properties_of_next_try(request, delay, counts=counts)
         return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
 
-    def pause_left(self, delivery: Delivery, delay: float) -> float:
-        """Seconds that a request in the queue of pauses of `delay` seconds still has to wait; never more than these, whatever
-        the clock of who put it there says.
-        """
-        end = (delivery.properties.headers or _NO_HEADERS).get(NOT_BEFORE)
-        return min(delay, end / 1000 - time.time()) if type(end) is int else delay
-
-    def after_pause(self, delivery: Delivery) -> Publishing:
-        """A request whose pause is over, on its way back to its vendor's queue."""
-        headers = dict(delivery.properties.headers or _NO_HEADERS)
-        headers.pop(NOT_BEFORE, None)
-        properties = msgspec.structs.replace(delivery.properties, headers=headers)
-        return Publishing(delivery.routing_key, delivery.body, properties, self.names.requests, mandatory=True)
-
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
-        """The request as it is kept when it is given up: its body and properties untouched, the story in headers."""
+        """As :meth:`Dialect.dead_letter`."""
         delivery: Delivery = request.source
-        vendor_id, message_id = _vendor_and_message(request)
-        now = _milliseconds(time.time())
-        headers = _kept_headers(request, now) | {
-            REASON: failure.reason.value,
-            ERROR: failure.error,
-            ATTEMPT: request.attempt,
-            FAILED_AT: now,
-            VENDOR: vendor_id,
-            MESSAGE: message_id,
-            STATION_ID: request.station_id,
-            WORKER: worker,
-            EXCHANGE: delivery.exchange,
-            ROUTING_KEY: delivery.routing_key,
-        }
-        properties = msgspec.structs.replace(
-            delivery.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
-        )
+        origin = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key}
+        properties = properties_of_dead_letter(request, failure, worker, origin)
         return Publishing(delivery.routing_key, request.body, properties, self.names.dead, mandatory=True)
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
@@ -362,6 +392,58 @@ class Contract:
             type=REQUEST_TYPE,
         )
         return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
+
+
+def properties_of_next_try(request: Request, delay: float, *, counts: bool) -> Properties:
+    """Those of a request that waits `delay` seconds for its next try. `counts`: the last one was a try."""
+    now = _milliseconds(time.time())
+    headers = _kept_headers(request, now)
+    headers[ATTEMPT] = request.attempt + counts
+    headers[NOT_BEFORE] = now + milliseconds(delay)
+    if request.deadline is not None and type(headers.get(DEADLINE)) is not int:
+        headers[DEADLINE] = _milliseconds(request.deadline)
+    # Without its expiration: one that is shorter than the delay would bring the request back early.
+    return _properties_of_copy(request, headers)
+
+
+def pause_left(delivery: Delivery, delay: float) -> float:
+    """Seconds that a request in the queue of pauses of `delay` seconds still has to wait; never more than these, whatever
+    the clock of who put it there says.
+    """
+    end = (delivery.properties.headers or _NO_HEADERS).get(NOT_BEFORE)
+    return min(delay, end / 1000 - time.time()) if type(end) is int else delay
+
+
+def after_pause(delivery: Delivery, names: Names) -> Publishing:
+    """A request whose pause is over, on its way back to where it came from."""
+    headers = dict(delivery.properties.headers or _NO_HEADERS)
+    headers.pop(NOT_BEFORE, None)
+    properties = msgspec.structs.replace(delivery.properties, headers=headers)
+    return Publishing(delivery.routing_key, delivery.body, properties, names.after_retry, mandatory=True)
+
+
+def properties_of_dead_letter(request: Request, failure: Failure, worker: str, more: Mapping[str, Any]) -> Properties:
+    """Those of a request that is given up. `more`: headers of the dialect's own; where it came from among them."""
+    vendor_id, message_id = _vendor_and_message(request)
+    now = _milliseconds(time.time())
+    story = {
+        REASON: failure.reason.value,
+        ERROR: failure.error,
+        ATTEMPT: request.attempt,
+        FAILED_AT: now,
+        VENDOR: vendor_id,
+        MESSAGE: message_id,
+        STATION_ID: request.station_id,
+        WORKER: worker,
+    }
+    return _properties_of_copy(request, {**_kept_headers(request, now), **story, **more})
+
+
+def _properties_of_copy(request: Request, headers: dict[str, Any]) -> Properties:
+    source: Delivery = request.source
+    return msgspec.structs.replace(
+        source.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
+    )
 
 
 def _kept_headers(request: Request, now: int) -> dict[str, Any]:

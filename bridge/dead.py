@@ -3,7 +3,8 @@
 The bridge writes the story of a request it gives up into headers (:meth:`bridge.contract.Contract.dead_letter`). What the
 broker dead-lettered by itself (expired in its queue, delivered too often, rejected by a worker) carries the broker's own
 ``x-death``. Either way :func:`read` makes a :class:`DeadLetter` of it, and never fails: nothing is too broken for this
-queue. Pure; :mod:`bridge.broker.dead_letters` reads the queue and changes it.
+queue. A request of another dialect is read by its form (:mod:`bridge.dialects.letters`), and goes back past its gateway's
+exchange to its queue. Pure; :mod:`bridge.broker.dead_letters` reads the queue and changes it.
 """
 
 import base64
@@ -25,18 +26,17 @@ from bridge.contract import (
     MESSAGE,
     PERSISTENT,
     REASON,
+    REPLAYED,
     ROUTING_KEY,
     STATION_ID,
     VENDOR,
     VERSION,
     WORKER,
 )
+from bridge.dialects.letters import Inside, inside
 from bridge.ocpp.errors import encodable
 from bridge.outcome import Reason
 from bridge.transport import Delivery, Publishing
-
-REPLAYED: Final = "dtbridge-replayed"
-"""How often a request has been taken out of the dead-letter queue for another try."""
 
 ID_LENGTH: Final = 12
 """Hexadecimal digits of an id; 48 bits keep a full queue of 1,000,000 apart."""
@@ -111,20 +111,22 @@ def read(delivery: Delivery) -> DeadLetter:
     """The story of a message in the dead-letter queue. Never raises, whatever its headers and body are."""
     properties = delivery.properties
     headers = properties.headers or {}
-    origin = _told_by_bridge(headers) if REASON in headers else _told_by_broker(headers, delivery.routing_key)
+    form = inside(delivery)
+    origin = _origin(delivery, form)
     if VENDOR in headers:
         vendor, message = _text(headers.get(VENDOR)), _text(headers.get(MESSAGE))
     else:
-        vendor, message = _vendor_and_message(delivery.body)
+        vendor, message = _vendor_and_message(delivery.body if form is None else form.payload)
+    form = form or _NATIVE
     return DeadLetter(
         id=_identify(headers, properties.message_id, origin.at, delivery.body),
         reason=origin.reason,
         error=origin.error,
         vendor=vendor,
         message=message,
-        station=_text(headers.get(STATION_ID)),
-        ocpp_version=_text(headers.get(VERSION)),
-        ocpp_message_id=_text(properties.message_id),
+        station=_text(headers.get(STATION_ID)) or _text(form.station_id),
+        ocpp_version=_text(headers.get(VERSION)) or _text(form.ocpp_version),
+        ocpp_message_id=_text(form.ocpp_message_id) or _text(properties.message_id),
         attempts=_count(headers.get(ATTEMPT)),
         first_try=_time(headers.get(FIRST_TRY)),
         failed_at=origin.at,
@@ -142,11 +144,13 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
 
     Body and properties are untouched but for what is stale: ``reply_to`` (nobody waits any more), deadline and
     expiration (they are over), the count of tries, and the story of its death. A request without a correlation_id gets
-    the dead letter's id for one, by which it is known when the broker returns it.
+    the dead letter's id for one, by which it is known when the broker returns it. One of another dialect keeps its station
+    in a header, if it had it in what is stale.
     """
     properties = delivery.properties
     headers = properties.headers or {}
-    origin = _told_by_bridge(headers) if REASON in headers else _told_by_broker(headers, delivery.routing_key)
+    form = inside(delivery)
+    origin = _origin(delivery, form)
     if origin.exchange is None:
         return None
     kept = {
@@ -154,6 +158,8 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
         for name, value in headers.items()
         if name != DEADLINE and not name.startswith((_OWN_HEADERS, *_BROKERS_OWN))
     }
+    if form is not None and form.station_id:
+        kept.setdefault(STATION_ID, form.station_id)
     fresh = msgspec.structs.replace(
         properties,
         headers=kept | {REPLAYED: letter.replayed + 1},
@@ -198,6 +204,16 @@ def _plain(value: Any) -> Any:
 
 # ---- who tells the story ----
 
+_NATIVE: Final = Inside(b"", "", "", "")
+"""Nothing stands around the payload."""
+
+
+def _origin(delivery: Delivery, form: Inside | None) -> _Origin:
+    headers = delivery.properties.headers or {}
+    if REASON in headers:
+        return _told_by_bridge(headers)
+    return _told_by_broker(headers, delivery.routing_key, to_queue=form is not None)
+
 
 def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
     exchange = headers.get(EXCHANGE)
@@ -209,9 +225,9 @@ def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
     )
 
 
-def _told_by_broker(headers: Mapping[str, Any], routing_key: str) -> _Origin:
+def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: bool) -> _Origin:
     """The newest entry of ``x-death``. Never ``x-first-death-…``: of a request that was tried again, that is its pause
-    in a retry queue.
+    in a retry queue. `to_queue`: it goes back to its queue by name, not by where it was published.
     """
     death = _newest_death(headers)
     if death is None:
@@ -219,11 +235,14 @@ def _told_by_broker(headers: Mapping[str, Any], routing_key: str) -> _Origin:
     exchange = death.get("exchange")
     keys = death.get("routing-keys")
     key = keys[0] if isinstance(keys, list) and keys and type(keys[0]) is str else routing_key
+    queue = death.get("queue")
+    if to_queue:
+        exchange, key = ("", queue) if type(queue) is str else (None, "")
     at = _time(death.get("time"))
     reason = _text(death.get("reason"))
     if reason == "rejected" and _was_over(headers.get(DEADLINE), at):
         reason = Reason.EXPIRED.value  # workers reject what is past its deadline
-    error = f"{_BROKERS_REASONS.get(reason, 'dead-lettered by the broker')} (queue {_text(death.get('queue'))})"
+    error = f"{_BROKERS_REASONS.get(reason, 'dead-lettered by the broker')} (queue {_text(queue)})"
     return _Origin(reason, error, at, exchange if type(exchange) is str else None, key)
 
 

@@ -13,12 +13,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 import structlog
 
-from bridge.contract import Contract
+from bridge.contract import Dialect
 from bridge.dispatch import Dispatcher, Settle
 from bridge.idempotency import Guard
 from bridge.ocpp.errors import encodable
@@ -89,17 +89,24 @@ class Counts(msgspec.Struct):
     """Times the idempotency store failed, and the request was handled all the same."""
     forbidden: int = 0
     """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
+    foreign: int = 0
+    """Messages that were no requests, dead-lettered; only dialects know such."""
+    put_off: int = 0
+    """Times that a request was sent round by a delay queue, because its vendor had its share of a shared queue in hand."""
 
 
 class Intake:
     """The requests of one queue."""
+
+    EXPIRED_BY_BROKER: ClassVar = True
+    """What has expired is rejected, and the broker keeps it; a copy would say more and cost more."""
 
     def __init__(
         self,
         queue: str,
         make_dispatcher: Callable[[Settle], Dispatcher | Guard],
         *,
-        contract: Contract,
+        contract: Dialect,
         counts: Counts,
         prefetch: int,
         concurrency: int,
@@ -218,8 +225,11 @@ class Intake:
 
     def _give_up(self, request: Request, failure: Failure) -> None:
         """Keep the request as a dead letter, answer, and be done with it."""
-        reply = self._reply(request, failure.body, Kind.CALL_ERROR)
-        if failure.reason is Reason.EXPIRED or self._lacks(self._contract.names.dead):
+        self._keep(request, failure, self._reply(request, failure.body, Kind.CALL_ERROR))
+
+    def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
+        cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
+        if cheap or self._lacks(self._contract.names.dead):
             # The queue's own dead-lettering: cheap, and the reason is the broker's.
             request.source.settle(Verdict.REJECT, reply)
         else:

@@ -61,6 +61,8 @@ class Reason(enum.StrEnum):
     """Its deadline passed before it was handled."""
     OVERLOADED = "overloaded"
     """More came than could be handled, and its deadline was too near to begin with it."""
+    FOREIGN = "foreign"
+    """It is no request of the dialect that is spoken in its queue."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):

@@ -7,8 +7,8 @@
 
 :class:`MemoryBroker` is the in-memory twin of RabbitMQ, and :class:`MemoryTransport` what a
 :class:`~bridge.worker.Worker` or :class:`~bridge.client.Client` reaches it by. It keeps the promises of
-:mod:`bridge.transport`, and one suite of tests runs over it and over RabbitMQ. It models exchanges (direct and fanout, with
-alternate exchange), queues, prefetch, redelivery, dead-lettering, expiry, returns and refusals. It leaves out
+:mod:`bridge.transport`, and one suite of tests runs over it and over RabbitMQ. It models exchanges (direct, fanout, topic and
+headers, with alternate exchange), queues, prefetch, redelivery, dead-lettering, expiry, returns and refusals. It leaves out
 what needs a server: disks, clusters, flow control, direct reply-to, and the age and length limits of queues.
 
 Everything happens on the event loop, as with a real broker later than the call that asked for it, and nothing ever sleeps.
@@ -16,14 +16,15 @@ Everything happens on the event loop, as with a real broker later than the call 
 
 import asyncio
 import itertools
+import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
-from bridge.contract import Names, vendor_key
+from bridge.contract import Dialect, Names, vendor_key
 from bridge.dispatch import Dispatcher
 from bridge.ocpp import (
     DEFAULT_VERSION,
@@ -40,6 +41,7 @@ from bridge.request import Request
 from bridge.retry import DELAYS, GRACE
 from bridge.routing import Router, Routes
 from bridge.transport import (
+    Binding,
     Confirm,
     Delivery,
     Properties,
@@ -179,14 +181,15 @@ class MemoryQueue:
 
     def _dead_letter(self, message: Message, reason: str) -> None:
         """To the dead-letter exchange, without its expiration (it would expire there, too) and with the reason."""
-        if self._dead_letter_exchange is None or self._dead_letter_exchange not in self._broker.exchanges:
+        exchange = self._dead_letter_exchange
+        if exchange is None or (exchange and exchange not in self._broker.exchanges):
             return
         headers = dict(message.properties.headers or {})
         headers.setdefault("x-first-death-reason", reason)
         headers.setdefault("x-first-death-queue", self.name)
         headers.setdefault("x-first-death-exchange", message.exchange)
         properties = msgspec.structs.replace(message.properties, headers=headers, expiration=None)
-        dead = Publishing(message.routing_key, message.body, properties, self._dead_letter_exchange)
+        dead = Publishing(message.routing_key, message.body, properties, exchange)
         self._broker.publish(dead)
 
     def __repr__(self) -> str:
@@ -198,10 +201,42 @@ class Exchange(msgspec.Struct):
 
     kind: str
     alternate: str | None
-    bindings: list[tuple[str, MemoryQueue]]
+    bindings: list[tuple[Binding, MemoryQueue]]
 
-    def queues(self, routing_key: str) -> list[MemoryQueue]:
-        return [queue for key, queue in self.bindings if self.kind == "fanout" or key == routing_key]
+    def queues(self, routing_key: str, headers: Mapping[str, Any]) -> list[MemoryQueue]:
+        """Each once, however many of its bindings match."""
+        found = {
+            queue.name: queue for binding, queue in self.bindings if _MATCHES[self.kind](binding, routing_key, headers)
+        }
+        return list(found.values())
+
+
+def _is_topic(binding: Binding, routing_key: str, _: Mapping[str, Any]) -> bool:
+    """Words between dots; ``*`` is one word, ``#`` any number of them (AMQP 0-9-1 §3.1.3.3)."""
+    words = (
+        r"\.[^.]*" if word == "*" else r"(\.[^.]*)*" if word == "#" else re.escape(f".{word}")
+        for word in binding.routing_key.split(".")
+    )
+    return re.fullmatch("".join(words), f".{routing_key}") is not None
+
+
+def _has_headers(binding: Binding, _: str, headers: Mapping[str, Any]) -> bool:
+    """All of the binding's, or any; in the same type (AMQP 0-9-1 §3.1.3.4)."""
+    arguments = binding.arguments or {}
+    wanted = {name: value for name, value in arguments.items() if not name.startswith("x-")}
+    matches = (
+        name in headers and type(headers[name]) is type(value) and headers[name] == value
+        for name, value in wanted.items()
+    )
+    return any(matches) if arguments.get("x-match") == "any" else all(matches)
+
+
+_MATCHES: Final[dict[str, Callable[[Binding, str, Mapping[str, Any]], bool]]] = {
+    "direct": lambda binding, routing_key, _: binding.routing_key == routing_key,
+    "fanout": lambda *_: True,
+    "topic": _is_topic,
+    "headers": _has_headers,
+}
 
 
 class MemoryBroker:
@@ -214,9 +249,9 @@ class MemoryBroker:
         self._numbers = itertools.count(1)
 
     def declare_exchange(self, name: str, kind: str = "direct", *, alternate: str | None = None) -> None:
-        """`kind`: direct or fanout. `alternate`: the exchange that takes what this one cannot route."""
-        if kind not in {"direct", "fanout"}:
-            raise ValueError(f"an exchange in memory is direct or fanout, not {kind}")
+        """`kind`: direct, fanout, topic or headers. `alternate`: the exchange that takes what this one cannot route."""
+        if kind not in _MATCHES:
+            raise ValueError(f"an exchange in memory is {', '.join(_MATCHES)}, not {kind}")
         self.exchanges.setdefault(name, Exchange(kind, alternate, []))
 
     def declare_queue(
@@ -236,18 +271,21 @@ class MemoryBroker:
         """With its messages. Connections that consume from it end, as sessions with RabbitMQ do."""
         queue = self.queues.pop(name)
         for exchange in self.exchanges.values():
-            exchange.bindings = [(key, bound) for key, bound in exchange.bindings if bound is not queue]
+            exchange.bindings = [(binding, bound) for binding, bound in exchange.bindings if bound is not queue]
         for consumer in tuple(queue.consumers):
             consumer.connection.end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
 
-    def bind(self, queue: str, exchange: str, routing_key: str = "") -> None:
-        binding = (routing_key, self.queues[queue])
+    def bind(
+        self, queue: str, exchange: str, routing_key: str = "", arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        """`arguments`: of a headers exchange, the headers that a message must have, and ``x-match`` (all or any)."""
+        binding = (Binding(exchange, routing_key, None if arguments is None else dict(arguments)), self.queues[queue])
         if binding not in self.exchanges[exchange].bindings:
             self.exchanges[exchange].bindings.append(binding)
 
     def publish(self, publishing: Publishing) -> Confirm:
         """Route a message, and say what became of it. Raises KeyError if there is no such exchange."""
-        queues = self._route(publishing.exchange, publishing.routing_key)
+        queues = self._route(publishing.exchange, publishing.routing_key, publishing.properties.headers or {})
         if not queues:
             return Confirm.RETURNED if publishing.mandatory else Confirm.CONFIRMED
         if any(queue.full for queue in queues):
@@ -257,14 +295,14 @@ class MemoryBroker:
             queue.put(Message(publishing.exchange, publishing.routing_key, properties, bytes(publishing.body)))
         return Confirm.CONFIRMED
 
-    def _route(self, exchange: str, routing_key: str) -> list[MemoryQueue]:
+    def _route(self, exchange: str, routing_key: str, headers: Mapping[str, Any]) -> list[MemoryQueue]:
         if not exchange:
             queue = self.queues.get(routing_key)
             return [] if queue is None else [queue]
         found = self.exchanges[exchange]
-        queues = found.queues(routing_key)
+        queues = found.queues(routing_key, headers)
         if not queues and found.alternate is not None:
-            return self._route(found.alternate, routing_key)
+            return self._route(found.alternate, routing_key, headers)
         return queues
 
     def cut(self, reason: str = "the connection was cut") -> None:
@@ -287,23 +325,42 @@ def declare_topology(
 
     `delivery_limit`: redeliveries before a request counts as poison and is dead-lettered.
     """
+    _declare_common(broker, names)
     broker.declare_exchange(names.unrouted, "fanout")
     broker.declare_exchange(names.requests, "direct", alternate=names.unrouted)
-    broker.declare_exchange(names.dead, "fanout")
     broker.declare_exchange(names.stations, "direct")
-    broker.declare_queue(names.dead)
-    broker.bind(names.dead, names.dead)
     broker.declare_queue(names.unknown_vendor, dead_letter_exchange=names.dead, delivery_limit=delivery_limit)
     broker.bind(names.unknown_vendor, names.unrouted)
-    for delay in DELAYS:
-        retry = names.retry(delay)
-        broker.declare_exchange(retry, "fanout")
-        broker.declare_queue(retry, dead_letter_exchange=names.requests, message_ttl=delay + GRACE)
-        broker.bind(retry, retry)
     for vendor_id in vendor_ids:
         queue = names.vendor_queue(vendor_id)
         broker.declare_queue(queue, dead_letter_exchange=names.dead, delivery_limit=delivery_limit)
         broker.bind(queue, names.requests, vendor_key(vendor_id))
+
+
+def declare_dialect(broker: MemoryBroker, dialect: Dialect, *, delivery_limit: int = 20) -> None:
+    """What a worker needs for a gateway that speaks another dialect, that gateway's exchange included."""
+    names = dialect.names
+    _declare_common(broker, names)
+    if dialect.exchange is not None:
+        broker.declare_exchange(dialect.exchange.name, dialect.exchange.kind)
+    for queue in dialect.queues:
+        limit = delivery_limit if queue.replicated else None
+        broker.declare_queue(
+            queue.name, dead_letter_exchange=names.dead, delivery_limit=limit, message_ttl=queue.message_ttl
+        )
+        binding = queue.binding
+        broker.bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
+
+
+def _declare_common(broker: MemoryBroker, names: Names) -> None:
+    broker.declare_exchange(names.dead, "fanout")
+    broker.declare_queue(names.dead)
+    broker.bind(names.dead, names.dead)
+    for delay in DELAYS:
+        retry = names.retry(delay)
+        broker.declare_exchange(retry, "fanout")
+        broker.declare_queue(retry, dead_letter_exchange=names.after_retry, message_ttl=delay + GRACE)
+        broker.bind(retry, retry)
 
 
 # ---- the connection ----

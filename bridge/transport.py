@@ -117,6 +117,14 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         raise NotImplementedError  # each transport has its own
 
 
+class Binding(msgspec.Struct, frozen=True):
+    """How an exchange finds a queue: by routing key, in a headers exchange by headers."""
+
+    exchange: str
+    routing_key: str = ""
+    arguments: dict[str, HeaderValue] | None = None
+
+
 class Subscription(msgspec.Struct, eq=False):
     """A queue to consume from."""
 

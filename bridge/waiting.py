@@ -13,7 +13,7 @@ to another worker if this one dies.
 import asyncio
 from typing import Final
 
-from bridge.contract import Contract
+from bridge.contract import Names, after_pause, pause_left
 from bridge.transport import Delivery, Subscription, Verdict
 
 PREFETCH: Final = 200
@@ -27,11 +27,11 @@ within this time, else the same request would come again at once."""
 class WaitingRoom:
     """One delay queue."""
 
-    def __init__(self, delay: float, contract: Contract) -> None:
+    def __init__(self, delay: float, names: Names) -> None:
         """`delay`: the seconds that requests wait there, one of :data:`~bridge.retry.DELAYS`."""
-        self.queue = contract.names.retry(delay)
+        self.queue = names.retry(delay)
         self._delay = delay
-        self._contract = contract
+        self._names = names
         self._held: dict[asyncio.TimerHandle, Delivery] = {}
         self._draining = False
 
@@ -48,7 +48,7 @@ class WaitingRoom:
         """Hold a request until its pause is over."""
         if self._draining:
             self._hold(delivery, DRAIN_PAUSE)
-        elif (left := self._contract.pause_left(delivery, self._delay)) > 0:
+        elif (left := pause_left(delivery, self._delay)) > 0:
             self._hold(delivery, left)
         else:
             self._send_back(delivery)
@@ -79,4 +79,4 @@ class WaitingRoom:
         self._held[timer] = delivery
 
     def _send_back(self, delivery: Delivery) -> None:
-        delivery.settle(Verdict.ACK, None, self._contract.after_pause(delivery))
+        delivery.settle(Verdict.ACK, None, after_pause(delivery, self._names))

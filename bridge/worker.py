@@ -4,22 +4,25 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
-from bridge.contract import Contract
+from bridge.contract import Contract, Dialect
 from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
 from bridge.idempotency import Guard, Once
 from bridge.intake import Counts, Intake
 from bridge.retry import DELAYS, RetryPolicy
-from bridge.routing import Router, Routes
+from bridge.routing import Router, Routes, fold
+from bridge.shared_queue import SHARED_PREFETCH, Part, Sorter
 from bridge.store import Store
 from bridge.transport import State, Subscription, Transport
 from bridge.waiting import WaitingRoom
 
 log = structlog.get_logger("bridge.worker")
+
+_Intake = TypeVar("_Intake", bound=Intake)
 
 PREFETCH: Final = 200
 """Deliveries of one vendor in hand at most. Throughput stops growing between 100 and 300."""
@@ -59,7 +62,7 @@ class Worker:
         routers: Sequence[Router],
         transport: Transport,
         *,
-        contract: Contract | None = None,
+        contract: Dialect | None = None,
         settings: Settings | None = None,
         store: Store | None = None,
         name: str = "dtbridge",
@@ -69,7 +72,7 @@ class Worker:
         `name`: who we are, in dead letters. Raises :class:`~bridge.handler.HandlerError` if two routers are for one vendor.
         """
         self.settings = settings or Settings()
-        self.contract = contract or Contract()
+        self.contract: Dialect = contract or Contract()
         self.counts = Counts()
         self._transport = transport
         self._routes = Routes(routers)
@@ -77,47 +80,65 @@ class Worker:
         self._once: Once | None = None
         if store is not None:
             self._once = Once(store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error)
-        self.intakes = self._make_intakes()
-        self._rooms = [WaitingRoom(delay, self.contract) for delay in DELAYS]
+        self.intakes: list[Intake] = []
+        self._rooms = [WaitingRoom(delay, self.contract.names) for delay in DELAYS]
+        self._subscriptions = self._subscribe_vendors() if not self.contract.queues else self._subscribe_shared()
+        self._subscriptions += [room.subscription for room in self._rooms]
         self._stop = asyncio.Event()
         self._was_connected = False
 
-    def _make_intakes(self) -> list[Intake]:
-        """One per vendor, and one for the requests of vendors that nobody has."""
-        settings, names = self.settings, self.contract.names
-        share = max(1, settings.max_in_flight // (len(self._routes.routers) + 1))
+    def _subscribe_vendors(self) -> list[Subscription]:
+        """A queue for each vendor, and one for the requests of vendors that nobody has."""
+        names = self.contract.names
+        for router in self._routes.routers:
+            self._intake(Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight)
+        self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
+        return [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
 
-        def intake(queue: str, prefetch: int | None, concurrency: int | None, threads: int) -> Intake:
-            def dispatcher(settle: Settle) -> Dispatcher:
-                return Dispatcher(
-                    self._routes,
-                    settle,
-                    strict=settings.strict,
-                    expired=settings.expired,
-                    max_body=settings.max_body,
-                    policy=settings.retry,
-                    threads=threads,
-                )
+    def _subscribe_shared(self) -> list[Subscription]:
+        """Queues that all vendors share, whose requests are sorted by vendor here."""
+        queues = self.contract.queues
+        prefetch = max(1, min(SHARED_PREFETCH, self.settings.max_in_flight // len(queues)))
+        parts = {
+            fold(router.vendor_id): self._intake(Part, f"{self.contract.name}: {router.vendor_id}", router, prefetch)
+            for router in self._routes.routers
+        }
+        rest = self._intake(Part, f"{self.contract.name}: other vendors", None, prefetch)
+        sorter = Sorter(self.contract, parts, rest, self.counts)
+        return [Subscription(queue.name, prefetch, sorter.on_delivery) for queue in queues]
 
-            def guard(settle: Settle) -> Dispatcher | Guard:
-                return dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
+    def _intake(self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int) -> _Intake:
+        """One more, for a router or for all that none is for. `in_flight`: deliveries to be shared out among all of them."""
+        settings = self.settings
+        prefetch = router.prefetch if router and router.prefetch else settings.prefetch
+        concurrency = router.concurrency if router and router.concurrency else settings.concurrency
 
-            return Intake(
-                queue,
-                guard,
-                contract=self.contract,
-                counts=self.counts,
-                prefetch=min(prefetch or settings.prefetch, share),
-                concurrency=concurrency or settings.concurrency,
-                lacks=self._transport.lacks,
-                worker=self._name,
+        def dispatcher(settle: Settle) -> Dispatcher:
+            return Dispatcher(
+                self._routes,
+                settle,
+                strict=settings.strict,
+                expired=settings.expired,
+                max_body=settings.max_body,
+                policy=settings.retry,
+                threads=router.threads if router else THREADS,
             )
 
-        vendors = [
-            intake(names.vendor_queue(router.vendor_id), router.prefetch, router.concurrency, router.threads)
-            for router in self._routes.routers
-        ]
-        return [*vendors, intake(names.unknown_vendor, None, None, THREADS)]
+        def guard(settle: Settle) -> Dispatcher | Guard:
+            return dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
+
+        intake = kind(
+            queue,
+            guard,
+            contract=self.contract,
+            counts=self.counts,
+            prefetch=min(prefetch, max(1, in_flight // (len(self._routes.routers) + 1))),
+            concurrency=concurrency,
+            lacks=self._transport.lacks,
+            worker=self._name,
+        )
+        self.intakes.append(intake)
+        return intake
 
     @property
     def _holders(self) -> list[Intake | WaitingRoom]:
@@ -134,11 +155,9 @@ class Worker:
 
         Raises :class:`~bridge.transport.TransportError` if there is no broker to work with.
         """
-        subscriptions = [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
-        subscriptions += [room.subscription for room in self._rooms]
         left = 0
         try:
-            if await self._started(subscriptions):
+            if await self._started():
                 await self._stop.wait()
                 for holder in self._holders:
                     holder.give_back()
@@ -165,9 +184,9 @@ class Worker:
     def _count_store_error(self) -> None:
         self.counts.store_errors += 1
 
-    async def _started(self, subscriptions: Sequence[Subscription]) -> bool:
+    async def _started(self) -> bool:
         """False: asked to stop while the broker was still looked for."""
-        starting = asyncio.create_task(self._transport.start(subscriptions, self._on_state))
+        starting = asyncio.create_task(self._transport.start(self._subscriptions, self._on_state))
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)

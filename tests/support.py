@@ -13,6 +13,7 @@ from bridge.ocpp import DEFAULT_VERSION, OcppVersion
 from bridge.outcome import Outcome
 from bridge.request import Request
 from bridge.routing import Routes
+from bridge.transport import Delivery, Publishing, Verdict
 
 UNTIL_SETTLED = 10.0
 """Seconds after which a test gives up waiting for what should happen at once."""
@@ -48,6 +49,24 @@ def a_request(
         source,
         first_try=first_try,
     )
+
+
+class Kept(Delivery, eq=False, gc=True):
+    """A delivery that keeps what it is settled with, and refuses a second time."""
+
+    verdict: Verdict | None = None
+    reply: Publishing | None = None
+    copy: Publishing | None = None
+    sendable: bool = True
+    """Whether a copy fits a frame."""
+    settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+        assert self.verdict is None, "settled twice"
+        if copy is not None and not self.sendable:
+            raise ValueError("properties of 200000 bytes do not fit a frame")
+        self.verdict, self.reply, self.copy = verdict, reply, copy
+        self.settled.set()
 
 
 class Settled:

@@ -2,6 +2,8 @@
 
 ``datatransfer`` (direct) ─ key of the vendor ─→ ``datatransfer.<key>`` ─ rejected, expired, delivery limit ─→ ``datatransfer.dead``
         └─ no such key ─→ ``datatransfer.unrouted`` ─→ ``datatransfer.unknown-vendor``
+
+A dialect whose gateway does not route by vendor has the gateway's exchange and its own shared queues in place of the first two lines.
 """
 
 import enum
@@ -12,9 +14,9 @@ import aio_pika
 import aiormq
 import msgspec
 
-from bridge.contract import Names, vendor_key
+from bridge.contract import GatewayExchange, Names, SharedQueue, vendor_key
 from bridge.retry import DELAYS, GRACE, milliseconds
-from bridge.transport import TopologyError
+from bridge.transport import Binding, TopologyError
 
 
 class Mode(enum.StrEnum):
@@ -58,6 +60,10 @@ class Topology(msgspec.Struct, frozen=True):
     vendor_ids: Sequence[str]
     mode: Mode = Mode.DECLARE
     queue_type: QueueType = QueueType.QUORUM
+    exchange: GatewayExchange | None = None
+    """Of a gateway that speaks another dialect."""
+    shared: Sequence[SharedQueue] = ()
+    """The queues of all vendors that are bound to it."""
 
     @property
     def queue_arguments(self) -> dict[str, Any]:
@@ -90,13 +96,30 @@ class Topology(msgspec.Struct, frozen=True):
         arguments: dict[str, Any] = {
             "x-queue-type": self.queue_type.value,
             "x-message-ttl": milliseconds(delay + GRACE),
-            "x-dead-letter-exchange": self.names.requests,
+            "x-dead-letter-exchange": self.names.after_retry,
         }
         if self.queue_type is QueueType.QUORUM:
             arguments["x-delivery-limit"] = UNLIMITED
             arguments["x-dead-letter-strategy"] = "at-least-once"
             arguments["x-overflow"] = "reject-publish"
         return arguments
+
+    def shared_arguments(self, queue: SharedQueue) -> dict[str, Any]:
+        """Of a queue that all vendors share."""
+        arguments = self.queue_arguments
+        if not queue.replicated:
+            arguments = {"x-queue-type": QueueType.CLASSIC.value, "x-dead-letter-exchange": self.names.dead}
+        if queue.message_ttl is not None:
+            arguments["x-message-ttl"] = milliseconds(queue.message_ttl)
+        return arguments
+
+    @property
+    def _request_queues(self) -> dict[str, dict[str, Any]]:
+        """Those that hold requests, with their arguments."""
+        if self.shared:
+            return {queue.name: self.shared_arguments(queue) for queue in self.shared}
+        names = (self.names.unknown_vendor, *map(self.names.vendor_queue, self.vendor_ids))
+        return dict.fromkeys(names, self.queue_arguments)
 
     async def missing(self, connection: aio_pika.abc.AbstractConnection) -> frozenset[str]:
         """The exchanges for retries and dead letters that are not there: only if nobody sees to them (mode none)."""
@@ -117,15 +140,16 @@ class Topology(msgspec.Struct, frozen=True):
         AMQP cannot ask for a queue's arguments, only declare it again and see whether the broker objects; so a limit set by
         a policy is not seen, and without the permission to configure nothing is. In mode declare `ensure` has done it.
         """
-        if self.queue_type is QueueType.CLASSIC:
+        ends_by_age = bool(self.shared) and all(queue.message_ttl is not None for queue in self.shared)
+        if self.queue_type is QueueType.CLASSIC and not ends_by_age:
             return ["classic queues have no delivery limit: a request that kills its worker comes back for ever"]
         warnings = []
         if self.mode is not Mode.DECLARE:
-            for queue in (self.names.unknown_vendor, *map(self.names.vendor_queue, self.vendor_ids)):
+            for queue, arguments in self._request_queues.items():
                 try:
                     async with _Declaring(connection) as channel:
                         await channel.queue_declare(queue, durable=True, passive=True)
-                        await channel.queue_declare(queue, durable=True, arguments=self.queue_arguments)
+                        await channel.queue_declare(queue, durable=True, arguments=arguments)
                 except aiormq.exceptions.ChannelPreconditionFailed as error:
                     warnings.append(f"queue {queue!r} is not what the bridge would declare: {_reason(error)}")
                 except _REFUSALS:
@@ -139,21 +163,46 @@ class Topology(msgspec.Struct, frozen=True):
         passive = self.mode is Mode.VERIFY
         async with _Declaring(connection) as channel:
             names = self.names
-            await _exchange(channel, names.unrouted, "fanout", passive=passive)
-            await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
+            await self._ensure_exchanges(channel, passive=passive)
             await _exchange(channel, names.dead, "fanout", passive=passive)
-            await _exchange(channel, names.stations, "direct", passive=passive)
-            await _queue(channel, names.dead, self.dead_arguments, names.dead, "", passive=passive)
+            await _queue(channel, names.dead, self.dead_arguments, Binding(names.dead), passive=passive)
             for delay in DELAYS:
-                await _exchange(channel, names.retry(delay), "fanout", passive=passive)
-                await _queue(
-                    channel, names.retry(delay), self.retry_arguments(delay), names.retry(delay), "", passive=passive
-                )
-            arguments = self.queue_arguments
-            await _queue(channel, names.unknown_vendor, arguments, names.unrouted, "", passive=passive)
-            for vendor_id in self.vendor_ids:
-                queue = names.vendor_queue(vendor_id)
-                await _queue(channel, queue, arguments, names.requests, vendor_key(vendor_id), passive=passive)
+                retry = names.retry(delay)
+                await _exchange(channel, retry, "fanout", passive=passive)
+                await _queue(channel, retry, self.retry_arguments(delay), Binding(retry), passive=passive)
+            if self.exchange is None:
+                await self._ensure_vendors(channel, passive=passive)
+            else:
+                await self._ensure_shared(channel, self.exchange, passive=passive)
+
+    async def _ensure_exchanges(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
+        """Those that gateways publish to."""
+        names, theirs = self.names, self.exchange
+        if theirs is not None:
+            known = theirs.name.startswith("amq.")  # the broker's own: nobody declares those
+            await _exchange(channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known)
+            return
+        await _exchange(channel, names.unrouted, "fanout", passive=passive)
+        await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
+        await _exchange(channel, names.stations, "direct", passive=passive)
+
+    async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
+        names, arguments = self.names, self.queue_arguments
+        await _queue(channel, names.unknown_vendor, arguments, Binding(names.unrouted), passive=passive)
+        for vendor_id in self.vendor_ids:
+            binding = Binding(names.requests, vendor_key(vendor_id))
+            await _queue(channel, names.vendor_queue(vendor_id), arguments, binding, passive=passive)
+
+    async def _ensure_shared(
+        self, channel: aiormq.abc.AbstractChannel, exchange: GatewayExchange, *, passive: bool
+    ) -> None:
+        """An exchange that does not outlive its broker takes its bindings with it: they are made anew in any mode. That
+        needs the permission to write to the queue and to read from the exchange, not to configure.
+        """
+        for queue in self.shared:
+            await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
+            if passive and not exchange.durable:
+                await _bind(channel, queue.name, queue.binding)
 
 
 class _Declaring:
@@ -185,11 +234,12 @@ async def _exchange(
     kind: str,
     arguments: Mapping[str, Any] | None = None,
     *,
+    durable: bool = True,
     passive: bool,
 ) -> None:
     try:
         await channel.exchange_declare(
-            name, exchange_type=kind, durable=True, passive=passive, arguments=dict(arguments or {})
+            name, exchange_type=kind, durable=durable, passive=passive, arguments=dict(arguments or {})
         )
     except _REFUSALS as error:
         raise TopologyError(f"exchange {name!r}: {_reason(error)}") from error
@@ -199,17 +249,23 @@ async def _queue(
     channel: aiormq.abc.AbstractChannel,
     name: str,
     arguments: Mapping[str, Any],
-    exchange: str,
-    routing_key: str,
+    binding: Binding,
     *,
     passive: bool,
 ) -> None:
     try:
         await channel.queue_declare(name, durable=True, passive=passive, arguments=dict(arguments))
-        if not passive:
-            await channel.queue_bind(name, exchange, routing_key)
     except _REFUSALS as error:
         raise TopologyError(f"queue {name!r}: {_reason(error)}") from error
+    if not passive:
+        await _bind(channel, name, binding)
+
+
+async def _bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
+    try:
+        await channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
+    except _REFUSALS as error:
+        raise TopologyError(f"queue {queue!r} and exchange {binding.exchange!r}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -39,6 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run good:router --drain-timeout nan", "--drain-timeout"),
         ("run good:router --drain-timeout inf", "inf is not a number of seconds"),
         ("run good:router --prefix a*b", "at most 50 letters, digits"),
+        ("run good:router --dialect mqtt", "'mqtt' is not one of 'native', 'web-ocpp', 'citrineos'"),
+        ("run good:router --answer-within 5", "--answer-within are for the dialects web-ocpp and citrineos"),
+        ("run good:router --gateway-exchange ocpp", "--gateway-exchange and --answer-within are for the dialects"),
+        ("run good:router --dialect citrineos --answer-within 0.5", "greater than or equal to 1"),
+        ("run good:router --dialect citrineos --answer-within nan", "--answer-within"),
+        ("run good:router --dialect web-ocpp --gateway-exchange a*b", "at most 127 letters, digits"),
+        ("run good:router --dialect web-ocpp --reply-prefix mine.", "--reply-prefix is for the native dialect"),
+        ("run good:router --processes 2 --answer-within 5", "for the dialects web-ocpp and citrineos"),
         ("run", "Missing argument 'MODULE:NAME…'"),
         ("rnu", "No such command 'rnu'"),
         ("check good", "'good' is not MODULE:NAME"),
@@ -109,6 +117,22 @@ def test_a_broker_that_refuses_is_told(
 )
 def test_a_topology_that_is_not_there_is_told(folder: Path, amqp_url: str, mode: str, told: str) -> None:
     assert told in sentence(dtbridge("run", "good:router", "--amqp-url", amqp_url, "--topology", mode, folder=folder))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "mode", "told"),
+    [
+        ("web-ocpp", "verify", "exchange 'datatransfer.dead': NOT_FOUND"),
+        ("web-ocpp", "none", "queue 'datatransfer-web-ocpp.ocpp16' cannot be consumed: NOT_FOUND"),
+        ("citrineos", "verify", "exchange 'citrineos': NOT_FOUND"),
+        ("citrineos", "none", "queue 'datatransfer-citrineos' cannot be consumed: NOT_FOUND"),
+    ],
+)
+def test_a_dialects_topology_that_is_not_there_is_told(
+    folder: Path, amqp_url: str, dialect: str, mode: str, told: str
+) -> None:
+    options = ["--amqp-url", amqp_url, "--topology", mode, "--dialect", dialect]
+    assert told in sentence(dtbridge("run", "good:router", *options, folder=folder))
 
 
 def test_sending_where_no_worker_has_ever_been_is_told(amqp_url: str) -> None:

@@ -12,9 +12,9 @@ import msgspec
 
 from bridge.broker.session import RabbitTransport, parse_urls
 from bridge.broker.topology import Topology
-from bridge.contract import Names, vendor_key
-from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
-from bridge.transport import Delivery, Properties, Publishing, State, Subscription, Transport
+from bridge.contract import Dialect, Names, vendor_key
+from bridge.testing import MemoryBroker, MemoryTransport, declare_dialect, declare_topology
+from bridge.transport import Binding, Delivery, Properties, Publishing, State, Subscription, Transport
 
 PATIENCE = 15.0
 """Seconds after which a test gives up waiting for what should happen at once."""
@@ -28,6 +28,7 @@ class Received(msgspec.Struct):
     body: bytes
     routing_key: str
     properties: Properties
+    exchange: str = ""
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -39,6 +40,11 @@ class Side(Protocol):
 
     async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
         """The bridge's topology."""
+
+    async def declare_dialect(self, dialect: Dialect) -> None:
+        """The same for a gateway that speaks another dialect, its exchange included."""
+
+    async def bind(self, queue: str, binding: Binding) -> None: ...
 
     async def make_queue(self, name: str, *, full: bool = False) -> None:
         """A queue such as a gateway declares. Full: it refuses every publishing."""
@@ -73,6 +79,12 @@ class MemorySide:
     async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
         declare_topology(self._broker, NAMES, vendor_ids, delivery_limit=delivery_limit)
 
+    async def declare_dialect(self, dialect: Dialect) -> None:
+        declare_dialect(self._broker, dialect)
+
+    async def bind(self, queue: str, binding: Binding) -> None:
+        self._broker.bind(queue, binding.exchange, binding.routing_key, binding.arguments)
+
     async def make_queue(self, name: str, *, full: bool = False) -> None:
         self._broker.declare_queue(name).full = full
 
@@ -98,7 +110,7 @@ class MemorySide:
             await MemoryTransport(self._broker).start([subscription], lambda *_: None)
         async with asyncio.timeout(PATIENCE):
             delivery = await inbox.get()
-        return Received(delivery.body, delivery.routing_key, delivery.properties)
+        return Received(delivery.body, delivery.routing_key, delivery.properties, delivery.exchange)
 
     async def left(self, queue: str) -> int:
         inbox = self._inboxes.get(queue)
@@ -139,6 +151,14 @@ class RabbitSide:
             await self._channel.queue_declare(queue, durable=True, arguments=arguments)
             await self._channel.queue_bind(queue, NAMES.requests, vendor_key(vendor_id))
 
+    async def declare_dialect(self, dialect: Dialect) -> None:
+        assert self._connection is not None
+        topology = Topology(dialect.names, (), exchange=dialect.exchange, shared=dialect.queues)
+        await topology.ensure(self._connection)
+
+    async def bind(self, queue: str, binding: Binding) -> None:
+        await self._channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
+
     async def make_queue(self, name: str, *, full: bool = False) -> None:
         arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"} if full else {}
         await self._channel.queue_declare(name, durable=True, arguments=arguments)
@@ -160,6 +180,7 @@ class RabbitSide:
         given = publishing.properties
         properties = aiormq.spec.Basic.Properties(
             content_type=given.content_type,
+            content_encoding=given.content_encoding,
             headers=given.headers,
             delivery_mode=given.delivery_mode,
             correlation_id=given.correlation_id,
@@ -199,7 +220,7 @@ class RabbitSide:
             user_id=found.user_id,
             app_id=found.app_id,
         )
-        return Received(message.body, message.routing_key or "", properties)
+        return Received(message.body, message.routing_key or "", properties, message.exchange or "")
 
     async def left(self, queue: str) -> int:
         inbox = self._inboxes.get(queue)

@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from bridge.contract import Contract
 from bridge.transport import (
     Confirm,
     Delivery,
@@ -316,7 +315,7 @@ WAITING = Publishing(VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(
 @asynccontextmanager
 async def with_room(side: Side, log: Log) -> AsyncIterator[tuple[Transport, WaitingRoom]]:
     """A transport that consumes from the vendor's queue and from a delay queue."""
-    room = WaitingRoom(0.5, Contract(NAMES))
+    room = WaitingRoom(0.5, NAMES)
     transport = side.transport()
 
     def on_state(state: State, reason: str) -> None:

@@ -19,7 +19,7 @@ import aio_pika.abc
 from bridge import DataTransferRequest, Router
 from bridge.broker.session import RabbitTransport, parse_urls
 from bridge.broker.topology import Mode, QueueType, Topology
-from bridge.contract import Contract, Names
+from bridge.contract import Contract, Dialect, Names
 from bridge.private_broker import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker import Settings, Worker
@@ -76,14 +76,15 @@ async def working(
     *routers: Router,
     mode: Mode = Mode.DECLARE,
     queue_type: QueueType = QueueType.QUORUM,
+    dialect: Dialect | None = None,
     **settings: Any,
 ) -> AsyncIterator[Working]:
     """Run a worker until the end of the block, then drain it."""
-    topology = Topology(NAMES, [router.vendor_id for router in routers], mode, queue_type)
+    spoken = dialect or Contract(NAMES)
+    vendor_ids = [router.vendor_id for router in routers]
+    topology = Topology(spoken.names, vendor_ids, mode, queue_type, spoken.exchange, spoken.queues)
     transport = WatchedTransport(url, topology=topology)
-    worker = Worker(
-        routers, transport, contract=Contract(NAMES), settings=Settings(**({"drain_timeout": 5.0} | settings))
-    )
+    worker = Worker(routers, transport, contract=spoken, settings=Settings(**({"drain_timeout": 5.0} | settings)))
     task = asyncio.create_task(worker.run())
     consuming = asyncio.create_task(transport.until(State.CONSUMING))
     await asyncio.wait((task, consuming), return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bridge.broker.frames import encode_publish
-from bridge.contract import Contract, Names, milliseconds_left, vendor_key
+from bridge.contract import Contract, Names, after_pause, milliseconds_left, pause_left, vendor_key
 from bridge.ocpp import OcppVersion
 from bridge.outcome import Failure, Kind, Reason
 from bridge.request import Request
@@ -377,8 +377,8 @@ def test_after_its_pause_a_request_is_what_it_was_before() -> None:
     contract = Contract()
     again = contract.again(delivered(), 1.0, counts=True)
     waiting = Delivery(again.exchange, again.routing_key, False, again.properties, again.body)
-    assert 0.9 < contract.pause_left(waiting, 1.0) <= 1.0
-    back = contract.after_pause(waiting)
+    assert 0.9 < pause_left(waiting, 1.0) <= 1.0
+    back = after_pause(waiting, contract.names)
     assert (back.exchange, back.routing_key, back.mandatory) == ("datatransfer", "acme", True)
     headers = {name: value for name, value in (again.properties.headers or {}).items() if name != "dtbridge-not-before"}
     assert back.properties == msgspec.structs.replace(again.properties, headers=headers)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 import structlog
 
@@ -16,26 +15,8 @@ from bridge.dispatch import Dispatcher, Expired, Settle
 from bridge.intake import Counts, Intake
 from bridge.outcome import Retry
 from bridge.routing import Routes
-from bridge.transport import Delivery, Properties, Publishing, Verdict
-from tests.support import UNTIL_SETTLED, payload
-
-
-class Kept(Delivery, eq=False, gc=True):
-    """A delivery that keeps what it is settled with, and refuses a second time."""
-
-    verdict: Verdict | None = None
-    reply: Publishing | None = None
-    copy: Publishing | None = None
-    sendable: bool = True
-    """Whether a copy fits a frame."""
-    settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
-
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
-        assert self.verdict is None, "settled twice"
-        if copy is not None and not self.sendable:
-            raise ValueError("properties of 200000 bytes do not fit a frame")
-        self.verdict, self.reply, self.copy = verdict, reply, copy
-        self.settled.set()
+from bridge.transport import Properties, Verdict
+from tests.support import UNTIL_SETTLED, Kept, payload
 
 
 def delivery(message_id: str = "m", *, reply_to: str | None = "amq.gen-1", **headers: Any) -> Kept:

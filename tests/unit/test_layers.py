@@ -20,9 +20,10 @@ LAYERS = (
     ("bridge.handler",),
     ("bridge.routing",),
     ("bridge.dispatch", "bridge.contract", "bridge.store"),
-    ("bridge.redis_store",),
+    ("bridge.dialects", "bridge.redis_store"),
     ("bridge.idempotency", "bridge.dead"),
     ("bridge.intake", "bridge.waiting", "bridge.testing"),
+    ("bridge.shared_queue",),
     ("bridge.worker", "bridge.broker"),
     ("bridge.client",),
     ("bridge.demo",),
@@ -35,6 +36,7 @@ LAYERS = (
 
 WITHIN = {
     "bridge.broker": ("octets", "frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
 }
 """The modules of a package, from the bottom up."""
 

@@ -173,8 +173,69 @@ async def test_without_a_dead_letter_exchange_what_expires_is_gone() -> None:
 
 
 def test_an_exchange_it_does_not_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="direct or fanout, not topic"):
-        MemoryBroker().declare_exchange("x", "topic")
+    with pytest.raises(ValueError, match="direct, fanout, topic, headers, not x-delayed-message"):
+        MemoryBroker().declare_exchange("x", "x-delayed-message")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "takes", "refuses"),
+    [
+        ("ocpp16.DataTransfer.req", ["ocpp16.DataTransfer.req"], ["ocpp16.DataTransfer", "ocpp16.dataTransfer.req"]),
+        (
+            "*.DataTransfer.req",
+            ["ocpp16.DataTransfer.req", ".DataTransfer.req"],
+            ["DataTransfer.req", "a.b.DataTransfer.req"],
+        ),
+        ("*", ["CP1", ""], ["CP.1"]),
+        ("#", ["", "CP1", "a.b.c"], []),
+        ("a.#", ["a", "a.b", "a.b.c"], ["", "ab", "b.a"]),
+        ("#.c", ["c", "b.c", "a.b.c"], ["c.b", "abc"]),
+        ("a.#.c", ["a.c", "a.b.c", "a.b.b.c"], ["a", "c", "a.cc"]),
+        ("a+(b)", ["a+(b)"], ["aab"]),
+    ],
+)
+def test_a_topic_is_words_between_dots(pattern: str, takes: list[str], refuses: list[str]) -> None:
+    broker = MemoryBroker()
+    broker.declare_exchange("x", "topic")
+    broker.declare_queue("q")
+    broker.bind("q", "x", pattern)
+    for key, confirm in [(key, Confirm.CONFIRMED) for key in takes] + [(key, Confirm.RETURNED) for key in refuses]:
+        assert broker.publish(Publishing(key, b"", Properties(), "x", mandatory=True)) is confirm, key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "takes", "refuses"),
+    [
+        (
+            {"x-match": "all", "a": "1", "b": "2"},
+            [{"a": "1", "b": "2", "c": "3"}],
+            [{"a": "1"}, {"a": "1", "b": 2}, {}],
+        ),
+        ({"a": "1", "b": "2"}, [{"a": "1", "b": "2"}], [{"a": "1"}]),
+        ({"x-match": "any", "a": "1", "b": "2"}, [{"a": "1"}, {"b": "2", "c": "3"}], [{"a": "2"}, {}]),
+        ({}, [{}, {"a": "1"}], []),
+    ],
+)
+def test_a_headers_exchange_compares_values_and_types(
+    arguments: dict[str, Any], takes: list[dict[str, Any]], refuses: list[dict[str, Any]]
+) -> None:
+    broker = MemoryBroker()
+    broker.declare_exchange("x", "headers")
+    broker.declare_queue("q")
+    broker.bind("q", "x", arguments=arguments)
+    wanted = [(headers, Confirm.CONFIRMED) for headers in takes] + [(headers, Confirm.RETURNED) for headers in refuses]
+    for headers, confirm in wanted:
+        assert broker.publish(Publishing("", b"", Properties(headers=headers), "x", mandatory=True)) is confirm, headers
+
+
+def test_a_queue_with_several_bindings_that_match_is_given_a_message_once() -> None:
+    broker = MemoryBroker()
+    broker.declare_exchange("x", "topic")
+    queue = broker.declare_queue("q")
+    for pattern in ("#", "a.*", "a.b"):
+        broker.bind("q", "x", pattern)
+    broker.publish(Publishing("a.b", b"", Properties(), "x"))
+    assert len(queue.ready) == 1
 
 
 async def test_a_worker_and_a_client_meet_on_it(router: Router) -> None:

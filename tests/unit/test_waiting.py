@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.contract import Contract, Names
+from bridge.contract import Names
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.waiting import DRAIN_PAUSE, WaitingRoom
 
@@ -37,7 +37,7 @@ def delivery(not_before: Any = None, **headers: Any) -> Kept:
 
 
 def room(delay: float = 300.0) -> WaitingRoom:
-    return WaitingRoom(delay, Contract())
+    return WaitingRoom(delay, Names())
 
 
 async def settled(*deliveries: Kept) -> None:
@@ -51,7 +51,7 @@ def in_milliseconds(seconds: float) -> int:
 
 
 def test_it_consumes_the_queue_of_its_delay_apart_from_the_others() -> None:
-    subscription = WaitingRoom(2.5, Contract(Names("acme"))).subscription
+    subscription = WaitingRoom(2.5, Names("acme")).subscription
     assert (subscription.queue, subscription.prefetch, subscription.waits) == ("acme.retry.2500", 200, True)
 
 

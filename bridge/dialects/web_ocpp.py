@@ -1,0 +1,198 @@
+"""The dialect of rabbitmq-web-ocpp, a plugin that has stations connect to RabbitMQ itself. Pure.
+
+    station ── OCPP-J ── RabbitMQ: amq.topic ─ ocpp16.DataTransfer.req ─→ a queue of ours for each OCPP version
+       ▲                     └── station id ──→ ocpp.<station id>, the plugin's queue of one station
+
+Request: the OCPP-J frame as the station sent it, ``[2,id,"DataTransfer",{…}]``; ``correlation_id`` the message id, ``reply_to`` the
+station id, ``type`` the action, ``content_type`` application/json, no headers, transient (newer versions: persistent).
+Answer: the frame for the station, ``[3,id,{…}]`` or ``[4,id,code,description,{}]``, published to the same exchange with the
+station id as routing key. The plugin's queues outlive the connection: so every answer expires.
+
+The other way: the CALL with the station id as routing key. Its answer comes with the key ``ocpp16.response.conf`` or
+``….error``; newer versions say ``DataTransfer`` in place of ``response``, older ones the error code of an error.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from bridge.contract import (
+    CONTENT_TYPE,
+    REQUEST_TYPE,
+    STATION_ID,
+    Foreign,
+    GatewayExchange,
+    SharedQueue,
+    milliseconds_left,
+)
+from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
+from bridge.ocpp import CallErrorFrame, CallFrame, FrameError, OcppVersion, decode_frame, encode_frame
+from bridge.ocpp.errors import CallErrorBody
+from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
+from bridge.outcome import Kind
+from bridge.request import Request
+from bridge.transport import Binding, Delivery, Properties, Publishing
+
+NAME: Final = "web-ocpp"
+EXCHANGE: Final = "amq.topic"
+"""The plugin's default; its newest versions call it ``ocpp``."""
+PATIENCE: Final = 30.0
+"""Seconds that a station waits for an answer. The plugin does not say; OCPP libraries wait as long."""
+
+PROTOCOLS: Final = {
+    "ocpp16": OcppVersion.V1_6,
+    "ocpp20": OcppVersion.V2_0,
+    "ocpp201": OcppVersion.V2_0_1,
+    "ocpp21": OcppVersion.V2_1,
+}
+"""How the plugin's routing keys begin."""
+
+TRANSIENT: Final = 1
+
+_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
+"""Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
+_REQUEST_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE)
+_KEY: Final = re.compile(r"(ocpp\d+)\.")
+"""How a routing key of the plugin's own begins. A station that bears such a name is not answered: its answers would come to us,
+or to somebody else who listens for requests."""
+
+_json = msgspec.json.encode
+_call_error = msgspec.json.Decoder(CallErrorBody).decode
+
+
+class WebOcpp(SharedDialect):
+    """Requests and answers as rabbitmq-web-ocpp has them."""
+
+    def __init__(self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE) -> None:
+        """`patience`: seconds from a request's arrival until nobody waits for its answer any more."""
+        names = DialectNames(prefix, NAME)
+        self._exchange = exchange
+        self._patience = patience
+        self._protocols = {f"{names.own}.{protocol}": protocol for protocol in PROTOCOLS}
+        super().__init__(
+            names, GatewayExchange(exchange, "topic", durable=True), list(map(self._queue, self._protocols))
+        )
+
+    def _queue(self, name: str) -> SharedQueue:
+        """Classic, because the plugin's older versions give a quorum queue no more than the first message of a
+        connection. Classic queues count no deliveries, but what is requeued keeps its age: so a request that kills its
+        worker ends by its time to live.
+        """
+        binding = Binding(self._exchange, f"{self._protocols[name]}.{REQUEST_TYPE}.req")
+        return SharedQueue(name, binding, self._patience, replicated=False)
+
+    def _protocol_of(self, delivery: Delivery) -> str | None:
+        """By the plugin's routing key; of what has come back from a delay or a dead letter, that is its queue."""
+        key = delivery.routing_key
+        match = _KEY.match(key)
+        return self._protocols.get(key) if match is None else match[1]
+
+    def queue_of(self, delivery: Delivery) -> str:
+        """As :meth:`SharedDialect.queue_of`."""
+        protocol = self._protocol_of(delivery)
+        return next((name for name, of in self._protocols.items() if of == protocol), self.queues[0].name)
+
+    def request(self, delivery: Delivery) -> Request:
+        """As :meth:`~bridge.contract.Dialect.request`."""
+        version = PROTOCOLS.get(self._protocol_of(delivery) or "")
+        if version is None:
+            raise Foreign(f"routing key {delivery.routing_key[:60]!r}: not of a version of OCPP with DataTransfer")
+        properties = delivery.properties
+        headers = properties.headers or {}
+        replayed = is_replayed(headers)
+        station_id = headers.get(STATION_ID) if replayed else properties.reply_to
+        if not fits(station_id):
+            raise Foreign("reply_to: required, the station")
+        until = deadline(headers, self._patience)
+        frame = self._frame(delivery, version, station_id, until)
+        attempt, first_try = tries(headers)
+        return Request(
+            bytes(frame.payload),
+            station_id,
+            version,
+            frame.message_id,
+            until,
+            attempt,
+            delivery.redelivered,
+            not replayed,
+            None,
+            delivery,
+            first_try=first_try,
+        )
+
+    def _frame(self, delivery: Delivery, version: OcppVersion, station_id: str, until: float | None) -> CallFrame:
+        try:
+            frame = decode_frame(delivery.body, version)
+        except FrameError as error:
+            # Only a CALL is answered, and what may be one: else two peers could answer each other's errors for ever.
+            answer = None
+            if error.message_type in {None, 2} and until is not None:
+                error.message_id = _readable_id(error, delivery.properties.correlation_id)
+                answer = self._publishing(station_id, error.message_id, encode_frame(error.answer(version)), until)
+            raise Foreign(f"no OCPP-J frame: {error}", answer) from error
+        if not isinstance(frame, CallFrame):
+            raise Foreign(f"a {type(frame).__name__.removesuffix('Frame')}, not a CALL")
+        if frame.action != REQUEST_TYPE:
+            raise Foreign(f"action {frame.action[:60]!r}, not {REQUEST_TYPE}")
+        return frame
+
+    def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
+        """As :meth:`~bridge.contract.Dialect.reply`."""
+        message_id = request.ocpp_message_id or ""
+        if kind is Kind.RESPONSE:
+            frame = b"[3,%b,%b]" % (_json(message_id), body)
+        else:
+            error = _call_error(body)
+            frame = encode_frame(
+                CallErrorFrame(message_id, error.error_code, error.error_description, error.error_details)
+            )
+        assert request.deadline is not None  # noqa: S101 - whoever waits does so until then
+        return self._publishing(request.station_id, message_id, frame, request.deadline)
+
+    @property
+    def station_replies(self) -> Sequence[Binding]:
+        """As :meth:`SharedDialect.station_replies`."""
+        keys = (f"*.{REQUEST_TYPE}.conf", "*.response.conf", "*.*.error")
+        return [Binding(self._exchange, key) for key in keys]
+
+    def station_request(
+        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+    ) -> Publishing:
+        """As :meth:`SharedDialect.station_request`. The frame is the same in every version."""
+        frame = b'[2,%b,"%b",%b]' % (_json(message_id), REQUEST_TYPE.encode(), body)
+        publishing = self._publishing(station_id, message_id, frame, deadline)
+        if publishing is None or not fits(station_id):
+            raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
+        return msgspec.structs.replace(publishing, properties=_REQUEST_PROPERTIES)
+
+    def station_reply(self, delivery: Delivery) -> Delivery | None:
+        """As :meth:`SharedDialect.station_reply`."""
+        version = PROTOCOLS.get(self._protocol_of(delivery) or "")
+        if version is None:
+            return None
+        try:
+            frame = decode_frame(delivery.body, version)
+        except FrameError:
+            return None
+        match frame:
+            case CallResultFrame(message_id, payload):
+                return native_reply(delivery, message_id, Kind.RESPONSE, bytes(payload))
+            case CallErrorFrame(message_id, code, description, details):
+                body = _json(CallErrorBody(code, description, details))
+                return native_reply(delivery, message_id, Kind.CALL_ERROR, body)
+            case _:
+                return None
+
+    def _publishing(self, station_id: str, message_id: str, frame: bytes, until: float) -> Publishing | None:
+        if _KEY.match(station_id):
+            return None
+        return Publishing(station_id, frame, _PROPERTIES, self._exchange, True, message_id, milliseconds_left(until))
+
+
+def _readable_id(error: FrameError, correlation_id: str | None) -> str:
+    """The message id for the answer to a broken CALL: the plugin takes a number for one, and gives it as text."""
+    if error.message_id != UNREADABLE_MESSAGE_ID or not correlation_id or len(correlation_id) > MESSAGE_ID_MAX_LENGTH:
+        return error.message_id
+    return correlation_id
