@@ -24,7 +24,8 @@ LAYERS = (
     ("bridge.idempotency", "bridge.dead"),
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
-    ("bridge.client",),
+    ("bridge.requester",),
+    ("bridge.client", "bridge.gateway"),
     ("bridge.demo",),
     ("bridge.command",),
     ("bridge.dead_cli",),
@@ -34,7 +35,8 @@ LAYERS = (
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.broker": ("frames", "lane", "bindings", "topology", "session", "dead_letters"),
+    "bridge.gateway": ("turns", "handlers", "stations", "link"),
 }
 """The modules of a package, from the bottom up."""
 
