@@ -11,10 +11,10 @@ import inspect
 import sys
 import time
 from asyncio import get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from bridge.handler import Handler, InvalidData
 from bridge.ocpp import (
@@ -200,12 +200,18 @@ def _expired_outcome(policy: Expired) -> Outcome:
     return Failure(None, Reason.EXPIRED, "its deadline had passed when it arrived")
 
 
+class _Start(Protocol):
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, Any], /, *, loop: asyncio.AbstractEventLoop
+    ) -> "asyncio.Task[Any]": ...
+
+
 if sys.version_info >= (3, 12):
-    start: Callable[..., "asyncio.Task[Any]"] = partial(asyncio.Task, eager_start=True)
+    start: _Start = partial(asyncio.Task, eager_start=True)
     """Run a coroutine as a task of `loop`, up to where it first waits, now."""
 
 else:
-    start: Callable[..., "asyncio.Task[Any]"] = asyncio.Task
+    start: _Start = asyncio.Task
     """Run a coroutine as a task of `loop`, from its next turn on."""
 
 

@@ -583,6 +583,11 @@ def encode_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
     return _PACK_ACK(METHOD, channel, 13, 60, 90, delivery_tag, requeue, FRAME_END)
 
 
+def encode_method(channel: int, payload: bytes) -> bytes:
+    """Any method, given its class and method ids and its arguments."""
+    return b"%b%b%b" % (_PACK_FRAME(METHOD, channel, len(payload)), payload, _END)
+
+
 _short_strings: dict[str, bytes] = {}
 """The texts that every message carries (its type, its content type), encoded once. Bounded by their use."""
 
@@ -590,13 +595,14 @@ _short_strings: dict[str, bytes] = {}
 def _constant(text: str) -> bytes:
     encoded = _short_strings.get(text)
     if encoded is None:
-        encoded = _short_string(text)
+        encoded = short_string(text)
         if len(_short_strings) < 64:
             _short_strings[text] = encoded
     return encoded
 
 
-def _short_string(text: str) -> bytes:
+def short_string(text: str) -> bytes:
+    """With its length before it (AMQP 0-9-1 §4.2.5.3). Raises ValueError above 255 bytes."""
     encoded = text.encode("utf-8", "surrogateescape")
     if len(encoded) > 255:
         raise ValueError(f"a short string of {len(encoded)} bytes, and AMQP allows 255: {text[:40]!r}…")
@@ -636,16 +642,16 @@ def encode_properties(properties: Properties) -> tuple[int, bytes]:
         parts.append(_octet(properties.priority))
     if properties.correlation_id is not None:
         flags |= 0x0400
-        parts.append(_short_string(properties.correlation_id))
+        parts.append(short_string(properties.correlation_id))
     if properties.reply_to is not None:
         flags |= 0x0200
-        parts.append(_short_string(properties.reply_to))
+        parts.append(short_string(properties.reply_to))
     if properties.expiration is not None:
         flags |= 0x0100
-        parts.append(_short_string(properties.expiration))
+        parts.append(short_string(properties.expiration))
     if properties.message_id is not None:
         flags |= 0x0080
-        parts.append(_short_string(properties.message_id))
+        parts.append(short_string(properties.message_id))
     if properties.timestamp is not None:
         flags |= 0x0040
         parts.append(_seconds(properties.timestamp))
@@ -654,10 +660,10 @@ def encode_properties(properties: Properties) -> tuple[int, bytes]:
         parts.append(_constant(properties.type))
     if properties.user_id is not None:
         flags |= 0x0010
-        parts.append(_short_string(properties.user_id))
+        parts.append(short_string(properties.user_id))
     if properties.app_id is not None:
         flags |= 0x0008
-        parts.append(_short_string(properties.app_id))
+        parts.append(short_string(properties.app_id))
     return flags, b"".join(parts)
 
 
@@ -731,11 +737,11 @@ def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bo
     key = (channel, exchange, routing_key, mandatory)
     frame = _methods.get(key)
     if frame is None:
-        names = _short_string(exchange) + _short_string(routing_key)
+        names = short_string(exchange) + short_string(routing_key)
         payload = b"\x00\x3c\x00\x28\x00\x00" + names + _LENGTH[mandatory]
         if len(_methods) >= _METHODS_KEPT:
             _methods.clear()
-        frame = _methods[key] = _PACK_FRAME(METHOD, channel, len(payload)) + payload + _END
+        frame = _methods[key] = encode_method(channel, payload)
     return frame
 
 
@@ -797,7 +803,7 @@ def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_07
         if len(own) > 255:
             raise ValueError(f"a correlation_id of {len(own)} bytes, and AMQP allows 255")
         if expiration is not None or (expiration := properties.expiration) is not None:
-            between += _short_string(expiration)
+            between += short_string(expiration)
             flags |= 0x0100
     limit = frame_max - FRAME_OVERHEAD
     return octets.message(method, channel, limit, flags, before, own, between, after, publishing.body)

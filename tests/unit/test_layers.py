@@ -25,7 +25,8 @@ LAYERS = (
     ("bridge.intake", "bridge.waiting", "bridge.testing"),
     ("bridge.shared_queue",),
     ("bridge.worker", "bridge.broker"),
-    ("bridge.client",),
+    ("bridge.requester",),
+    ("bridge.client", "bridge.gateway"),
     ("bridge.demo",),
     ("bridge.command",),
     ("bridge.dead_cli",),
@@ -35,8 +36,9 @@ LAYERS = (
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("octets", "frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.broker": ("octets", "frames", "lane", "bindings", "topology", "session", "dead_letters"),
     "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
+    "bridge.gateway": ("turns", "handlers", "stations", "link"),
 }
 """The modules of a package, from the bottom up."""
 
