@@ -17,9 +17,7 @@ import structlog
 from bridge import DataTransferRequest, DataTransferResponse
 from bridge.gateway import GatewayLink, NoAnswer
 from bridge.transport import State
-
-AT_A_TIME = 2_000
-"""Stations that are connected side by side: as many as the link keeps on their way, and some."""
+from tests.integration.gateways import all_of
 
 
 class Gateway:
@@ -36,9 +34,9 @@ class Gateway:
     async def do(self, command: dict[str, Any]) -> dict[str, Any]:
         match command:
             case {"connect": stations}:
-                await self._all(self._connect, stations)
+                await all_of(self._connect, stations)
             case {"disconnect": stations}:
-                await self._all(self.link.disconnect_station, stations)
+                await all_of(self.link.disconnect_station, stations)
             case {"talk": _}:
                 for station_id in self.link._stations:
                     self._talking[station_id] = asyncio.create_task(self._talk(station_id))
@@ -52,10 +50,6 @@ class Gateway:
                     "in_hand": self.link.in_hand,
                 }
         return {}
-
-    async def _all(self, change: Any, stations: list[str]) -> None:
-        for start in range(0, len(stations), AT_A_TIME):
-            await asyncio.gather(*map(change, stations[start : start + AT_A_TIME]))
 
     async def _connect(self, station_id: str) -> None:
         async def answer(request: DataTransferRequest) -> DataTransferResponse:

@@ -2,12 +2,8 @@
 
 import asyncio
 import itertools
-import json
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -19,60 +15,12 @@ from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.private_broker import PrivateBroker
 from bridge.transport import Confirm, State
-from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, clean_environment, close_connections
+from tests.integration.gateways import GatewayProcess, all_of
+from tests.integration.support import NAMES, PATIENCE, WorkerProcess, close_connections
 
 ACCEPTED = DataTransferResponse("Accepted")
 REACHABLE_WITHIN = 1.0
 """Seconds from a station's reconnect to another gateway, after which the CSMS must have reached it."""
-
-
-class GatewayProcess:
-    """`tests.integration.gateway_process`, and a hand on it."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self._arguments = [sys.executable, "-m", "tests.integration.gateway_process", url, name]
-        self._commands = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        self.process = await asyncio.create_subprocess_exec(
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=clean_environment(),
-            cwd=ROOT,
-            limit=64 * 1024 * 1024,
-        )
-        await self._done("start")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None and self.process.returncode is None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-            assert await asyncio.wait_for(self.process.wait(), PATIENCE) == 0
-        elif self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-
-    async def do(self, word: str, value: object = True, seconds: float = PATIENCE) -> dict[str, Any]:
-        """Give a command, and wait until it is done."""
-        async with self._commands:
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({word: value}).encode() + b"\n")
-            return await self._done(word, seconds)
-
-    async def _done(self, word: str, seconds: float = PATIENCE) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        async with asyncio.timeout(seconds):
-            said: dict[str, Any] = json.loads(await self.process.stdout.readline())
-        assert said["done"] == word
-        return said
-
-    def kill(self) -> None:
-        self.process.kill()
 
 
 class Asking:
@@ -298,9 +246,3 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
 
 async def asked(client: Client, stations: Sequence[str]) -> list[DataTransferResponse]:
     return await asyncio.gather(*(client.send_to_station(station, hello()) for station in stations))
-
-
-async def all_of(change: Callable[[str], Awaitable[None]], stations: Sequence[str]) -> None:
-    """2,000 at a time."""
-    for start in range(0, len(stations), 2_000):
-        await asyncio.gather(*map(change, stations[start : start + 2_000]))
