@@ -467,10 +467,12 @@ class _Connection:
         on_end: Callable[[str], None],
         on_return: Callable[[], None],
     ) -> None:
-        """Raises TopologyError if a queue is missing."""
+        """Raises TopologyError if a queue is missing, or an exchange to bind to."""
         for subscription in subscriptions:
             if subscription.queue and subscription.queue not in broker.queues:
                 raise TopologyError(f"queue {subscription.queue!r} cannot be consumed: there is no such queue")
+            for exchange in {binding.exchange for binding in subscription.bindings} - broker.exchanges.keys():
+                raise TopologyError(f"exchange {exchange!r} cannot be bound to: there is no such exchange")
         self.alive = True
         self.changed = asyncio.Event()
         """Set when a delivery has been settled, and when the connection has ended."""
@@ -487,6 +489,8 @@ class _Connection:
         queue = self._broker.declare_queue(subscription.queue)
         if not subscription.queue:
             self.reply_queue = queue.name
+            for binding in subscription.bindings:
+                self._broker.bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
         consumer = _Consumer(self, queue, subscription)
         queue.consumers.append(consumer)
         queue.hand_out()

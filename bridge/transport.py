@@ -135,6 +135,8 @@ class Subscription(msgspec.Struct, eq=False):
     on_delivery: Callable[[Delivery], None]
     no_ack: bool = False
     """The broker forgets a message as it sends it. For replies, which nobody else could use."""
+    bindings: Sequence[Binding] = ()
+    """Of a private queue: what else comes to it than what is published to its name."""
 
 
 class State(enum.Enum):

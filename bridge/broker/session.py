@@ -21,7 +21,7 @@ from yarl import URL
 
 from bridge.broker.frames import ContentReader
 from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
-from bridge.broker.topology import Topology
+from bridge.broker.topology import Topology, bind
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -311,6 +311,8 @@ class Session:
             if not queue:
                 declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
                 self.reply_queue = queue = str(declared.queue)
+                for binding in subscription.bindings:
+                    await bind(channel, queue, binding)
             if subscription.prefetch != prefetch:
                 prefetch = subscription.prefetch
                 await channel.basic_qos(prefetch_count=prefetch)

@@ -201,7 +201,7 @@ class Topology(msgspec.Struct, frozen=True):
         for queue in self.shared:
             await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
             if passive and not exchange.durable:
-                await _bind(channel, queue.name, queue.binding)
+                await bind(channel, queue.name, queue.binding)
 
 
 class _Declaring:
@@ -257,10 +257,11 @@ async def _queue(
     except _REFUSALS as error:
         raise TopologyError(f"queue {name!r}: {_reason(error)}") from error
     if not passive:
-        await _bind(channel, name, binding)
+        await bind(channel, name, binding)
 
 
-async def _bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
+async def bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
+    """Raises :class:`TopologyError`."""
     try:
         await channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
     except _REFUSALS as error:

@@ -18,6 +18,7 @@ passes on no CALLERROR of a station (as of version 2): there is no answer then.
 """
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ _STATIONS: Final = ("stationId", "ocppConnectionName")
 """In version 1, and from version 2 on."""
 TENANT: Final = 1
 """CitrineOS's default tenant."""
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _EVENT_GROUP: Final = "general"
 """Of the event groups, the one for what has none; nobody looks at it."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
@@ -311,7 +313,9 @@ def _envelope(context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Map
         timestamp = _now()
     event_group = _value(parts["eventGroup"]) if "eventGroup" in parts else told.get("eventGroup")
     protocol = _value(parts.get("protocol"))
-    essential = {**stations, "correlationId": correlation_id, "tenantId": tenant_id, "timestamp": timestamp}
+    # The tenant is a number in a body; in headers, where this one may be from, it is text.
+    tenant = int(tenant_id) if _NUMBER.fullmatch(str(tenant_id)) else tenant_id
+    essential = {**stations, "correlationId": correlation_id, "tenantId": tenant, "timestamp": timestamp}
     return Envelope(
         bytes(parts["context"]) if context else _json(essential),
         stations,
