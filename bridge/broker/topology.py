@@ -176,14 +176,12 @@ class Topology(msgspec.Struct, frozen=True):
 
     async def _ensure_exchanges(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
         """Those that gateways publish to."""
-        names, theirs = self.names, self.exchange
+        theirs = self.exchange
         if theirs is not None:
             known = theirs.name.startswith("amq.")  # the broker's own: nobody declares those
             await _exchange(channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known)
             return
-        await _exchange(channel, names.unrouted, "fanout", passive=passive)
-        await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
-        await _exchange(channel, names.stations, "direct", passive=passive)
+        await _gateway_exchanges(channel, self.names, passive=passive)
 
     async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
         names, arguments = self.names, self.queue_arguments
@@ -202,6 +200,29 @@ class Topology(msgspec.Struct, frozen=True):
             await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
             if passive and not exchange.durable:
                 await bind(channel, queue.name, queue.binding)
+
+
+class GatewayTopology(Topology, frozen=True):
+    """What a gateway needs: the exchanges that it publishes and binds to. The queues are the workers' business.
+
+    A gateway may be there before the first worker: its requests are then returned, instead of ending its connection.
+    """
+
+    vendor_ids: Sequence[str] = ()
+
+    async def ensure(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        """Raises :class:`TopologyError`, as above."""
+        if self.mode is not Mode.NONE:
+            async with _Declaring(connection) as channel:
+                await _gateway_exchanges(channel, self.names, passive=self.mode is Mode.VERIFY)
+
+    async def missing(self, connection: aio_pika.abc.AbstractConnection) -> frozenset[str]:
+        """None: it publishes no retries and no dead letters."""
+        return frozenset()
+
+    async def check_delivery_limits(self, connection: aio_pika.abc.AbstractConnection) -> list[str]:
+        """None: it consumes from its own queues alone."""
+        return []
 
 
 class _Declaring:
@@ -225,6 +246,12 @@ _REFUSALS: Final = (
     aiormq.exceptions.ChannelAccessRefused,
     aiormq.exceptions.ChannelLockedResource,
 )
+
+
+async def _gateway_exchanges(channel: aiormq.abc.AbstractChannel, names: Names, *, passive: bool) -> None:
+    await _exchange(channel, names.unrouted, "fanout", passive=passive)
+    await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
+    await _exchange(channel, names.stations, "direct", passive=passive)
 
 
 async def _exchange(

@@ -22,6 +22,7 @@ from bridge.contract import (
     CONTENT_TYPE,
     REQUEST_TYPE,
     STATION_ID,
+    TRANSIENT,
     Foreign,
     GatewayExchange,
     SharedQueue,
@@ -48,9 +49,6 @@ PROTOCOLS: Final = {
     "ocpp21": OcppVersion.V2_1,
 }
 """How the plugin's routing keys begin."""
-
-TRANSIENT: Final = 1
-
 _PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
 """Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
 _REQUEST_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE)

@@ -25,7 +25,8 @@ LAYERS = (
     ("bridge.intake", "bridge.testing"),
     ("bridge.shared_queue",),
     ("bridge.worker", "bridge.broker"),
-    ("bridge.client",),
+    ("bridge.requester",),
+    ("bridge.client", "bridge.gateway"),
     ("bridge.demo",),
     ("bridge.command",),
     ("bridge.dead_cli",),
@@ -35,7 +36,8 @@ LAYERS = (
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.broker": ("frames", "lane", "bindings", "topology", "session", "dead_letters"),
+    "bridge.gateway": ("turns", "handlers", "stations", "link"),
     "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
 }
 """The modules of a package, from the bottom up."""
