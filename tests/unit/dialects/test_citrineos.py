@@ -454,6 +454,15 @@ def test_a_result_of_a_station_is_a_response(name: str, underscore: bool) -> Non
     assert told_by_station(published(answered(own=context(name), underscore=underscore))) == expected
 
 
+@pytest.mark.parametrize(
+    ("protocol", "named"), [("ocpp1.6", {"ocpp-version": "ocpp1.6"}), (None, {}), ("x", {}), (7, {})]
+)
+def test_an_answer_names_its_station_and_its_version(protocol: Any, named: dict[str, str]) -> None:
+    reply = CitrineOs().station_reply(published(answered(protocol=protocol)))
+    assert reply is not None
+    assert reply.properties.headers == {"ocpp-station-id": "CP-1", **named}
+
+
 def test_an_answer_is_a_response_whatever_its_payload() -> None:
     body = answered()
     del body["payload"]
