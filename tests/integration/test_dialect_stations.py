@@ -62,6 +62,15 @@ async def holding(gateway: str, url: str, exchange: str, stations: dict[str, Any
             await process.wait()
 
 
+def with_rights(broker: PrivateBroker, url: str, configure: str, use: str) -> str:
+    """The URL for a user who may do no more than the document says a client needs to."""
+    vhost = url.rsplit("/", 1)[1]
+    rights = ", ".join(f'<<"{right}">>' for right in (configure, use, use))
+    broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{vhost}">>, <<"secret">>, <<"guest">>)')
+    broker.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {rights}, <<"guest">>)')
+    return url.replace("guest:guest@", f"{vhost}:secret@")
+
+
 # ---- rabbitmq-web-ocpp ----
 
 NOT_HERE = ("NotImplemented", "not here", {"a": 1})
@@ -190,6 +199,9 @@ async def test_stations_behind_citrineos(broker: PrivateBroker) -> None:
         with pytest.raises(NoAnswer):
             await client.send_to_station("silent", REQUEST, timeout=1.0)
         assert (client.outstanding, client.late) == (0, 0)
+        narrow = with_rights(broker, url, "^amq[.]gen-.*$", "^(amq[.]gen-.*|citrineos)$")
+        async with Client(narrow, dialect=CitrineOs(), timeout=TIMEOUT) as other:
+            assert await answer_of(other, "v1-201", "ocpp2.0.1") == DataTransferResponse("Rejected", [1])
     async with Client(url, dialect=CitrineOs(tenant_id=2), timeout=TIMEOUT) as client:
         with pytest.raises(StationOffline):  # a station of that name is another tenant's
             await client.send_to_station("v1-16", REQUEST)
