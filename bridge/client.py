@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 import structlog
 
 from bridge.broker.session import RabbitTransport, parse_urls
 from bridge.contract import VERSION, Contract, read_offline
+from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import (
     DEFAULT_VERSION,
     DataTransferRequest,
@@ -17,8 +19,9 @@ from bridge.ocpp import (
     encode_request,
     parse_version,
 )
+from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH
 from bridge.requester import TIMEOUT, NoAnswer, NotAccepted, Question, Requester, StationOffline, read_response
-from bridge.transport import Delivery, Publishing, State, Transport
+from bridge.transport import Delivery, Publishing, State, Subscription, Transport
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
@@ -42,16 +45,19 @@ class Client:
         *,
         timeout: float = TIMEOUT,
         contract: Contract | None = None,
+        dialect: SharedDialect | None = None,
         transport: Transport | None = None,
     ) -> None:
         """`urls`: one broker, or its hosts. `timeout`: seconds, for requests that give none of their own.
 
-        `transport`: in place of the URLs, for tests. Raises ValueError for a URL that is none.
+        `dialect`: reach stations through a gateway that is not the bridge's, and nobody else. `transport`: in place of the URLs,
+        for tests. Raises ValueError for a URL that is none.
         """
         if transport is None:
             transport = RabbitTransport(parse_urls([urls] if isinstance(urls, str) else urls), name="dtbridge client")
         self._transport = transport
         self._contract = contract or Contract()
+        self._dialect = dialect
         self._timeout = timeout
         self._requester = Requester(transport)
 
@@ -70,8 +76,13 @@ class Client:
         return self._requester.late
 
     async def __aenter__(self) -> Self:
-        """Raises :class:`~bridge.transport.BrokerUnreachable`."""
-        await self._transport.start([self._requester.subscription], self._on_state)
+        """Raises :class:`~bridge.transport.BrokerUnreachable`; of a dialect, also :class:`~bridge.transport.TopologyError` if
+        there is no such exchange.
+        """
+        subscription = self._requester.subscription
+        if self._dialect is not None:
+            subscription = _in_dialect(subscription, self._dialect, self._requester)
+        await self._transport.start([subscription], self._on_state)
         return self
 
     async def __aexit__(
@@ -93,8 +104,12 @@ class Client:
 
         `timeout`: seconds. `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
         Raises CallError if the answer is a CALLERROR, or the request is none that `ocpp_version` allows;
-        :class:`NoAnswer` after the time-out; :class:`NotAccepted` if the broker will not have it.
+        :class:`NoAnswer` after the time-out; :class:`NotAccepted` if the broker will not have it; ValueError in a dialect.
         """
+        if self._dialect is not None:
+            raise ValueError(
+                f"requests of stations come from the gateway: {self._dialect.name} is for those to stations"
+            )
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
@@ -119,6 +134,7 @@ class Client:
         station_id: str,
         request: DataTransferRequest,
         *,
+        ocpp_version: OcppVersion | str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
         message_id: str | None = None,
     ) -> DataTransferResponse:
@@ -132,7 +148,15 @@ class Client:
         gateway holds the station, or if it was lost before it answered; CallError if it answers with a CALLERROR, or not as OCPP
         asks for, or if the request is none that OCPP allows; :class:`NoAnswer` after the time-out; :class:`NotAccepted`
         if the broker will not have it.
+
+        In a dialect the gateway writes what it is given: `ocpp_version` is the station's, 2.0.1 if not given, and for
+        dialects alone. Such a request is published once, for nobody there would absorb it the second time; and only
+        ``docs/dialects.md`` says when a station counts as offline.
         """
+        if self._dialect is not None:
+            return await self._send_in_dialect(self._dialect, station_id, request, ocpp_version, timeout, message_id)
+        if ocpp_version is not None:
+            raise ValueError("the gateway knows the station's version: give ocpp_version in a dialect only")
         body = encode_request(request, _RICHEST)
         seconds = self._timeout if timeout is None else timeout
         deadline = time.time() + seconds
@@ -154,9 +178,49 @@ class Client:
             raise StationOffline(station_id, sent=sent)
         return read_response(reply, _version_of(reply))
 
+    async def _send_in_dialect(
+        self,
+        dialect: SharedDialect,
+        station_id: str,
+        request: DataTransferRequest,
+        ocpp_version: OcppVersion | str | None,
+        timeout: float | None,  # noqa: ASYNC109 - as above
+        message_id: str | None,
+    ) -> DataTransferResponse:
+        """Raises ValueError for a station id, or a message id, that the dialect cannot carry."""
+        if message_id is not None and not 0 < len(message_id) <= MESSAGE_ID_MAX_LENGTH:
+            raise ValueError(f"a message id has 1 to {MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}")
+        version = DEFAULT_VERSION if ocpp_version is None else parse_version(ocpp_version)
+        body = encode_request(request, version)
+        seconds = self._timeout if timeout is None else timeout
+        deadline = time.time() + seconds
+
+        def publishing(correlation_id: str, _: str = "") -> Publishing:
+            return dialect.station_request(
+                station_id=station_id, version=version, body=body, deadline=deadline, message_id=correlation_id
+            )
+
+        publishing(message_id or "")  # raises now what would else be raised when a connection is back
+        question = Question(
+            station_id, publishing, lambda: StationOffline(station_id), once=True, correlation_id=message_id
+        )
+        reply = await self._requester.ask(question, seconds)
+        return read_response(reply, _version_of(reply))
+
     def _on_state(self, state: State, reason: str) -> None:
         log.debug(state.value, reason=reason)
         self._requester.on_state()
+
+
+def _in_dialect(subscription: Subscription, dialect: SharedDialect, requester: Requester) -> Subscription:
+    """The replies of stations, as the requester reads them. Those that others asked for are there as well: they are not late."""
+
+    def on_delivery(delivery: Delivery) -> None:
+        reply = dialect.station_reply(delivery)
+        if reply is not None and requester.asked(reply.properties.correlation_id or ""):
+            subscription.on_delivery(reply)
+
+    return msgspec.structs.replace(subscription, on_delivery=on_delivery, bindings=dialect.station_replies)
 
 
 def _version_of(reply: Delivery) -> OcppVersion:

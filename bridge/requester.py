@@ -66,18 +66,23 @@ class Question(msgspec.Struct, frozen=True):
     """The error if no queue takes it."""
     patient: bool = False
     """Where no queue takes it: publish it again until its time is over, for there may be one by then."""
+    once: bool = False
+    """Never publish it twice: whoever it goes to would not absorb the repetition."""
+    correlation_id: str | None = None
+    """In place of one of the requester's own."""
 
 
 class _Outstanding:
     """A request without its answer."""
 
-    __slots__ = ("again", "answer", "correlation_id", "question", "refusals", "reported_lost", "unrouted")
+    __slots__ = ("again", "answer", "correlation_id", "published", "question", "refusals", "reported_lost", "unrouted")
 
     def __init__(self, question: Question, correlation_id: str, answer: "asyncio.Future[Delivery]") -> None:
         self.question = question
         self.correlation_id = correlation_id
         self.answer = answer
         self.refusals = 0
+        self.published = False
         self.unrouted = False
         """No queue took it, the last time."""
         self.reported_lost = False
@@ -108,14 +113,22 @@ class Requester:
         """Requests without an answer."""
         return len(self._outstanding)
 
+    def asked(self, correlation_id: str) -> bool:
+        """Whether a reply with this correlation id is to a question of this requester's, which may be over."""
+        return correlation_id in self._outstanding or correlation_id.startswith(f"{self._prefix}-")
+
     async def ask(self, question: Question, seconds: float) -> Delivery:
         """Publish, and await the reply.
 
         Raises :class:`NoAnswer` after so many seconds; :class:`NotAccepted`, or what the question says, if the broker
-        will not have it.
+        will not have it; ValueError for a correlation id that another question has.
         """
         loop = asyncio.get_running_loop()
-        correlation_id = f"{self._prefix}-{next(self._numbers):x}"
+        correlation_id = question.correlation_id
+        if correlation_id is None:
+            correlation_id = f"{self._prefix}-{next(self._numbers):x}"
+        elif correlation_id in self._outstanding:
+            raise ValueError(f"a request with the id {correlation_id!r} waits for its answer already")
         outstanding = _Outstanding(question, correlation_id, loop.create_future())
         self._outstanding[correlation_id] = outstanding
         timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
@@ -143,7 +156,8 @@ class Requester:
             return
         self._reply_queue = queue
         for outstanding in tuple(self._outstanding.values()):
-            self._publish(outstanding)
+            if not (outstanding.published and outstanding.question.once):
+                self._publish(outstanding)
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -157,6 +171,7 @@ class Requester:
         reply_to = self._transport.reply_queue
         if reply_to is None or outstanding.answer.done():
             return  # between two connections: sent when the next one is open
+        outstanding.published = True
 
         def on_confirm(confirm: Confirm) -> None:
             if outstanding.answer.done():
@@ -178,7 +193,7 @@ class Requester:
     def _refused(self, outstanding: _Outstanding) -> None:
         """A queue whose leader has just gone refuses until it has another; a full one goes on refusing."""
         outstanding.refusals += 1
-        if outstanding.refusals > REFUSALS:
+        if outstanding.refusals > REFUSALS or outstanding.question.once:
             self._fail(outstanding, NotAccepted("the broker refuses the request: its queue is full"))
         else:
             self._publish_again_in(back_off(outstanding.refusals), outstanding)

@@ -201,14 +201,37 @@ class Exchange(msgspec.Struct):
 
     kind: str
     alternate: str | None
-    bindings: list[tuple[Binding, MemoryQueue]]
+    bindings: dict[str, list[tuple[Binding, MemoryQueue]]]
+    """By their routing keys, for a direct exchange of many."""
 
     def queues(self, routing_key: str, headers: Mapping[str, Any]) -> list[MemoryQueue]:
         """Each once, however many of its bindings match."""
-        found = {
-            queue.name: queue for binding, queue in self.bindings if _MATCHES[self.kind](binding, routing_key, headers)
-        }
-        return list(found.values())
+        if self.kind == "direct":
+            found = self.bindings.get(routing_key, [])
+        else:
+            matches = _MATCHES[self.kind]
+            everything = itertools.chain.from_iterable(self.bindings.values())
+            found = [bound for bound in everything if matches(bound[0], routing_key, headers)]
+        return [*{queue.name: queue for _, queue in found}.values()]
+
+    def bind(self, binding: Binding, queue: MemoryQueue) -> None:
+        """Bound twice is bound once."""
+        bound = self.bindings.setdefault(binding.routing_key, [])
+        if (binding, queue) not in bound:
+            bound.append((binding, queue))
+
+    def unbind(self, binding: Binding, queue: MemoryQueue) -> None:
+        """Take back :meth:`bind`; nothing, if there is nothing to take back."""
+        self._keep(binding.routing_key, lambda bound: bound != (binding, queue))
+
+    def forget(self, queue: MemoryQueue) -> None:
+        """Take back all of a queue's bindings."""
+        for routing_key in tuple(self.bindings):
+            self._keep(routing_key, lambda bound: bound[1] is not queue)
+
+    def _keep(self, routing_key: str, which: Callable[[tuple[Binding, MemoryQueue]], bool]) -> None:
+        if kept := [*filter(which, self.bindings.pop(routing_key, ()))]:
+            self.bindings[routing_key] = kept
 
 
 def _is_topic(binding: Binding, routing_key: str, _: Mapping[str, Any]) -> bool:
@@ -232,11 +255,15 @@ def _has_headers(binding: Binding, _: str, headers: Mapping[str, Any]) -> bool:
 
 
 _MATCHES: Final[dict[str, Callable[[Binding, str, Mapping[str, Any]], bool]]] = {
-    "direct": lambda binding, routing_key, _: binding.routing_key == routing_key,
     "fanout": lambda *_: True,
     "topic": _is_topic,
     "headers": _has_headers,
 }
+_KINDS: Final = ("direct", *_MATCHES)
+
+
+def _binding(exchange: str, routing_key: str, arguments: Mapping[str, Any] | None) -> Binding:
+    return Binding(exchange, routing_key, None if arguments is None else dict(arguments))
 
 
 class MemoryBroker:
@@ -250,9 +277,9 @@ class MemoryBroker:
 
     def declare_exchange(self, name: str, kind: str = "direct", *, alternate: str | None = None) -> None:
         """`kind`: direct, fanout, topic or headers. `alternate`: the exchange that takes what this one cannot route."""
-        if kind not in _MATCHES:
-            raise ValueError(f"an exchange in memory is {', '.join(_MATCHES)}, not {kind}")
-        self.exchanges.setdefault(name, Exchange(kind, alternate, []))
+        if kind not in _KINDS:
+            raise ValueError(f"an exchange in memory is {', '.join(_KINDS)}, not {kind}")
+        self.exchanges.setdefault(name, Exchange(kind, alternate, {}))
 
     def declare_queue(
         self,
@@ -271,7 +298,7 @@ class MemoryBroker:
         """With its messages. Connections that consume from it end, as sessions with RabbitMQ do."""
         queue = self.queues.pop(name)
         for exchange in self.exchanges.values():
-            exchange.bindings = [(binding, bound) for binding, bound in exchange.bindings if bound is not queue]
+            exchange.forget(queue)
         for consumer in tuple(queue.consumers):
             consumer.connection.end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
 
@@ -282,15 +309,14 @@ class MemoryBroker:
 
         Raises KeyError if there is no such queue or exchange.
         """
-        binding = (Binding(exchange, routing_key, None if arguments is None else dict(arguments)), self.queues[queue])
-        if binding not in self.exchanges[exchange].bindings:
-            self.exchanges[exchange].bindings.append(binding)
+        self.exchanges[exchange].bind(_binding(exchange, routing_key, arguments), self.queues[queue])
 
-    def unbind(self, queue: str, exchange: str, routing_key: str = "") -> None:
+    def unbind(
+        self, queue: str, exchange: str, routing_key: str = "", arguments: Mapping[str, Any] | None = None
+    ) -> None:
         """Take back :meth:`bind`; nothing, if there is nothing to take back."""
-        taken = (Binding(exchange, routing_key), self.queues[queue])
-        found = self.exchanges[exchange]
-        found.bindings = [binding for binding in found.bindings if binding != taken]
+        if queue in self.queues:
+            self.exchanges[exchange].unbind(_binding(exchange, routing_key, arguments), self.queues[queue])
 
     def publish(self, publishing: Publishing) -> Confirm:
         """Route a message, and say what became of it. Raises KeyError if there is no such exchange."""
@@ -483,6 +509,8 @@ class _Connection:
                 raise TopologyError(f"queue {subscription.queue!r} cannot be consumed: there is no such queue")
             if subscription.exchange and subscription.exchange not in broker.exchanges:
                 raise TopologyError(f"exchange {subscription.exchange!r} cannot be bound to: there is no such exchange")
+            for exchange in {binding.exchange for binding in subscription.bindings} - broker.exchanges.keys():
+                raise TopologyError(f"exchange {exchange!r} cannot be bound to: there is no such exchange")
         self.alive = True
         self.changed = asyncio.Event()
         """Set when a delivery has been settled, and when the connection has ended."""
@@ -503,6 +531,8 @@ class _Connection:
             self._bound = queue.name, subscription.exchange
         elif not subscription.queue:
             self.reply_queue = queue.name
+            for binding in subscription.bindings:
+                self._broker.bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
         consumer = _Consumer(self, queue, subscription)
         queue.consumers.append(consumer)
         queue.hand_out()

@@ -143,6 +143,8 @@ class Subscription(msgspec.Struct, eq=False):
     waits: bool = False
     """A queue of requests that wait for their next try. Its deliveries stay unsettled for long, so they are kept apart from
     others, whose acknowledgements they would hold up; and it may be missing, which is no error."""
+    bindings: Sequence[Binding] = ()
+    """Of a private queue: what else comes to it than what is published to its name."""
     exchange: str = ""
     """Of private queues: the exchange they are bound to, by the keys of :meth:`Transport.bind`. Empty: they are for replies."""
     queues: int = 1

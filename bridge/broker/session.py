@@ -23,7 +23,7 @@ from yarl import URL
 from bridge.broker.bindings import Bindings, BindLane, BindReader
 from bridge.broker.frames import ContentReader
 from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
-from bridge.broker.topology import Mode, Topology
+from bridge.broker.topology import Mode, Topology, bind
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -346,6 +346,8 @@ class Session:
             count = subscription.queues if subscription.exchange else 1
             queues = [await self._private_queue(channel) for _ in range(count)]
             for queue in queues:
+                for binding in subscription.bindings:
+                    await bind(channel, queue, binding)
                 await self._consume_from(channel, lane, queue, subscription)
             if subscription.exchange:
                 await self._open_bind_lane(subscription.exchange, queues)

@@ -177,12 +177,12 @@ class Topology(msgspec.Struct, frozen=True):
 
     async def _ensure_exchanges(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
         """Those that gateways publish to."""
-        names, theirs = self.names, self.exchange
+        theirs = self.exchange
         if theirs is not None:
             known = theirs.name.startswith("amq.")  # the broker's own: nobody declares those
             await _exchange(channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known)
             return
-        await _gateway_exchanges(channel, names, passive=passive)
+        await _gateway_exchanges(channel, self.names, passive=passive)
 
     async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
         names, arguments = self.names, self.queue_arguments
@@ -200,7 +200,7 @@ class Topology(msgspec.Struct, frozen=True):
         for queue in self.shared:
             await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
             if passive and not exchange.durable:
-                await _bind(channel, queue.name, queue.binding)
+                await bind(channel, queue.name, queue.binding)
 
 
 class GatewayTopology(Topology, frozen=True):
@@ -285,10 +285,11 @@ async def _queue(
     except _REFUSALS as error:
         raise TopologyError(f"queue {name!r}: {_reason(error)}") from error
     if not passive:
-        await _bind(channel, name, binding)
+        await bind(channel, name, binding)
 
 
-async def _bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
+async def bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
+    """Raises :class:`TopologyError`."""
     try:
         await channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
     except _REFUSALS as error:

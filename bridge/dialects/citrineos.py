@@ -18,6 +18,7 @@ passes on no CALLERROR of a station (as of version 2): there is no answer then.
 """
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, 
 from bridge.ocpp import DEFAULT_VERSION, CallError, ErrorCode, OcppVersion
 from bridge.ocpp.errors import CallErrorBody, call_error_body, encodable
 from bridge.ocpp.faults import DECODE_FAULTS, describe
-from bridge.outcome import Kind
+from bridge.outcome import Kind, Reply
 from bridge.request import Request
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
@@ -47,10 +48,11 @@ STATE_REQUEST: Final = 1
 STATE_RESPONSE: Final = 2
 CONTENT_ENCODING: Final = "utf-8"
 
-_STATIONS: Final = ("stationId", "ocppConnectionName")
-"""In version 1, and from version 2 on."""
+_STATIONS: Final = ("ocppConnectionName", "stationId")
+"""From version 2 on, and in version 1."""
 TENANT: Final = 1
 """CitrineOS's default tenant."""
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _EVENT_GROUP: Final = "general"
 """Of the event groups, the one for what has none; nobody looks at it."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
@@ -67,12 +69,16 @@ class Envelope(msgspec.Struct, frozen=True):
     context: bytes
     """JSON, as it came."""
     stations: dict[str, str]
-    """By the names the context has for it."""
+    """The station, by the names the context has for it."""
     correlation_id: str
     tenant_id: str
     timestamp: str
     event_group: str
     protocol: str | None
+
+    @property
+    def station_id(self) -> str:
+        return next(iter(self.stations.values()))
 
 
 class CitrineRequest(Request, eq=False, gc=True, kw_only=True):
@@ -136,7 +142,7 @@ class CitrineOs(SharedDialect):
         attempt, first_try = tries(headers)
         return CitrineRequest(
             bytes(parts.get("payload", b"null")),
-            next(iter(envelope.stations.values())),
+            envelope.station_id,
             version,
             envelope.correlation_id,
             deadline(headers, self._patience, _time(envelope.timestamp)),
@@ -240,9 +246,12 @@ class CitrineOs(SharedDialect):
         payload = parts.get("payload", Raw(b"null"))
         error = _read_error(payload)
         if error is None:
-            return native_reply(delivery, envelope.correlation_id, Kind.RESPONSE, bytes(payload))
-        body = _json(CallErrorBody(error.error_code, error.message, error.error_details))
-        return native_reply(delivery, envelope.correlation_id, Kind.CALL_ERROR, body)
+            answer = Reply(bytes(payload))
+        else:
+            body = _json(CallErrorBody(error.error_code, error.message, error.error_details))
+            answer = Reply(body, Kind.CALL_ERROR)
+        version = _VERSIONS.get(envelope.protocol or "")
+        return native_reply(delivery, envelope.station_id, version, envelope.correlation_id, answer)
 
 
 def _routing(origin: str, state: int) -> dict[str, str]:
@@ -311,7 +320,9 @@ def _envelope(context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Map
         timestamp = _now()
     event_group = _value(parts["eventGroup"]) if "eventGroup" in parts else told.get("eventGroup")
     protocol = _value(parts.get("protocol"))
-    essential = {**stations, "correlationId": correlation_id, "tenantId": tenant_id, "timestamp": timestamp}
+    # The tenant is a number in a body; in headers, where this one may be from, it is text.
+    tenant = int(tenant_id) if _NUMBER.fullmatch(str(tenant_id)) else tenant_id
+    essential = {**stations, "correlationId": correlation_id, "tenantId": tenant, "timestamp": timestamp}
     return Envelope(
         bytes(parts["context"]) if context else _json(essential),
         stations,

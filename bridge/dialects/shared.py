@@ -16,6 +16,7 @@ from bridge.contract import (
     FIRST_TRY,
     REPLAYED,
     ROUTING_KEY,
+    STATION_ID,
     VERSION,
     Dialect,
     GatewayExchange,
@@ -25,7 +26,7 @@ from bridge.contract import (
     properties_of_next_try,
 )
 from bridge.ocpp import OcppVersion
-from bridge.outcome import Failure, Kind
+from bridge.outcome import Failure, Reply
 from bridge.request import Request
 from bridge.retry import milliseconds
 from bridge.transport import Binding, Delivery, Properties, Publishing
@@ -141,7 +142,11 @@ def fits(text: object) -> TypeGuard[str]:
     return type(text) is str and 0 < len(text.encode("utf-8", "surrogateescape")) <= SHORT_STRING
 
 
-def native_reply(delivery: Delivery, message_id: str, kind: Kind, body: bytes) -> Delivery:
-    """A station's answer as the native contract would have it."""
-    properties = Properties(correlation_id=message_id, type=kind.value)
-    return Delivery(delivery.exchange, delivery.routing_key, delivery.redelivered, properties, body)
+def native_reply(
+    delivery: Delivery, station_id: str | None, version: OcppVersion | None, message_id: str, answer: Reply
+) -> Delivery:
+    """A station's answer as the native contract would have it. `station_id` and `version` if they are known."""
+    told = {STATION_ID: station_id, VERSION: None if version is None else version.value}
+    headers = {name: value for name, value in told.items() if value is not None}
+    properties = Properties(headers=headers, correlation_id=message_id, type=answer.kind.value)
+    return Delivery(delivery.exchange, delivery.routing_key, delivery.redelivered, properties, answer.body)

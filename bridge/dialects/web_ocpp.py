@@ -22,6 +22,7 @@ from bridge.contract import (
     CONTENT_TYPE,
     REQUEST_TYPE,
     STATION_ID,
+    TRANSIENT,
     Foreign,
     GatewayExchange,
     SharedQueue,
@@ -31,7 +32,7 @@ from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, 
 from bridge.ocpp import CallErrorFrame, CallFrame, FrameError, OcppVersion, decode_frame, encode_frame
 from bridge.ocpp.errors import CallErrorBody
 from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
-from bridge.outcome import Kind
+from bridge.outcome import Kind, Reply
 from bridge.request import Request
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
@@ -48,9 +49,6 @@ PROTOCOLS: Final = {
     "ocpp21": OcppVersion.V2_1,
 }
 """How the plugin's routing keys begin."""
-
-TRANSIENT: Final = 1
-
 _PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
 """Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
 _REQUEST_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE)
@@ -178,12 +176,12 @@ class WebOcpp(SharedDialect):
             return None
         match frame:
             case CallResultFrame(message_id, payload):
-                return native_reply(delivery, message_id, Kind.RESPONSE, bytes(payload))
+                answer = Reply(bytes(payload))
             case CallErrorFrame(message_id, code, description, details):
-                body = _json(CallErrorBody(code, description, details))
-                return native_reply(delivery, message_id, Kind.CALL_ERROR, body)
+                answer = Reply(_json(CallErrorBody(code, description, details)), Kind.CALL_ERROR)
             case _:
                 return None
+        return native_reply(delivery, delivery.properties.reply_to, version, message_id, answer)
 
     def _publishing(self, station_id: str, message_id: str, frame: bytes, until: float) -> Publishing | None:
         if _KEY.match(station_id):

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from bridge.transport import (
+    Binding,
     Confirm,
     Delivery,
     Properties,
@@ -619,6 +620,31 @@ async def test_a_private_reply_queue_lives_as_long_as_its_connection(side: Side)
         await transport.close()
     names.append(transport.reply_queue)
     assert names == [None, None]
+
+
+async def test_what_a_private_queue_is_bound_to_comes_to_it_on_each_connection(side: Side) -> None:
+    log = Log()
+    transport = side.transport()
+    bindings = [Binding(NAMES.requests, "a"), Binding(NAMES.requests, "b")]
+    await transport.start([Subscription("", 0, log.on_delivery, no_ack=True, bindings=bindings)], log.on_state)
+    try:
+        for life in (1, 2):
+            await log.state(State.CONSUMING, times=life)
+            for key in ("a", "b", VENDOR):
+                await side.put(Publishing(key, b"%d%b" % (life, key.encode()), Properties(), NAMES.requests))
+            await log.delivery(2 * life - 1)
+            side.cut(transport)
+    finally:
+        await transport.close()
+    assert log.bodies == [b"1a", b"1b", b"2a", b"2b"]
+    assert await side.left(QUEUE) == 2
+
+
+async def test_an_exchange_that_a_private_queue_cannot_be_bound_to_is_named_at_the_start(side: Side) -> None:
+    transport = side.transport()
+    with pytest.raises(TopologyError, match="exchange 'gone'"):
+        await transport.start([Subscription("", 0, lambda _: None, bindings=[Binding("gone")])], lambda *_: None)
+    await transport.close()
 
 
 async def test_a_delivery_handler_may_settle_and_publish_at_once(side: Side) -> None:

@@ -269,7 +269,7 @@ def test_an_answer_to_citrineos_repeats_the_envelope_and_reaches_the_router_of_i
         version, name = forms.get(context["correlationId"], (None, "stationId"))
         assert answer["queue"] == name
         assert context.keys() == {name, "correlationId", "tenantId", "timestamp"}
-        assert (context[name], context["tenantId"]) == ("CP-1", 1 if version else "1")  # the broken one's: from headers
+        assert (context[name], context["tenantId"]) == ("CP-1", 1)
         routing = {"origin": "csms", "eventGroup": "router", "action": "DataTransfer"}
         assert {part: body[part] for part in ("origin", "eventGroup", "action", "state")} == {**routing, "state": 2}
         assert body.get("protocol") == version

@@ -14,6 +14,8 @@ from bridge.dead import everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dispatch import Dispatcher, Settle
 from bridge.intake import Counts
+from bridge.ocpp import CallError, OcppVersion
+from bridge.requester import read_response
 from bridge.shared_queue import Part, Sorter
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from tests.properties.test_dispatch import MANY, ROUTES, bodies, header_values, json_values, mostly, properties, short
@@ -192,6 +194,30 @@ def test_any_message_of_citrineos_is_settled_once_and_answered_in_its_form(
         assert all(type(value) is str and value.encode() for value in sent.values())
         assert {"stationId", "ocppConnectionName"} & sent.keys()
         assert isinstance(msgspec.json.decode(told["context"]), dict)
+
+
+# ---- the answers of stations ----
+
+results = frames().map(lambda frame: frame.replace(b'[2,"m-1","DataTransfer"', b'[3,"m-1"').replace(b"[2", b"[4"))
+told = envelopes().map(lambda body: body.replace(b'"state": 1', b'"state": 2'))
+reply_keys = st.sampled_from(["ocpp16.response.conf", "ocpp201.DataTransfer.conf", "ocpp21.NotImplemented.error"])
+
+
+@MANY
+@given(mostly(results | told, bodies | frames() | st.binary(max_size=60)), mostly(reply_keys, short), properties)
+def test_any_message_is_an_answer_of_a_station_or_none_in_every_dialect(
+    body: bytes, key: str, given_properties: Properties
+) -> None:
+    for dialect in (WebOcpp(), CitrineOs()):
+        reply = dialect.station_reply(Delivery("x", key, False, given_properties, body))
+        if reply is not None:
+            assert isinstance(reply.properties.correlation_id, str)
+            assert reply.properties.type in {"DataTransferResponse", "CallError"}
+            try:
+                response = read_response(reply, OcppVersion.V2_1)
+            except CallError:
+                continue
+            assert response.status
 
 
 # ---- dead letters ----

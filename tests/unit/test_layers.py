@@ -123,7 +123,17 @@ import {module}
 
 
 @pytest.mark.parametrize(
-    "module", ["bridge", "bridge.dispatch", "bridge.worker", "bridge.testing", "bridge.contract", "bridge.transport"]
+    "module",
+    [
+        "bridge",
+        "bridge.dispatch",
+        "bridge.worker",
+        "bridge.testing",
+        "bridge.contract",
+        "bridge.transport",
+        "bridge.dialects",
+        "bridge.shared_queue",
+    ],
 )
 def test_what_knows_no_broker_is_imported_without_the_amqp_libraries(module: str) -> None:
     program = WITHOUT_AMQP.format(libraries=AMQP_LIBRARIES, module=module)

@@ -256,7 +256,7 @@ def test_a_body_without_sense_is_refused_with_an_error_for_the_call_that_its_hea
     told = json.loads(answer.body)
     error = told["payload"]
     assert (error["name"], error["_messageId"], error["_errorCode"]) == ("OcppError", "m-1", "FormatViolation")
-    assert told["context"] == {**told["context"], "stationId": "CP-1", "correlationId": "m-1"}
+    assert told["context"] == {**told["context"], "stationId": "CP-1", "correlationId": "m-1", "tenantId": 1}
     assert answer.properties.headers is not None
     assert answer.properties.headers["stationId"] == "CP-1"
 
@@ -345,7 +345,7 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
     assert (copy.exchange, copy.routing_key) == ("datatransfer-citrineos.retry.1000", "datatransfer-citrineos")
     assert (copy.body, copy.mandatory) == (delivery.body, True)
     headers = copy.properties.headers or {}
-    assert headers == {**headers, **headers_of(message(underscore=True))}
+    assert headers == {**headers, **(delivery.properties.headers or {})}
     again = dialect.request(Delivery("", copy.routing_key, False, copy.properties, copy.body))
     assert (again.body, again.station_id, again.attempt) == (request.body, "CP-1", 1)
     assert again.deadline == pytest.approx(request.deadline, abs=0.002)
@@ -452,6 +452,15 @@ def told_by_station(delivery: Delivery) -> tuple[str | None, str | None, Any] | 
 def test_a_result_of_a_station_is_a_response(name: str, underscore: bool) -> None:
     expected = ("m-1", "DataTransferResponse", {"status": "Accepted", "data": "{}"})
     assert told_by_station(published(answered(own=context(name), underscore=underscore))) == expected
+
+
+@pytest.mark.parametrize(
+    ("protocol", "named"), [("ocpp1.6", {"ocpp-version": "ocpp1.6"}), (None, {}), ("x", {}), (7, {})]
+)
+def test_an_answer_names_its_station_and_its_version(protocol: Any, named: dict[str, str]) -> None:
+    reply = CitrineOs().station_reply(published(answered(protocol=protocol)))
+    assert reply is not None
+    assert reply.properties.headers == {"ocpp-station-id": "CP-1", **named}
 
 
 def test_an_answer_is_a_response_whatever_its_payload() -> None:

@@ -374,6 +374,15 @@ def test_an_error_of_a_station_is_a_call_error(protocol: str, action: str) -> No
     assert told_by_station(body, f"{protocol}.{action}.error") == ("m-1", "CallError", error)
 
 
+def test_an_answer_names_its_station_and_its_version() -> None:
+    headers = {"ocpp-station-id": "CP-1", "ocpp-version": "ocpp2.0.1"}
+    for station_id, expected in (("CP-1", headers), (None, {"ocpp-version": "ocpp2.0.1"})):
+        delivery = published('[3,"m-1",{}]', key="ocpp201.response.conf", reply_to=station_id)
+        reply = WebOcpp().station_reply(delivery)
+        assert reply is not None
+        assert reply.properties.headers == expected
+
+
 @pytest.mark.parametrize(
     ("body", "key"),
     [
