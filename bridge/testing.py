@@ -522,7 +522,8 @@ class MemoryTransport:
 
     def _connect(self) -> None:
         self._connection = _Connection(self._broker, self._subscriptions, self._lost, self._count_return)
-        self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues in memory")
+        requests = sum(not each.waits for each in self._subscriptions)
+        self._enter(State.CONSUMING, f"from {requests} queues in memory")
 
     def _lost(self, reason: str) -> None:
         self._connection = None

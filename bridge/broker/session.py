@@ -535,7 +535,8 @@ class RabbitTransport:
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
-        self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues at {printable(url)}")
+        requests = sum(not each.waits for each in self._subscriptions)
+        self._enter(State.CONSUMING, f"from {requests} queues at {printable(url)}")
         return session
 
     async def _supervise(self, session: Session) -> None:
