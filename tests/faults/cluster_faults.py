@@ -36,7 +36,7 @@ async def leader_killed(stage: Stage) -> AsyncIterator[None]:
 
 
 @fault(
-    "leader killed while half of the requests wait for their next try",
+    "leader killed, most requests between two tries",
     needs=Needs.CLUSTER,
     within=10.0,
     hold=3.0,
