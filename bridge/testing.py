@@ -647,7 +647,8 @@ class MemoryTransport:
         for routing_key in self._keys:
             self._connection.bind(routing_key)
         self._tell_waiting()
-        self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues in memory")
+        requests = sum(not each.waits for each in self._subscriptions)
+        self._enter(State.CONSUMING, f"from {requests} queues in memory")
 
     def _lost(self, reason: str) -> None:
         self._connection = None

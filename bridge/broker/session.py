@@ -585,7 +585,8 @@ class RabbitTransport:
             self._lose(session)
             raise
         if self._state is not State.DRAINING:
-            self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues at {printable(url)}")
+            requests = sum(not each.waits for each in self._subscriptions)
+            self._enter(State.CONSUMING, f"from {requests} queues at {printable(url)}")
             if session.blocked:  # since before
                 self._blocked("an alarm")
         return session

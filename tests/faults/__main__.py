@@ -44,6 +44,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="TEXT", help="faults whose name has this in it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance")
     parser.add_argument(
+        "--times", type=int, default=1, metavar="N", help="play each fault so often, each time with the next seed"
+    )
+    parser.add_argument(
         "--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster"
     )
     parser.add_argument(
@@ -113,17 +116,22 @@ def chosen(options: argparse.Namespace) -> list[Fault]:
     return [fault for fault in faults if any(text.lower() in f"{fault.group} {fault.name}".lower() for text in only)]
 
 
+def plays(options: argparse.Namespace) -> list[tuple[Fault, int]]:
+    """Each with its seed."""
+    return [(fault, options.seed + number) for fault in chosen(options) for number in range(options.times)]
+
+
 async def run(options: argparse.Namespace, console: Console) -> int:
     """Play them all. Returns the exit code."""
     started = time.monotonic()
     results: list[Result] = []
     with ExitStack() as exits:
         brokers = Brokers(options.node, exits, console)
-        for fault in chosen(options):
+        for fault, seed in plays(options):
             nodes, urls, vhost = brokers.for_fault(fault)
             redis = await brokers.redis() if fault.redis else None
             begun = time.monotonic()
-            result = await play(fault, nodes, urls, options.seed, redis)
+            result = await play(fault, nodes, urls, seed, redis)
             for node in nodes:
                 if not node.running:  # a fault that failed half-way leaves it so
                     node.start()
@@ -132,7 +140,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
             results.append(result)
             verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
             console.print(
-                f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}  ({time.monotonic() - begun:.0f} s)"
+                f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}"
+                f"  ({time.monotonic() - begun:.0f} s{f', seed {seed}' if options.times > 1 else ''})"
             )
             for line in result.violations:
                 console.print(f"        {line}", style="red", highlight=False, markup=False)

@@ -15,11 +15,13 @@ QUEUE = Names().vendor_queue(VENDOR)
 WAITING = Mix({"Echo": 40, "Flaky": 60})
 
 
-async def _kill_leader(stage: Stage) -> PrivateBroker:
+async def _kill_leader(stage: Stage, *, clock: bool = True) -> PrivateBroker:
+    """`clock`: recovery counts from here."""
     leader = await stage.leader(QUEUE)
     await asyncio.to_thread(leader.sync)
     await asyncio.to_thread(leader.kill)
-    stage.now()
+    if clock:
+        stage.now()
     return leader
 
 
@@ -36,7 +38,7 @@ async def leader_killed(stage: Stage) -> AsyncIterator[None]:
 
 
 @fault(
-    "leader killed while half of the requests wait for their next try",
+    "leader killed, most requests between two tries",
     needs=Needs.CLUSTER,
     within=10.0,
     hold=3.0,
@@ -59,6 +61,19 @@ async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
     await _has_recovered(stage)
     yield
     await asyncio.to_thread(second.start)
+
+
+@fault("leader killed, then another of three, and both back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
+async def majority_killed(stage: Stage) -> AsyncIterator[None]:
+    """Without a majority nothing is confirmed and nothing is handled; it counts from the return of the first node."""
+    first = await _kill_leader(stage, clock=False)
+    await asyncio.sleep(1.0)  # an election, and work on two nodes
+    second = await _kill_leader(stage, clock=False)
+    yield
+    await asyncio.to_thread(second.start)
+    stage.now()
+    await _has_recovered(stage)
+    await asyncio.to_thread(first.start)
 
 
 @fault("leader cut off from the other two (partition), and back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
