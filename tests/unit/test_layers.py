@@ -25,6 +25,7 @@ LAYERS = (
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
     ("bridge.client",),
+    ("bridge.gateway",),
     ("bridge.demo",),
     ("bridge.command",),
     ("bridge.dead_cli",),
@@ -35,6 +36,11 @@ LAYERS = (
 
 WITHIN = {
     "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.gateway": (
+        *("actions", "local_answers", "conversation"),
+        *("handshake", "passwords"),
+        *("station", "server"),
+    ),
 }
 """The modules of a package, from the bottom up."""
 
