@@ -149,7 +149,9 @@ def test_the_answer_to_a_broken_call_is_a_call_error_in_the_spelling_of_the_vers
     ],
 )
 @pytest.mark.parametrize("version", [V16, V201, V21])
-def test_only_what_ocpp_j_asks_for_is_answered(data: bytes, answered_in: set[OcppVersion], version: OcppVersion) -> None:
+def test_only_what_ocpp_j_asks_for_is_answered(
+    data: bytes, answered_in: set[OcppVersion], version: OcppVersion
+) -> None:
     with pytest.raises(FrameError) as caught:
         decode_frame(data, version)
     assert caught.value.wants_answer(version) == (version in answered_in)
