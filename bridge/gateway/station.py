@@ -6,6 +6,8 @@ Its socket and the bridge are two small protocols, so that this is tested withou
 import asyncio
 import contextlib
 import datetime as dt
+import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Final, Protocol
@@ -13,11 +15,11 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from bridge.client import NoAnswer
+from bridge.broker.session import back_off
+from bridge.client import NoAnswer, NotAccepted
 from bridge.gateway.conversation import Answer, Conversation, Forward, Ignored, Settled
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 from bridge.outcome import COULD_NOT_PROCESS, TOOK_TOO_LONG, Reply, call_error, describe
-from bridge.transport import TransportError
 
 log = structlog.get_logger("bridge.gateway")
 
@@ -55,7 +57,7 @@ class Link(Protocol):
         message_id: str,
         timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
     ) -> Reply:
-        """The answer to a station's DataTransfer. Raises NoAnswer or TransportError."""
+        """The answer to a station's DataTransfer. Raises NoAnswer, and NotAccepted if the broker will not have it."""
 
 
 class Counts(msgspec.Struct):
@@ -118,6 +120,7 @@ class Station:
         try:
             async for message in self._socket.messages():
                 await self._receive(message)
+                await asyncio.sleep(0)  # one that sends a thousand at once must not keep the others from their turn
         except Gone:
             pass
         finally:
@@ -192,21 +195,34 @@ class Station:
         """Its reply, or the CALLERROR that says why there is none. One at a time, in the order they came."""
         try:
             async with asyncio.timeout_at(deadline), self._inward:
-                timeout = deadline - asyncio.get_running_loop().time()
-                return await self._link.forward(
-                    self.station_id, self.version, call.payload, message_id=call.message_id, timeout=timeout
-                )
+                return await self._ask_until_accepted(call, deadline)
         except TimeoutError:  # NoAnswer is one
             self._counts.unanswered += 1
             return call_error(CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG), self.version)
         except CallError as error:
             return call_error(error, self.version)
-        except TransportError as error:
-            log.warning("request not accepted", station=self.station_id, error=str(error))
         except Exception as error:
             log.exception("request failed", station=self.station_id, error=describe(error))
-        self._counts.unanswered += 1
-        return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
+            self._counts.unanswered += 1
+            return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
+
+    async def _ask_until_accepted(self, call: Forward, deadline: float) -> Reply:
+        """Where no worker has ever been there is no queue: one may come while the station waits."""
+        clock = asyncio.get_running_loop().time
+        for failures in itertools.count(1):
+            try:
+                return await self._link.forward(
+                    self.station_id,
+                    self.version,
+                    call.payload,
+                    message_id=call.message_id,
+                    timeout=deadline - clock(),
+                )
+            except NotAccepted as error:
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                log.log(level, "request not accepted", station=self.station_id, error=str(error))
+            await asyncio.sleep(back_off(failures))
+        raise AssertionError  # the count has no end
 
     # ---- to the station ----
 

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up on what should happen at once."""
 
 

@@ -12,6 +12,7 @@ from bridge.gateway.conversation import CALLS_AT_ONCE, Conversation
 from bridge.gateway.station import Counts, Gone, Station
 from bridge.ocpp import CallError, OcppVersion
 from bridge.outcome import Kind, Reply
+from bridge.transport import BrokerUnreachable
 from tests.support import UNTIL_SETTLED
 
 V16, V20, V201, V21 = OcppVersion
@@ -166,7 +167,7 @@ async def test_the_deadline_of_a_call_counts_from_its_arrival_also_for_one_that_
     ("error", "code"),
     [
         (NoAnswer("no answer within 1 s"), "GenericError"),
-        (NotAccepted("no queue takes the request"), "InternalError"),
+        (BrokerUnreachable("no broker"), "InternalError"),
         (RuntimeError("password=hunter2"), "InternalError"),
         (CallError("PropertyConstraintViolation", "vendorId"), "PropertyConstraintViolation"),
     ],
@@ -180,6 +181,27 @@ async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exceptio
     frame = await running.socket.sent()
     assert frame[:3] == [4, "1", code]
     assert "hunter2" not in json.dumps(frame)
+
+
+async def test_a_request_that_is_not_accepted_is_tried_again_until_it_is(running: Running) -> None:
+    """Where no worker has ever been there is no queue for it."""
+    running.socket.say(data_transfer("1"))
+    for _ in range(3):
+        _, message_id, _, answer = await running.link.request()
+        assert message_id == "1"
+        answer.set_exception(NotAccepted("no queue takes the request"))
+    (await running.link.request())[3].set_result(ACCEPTED)
+    assert (await running.socket.sent())[:2] == [3, "1"]
+
+
+async def test_a_request_that_is_never_accepted_has_its_deadline() -> None:
+    running = Running(call_timeout=0.1)
+    running.socket.say(data_transfer("1"))
+    (await running.link.request())[3].set_exception(NotAccepted("no queue takes the request"))
+    running.socket.say([2, "h", "Heartbeat", {}])
+    answers = [await running.socket.sent() for _ in range(2)]
+    assert [frame[:3] for frame in answers if frame[0] == 4] == [[4, "1", "GenericError"]]
+    await running.end()
 
 
 async def test_a_connection_that_ends_ends_what_was_forwarded_for_it() -> None:
