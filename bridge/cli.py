@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -32,11 +32,13 @@ from bridge.command import (
     complete,
     fail,
     finite,
+    on_signals,
     words,
 )
 from bridge.contract import Contract, Names
 from bridge.dead_cli import dead
 from bridge.dispatch import MAX_BODY, Expired
+from bridge.gateway_cli import gateway, password
 from bridge.handler import HandlerError
 from bridge.idempotency import check_store, open_store
 from bridge.logs import LogFormat, LogLevel, configure
@@ -58,7 +60,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(dead)
-
 
 Targets = Annotated[
     list[str],
@@ -221,7 +222,7 @@ def run(
         contract = Contract(names, tuple(words(reply_prefix)))
         async with open_store(idempotency) as store:
             worker = Worker(routers, transport, contract=contract, settings=settings, store=store, name=name)
-            _on_signals(worker.stop)
+            on_signals(worker.stop)
             gc.freeze()  # what was made at import stays: the collector need not look at it again
             await worker.run()
 
@@ -240,17 +241,8 @@ async def _supervise(count: int, start_timeout: float) -> int:
     return await supervisor.run()
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
-    """The first signal drains; a second one ends the process at once, and the broker delivers what was in hand again."""
-    loop = asyncio.get_running_loop()
-
-    def first(number: int) -> None:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first, number)
+app.command()(gateway)
+app.command()(password)
 
 
 # ---- send ----
