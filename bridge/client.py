@@ -1,13 +1,5 @@
-"""The requester's side: send a DataTransfer as a gateway would, and await its answer.
+"""The requester's side, typed: send a DataTransfer as a station's gateway would, or as the CSMS to a station."""
 
-Replies come to a private queue that dies with its connection. So when a connection is lost, every request that has no
-answer yet is published again on the next one, with the same OCPP message id; a worker's idempotency store answers the
-repetition of one that was handled already.
-"""
-
-import asyncio
-import itertools
-import secrets
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,71 +7,25 @@ from typing import Final, Self
 
 import structlog
 
-from bridge.broker.session import RabbitTransport, back_off, parse_urls
-from bridge.contract import Contract
+from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.contract import VERSION, Contract, read_offline
 from bridge.ocpp import (
     DEFAULT_VERSION,
     DataTransferRequest,
     DataTransferResponse,
     OcppVersion,
-    decode_call_error,
-    decode_response,
     encode_request,
     parse_version,
 )
-from bridge.outcome import Kind
-from bridge.transport import Confirm, Delivery, State, Subscription, Transport, TransportError
+from bridge.requester import TIMEOUT, NoAnswer, NotAccepted, Question, Requester, StationOffline, read_response
+from bridge.transport import Delivery, Publishing, State, Transport
+
+__all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
 log = structlog.get_logger("bridge.client")
 
-TIMEOUT: Final = 30.0
-"""Seconds to wait for an answer. OCPP libraries wait as long."""
-REFUSALS: Final = 6
-"""Times that a request is published again when the broker refuses it: for three seconds on average, six at most."""
-
-
-class NoAnswer(TimeoutError):
-    """Nobody answered in time. The request may have been handled all the same."""
-
-
-class NotAccepted(TransportError):
-    """The broker did not take the request: no exchange or queue for it, or a full one."""
-
-
-class _Outstanding:
-    """A request without its answer."""
-
-    __slots__ = (
-        "again",
-        "answer",
-        "body",
-        "deadline",
-        "message_id",
-        "refusals",
-        "station_id",
-        "vendor_id",
-        "version",
-    )
-
-    def __init__(
-        self,
-        station_id: str,
-        version: OcppVersion,
-        vendor_id: str,
-        body: bytes,
-        deadline: float,
-        message_id: str,
-        answer: "asyncio.Future[DataTransferResponse]",
-    ) -> None:
-        self.station_id = station_id
-        self.version = version
-        self.vendor_id = vendor_id
-        self.body = body
-        self.deadline = deadline
-        self.message_id = message_id
-        self.answer = answer
-        self.refusals = 0
-        self.again: asyncio.TimerHandle | None = None
+_RICHEST: Final = OcppVersion.V2_1
+"""How a request to a station is written: the gateway leaves out what the station's own version has not."""
 
 
 class Client:
@@ -87,6 +33,7 @@ class Client:
 
     >>> async with Client("amqp://localhost") as client:
     ...     response = await client.data_transfer("CP001", DataTransferRequest("com.acme", "GetTariff"))
+    ...     response = await client.send_to_station("CP001", DataTransferRequest("com.acme", "ShowText", "Hello"))
     """
 
     def __init__(
@@ -106,12 +53,7 @@ class Client:
         self._transport = transport
         self._contract = contract or Contract()
         self._timeout = timeout
-        self._outstanding: dict[str, _Outstanding] = {}
-        self._reconnected = True
-        self._prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
-        self.late = 0
-        """Replies whose request had timed out, or that were the second to one."""
+        self._requester = Requester(transport)
 
     @property
     def state(self) -> State:
@@ -120,21 +62,23 @@ class Client:
     @property
     def outstanding(self) -> int:
         """Requests without an answer."""
-        return len(self._outstanding)
+        return len(self._requester)
+
+    @property
+    def late(self) -> int:
+        """Replies whose request had timed out, or that were the second to one."""
+        return self._requester.late
 
     async def __aenter__(self) -> Self:
         """Raises :class:`~bridge.transport.BrokerUnreachable`."""
-        # No acknowledgements, so no prefetch either: a reply is matched as it comes.
-        await self._transport.start([Subscription("", 0, self._on_reply, no_ack=True)], self._on_state)
+        await self._transport.start([self._requester.subscription], self._on_state)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._transport.close()
-        for waiting in self._outstanding.values():
-            waiting.answer.cancel()
-        self._outstanding.clear()
+        self._requester.close()
 
     async def data_transfer(
         self,
@@ -154,88 +98,71 @@ class Client:
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
-        loop = asyncio.get_running_loop()
-        correlation_id = f"{self._prefix}-{next(self._numbers):x}"
-        outstanding = _Outstanding(
-            station_id,
-            version,
-            request.vendor_id,
-            body,
-            time.time() + seconds,
-            correlation_id if message_id is None else message_id,
-            loop.create_future(),
-        )
-        self._outstanding[correlation_id] = outstanding
-        timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
-        try:
-            self._publish(correlation_id, outstanding)
-            return await outstanding.answer
-        finally:
-            timer.cancel()
-            if outstanding.again is not None:
-                outstanding.again.cancel()
-            self._outstanding.pop(correlation_id, None)
+        deadline = time.time() + seconds
 
-    def _publish(self, correlation_id: str, outstanding: _Outstanding) -> None:
-        if outstanding.again is not None:
-            outstanding.again.cancel()
-        reply_to = self._transport.reply_queue
-        if reply_to is None or outstanding.answer.done():
-            return  # between two connections: sent when the next one is open
-        publishing = self._contract.request_publishing(
-            station_id=outstanding.station_id,
-            version=outstanding.version,
-            vendor_id=outstanding.vendor_id,
-            body=outstanding.body,
-            deadline=outstanding.deadline,
-            message_id=outstanding.message_id,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-        )
+        def publishing(correlation_id: str, reply_to: str) -> Publishing:
+            return self._contract.request_publishing(
+                station_id=station_id,
+                version=version,
+                vendor_id=request.vendor_id,
+                body=body,
+                deadline=deadline,
+                message_id=correlation_id if message_id is None else message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+            )
 
-        def on_confirm(confirm: Confirm) -> None:
-            if confirm is Confirm.RETURNED:
-                self._fail(outstanding, NotAccepted("no queue takes the request: is the topology declared?"))
-            elif confirm is Confirm.REFUSED and not outstanding.answer.done():
-                self._publish_again_later(correlation_id, outstanding)
+        return read_response(await self._requester.ask(Question(station_id, publishing), seconds), version)
 
-        self._transport.publish(publishing, on_confirm)
+    async def send_to_station(
+        self,
+        station_id: str,
+        request: DataTransferRequest,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+        message_id: str | None = None,
+    ) -> DataTransferResponse:
+        """Send `request` to a station, through the gateway that holds it, and await the station's answer.
 
-    def _publish_again_later(self, correlation_id: str, outstanding: _Outstanding) -> None:
-        """A queue whose leader has just gone refuses until it has another; a full one goes on refusing."""
-        outstanding.refusals += 1
-        if outstanding.refusals > REFUSALS:
-            self._fail(outstanding, NotAccepted("the broker refuses the request: its queue is full"))
-            return
-        pause = back_off(outstanding.refusals)
-        loop = asyncio.get_running_loop()
-        outstanding.again = loop.call_later(pause, self._publish, correlation_id, outstanding)
+        The gateway writes it in the station's OCPP version: in 1.6 structured data goes as JSON text, and what newer versions
+        added (customData) is left out. The answer comes back as the station gave it, so a 1.6 station's data is text.
 
-    def _time_out(self, outstanding: _Outstanding, seconds: float) -> None:
-        self._fail(outstanding, NoAnswer(f"no answer within {seconds:g} s"))
+        `timeout`: seconds, waiting for the station's other requests included. `message_id`: at most 36 characters; a request
+        that comes again with the same one is not sent to the station twice. Raises :class:`StationOffline` at once if no
+        gateway holds the station, or if it was lost before it answered; CallError if it answers with a CALLERROR, or not as OCPP
+        asks for, or if the request is none that OCPP allows; :class:`NoAnswer` after the time-out; :class:`NotAccepted`
+        if the broker will not have it.
+        """
+        body = encode_request(request, _RICHEST)
+        seconds = self._timeout if timeout is None else timeout
+        deadline = time.time() + seconds
 
-    def _fail(self, outstanding: _Outstanding, error: Exception) -> None:
-        if not outstanding.answer.done():
-            outstanding.answer.set_exception(error)
+        def publishing(correlation_id: str, reply_to: str) -> Publishing:
+            return self._contract.station_request(
+                station_id=station_id,
+                body=body,
+                deadline=deadline,
+                message_id=correlation_id if message_id is None else message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+            )
 
-    def _on_reply(self, delivery: Delivery) -> None:
-        outstanding = self._outstanding.pop(delivery.properties.correlation_id or "", None)
-        if outstanding is None or outstanding.answer.done():
-            self.late += 1
-            return
-        try:
-            if delivery.properties.type == Kind.CALL_ERROR.value:
-                outstanding.answer.set_exception(decode_call_error(delivery.body))
-            else:
-                outstanding.answer.set_result(decode_response(delivery.body, outstanding.version))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the reply is the caller's to know
-            outstanding.answer.set_exception(error)
+        question = Question(station_id, publishing, nobody=lambda: StationOffline(station_id))
+        reply = await self._requester.ask(question, seconds)
+        sent = read_offline(reply)
+        if sent is not None:
+            raise StationOffline(station_id, sent=sent)
+        return read_response(reply, _version_of(reply))
 
     def _on_state(self, state: State, reason: str) -> None:
         log.debug(state.value, reason=reason)
-        if state is State.CONNECTING:
-            self._reconnected = True
-        elif state is State.CONSUMING and self._reconnected:  # and not when the broker has merely lifted an alarm
-            self._reconnected = False
-            for correlation_id, outstanding in tuple(self._outstanding.items()):
-                self._publish(correlation_id, outstanding)
+        self._requester.on_state()
+
+
+def _version_of(reply: Delivery) -> OcppVersion:
+    """The station's; the richest, if its gateway does not say."""
+    named = (reply.properties.headers or {}).get(VERSION)
+    try:
+        return parse_version(named) if type(named) is str else _RICHEST
+    except ValueError:
+        return _RICHEST

@@ -2,6 +2,7 @@
 
 Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendor_key` of the vendorId, body the OCPP payload.
 Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
+CSMS → station: exchange ``datatransfer.stations``, routing key :func:`station_key` of the station; the gateway that holds it replies.
 """
 
 import base64
@@ -15,7 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from bridge.ocpp import DEFAULT_VERSION, CallError, OcppVersion, decode_request
-from bridge.outcome import Failure, Kind
+from bridge.ocpp.faults import DECODE_FAULTS
+from bridge.outcome import Failure, Kind, Reply
 from bridge.request import Request
 from bridge.retry import milliseconds
 from bridge.transport import Delivery, Properties, Publishing
@@ -51,7 +53,10 @@ _BROKERS_PREFIX: Final = "x-"
 
 CONTENT_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "DataTransfer"
+OFFLINE_TYPE: Final = "StationOffline"
+"""Of a reply to the CSMS: the gateway has lost the station. The body says whether the station had been sent the request."""
 
+TRANSIENT: Final = 1
 PERSISTENT: Final = 2
 
 _EXPIRATION_MAX: Final = 2**32 - 1
@@ -64,6 +69,8 @@ _KEY_LENGTH: Final = 200
 """Characters. A queue name has at most 255 bytes, and a prefix stands before the key."""
 _KEY_KEPT: Final = 100
 _BYTES: Final = tuple(chr(byte) if byte in _KEPT else f"_{byte:02x}" for byte in range(256))
+_CASED_BYTES: Final = tuple(chr(byte) if 65 <= byte <= 90 else text for byte, text in enumerate(_BYTES))
+""":data:`_BYTES`, and ``A-Z`` as they are."""
 
 RESERVED: Final = ("dead", "unknown-vendor")
 RESERVED_PREFIXES: Final = ("retry.", "replies.")
@@ -76,10 +83,39 @@ def vendor_key(vendor_id: str) -> str:
     ASCII letters become lower case; of the UTF-8 form every byte but ``a-z 0-9 . -`` becomes ``_`` and two lower-case
     hexadecimal digits; of a key above 200 characters the first 100 stay, then ``_x`` and the SHA-256 of them all.
     """
-    folded = "".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower()))
-    if len(folded) <= _KEY_LENGTH:
-        return folded
-    return f"{folded[:_KEY_KEPT]}_x{hashlib.sha256(folded.encode()).hexdigest()}"
+    return _bounded("".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower())))
+
+
+def station_key(station_id: str) -> str:
+    """The routing key of a charging station: as :func:`vendor_key`, but letters keep their case.
+
+    OCPP says of a vendorId that case does not count, and nothing of the kind of a station's identity: ``CP1`` and ``cp1`` are two
+    stations, each with its own URL. So ``A-Z`` stay as well. Two stations never share a key.
+    """
+    return _bounded("".join(map(_CASED_BYTES.__getitem__, station_id.encode("utf-8", "surrogatepass"))))
+
+
+def _bounded(key: str) -> str:
+    if len(key) <= _KEY_LENGTH:
+        return key
+    return f"{key[:_KEY_KEPT]}_x{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+class _Vendor(msgspec.Struct, rename="camel"):
+    """Of a payload, what it is routed by."""
+
+    vendor_id: str
+
+
+_decode_vendor = msgspec.json.Decoder(_Vendor).decode
+
+
+def read_vendor_id(payload: bytes) -> str:
+    """The vendorId of a DataTransferRequest; empty if none can be read, and then the routing key is empty as well."""
+    try:
+        return _decode_vendor(payload).vendor_id
+    except DECODE_FAULTS:
+        return ""
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -113,7 +149,7 @@ class Names(msgspec.Struct, frozen=True):
 
     @property
     def stations(self) -> str:
-        """Exchange: requests from the CSMS to stations, by station id. Direct."""
+        """Exchange: requests from the CSMS to stations, by :func:`station_key`. Direct."""
         return f"{self.prefix}.stations"
 
     @property
@@ -297,11 +333,8 @@ class Contract:
         it delivers it.
         """
         asked: Properties = request.source.properties
-        reply_to = asked.reply_to
-        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
-            return None
-        direct = reply_to.startswith(DIRECT_REPLY_TO)
-        if direct and not is_direct_reply_to(reply_to):
+        reply_to = self._allowed(asked.reply_to)
+        if reply_to is None:
             return None
         headers = asked.headers
         if headers is not None and TRACE_PARENT in headers:
@@ -314,10 +347,18 @@ class Contract:
             body,
             properties,
             "",
-            not direct,
+            not reply_to.startswith(DIRECT_REPLY_TO),
             asked.correlation_id,
             None if deadline is None else milliseconds_left(deadline),
         )
+
+    def _allowed(self, reply_to: str | None) -> str | None:
+        """It, if replies may be sent there."""
+        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
+            return None
+        if reply_to.startswith(DIRECT_REPLY_TO) and not is_direct_reply_to(reply_to):
+            return None
+        return reply_to
 
     def request_publishing(
         self,
@@ -344,6 +385,72 @@ class Contract:
             type=REQUEST_TYPE,
         )
         return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
+
+    # CSMS → station:
+
+    def station_request(
+        self, *, station_id: str, body: bytes, deadline: float, message_id: str, correlation_id: str, reply_to: str
+    ) -> Publishing:
+        """A request to a station, as the CSMS publishes it. `deadline` in seconds of Unix time.
+
+        Without a version: the gateway knows which one the station speaks, and writes the payload in it. Transient, for the
+        queue of a gateway lives no longer than the gateway.
+        """
+        headers = {STATION_ID: station_id, DEADLINE: int(deadline * 1000)}
+        properties = Properties(
+            content_type=CONTENT_TYPE,
+            headers=headers,
+            delivery_mode=TRANSIENT,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            expiration=milliseconds_left(deadline),
+            message_id=message_id,
+            type=REQUEST_TYPE,
+        )
+        return Publishing(station_key(station_id), body, properties, self.names.stations, mandatory=True)
+
+    def station_reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
+        """A station's answer, as :meth:`reply`; with the version it is written in, which the CSMS need not know."""
+        reply = self.reply(request, body, kind)
+        if reply is None:
+            return None
+        headers = (reply.properties.headers or {}) | {VERSION: request.version.value}
+        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, headers=headers))
+
+    def offline_reply(self, request: Request, *, sent: bool) -> Publishing | None:
+        """What the CSMS is told of a station that is gone. `sent`: it had been sent the request."""
+        reply = self.reply(request, msgspec.json.encode(_Offline(sent)), Kind.CALL_ERROR)
+        if reply is None:
+            return None
+        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE))
+
+
+class _Offline(msgspec.Struct):
+    """The body of a reply that says so."""
+
+    sent: bool
+
+
+_decode_offline = msgspec.json.Decoder(_Offline).decode
+
+
+def read_offline(delivery: Delivery) -> bool | None:
+    """Of a reply that says that the station is gone, whether it had been sent the request; None: it says something else.
+
+    One that cannot be read counts as sent: a request that may have been handled is not to be repeated.
+    """
+    if delivery.properties.type != OFFLINE_TYPE:
+        return None
+    try:
+        return _decode_offline(delivery.body).sent
+    except DECODE_FAULTS:
+        return True
+
+
+def read_reply(delivery: Delivery) -> Reply:
+    """The answer that a reply brings."""
+    is_error = delivery.properties.type == Kind.CALL_ERROR.value
+    return Reply(delivery.body, Kind.CALL_ERROR if is_error else Kind.RESPONSE)
 
 
 def _kept_headers(request: Request, now: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from bridge.broker.session import RabbitTransport
+from bridge.broker.topology import GatewayTopology, Mode
 from bridge.command import (
     EXIT_USAGE,
     LOCAL,
@@ -50,7 +51,7 @@ def parse_listen(text: str) -> tuple[str | None, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise wrong from None
-    if port is None or parts.netloc != text or "@" in text:
+    if port is None or parts.netloc != text or "@" in text or any(map(str.isspace, text)):
         raise wrong
     if text.startswith("["):
         try:
@@ -103,6 +104,13 @@ def gateway(
         str, typer.Option(envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp.")
     ] = "",
     amqp_url: AmqpUrl = LOCAL,
+    topology: Annotated[
+        Mode,
+        typer.Option(
+            envvar="DTBRIDGE_TOPOLOGY",
+            help="declare: create exchanges that are missing; verify: fail if they are; none: trust.",
+        ),
+    ] = Mode.DECLARE,
     prefix: Prefix = "datatransfer",
     ocpp_versions: Annotated[
         list[str],
@@ -219,8 +227,10 @@ def gateway(
     configure(log_format, log_level)
 
     async def work() -> None:
-        transport = RabbitTransport(urls, name=name, start_timeout=connect_timeout)
-        async with GatewayLink(contract=Contract(Names(prefix)), transport=transport) as link:
+        names = Names(prefix)
+        plan = GatewayTopology(names, mode=topology)
+        transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
+        async with GatewayLink(contract=Contract(names), transport=transport) as link:
             server = Gateway(link, settings, passwords)
             on_signals(server.stop)
             await server.run()

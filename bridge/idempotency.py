@@ -16,13 +16,13 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from zlib import crc32
 
 import structlog
 
-from bridge.dispatch import Dispatcher, Settle, start
-from bridge.outcome import Failure, Kind, Late, Outcome, Reply, RetryLater
+from bridge.dispatch import Settle, start
+from bridge.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater
 from bridge.request import Request
 from bridge.retry import DELAYS
 from bridge.store import Begun, Key, MemoryStore, Running, Store
@@ -95,7 +95,7 @@ def _followed(request: Request, outcome: Outcome) -> Outcome:
             return _unless_late(request, outcome)
         case Failure(bytes(body)):
             return _unless_late(request, Reply(body, Kind.CALL_ERROR))
-        case RetryLater():
+        case RetryLater() | Offline():
             return outcome
         case _:  # the other one has no answer, for its deadline has passed; this one's may be open
             return _unless_late(request, RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False))
@@ -106,10 +106,18 @@ def _unless_late(request: Request, outcome: Outcome) -> Outcome:
     return Late() if request.deadline is not None and request.deadline <= time.time() else outcome
 
 
+class Dispatches(Protocol):
+    """A :class:`~bridge.dispatch.Dispatcher`, or what does the same with requests of another kind."""
+
+    def dispatch(self, request: Request) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Guard:
     """A dispatcher that handles each request once."""
 
-    def __init__(self, once: Once, make_dispatcher: Callable[[Settle], Dispatcher], settle: Settle) -> None:
+    def __init__(self, once: Once, make_dispatcher: Callable[[Settle], Dispatches], settle: Settle) -> None:
         self._once = once
         self._store = once.store
         self._is_plain = not inspect.iscoroutinefunction(once.store.begin)

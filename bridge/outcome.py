@@ -98,7 +98,14 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
     """Its deadline had passed before it was handled, and the configuration says to forget such requests."""
 
 
-Outcome = Reply | Failure | RetryLater | Late | Dropped
+class Offline(msgspec.Struct, frozen=True, gc=False):
+    """Of a request to a station: the gateway has lost the station, and whoever waits is told at once."""
+
+    sent: bool
+    """The station had been given it, so that it may have handled it."""
+
+
+Outcome = Reply | Failure | RetryLater | Late | Dropped | Offline
 
 COULD_NOT_PROCESS = "The request could not be processed."
 TOOK_TOO_LONG = "The request took too long to process."

@@ -198,10 +198,13 @@ class Exchange(msgspec.Struct):
 
     kind: str
     alternate: str | None
-    bindings: list[tuple[str, MemoryQueue]]
+    bindings: dict[str, dict[str, MemoryQueue]]
+    """Routing key → the queues bound by it, by name."""
 
     def queues(self, routing_key: str) -> list[MemoryQueue]:
-        return [queue for key, queue in self.bindings if self.kind == "fanout" or key == routing_key]
+        if self.kind == "direct":
+            return [*self.bindings.get(routing_key, {}).values()]
+        return [*{name: queue for bound in self.bindings.values() for name, queue in bound.items()}.values()]
 
 
 class MemoryBroker:
@@ -217,7 +220,7 @@ class MemoryBroker:
         """`kind`: direct or fanout. `alternate`: the exchange that takes what this one cannot route."""
         if kind not in {"direct", "fanout"}:
             raise ValueError(f"an exchange in memory is direct or fanout, not {kind}")
-        self.exchanges.setdefault(name, Exchange(kind, alternate, []))
+        self.exchanges.setdefault(name, Exchange(kind, alternate, {}))
 
     def declare_queue(
         self,
@@ -235,15 +238,23 @@ class MemoryBroker:
     def delete_queue(self, name: str) -> None:
         """With its messages. Connections that consume from it end, as sessions with RabbitMQ do."""
         queue = self.queues.pop(name)
-        for exchange in self.exchanges.values():
-            exchange.bindings = [(key, bound) for key, bound in exchange.bindings if bound is not queue]
+        for exchange in self.exchanges:
+            for key in tuple(self.exchanges[exchange].bindings):
+                self.unbind(name, exchange, key)
         for consumer in tuple(queue.consumers):
             consumer.connection.end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
 
     def bind(self, queue: str, exchange: str, routing_key: str = "") -> None:
-        binding = (routing_key, self.queues[queue])
-        if binding not in self.exchanges[exchange].bindings:
-            self.exchanges[exchange].bindings.append(binding)
+        """Raises KeyError if there is no such queue or exchange."""
+        self.exchanges[exchange].bindings.setdefault(routing_key, {})[queue] = self.queues[queue]
+
+    def unbind(self, queue: str, exchange: str, routing_key: str = "") -> None:
+        """Take back :meth:`bind`; nothing, if there is nothing to take back."""
+        bindings = self.exchanges[exchange].bindings
+        bound = bindings.get(routing_key, {})
+        bound.pop(queue, None)
+        if not bound:
+            bindings.pop(routing_key, None)
 
     def publish(self, publishing: Publishing) -> Confirm:
         """Route a message, and say what became of it. Raises KeyError if there is no such exchange."""
@@ -410,14 +421,18 @@ class _Connection:
         on_end: Callable[[str], None],
         on_return: Callable[[], None],
     ) -> None:
-        """Raises TopologyError if a queue is missing."""
+        """Raises TopologyError if a queue or an exchange is missing."""
         for subscription in subscriptions:
             if subscription.queue and subscription.queue not in broker.queues:
                 raise TopologyError(f"queue {subscription.queue!r} cannot be consumed: there is no such queue")
+            if subscription.exchange and subscription.exchange not in broker.exchanges:
+                raise TopologyError(f"exchange {subscription.exchange!r} cannot be bound to: there is no such exchange")
         self.alive = True
         self.changed = asyncio.Event()
         """Set when a delivery has been settled, and when the connection has ended."""
         self.reply_queue: str | None = None
+        self._bound: tuple[str, str] | None = None
+        """The private queue that is bound by keys, and its exchange."""
         self._broker = broker
         self._on_end = on_end
         self._on_return = on_return
@@ -428,7 +443,9 @@ class _Connection:
 
     def _consume(self, subscription: Subscription) -> _Consumer:
         queue = self._broker.declare_queue(subscription.queue)
-        if not subscription.queue:
+        if subscription.exchange:
+            self._bound = queue.name, subscription.exchange
+        elif not subscription.queue:
             self.reply_queue = queue.name
         consumer = _Consumer(self, queue, subscription)
         queue.consumers.append(consumer)
@@ -460,8 +477,22 @@ class _Connection:
             self._on_return()
         self._unconfirmed.pop(number)(confirm)
 
-    def cancel_consumers(self) -> None:
-        for consumer in self._consumers:
+    def bind(self, routing_key: str, *, bound: bool = True) -> None:
+        """Bind the private queue that is for it, or take that back. Not while draining: then it is gone."""
+        if self._bound is not None and self._bound[0] in self._broker.queues:
+            (self._broker.bind if bound else self._broker.unbind)(*self._bound, routing_key)
+
+    def stop_requests(self) -> None:
+        """Consume nothing but replies. What is bound by keys goes at once, as a queue does without its last consumer."""
+        self._cancel(lambda consumer: consumer.queue.name != self.reply_queue)
+        self._delete_bound_queue()
+
+    def _delete_bound_queue(self) -> None:
+        if self._bound is not None and self._bound[0] in self._broker.queues:
+            self._broker.delete_queue(self._bound[0])
+
+    def _cancel(self, which: Callable[["_Consumer"], bool]) -> None:
+        for consumer in filter(which, self._consumers):
             if consumer in consumer.queue.consumers:
                 consumer.queue.consumers.remove(consumer)
 
@@ -471,10 +502,11 @@ class _Connection:
             return
         self.alive = False
         self._broker._connections.remove(self)  # noqa: SLF001 - its other half
-        self.cancel_consumers()
+        self._cancel(lambda _: True)
         self.changed.set()
         if self.reply_queue in self._broker.queues:
             self._broker.delete_queue(self.reply_queue)
+        self._delete_bound_queue()
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for on_confirm in unconfirmed.values():
             on_confirm(Confirm.LOST)
@@ -495,6 +527,11 @@ class MemoryTransport:
         self._subscriptions: Sequence[Subscription] = ()
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
+        self._keys: dict[str, None] = {}
+        self._asked: deque[tuple[bool, Callable[[], None]]] = deque()
+        """Bindings and unbindings that this connection has still to make, and whom to tell."""
+        self._waiting: list[Callable[[], None]] = []
+        """Whom to tell when the next connection has bound all keys."""
         self.returned = 0
         """Mandatory publishings that no queue took, since the start."""
 
@@ -521,10 +558,19 @@ class MemoryTransport:
 
     def _connect(self) -> None:
         self._connection = _Connection(self._broker, self._subscriptions, self._lost, self._count_return)
+        for routing_key in self._keys:
+            self._connection.bind(routing_key)
+        self._tell_waiting()
         self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues in memory")
 
     def _lost(self, reason: str) -> None:
         self._connection = None
+        while self._asked:
+            bound, on_done = self._asked.popleft()
+            if bound:
+                self._waiting.append(on_done)
+            else:
+                on_done()
         if self._state in {State.CONSUMING, State.CONNECTING}:
             self._enter(State.CONNECTING, reason)
             asyncio.get_running_loop().call_soon(self._connect_again)
@@ -546,12 +592,45 @@ class MemoryTransport:
         else:
             self._connection.publish(publishing, on_confirm)
 
+    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        _check_key(routing_key)
+        self._keys[routing_key] = None
+        if self._connection is None and self._state is State.CONNECTING:
+            self._waiting.append(on_done)
+        else:
+            self._change(routing_key, True, on_done)
+
+    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        _check_key(routing_key)
+        self._keys.pop(routing_key, None)
+        self._change(routing_key, False, on_done)
+
+    def _change(self, routing_key: str, bound: bool, on_done: Callable[[], None]) -> None:
+        connection = self._connection
+        if connection is None or self._state in {State.DRAINING, State.STOPPED}:
+            on_done()
+            return
+
+        def change() -> None:
+            if connection.alive:
+                connection.bind(routing_key, bound=bound)
+                self._asked.popleft()[1]()
+
+        self._asked.append((bound, on_done))
+        asyncio.get_running_loop().call_soon(change)
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for tell in waiting:
+            tell()
+
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
         self._enter(State.DRAINING, f"at most {timeout:g} s")
+        self._tell_waiting()
         connection = self._connection
         if connection is None:
             return 0
-        connection.cancel_consumers()
+        connection.stop_requests()
         try:
             async with asyncio.timeout(timeout):
                 while connection.unsettled and connection.alive:
@@ -565,3 +644,10 @@ class MemoryTransport:
         self._enter(State.STOPPED, "closed")
         if self._connection is not None:
             self._connection.end("closed")
+        self._tell_waiting()
+
+
+def _check_key(routing_key: str) -> None:
+    """As AMQP does."""
+    if (size := len(routing_key.encode("utf-8", "surrogateescape"))) > 255:
+        raise ValueError(f"a routing key of {size} bytes, and AMQP allows 255")

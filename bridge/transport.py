@@ -6,12 +6,17 @@ Everything above this file (worker, client, dispatch) speaks in these values and
 * A :class:`Subscription` is consumed from the moment :meth:`Transport.start` returns until :meth:`Transport.drain`,
   across any number of lost connections. Each message arrives as one call of ``on_delivery``, on the event loop, in the
   order of its queue. The call must not block and must not raise.
-* No more than ``prefetch`` deliveries of one subscription are unsettled at any time.
+* No more than ``prefetch`` deliveries of one queue are unsettled at any time.
 * :meth:`Delivery.settle` is called once per delivery. Its publishings are sent first, and only when the broker has
   confirmed them is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses
   one, or no queue takes the copy, the delivery is requeued instead, after a pause.
 * A connection that ends makes its deliveries void: settling them does nothing, and the broker delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
+* A subscription without a queue's name has private queues: the broker names them anew for each connection, nobody else can
+  consume from them, and they are gone with the connection, messages included. One such subscription may be for replies.
+  Another may name an exchange: it takes what is published there with the keys given to :meth:`Transport.bind`. They
+  are bound again in each later connection, and only when all of them are does the transport count as CONSUMING; replies
+  come, and publishings go, before that. Of several calls for one key the last counts.
 
 Callbacks and values, no await per message: that is what lets the fast path be fast and the twin be simple.
 """
@@ -118,15 +123,20 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
 
 
 class Subscription(msgspec.Struct, eq=False):
-    """A queue to consume from."""
+    """A queue to consume from, or private ones."""
 
     queue: str
-    """Empty: a private queue for replies, named by the broker anew for each connection."""
+    """Empty: private queues, named by the broker anew for each connection and gone with it."""
     prefetch: int
-    """The most unsettled deliveries at a time."""
+    """The most unsettled deliveries of a queue at a time; 0: no bound."""
     on_delivery: Callable[[Delivery], None]
     no_ack: bool = False
     """The broker forgets a message as it sends it. For replies, which nobody else could use."""
+    exchange: str = ""
+    """Of private queues: the exchange they are bound to, by the keys of :meth:`Transport.bind`. Empty: they are for replies."""
+    queues: int = 1
+    """How many private queues share the keys. The broker deletes a queue's bindings all in one step, which holds up
+    everybody else's: many keys want many queues. A transport without such a broker may have fewer."""
 
 
 class State(enum.Enum):
@@ -158,6 +168,18 @@ class Transport(Protocol):
     def reply_queue(self) -> str | None:
         """The broker's name for the private reply queue, while connected."""
 
+    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        """Have the subscription that names an exchange take what is published there with this key, until :meth:`unbind`.
+
+        `on_done` is called once, when the broker has done it: while no connection is open, when the next one consumes. Once
+        draining has begun, at once and nothing is done. Raises ValueError for a key above 255 bytes.
+        """
+
+    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        """Take back :meth:`bind`. `on_done` is called once, when the broker has done it; at once while no connection is open,
+        for then there is nothing that is bound. Raises ValueError as bind does.
+        """
+
     def lacks(self, exchange: str) -> bool:
         """Whether the broker is known to have no such exchange; publishing there would end the connection."""
 
@@ -168,7 +190,11 @@ class Transport(Protocol):
         """Send. While no connection is open, reports :attr:`Confirm.LOST` at once."""
 
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
-        """Stop consuming and wait, at most `timeout` seconds, until every delivery is settled. Returns how many are not."""
+        """Stop consuming and wait, at most `timeout` seconds, until every delivery is settled. Returns how many are not.
+
+        Replies still come until :meth:`close`. Private queues that are bound are deleted, so that what is published to
+        their keys is returned to whoever sent it.
+        """
 
     async def close(self) -> None:
         """End the connection. What is unsettled goes back to its queue."""

@@ -19,6 +19,7 @@ import aiormq
 import structlog
 from yarl import URL
 
+from bridge.broker.bindings import Bindings, BindLane, BindReader
 from bridge.broker.frames import ContentReader
 from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
 from bridge.broker.topology import Topology
@@ -194,7 +195,9 @@ class Session:
         self._on_returned = on_returned
         self._watchdog: asyncio.TimerHandle | None = None
         self._outboxes: tuple[Outbox, ...] = ()
+        self._consumers = 0
         self._consumer_tags: list[str] = []
+        """Consumer tags of everything but replies, which are wanted to the end."""
         self._consume_channel: aiormq.abc.AbstractChannel | None = None
         self._publish_channels: list[tuple[PublishLane, aiormq.abc.AbstractChannel]] = []
         """The one in use is the last; those before it wait for their confirms."""
@@ -202,6 +205,8 @@ class Session:
         self._audit: asyncio.Task[None] | None = None
         self._audit_channel: aiormq.abc.AbstractChannel | None = None
         self._missing_exchange: str | None = None
+        self.bind_lane: BindLane | None = None
+        """Where private queues are bound by keys; None: no subscription asks for it."""
         self.blocked = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
@@ -306,21 +311,47 @@ class Session:
 
     async def _consume(self, channel: aiormq.abc.AbstractChannel, subscriptions: Sequence[Subscription]) -> None:
         prefetch = -1
-        for number, subscription in enumerate(subscriptions):
-            queue = subscription.queue
-            if not queue:
-                declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
-                self.reply_queue = queue = str(declared.queue)
+        for subscription in subscriptions:
             if subscription.prefetch != prefetch:
                 prefetch = subscription.prefetch
                 await channel.basic_qos(prefetch_count=prefetch)
-            tag = f"dtbridge-{number}"
-            self.consume_lane.subscribe(tag, subscription)
-            try:
-                await channel.basic_consume(queue, _never, no_ack=subscription.no_ack, consumer_tag=tag)
-            except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
-                raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
+            if subscription.queue:
+                await self._consume_from(channel, subscription.queue, subscription)
+                continue
+            count = subscription.queues if subscription.exchange else 1
+            queues = [await self._private_queue(channel) for _ in range(count)]
+            for queue in queues:
+                await self._consume_from(channel, queue, subscription)
+            if subscription.exchange:
+                await self._open_bind_lane(subscription.exchange, queues)
+            else:
+                self.reply_queue = queues[0]
+
+    async def _private_queue(self, channel: aiormq.abc.AbstractChannel) -> str:
+        declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+        return str(declared.queue)
+
+    async def _consume_from(self, channel: aiormq.abc.AbstractChannel, queue: str, subscription: Subscription) -> None:
+        self._consumers += 1
+        tag = f"dtbridge-{self._consumers}"
+        self.consume_lane.subscribe(tag, subscription)
+        try:
+            await channel.basic_consume(queue, _never, no_ack=subscription.no_ack, consumer_tag=tag)
+        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+            raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
+        if subscription.queue or subscription.exchange:
             self._consumer_tags.append(tag)
+
+    async def _open_bind_lane(self, exchange: str, queues: Sequence[str]) -> None:
+        """An exchange that is not there would end each session at its first key: better told now."""
+        channel = await self._consuming.channel(confirms=False)
+        try:
+            await channel.exchange_declare(exchange, passive=True)
+        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+            raise TopologyError(f"exchange {exchange!r} cannot be bound to: {error.args[0]}") from error
+        self.bind_lane = lane = BindLane(channel.number, self._consuming.outbox, exchange, queues)
+        lane.on_end = self.end
+        self._consuming.protocol.readers[channel.number] = BindReader(lane, channel.number)
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
         def confirmed(confirm: Confirm) -> None:
@@ -337,7 +368,7 @@ class Session:
         self.end(reason)
 
     async def cancel_consumers(self) -> None:
-        """Have the broker send no more deliveries."""
+        """Have the broker send no more requests. It deletes private queues with their last consumer, and so their bindings."""
         if self._audit is not None:
             self._audit.cancel()
         assert self._consume_channel is not None  # noqa: S101 - open() made it
@@ -354,9 +385,17 @@ class Session:
         lane.draining = True
         while lane.unsettled and not self.ended.done():
             done.clear()
-            await asyncio.wait((asyncio.ensure_future(done.wait()), self.ended), return_when=asyncio.FIRST_COMPLETED)
+            await self.until(done)
         for outbox in self._outboxes:
             outbox.flush()
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Wait for something, or for the end."""
+        happened = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((happened, self.ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            happened.cancel()
 
     def end(self, reason: str) -> None:
         """Its life is over; the first reason counts."""
@@ -440,6 +479,7 @@ class RabbitTransport:
         self._next_url = 0
         self._subscriptions: Sequence[Subscription] = ()
         self._session: Session | None = None
+        self._bindings = Bindings()
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
         self._state = State.CONNECTING
@@ -505,16 +545,41 @@ class RabbitTransport:
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
-        self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues at {printable(url)}")
+        try:
+            await self._restore_bindings(session, url)
+        except BaseException:
+            self._lose(session)
+            raise
+        if self._state is not State.DRAINING:
+            self._enter(State.CONSUMING, f"from {len(self._subscriptions)} queues at {printable(url)}")
+            if session.blocked:  # since before
+                self._blocked("an alarm")
         return session
+
+    async def _restore_bindings(self, session: Session, url: URL) -> None:
+        """Raises ConnectionError if the session ends meanwhile."""
+        if session.bind_lane is None:
+            return
+        restored = asyncio.Event()
+        self._bindings.restore(session.bind_lane, restored.set)
+        if restored.is_set():
+            return
+        self._enter(State.CONNECTING, f"binding {len(self._bindings):,} keys at {printable(url)}")
+        await session.until(restored)
+        if session.ended.done():
+            raise ConnectionError(session.ended.result())
+
+    def _lose(self, session: Session) -> None:
+        self._session = None
+        self._bindings.lost()
+        self._abandon(session)
 
     async def _supervise(self, session: Session) -> None:
         while True:
             reason = await session.ended
             if self._state is State.DRAINING:
                 return
-            self._session = None
-            self._abandon(session)
+            self._lose(session)
             self._enter(State.CONNECTING, reason)
             self._next_url = (self._next_url + 1) % len(self._urls)
             session = await self._next_session()
@@ -555,16 +620,23 @@ class RabbitTransport:
         else:
             self._session.publish(publishing, on_confirm)
 
+    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        self._bindings.bind(routing_key, on_done)
+
+    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        self._bindings.unbind(routing_key, on_done)
+
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
         self._enter(State.DRAINING, f"at most {timeout:g} s")
         session = self._session
-        if session is None:
-            return 0
         with contextlib.suppress(*_LOST):  # asyncio.TimeoutError is one of them
             async with asyncio.timeout(timeout):
+                await self._bindings.stop()
+                if session is None:
+                    return 0
                 await session.cancel_consumers()
                 await session.settled()
-        return 0 if session.ended.done() else session.consume_lane.unsettled
+        return 0 if session is None or session.ended.done() else session.consume_lane.unsettled
 
     async def close(self) -> None:
         if self._supervisor is not None:
@@ -573,6 +645,8 @@ class RabbitTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        self._bindings.lost()
+        await self._bindings.stop()
         if self._farewells:
             await asyncio.wait(self._farewells)
         self._enter(State.STOPPED, "closed")

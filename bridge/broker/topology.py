@@ -138,10 +138,8 @@ class Topology(msgspec.Struct, frozen=True):
         passive = self.mode is Mode.VERIFY
         async with _Declaring(connection) as channel:
             names = self.names
-            await _exchange(channel, names.unrouted, "fanout", passive=passive)
-            await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
+            await _gateway_exchanges(channel, names, passive=passive)
             await _exchange(channel, names.dead, "fanout", passive=passive)
-            await _exchange(channel, names.stations, "direct", passive=passive)
             await _queue(channel, names.dead, self.dead_arguments, names.dead, "", passive=passive)
             for delay in DELAYS:
                 await _exchange(channel, names.retry(delay), "fanout", passive=passive)
@@ -153,6 +151,29 @@ class Topology(msgspec.Struct, frozen=True):
             for vendor_id in self.vendor_ids:
                 queue = names.vendor_queue(vendor_id)
                 await _queue(channel, queue, arguments, names.requests, vendor_key(vendor_id), passive=passive)
+
+
+class GatewayTopology(Topology, frozen=True):
+    """What a gateway needs: the exchanges that it publishes and binds to. The queues are the workers' business.
+
+    A gateway may be there before the first worker: its requests are then returned, instead of ending its connection.
+    """
+
+    vendor_ids: Sequence[str] = ()
+
+    async def ensure(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        """Raises :class:`TopologyError`, as above."""
+        if self.mode is not Mode.NONE:
+            async with _Declaring(connection) as channel:
+                await _gateway_exchanges(channel, self.names, passive=self.mode is Mode.VERIFY)
+
+    async def missing(self, connection: aio_pika.abc.AbstractConnection) -> frozenset[str]:
+        """None: it publishes no retries and no dead letters."""
+        return frozenset()
+
+    async def check_delivery_limits(self, connection: aio_pika.abc.AbstractConnection) -> list[str]:
+        """None: it consumes from its own queues alone."""
+        return []
 
 
 class _Declaring:
@@ -176,6 +197,12 @@ _REFUSALS: Final = (
     aiormq.exceptions.ChannelAccessRefused,
     aiormq.exceptions.ChannelLockedResource,
 )
+
+
+async def _gateway_exchanges(channel: aiormq.abc.AbstractChannel, names: Names, *, passive: bool) -> None:
+    await _exchange(channel, names.unrouted, "fanout", passive=passive)
+    await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
+    await _exchange(channel, names.stations, "direct", passive=passive)
 
 
 async def _exchange(

@@ -1,11 +1,27 @@
-"""The gateway's side of the wire contract: a small OCPP-J WebSocket gateway, the reference for others.
+"""A gateway's side of the wire contract: what one in Python needs of the bridge, and a small OCPP-J WebSocket gateway, the
+reference for others.
 
-link              the bridge, for gateways in Python
-actions           the actions that each version knows
-local_answers     what is answered without the bridge
-conversation      one connection: messages in, decisions out
-handshake         who connects
-passwords         security profile 1
-station           one connection, at work
-server            all of them; the only module that needs `websockets`
+link                          the bridge, in both directions; `turns`, `handlers` and `stations` go with it
+actions, local_answers        what is answered without the bridge
+conversation                  one connection as OCPP-J sees it: messages in, decisions out
+connection                    the same, at work
+handshake, passwords          who connects
+server                        all of them; the only module that needs `websockets`
 """
+
+from bridge.gateway.handlers import PayloadHandler, StationHandler
+from bridge.gateway.link import Counts, GatewayLink
+from bridge.outcome import Kind, Reply
+from bridge.requester import NoAnswer, NotAccepted, StationOffline
+
+__all__ = [
+    "Counts",
+    "GatewayLink",
+    "Kind",
+    "NoAnswer",
+    "NotAccepted",
+    "PayloadHandler",
+    "Reply",
+    "StationHandler",
+    "StationOffline",
+]

@@ -21,11 +21,13 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from bridge.gateway import handshake
+from bridge.gateway.connection import CALL_TIMEOUT, GatewayCounts, Gone, Link, StationConnection
 from bridge.gateway.conversation import Conversation
+from bridge.gateway.handlers import StationHandler
 from bridge.gateway.passwords import Passwords
-from bridge.gateway.station import CALL_TIMEOUT, Counts, Gone, Link, Station
 from bridge.ocpp import OcppVersion
 from bridge.outcome import describe
+from bridge.transport import TransportError
 
 log = structlog.get_logger("bridge.gateway")
 
@@ -89,16 +91,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StationLink(Link, Protocol):
-    """The bridge, as the gateway sees it."""
+    """The bridge, as the gateway sees it; :class:`~bridge.gateway.link.GatewayLink` is one."""
 
-    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: Any) -> None:
+    @property
+    def counts(self) -> msgspec.Struct:
+        """What became of the requests of the CSMS."""
+
+    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: StationHandler) -> None:
         """From when this returns, requests of the CSMS for the station come to `handler`, and no longer to one it had."""
 
-    async def disconnect_station(self, station_id: str) -> None:
-        """No request for the station comes here any more."""
+    async def disconnect_station(self, station_id: str, handler: StationHandler | None = None) -> None:
+        """No request for the station comes to `handler` any more."""
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
+        """Take no more requests of the CSMS, and await the answers to those in hand, in both directions."""
 
 
-class _Connection(ServerConnection):
+class _WebSocket(ServerConnection):
     """A WebSocket connection whose place and buffers are bounded: a peer that breaks a limit is cut off without a word."""
 
     gateway: "Gateway"
@@ -150,9 +159,9 @@ class _Connection(ServerConnection):
 
 
 class _Socket:
-    """A connection of websockets as :class:`~bridge.gateway.station.Socket`."""
+    """A connection of websockets as :class:`~bridge.gateway.connection.Socket`."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _WebSocket) -> None:
         self._connection = connection
 
     async def messages(self) -> AsyncIterator[str | bytes]:
@@ -182,10 +191,10 @@ class Gateway:
     def __init__(self, link: StationLink, settings: Settings | None = None, passwords: Passwords | None = None) -> None:
         """`passwords`: None lets every station in."""
         self.settings = settings or Settings()
-        self.counts = Counts()
+        self.counts = GatewayCounts()
         self.connections = 0
         """TCP connections, those that are still shaking hands included."""
-        self.stations: dict[str, Station] = {}
+        self.stations: dict[str, StationConnection] = {}
         """Those that are connected, by id."""
         self._link = link
         self._passwords = passwords
@@ -205,7 +214,7 @@ class Gateway:
     async def run(self) -> None:
         """Serve until :meth:`stop` is called, then drain. Raises OSError if it cannot listen."""
         settings = self.settings
-        connection = type("_Connection", (_Connection,), {"gateway": self})
+        connection = type("_WebSocket", (_WebSocket,), {"gateway": self})
         tls: dict[str, Any] = {}
         if settings.tls is not None:
             tls = {"ssl": settings.tls, "ssl_handshake_timeout": settings.handshake_timeout}
@@ -234,26 +243,29 @@ class Gateway:
                 self._listening.set_result(addresses)
                 log.info("listening", addresses=[f"{host}:{port}" for host, port in addresses])
                 await self._stop.wait()
-                log.info("draining", stations=len(self.stations))
                 server.close(close_connections=False)
                 await self._drain()
         finally:
             self._listening.cancel()
             self._checkers.shutdown(wait=False, cancel_futures=True)
-        log.info("drained", **msgspec.to_builtins(self.counts))
+        log.info("drained", **msgspec.to_builtins(self.counts), to_stations=msgspec.to_builtins(self._link.counts))
 
     async def _drain(self) -> None:
-        """Stations go elsewhere, each as soon as nothing is outstanding: the close code says that we go away."""
-        deadline = asyncio.get_running_loop().time() + self.settings.drain_timeout
-        stations = tuple(self.stations.values())
-        goodbyes = (station.close_when_idle(CloseCode.GOING_AWAY, "restart", deadline) for station in stations)
-        await asyncio.gather(*goodbyes, *self._closing)
+        """Stations go elsewhere, each as soon as nothing is outstanding: the close code says that we go away. The CSMS's next
+        requests find them there, or nowhere.
+        """
+        timeout = self.settings.drain_timeout
+        connections = tuple(self.stations.values())
+        log.info("going away", stations=len(connections))
+        deadline = asyncio.get_running_loop().time() + timeout
+        goodbyes = (connection.close_when_idle(CloseCode.GOING_AWAY, "restart", deadline) for connection in connections)
+        await asyncio.gather(self._link.drain(timeout), *goodbyes, *self._closing)
 
     # ---- the opening handshake ----
 
     async def _let_in(self, connection: ServerConnection, request: Request) -> Response | None:
         """None: let it in. Else the HTTP response that says why not (OCPP-J 1.6 §3.2, RFC 7617)."""
-        assert isinstance(connection, _Connection)  # noqa: S101 - as create_connection says
+        assert isinstance(connection, _WebSocket)  # noqa: S101 - as create_connection says
         station_id = handshake.station_id(request.path, self.settings.path)
         if station_id is None:
             self._refuse(connection, "no station in the path", path=request.path[:255])
@@ -278,20 +290,20 @@ class Gateway:
         version = handshake.choose_version(offered, self.settings.versions)
         return None if version is None else Subprotocol(version.value)
 
-    def _refuse(self, connection: _Connection, reason: str, **more: str) -> None:
+    def _refuse(self, connection: _WebSocket, reason: str, **more: str) -> None:
         self.counts.refused += 1
         log.info("connection refused", station=connection.station_id, address=connection.address, reason=reason, **more)
 
     # ---- a station's connection ----
 
     async def _serve(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, _Connection)  # noqa: S101 - as create_connection says
+        assert isinstance(connection, _WebSocket)  # noqa: S101 - as create_connection says
         try:
             await self._serve_station(connection)
         except Exception as error:
             log.exception("connection failed", station=connection.station_id, error=describe(error))
 
-    async def _serve_station(self, connection: _Connection) -> None:
+    async def _serve_station(self, connection: _WebSocket) -> None:
         if self._stop.is_set():  # its handshake ended in the very moment that draining began
             await connection.close(CloseCode.GOING_AWAY, "restart")
             return
@@ -300,7 +312,7 @@ class Gateway:
             self._refuse(connection, "no version in common")
             await connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
             return
-        station = Station(
+        station = StationConnection(
             connection.station_id,
             _Socket(connection),
             self._link,
@@ -332,25 +344,27 @@ class Gateway:
             await asyncio.gather(binding, return_exceptions=True)
             if self.stations.get(station.station_id) is station:
                 del self.stations[station.station_id]
-                await self._link.disconnect_station(station.station_id)
+            await self._link.disconnect_station(station.station_id, station)
 
-    def _take_over(self, station: Station) -> None:
-        """The newer connection of a station wins: the older one is often dead, and only the station does not know it yet."""
+    def _take_over(self, station: StationConnection) -> None:
+        """The newer connection of a station wins: the older one is often dead, and only the station knows it yet."""
         older = self.stations.get(station.station_id)
         self.stations[station.station_id] = station
         if older is None:
             return
         self.counts.replaced += 1
         log.info("station replaced", station=station.station_id)
-        now = asyncio.get_running_loop().time()
-        task = asyncio.create_task(older.close_when_idle(CloseCode.POLICY_VIOLATION, "a newer connection", now))
+        older.abandon()
+        task = asyncio.create_task(older.close(CloseCode.POLICY_VIOLATION, "a newer connection"))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _bind(self, station: Station) -> None:
+    async def _bind(self, station: StationConnection) -> None:
         """Have the CSMS's requests for the station sent here. It is served meanwhile: the broker may be away."""
         try:
             await self._link.connect_station(station.station_id, station.version, station)
+        except TransportError as error:  # draining has begun
+            log.info("station not bound", station=station.station_id, reason=str(error))
         except Exception as error:
             log.exception("station not bound", station=station.station_id, error=describe(error))
         else:

@@ -53,8 +53,8 @@ async def test_who_gets_no_answer_in_time_is_told_so_and_the_late_one_is_counted
         waiting = asyncio.create_task(client.data_transfer("CP", request("slow"), timeout=PATIENCE))
         while client.outstanding < 2:
             await asyncio.sleep(0)
-        first, second = tuple(client._outstanding.values())
-        client._time_out(first, 0.1)
+        first, second = tuple(client._requester._outstanding.values())
+        client._requester._time_out(first, 0.1)
         with pytest.raises(NoAnswer, match=r"no answer within 0\.1 s"):
             await patient
         release.set()
@@ -112,7 +112,7 @@ async def test_an_exchange_that_leads_nowhere_does_not_accept_it(amqp_url: str) 
 async def test_a_full_queue_does_not_accept_it_and_leaves_the_client_as_it_was(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.client.REFUSALS", 2)
+    monkeypatch.setattr("bridge.requester.REFUSALS", 2)
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(NAMES.requests, durable=True)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -37,6 +38,7 @@ class StandIn:
     """A bridge that accepts every DataTransfer with what it says as data, unless it is told to wait."""
 
     def __init__(self) -> None:
+        self.counts = msgspec.defstruct("Counts", [])()
         self.handlers: dict[str, Any] = {}
         self.goes_on = asyncio.Event()
         self.goes_on.set()
@@ -46,9 +48,13 @@ class StandIn:
         self.handlers[station_id] = handler
         self.changed.set()
 
-    async def disconnect_station(self, station_id: str) -> None:
-        del self.handlers[station_id]
+    async def disconnect_station(self, station_id: str, handler: Any = None) -> None:
+        if self.handlers.get(station_id) is handler:
+            del self.handlers[station_id]
         self.changed.set()
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - as the link has it
+        return 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.broker.frames import encode_publish
-from bridge.contract import Contract, Names, milliseconds_left, vendor_key
+from bridge.contract import Contract, Names, milliseconds_left, read_offline, read_vendor_id, station_key, vendor_key
 from bridge.ocpp import OcppVersion
 from bridge.outcome import Failure, Kind, Reason
 from bridge.request import Request
@@ -19,6 +19,9 @@ from bridge.transport import Confirm, Delivery, Properties, Publishing
 
 VECTORS: list[dict[str, str]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "vendor_key.json").read_text(encoding="ascii")
+)
+STATION_VECTORS: list[dict[str, str]] = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "station_key.json").read_text(encoding="ascii")
 )
 RESERVED_QUEUES = {"datatransfer.dead", "datatransfer.unknown-vendor"}
 
@@ -40,6 +43,38 @@ def test_the_vectors_follow_the_rule(vector: dict[str, str]) -> None:
     if len(key) > 200:
         key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
     assert vector["key"] == key
+
+
+@pytest.mark.parametrize("vector", STATION_VECTORS, ids=lambda vector: vector["station_id"][:20])
+def test_the_vectors_of_stations_hold_and_follow_their_rule(vector: dict[str, str]) -> None:
+    key = re.sub(rb"[^A-Za-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], vector["station_id"].encode()).decode()
+    if len(key) > 200:
+        key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
+    assert station_key(vector["station_id"]) == vector["key"] == key
+    assert re.fullmatch(r"[A-Za-z0-9._-]{0,200}", key)
+
+
+def test_no_two_stations_share_a_key() -> None:
+    assert len({vector["key"] for vector in STATION_VECTORS}) == len(STATION_VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("payload", "vendor_id"),
+    [
+        (b'{"data":{"vendorId":"no"},"vendorId":"EN+","more":[1,{}]}', "EN+"),
+        (b'{"vendorId":"a","messageId":7}', "a"),
+        (b'{"vendorId":""}', ""),
+        (b'{"vendorId":null}', ""),
+        (b'{"vendorId":["a"]}', ""),
+        (b'{"VendorId":"a"}', ""),
+        (b'{"vendorId":"\xff"}', ""),
+        (b"[" * 100_000, ""),
+        (b"[]", ""),
+        (b"", ""),
+    ],
+)
+def test_a_payload_is_routed_by_the_vendor_that_can_be_read(payload: bytes, vendor_id: str) -> None:
+    assert read_vendor_id(payload) == vendor_id
 
 
 def test_only_vendors_that_differ_in_case_alone_share_a_queue() -> None:
@@ -314,6 +349,89 @@ def test_a_request_is_published_as_the_contract_says() -> None:
     assert (request.station_id, request.version, request.ocpp_message_id) == ("CP001", OcppVersion.V2_1, "m")
     assert request.deadline == pytest.approx(deadline, abs=0.001)
     assert request.fault is None
+
+
+# ---- CSMS → station ----
+
+
+def station_request(contract: Contract, station_id: str = "CP 1") -> Publishing:
+    return contract.station_request(
+        station_id=station_id,
+        body=b'{"vendorId":"EN+"}',
+        deadline=time.time() + 30,
+        message_id="m",
+        correlation_id="c",
+        reply_to="amq.gen-1",
+    )
+
+
+def received(contract: Contract, publishing: Publishing, version: OcppVersion) -> Request:
+    """As the gateway of a station of that version has it."""
+    request = contract.request(
+        Delivery(publishing.exchange, publishing.routing_key, False, publishing.properties, publishing.body)
+    )
+    request.version = version
+    return request
+
+
+def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
+    contract = Contract(Names("acme"))
+    publishing = station_request(contract)
+    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == ("acme.stations", "CP_201", True)
+    properties = publishing.properties
+    headers = properties.headers or {}
+    assert (properties.content_type, properties.type, properties.delivery_mode) == (
+        "application/json",
+        "DataTransfer",
+        1,
+    )
+    assert set(headers) == {"ocpp-station-id", "ocpp-deadline"}
+    assert 29_000 < int(properties.expiration or 0) <= 30_000
+    request = received(contract, publishing, OcppVersion.V1_6)
+    assert (request.station_id, request.ocpp_message_id, request.fault) == ("CP 1", "m", None)
+
+
+def test_a_stations_reply_says_in_which_version_it_is() -> None:
+    contract = Contract()
+    request = received(contract, station_request(contract), OcppVersion.V1_6)
+    plain = contract.reply(request, b"{}", Kind.RESPONSE)
+    reply = contract.station_reply(request, b"{}", Kind.RESPONSE)
+    assert reply is not None
+    assert plain is not None
+    assert reply.properties.headers == {"ocpp-station-id": "CP 1", "ocpp-version": "ocpp1.6"}
+    assert plain.properties.headers == {"ocpp-station-id": "CP 1"}  # what replies share is not touched
+    assert (reply.routing_key, reply.correlation_id, reply.properties.type) == (
+        "amq.gen-1",
+        "c",
+        "DataTransferResponse",
+    )
+    assert reply.mandatory
+    assert 29_000 < int(reply.expiration or 0) <= 30_000
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_lost_station_is_a_reply_of_its_own_kind(sent: bool) -> None:
+    contract = Contract()
+    request = received(contract, station_request(contract), OcppVersion.V2_1)
+    reply = contract.offline_reply(request, sent=sent)
+    assert reply is not None
+    assert (reply.properties.type, reply.body) == ("StationOffline", b'{"sent":true}' if sent else b'{"sent":false}')
+    assert read_offline(Delivery("", "", False, reply.properties, reply.body)) is sent
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"sent":"no"}', b"\xff"])
+def test_a_lost_station_without_a_word_on_the_request_may_have_had_it(body: bytes) -> None:
+    assert read_offline(Delivery("", "", False, Properties(type="StationOffline"), body)) is True
+    assert read_offline(Delivery("", "", False, Properties(type="CallError"), body)) is None
+
+
+def test_a_gateway_answers_only_where_it_may() -> None:
+    contract = Contract()
+    publishing = station_request(contract)
+    publishing.properties.reply_to = "datatransfer.com.acme"
+    request = received(contract, publishing, OcppVersion.V2_1)
+    assert contract.station_reply(request, b"{}", Kind.RESPONSE) is None
+    assert contract.offline_reply(request, sent=False) is None
 
 
 # ---- another try, and dead letters ----

@@ -47,5 +47,5 @@ def test_without_the_extra_the_command_says_what_to_install(
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:
-    program = "import sys; sys.modules['websockets'] = None; import bridge.cli, bridge.gateway.station, bridge.gateway"
+    program = "import sys; sys.modules['websockets'] = None; import bridge.cli, bridge.gateway.connection"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -24,22 +24,22 @@ LAYERS = (
     ("bridge.idempotency", "bridge.dead"),
     ("bridge.intake", "bridge.testing"),
     ("bridge.worker", "bridge.broker"),
-    ("bridge.client",),
-    ("bridge.gateway",),
+    ("bridge.requester",),
+    ("bridge.client", "bridge.gateway"),
     ("bridge.demo",),
     ("bridge.command",),
-    ("bridge.dead_cli",),
+    ("bridge.dead_cli", "bridge.gateway_cli"),
     ("bridge.cli",),
     ("bridge.__main__",),
 )
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("frames", "lane", "topology", "session", "dead_letters"),
+    "bridge.broker": ("frames", "lane", "bindings", "topology", "session", "dead_letters"),
     "bridge.gateway": (
-        *("actions", "local_answers", "conversation"),
-        *("handshake", "passwords"),
-        *("station", "server"),
+        *("turns", "handlers", "stations", "link"),
+        *("actions", "local_answers", "conversation", "connection"),
+        *("handshake", "passwords", "server"),
     ),
 }
 """The modules of a package, from the bottom up."""

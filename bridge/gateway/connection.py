@@ -1,4 +1,4 @@
-"""One charging station that is connected: what its :class:`~bridge.gateway.conversation.Conversation` decides, done.
+"""One connection of a charging station: what its :class:`~bridge.gateway.conversation.Conversation` decides, done.
 
 Its socket and the bridge are two small protocols, so that this is tested without either.
 """
@@ -6,20 +6,17 @@ Its socket and the bridge are two small protocols, so that this is tested withou
 import asyncio
 import contextlib
 import datetime as dt
-import itertools
-import logging
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
-from bridge.broker.session import back_off
-from bridge.client import NoAnswer, NotAccepted
 from bridge.gateway.conversation import Answer, Conversation, Forward, Ignored, Settled
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 from bridge.outcome import COULD_NOT_PROCESS, TOOK_TOO_LONG, Reply, call_error, describe
+from bridge.requester import NoAnswer, StationOffline
+from bridge.transport import TransportError
 
 log = structlog.get_logger("bridge.gateway")
 
@@ -57,10 +54,13 @@ class Link(Protocol):
         message_id: str,
         timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
     ) -> Reply:
-        """The answer to a station's DataTransfer. Raises NoAnswer, and NotAccepted if the broker will not have it."""
+        """The answer to a station's DataTransfer, asked in the station's turn.
+
+        Raises NoAnswer, and NotAccepted if the broker will not have it.
+        """
 
 
-class Counts(msgspec.Struct):
+class GatewayCounts(msgspec.Struct):
     """What a gateway has done since it started."""
 
     connected: int = 0
@@ -85,7 +85,7 @@ class Counts(msgspec.Struct):
     """Other messages of stations that ask for nothing."""
 
 
-class Station:
+class StationConnection:
     """Serves one connection of one station. It is the handler of the requests that the CSMS has for the station, too."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Station:
         link: Link,
         conversation: Conversation,
         *,
-        counts: Counts,
+        counts: GatewayCounts,
         call_timeout: float = CALL_TIMEOUT,
     ) -> None:
         """`call_timeout`: seconds that the bridge may take to answer a CALL of the station."""
@@ -106,8 +106,6 @@ class Station:
         self._conversation = conversation
         self._counts = counts
         self._call_timeout = call_timeout
-        self._inward = asyncio.Lock()
-        self._outward = asyncio.Lock()
         self._answer: asyncio.Future[Reply] | None = None
         self._gone = False
         self._forwards: set[asyncio.Task[None]] = set()
@@ -116,7 +114,7 @@ class Station:
         self._idle.set()
 
     async def run(self) -> None:
-        """Serve until the connection ends; then whatever waits for the station ends, too."""
+        """Serve until the connection ends."""
         try:
             async for message in self._socket.messages():
                 await self._receive(message)
@@ -124,21 +122,29 @@ class Station:
         except Gone:
             pass
         finally:
-            self._gone = True
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_exception(_disconnected())
-                self._answer.exception()  # whoever waits has perhaps ended already: then nobody misses it
             forwards = tuple(self._forwards)
-            for task in forwards:
-                task.cancel()
+            self.abandon()
             await asyncio.gather(*forwards, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """The connection counts no more: whatever waits for the station, or for an answer to it, ends at once."""
+        self._gone = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(StationOffline(self.station_id, sent=True))
+            self._answer.exception()  # whoever waits has perhaps ended already: then nobody misses it
+        for task in self._forwards:
+            task.cancel()
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection. Never raises."""
+        await self._socket.close(code, reason)
+
     async def close_when_idle(self, code: int, reason: str, deadline: float) -> None:
-        """Close the connection when no CALL is outstanding in either direction, or at `deadline` (on the loop's clock)."""
+        """End the connection when no CALL is outstanding in either direction, or at `deadline` (on the loop's clock)."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._idle.wait()
-        await self._socket.close(code, reason)
+        await self.close(code, reason)
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
@@ -192,68 +198,45 @@ class Station:
                 await self._socket.send(self._conversation.reply(call.message_id, reply))
 
     async def _ask_bridge(self, call: Forward, deadline: float) -> Reply:
-        """Its reply, or the CALLERROR that says why there is none. One at a time, in the order they came."""
+        """Its reply, or the CALLERROR that says why there is none."""
         try:
-            async with asyncio.timeout_at(deadline), self._inward:
-                return await self._ask_until_accepted(call, deadline)
-        except TimeoutError:  # NoAnswer is one
-            self._counts.unanswered += 1
-            return call_error(CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG), self.version)
-        except CallError as error:
-            return call_error(error, self.version)
-        except Exception as error:
-            log.exception("request failed", station=self.station_id, error=describe(error))
-            self._counts.unanswered += 1
-            return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
-
-    async def _ask_until_accepted(self, call: Forward, deadline: float) -> Reply:
-        """Where no worker has ever been there is no queue: one may come while the station waits."""
-        clock = asyncio.get_running_loop().time
-        for failures in itertools.count(1):
-            try:
-                return await self._link.forward(
-                    self.station_id,
-                    self.version,
-                    call.payload,
-                    message_id=call.message_id,
-                    timeout=deadline - clock(),
-                )
-            except NotAccepted as error:
-                level = logging.WARNING if failures == 1 else logging.DEBUG
-                log.log(level, "request not accepted", station=self.station_id, error=str(error))
-            await asyncio.sleep(back_off(failures))
-        raise AssertionError  # the count has no end
+            return await self._link.forward(
+                self.station_id,
+                self.version,
+                call.payload,
+                message_id=call.message_id,
+                timeout=deadline - asyncio.get_running_loop().time(),
+            )
+        except NoAnswer:
+            error = CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG)
+        except TransportError as fault:
+            log.warning("request not accepted", station=self.station_id, error=str(fault))
+            error = CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS)
+        except Exception as fault:
+            log.exception("request failed", station=self.station_id, error=describe(fault))
+            error = CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS)
+        self._counts.unanswered += 1
+        return call_error(error, self.version)
 
     # ---- to the station ----
 
-    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - it ends with an answer of its own
-        """Send the station a DataTransfer and await its answer, at most `timeout` seconds. One at a time, in their order.
+    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - the link cancels us after it
+        """Send the station a DataTransfer and await its answer. The link has one request at a time for it, and ends the wait.
 
-        Raises NoAnswer, and CallError if `payload` is not JSON or the station disconnects.
+        Raises StationOffline if the connection ends, CallError if `payload` is not JSON.
         """
-        started = time.monotonic()
+        if self._gone:
+            raise StationOffline(self.station_id)
+        call = self._conversation.call(payload)
+        self._counts.calls += 1
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         with self._work():
             try:
-                async with asyncio.timeout(timeout), self._outward:
-                    return await self._call(payload)
+                await self._socket.send(call)
+                return await answer
             except Gone:
-                raise _disconnected() from None
-            except TimeoutError:
-                waited = time.monotonic() - started
-                raise NoAnswer(f"the station did not answer within {waited:.3g} s") from None
-
-    async def _call(self, payload: bytes) -> Reply:
-        if self._gone:
-            raise Gone
-        self._counts.calls += 1
-        self._answer = asyncio.get_running_loop().create_future()
-        try:
-            await self._socket.send(self._conversation.call(payload))
-            return await self._answer
-        finally:
-            self._conversation.give_up()
-            self._answer = None
-
-
-def _disconnected() -> CallError:
-    return CallError(ErrorCode.GENERIC_ERROR, "The charging station has disconnected.")
+                raise StationOffline(self.station_id, sent=True) from None
+            finally:
+                self._conversation.give_up()
+                self._answer = None

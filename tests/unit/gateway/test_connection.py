@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from bridge.client import NoAnswer, NotAccepted
+from bridge.gateway.connection import GatewayCounts, Gone, StationConnection
 from bridge.gateway.conversation import CALLS_AT_ONCE, Conversation
-from bridge.gateway.station import Counts, Gone, Station
 from bridge.ocpp import CallError, OcppVersion
 from bridge.outcome import Kind, Reply
-from bridge.transport import BrokerUnreachable
+from bridge.requester import NoAnswer, NotAccepted, StationOffline
 from tests.support import UNTIL_SETTLED
 
 V16, V20, V201, V21 = OcppVersion
@@ -95,9 +94,9 @@ class Running:
     def __init__(self, version: OcppVersion = V201, call_timeout: float = FOREVER) -> None:
         self.socket = FakeSocket()
         self.link = FakeLink()
-        self.counts = Counts()
+        self.counts = GatewayCounts()
         conversation = Conversation(version, heartbeat=300)
-        self.station = Station(
+        self.station = StationConnection(
             "CP001", self.socket, self.link, conversation, counts=self.counts, call_timeout=call_timeout
         )
         self.task = asyncio.create_task(self.station.run())
@@ -133,17 +132,11 @@ async def test_a_data_transfer_is_forwarded_and_its_reply_sent(running: Running)
     assert await running.socket.sent() == [3, "1", {"status": "Accepted"}]
 
 
-async def test_a_second_call_waits_its_turn_and_others_do_not(running: Running) -> None:
-    running.socket.say(data_transfer("1"), data_transfer("2"), [2, "3", "Heartbeat", {}])
-    _, first, _, answer = await running.link.request()
-    assert (await running.socket.sent())[:2] == [3, "3"]
-    assert (first, running.link.requests.empty()) == ("1", True)
-    answer.set_result(ACCEPTED)
-    assert (await running.socket.sent())[:2] == [3, "1"]
-    _, second, _, answer = await running.link.request()
-    assert second == "2"
-    answer.set_result(ACCEPTED)
+async def test_what_the_bridge_has_no_part_in_does_not_wait_for_it(running: Running) -> None:
+    running.socket.say(data_transfer("1"), [2, "2", "Heartbeat", {}])
     assert (await running.socket.sent())[:2] == [3, "2"]
+    (await running.link.request())[3].set_result(ACCEPTED)
+    assert (await running.socket.sent())[:2] == [3, "1"]
 
 
 async def test_a_flood_is_refused(running: Running) -> None:
@@ -153,23 +146,12 @@ async def test_a_flood_is_refused(running: Running) -> None:
     assert running.counts.forwarded == CALLS_AT_ONCE
 
 
-async def test_the_deadline_of_a_call_counts_from_its_arrival_also_for_one_that_waits() -> None:
-    running = Running(call_timeout=0.05)
-    running.socket.say(data_transfer("1"), data_transfer("2"))
-    for message_id in ("1", "2"):
-        frame = await running.socket.sent()
-        assert frame == [4, message_id, "GenericError", "The request took too long to process.", {}]
-    assert running.counts.unanswered == 2
-    await running.end()
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (NoAnswer("no answer within 1 s"), "GenericError"),
-        (BrokerUnreachable("no broker"), "InternalError"),
+        (NotAccepted("no queue takes the request"), "InternalError"),
         (RuntimeError("password=hunter2"), "InternalError"),
-        (CallError("PropertyConstraintViolation", "vendorId"), "PropertyConstraintViolation"),
     ],
 )
 async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exception(
@@ -181,27 +163,6 @@ async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exceptio
     frame = await running.socket.sent()
     assert frame[:3] == [4, "1", code]
     assert "hunter2" not in json.dumps(frame)
-
-
-async def test_a_request_that_is_not_accepted_is_tried_again_until_it_is(running: Running) -> None:
-    """Where no worker has ever been there is no queue for it."""
-    running.socket.say(data_transfer("1"))
-    for _ in range(3):
-        _, message_id, _, answer = await running.link.request()
-        assert message_id == "1"
-        answer.set_exception(NotAccepted("no queue takes the request"))
-    (await running.link.request())[3].set_result(ACCEPTED)
-    assert (await running.socket.sent())[:2] == [3, "1"]
-
-
-async def test_a_request_that_is_never_accepted_has_its_deadline() -> None:
-    running = Running(call_timeout=0.1)
-    running.socket.say(data_transfer("1"))
-    (await running.link.request())[3].set_exception(NotAccepted("no queue takes the request"))
-    running.socket.say([2, "h", "Heartbeat", {}])
-    answers = [await running.socket.sent() for _ in range(2)]
-    assert [frame[:3] for frame in answers if frame[0] == 4] == [[4, "1", "GenericError"]]
-    await running.end()
 
 
 async def test_a_connection_that_ends_ends_what_was_forwarded_for_it() -> None:
@@ -233,8 +194,8 @@ async def test_a_station_that_does_not_read_is_read_no_more(running: Running) ->
 # ---- to the station ----
 
 
-def ask(running: Running, payload: bytes = b'{"vendorId":"v"}', timeout: float = FOREVER) -> "asyncio.Task[Reply]":
-    return asyncio.create_task(running.station.on_payload(payload, timeout))
+def ask(running: Running, payload: bytes = b'{"vendorId":"v"}') -> "asyncio.Task[Reply]":
+    return asyncio.create_task(running.station.on_payload(payload, FOREVER))
 
 
 async def test_a_request_of_the_csms_is_a_call_and_the_answer_its_reply(running: Running) -> None:
@@ -243,17 +204,6 @@ async def test_a_request_of_the_csms_is_a_call_and_the_answer_its_reply(running:
     assert (kind, action, payload) == (2, "DataTransfer", {"vendorId": "v"})
     running.socket.say(f'[3,"{message_id}",{{ "status":"Accepted" }}]')
     assert await asked == Reply(b'{ "status":"Accepted" }')
-
-
-async def test_requests_of_the_csms_are_sent_one_at_a_time(running: Running) -> None:
-    first, second = ask(running), ask(running)
-    one = await running.socket.sent()
-    running.socket.say([2, "h", "Heartbeat", {}])
-    assert (await running.socket.sent())[0] == 3, "the second CALL is not sent before the first has its answer"
-    running.socket.say([3, one[1], {"status": "Rejected"}])
-    two = await running.socket.sent()
-    running.socket.say([3, two[1], {"status": "Accepted"}])
-    assert [json.loads((await asked).body)["status"] for asked in (first, second)] == ["Rejected", "Accepted"]
 
 
 async def test_both_directions_do_not_wait_for_each_other(running: Running) -> None:
@@ -277,9 +227,10 @@ async def test_a_callerror_of_the_station_is_its_answer(running: Running) -> Non
 
 
 async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(running: Running) -> None:
-    with pytest.raises(NoAnswer, match="the station did not answer within"):
-        await ask(running, timeout=0.02)
+    """The link ends a wait by cancelling it, and then has the next request sent."""
+    given_up = ask(running)
     first = await running.socket.sent()
+    given_up.cancel()
     asked = ask(running)
     second = await running.socket.sent()
     running.socket.say([3, first[1], {"status": "Rejected"}], [3, second[1], {"status": "Accepted"}])
@@ -287,42 +238,57 @@ async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mist
     assert (running.counts.late, running.counts.calls) == (1, 2)
 
 
-async def test_a_request_that_never_gets_its_turn_has_no_answer(running: Running) -> None:
-    first, second = ask(running), ask(running, timeout=0.02)
+async def test_an_answer_in_the_moment_the_wait_ends_harms_nobody(running: Running) -> None:
+    asked = ask(running)
     call = await running.socket.sent()
-    with pytest.raises(NoAnswer):
-        await second
-    running.socket.say([3, call[1], {}])
-    await first
-    assert running.socket.silent
+    running.socket.say([3, call[1], {"status": "Accepted"}])
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    running.socket.say([2, "h", "Heartbeat", {}])
+    assert (await running.socket.sent())[:2] == [3, "h"]
 
 
-async def test_a_station_that_disconnects_fails_its_calls_at_once() -> None:
+async def test_a_station_that_disconnects_fails_its_call_at_once() -> None:
     running = Running()
-    first, second = ask(running), ask(running)
+    asked = ask(running)
     await running.socket.sent()
     await running.end()
-    for asked in (first, second):
-        with pytest.raises(CallError, match="GenericError: The charging station has disconnected"):
-            await asked
-    with pytest.raises(CallError, match="has disconnected"):
+    with pytest.raises(StationOffline) as caught:
+        await asked
+    assert caught.value.sent
+    with pytest.raises(StationOffline) as caught:
         await ask(running)
+    assert not caught.value.sent
+
+
+async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(running: Running) -> None:
+    running.socket.closed = 1006, ""
+    with pytest.raises(StationOffline) as caught:
+        await ask(running)
+    assert caught.value.sent
+
+
+async def test_a_connection_that_is_abandoned_waits_for_nothing_any_more() -> None:
+    """Its station has another one; the socket may be closed much later."""
+    running = Running()
+    running.socket.say(data_transfer("1"))
+    await running.link.request()
+    asked = ask(running)
+    await running.socket.sent()
+    running.station.abandon()
+    with pytest.raises(StationOffline):
+        await asked
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while running.link.outstanding:
+            await asyncio.sleep(0)
+    assert not running.task.done()
+    await running.end()
 
 
 async def test_a_request_whose_payload_is_broken_is_told(running: Running) -> None:
     with pytest.raises(CallError, match="FormatViolation"):
         await ask(running, b"{")
     assert running.socket.silent
-
-
-async def test_a_request_that_is_cancelled_makes_room_for_the_next(running: Running) -> None:
-    first = ask(running)
-    await running.socket.sent()
-    first.cancel()
-    second = ask(running)
-    call = await running.socket.sent()
-    running.socket.say([3, call[1], {"status": "Accepted"}])
-    assert await second == Reply(b'{"status": "Accepted"}')
 
 
 # ---- the end ----
