@@ -124,7 +124,7 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
             await _until(_consumed(url, [*_vendor_queues(names), names.unknown_vendor]), worker)
             await _until(_listens(port), gateway)
             async with _stations(gateway_url, STATIONS) as stations:
-                screen.heading(_booted(stations))
+                screen.say(_booted(stations))
                 corpus = await _play_corpus(stations, pace, screen)
                 burst = await _play_burst(gateway_url, count, screen)
                 commands = await _play_commands(url, names, pace, screen)
@@ -192,11 +192,12 @@ async def _stations(gateway_url: str, versions: Mapping[str, str]) -> AsyncItera
 
 def _booted(stations: Mapping[str, Station]) -> str:
     versions = Counter(station.version.removeprefix("ocpp") for station in stations.values())
-    counted = ", ".join(f"{count} of OCPP {version}" for version, count in sorted(versions.items()))
-    return f"{len(stations)} charging stations have booted ({counted}) and ask: gateway → RabbitMQ → worker"
+    counted = ", ".join(f"{version}: {count}" for version, count in sorted(versions.items()))
+    return f"{len(stations)} charging stations have booted (OCPP {counted})."
 
 
 async def _play_corpus(stations: Mapping[str, Station], pace: float, screen: Screen) -> Phase:
+    screen.heading("Charging stations ask: station → gateway → RabbitMQ → worker")
     screen.head()
     screen.begin("stations ask", len(CORPUS))
     start = time.perf_counter()
@@ -212,8 +213,10 @@ async def _play_corpus(stations: Mapping[str, Station], pace: float, screen: Scr
 
 async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
     """`count` everyday messages, from as many more stations as may ask at a time."""
+    if not count:
+        return Phase("burst", [], 0.0)
     everyday = {version: [m for m in CORPUS if m.row in QUICK and m.ocpp_version == version] for version in VERSIONS}
-    shares = [share for share in _shared(count, BURST_STATIONS) if share]
+    shares = _shared(count, min(count, BURST_STATIONS))
     versions = {f"BURST-{number:03}": version for number, version in zip(range(len(shares)), itertools.cycle(VERSIONS))}
     results: list[Result] = []
 
@@ -222,6 +225,7 @@ async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
             results.append(await _ask(station, message))
             screen.advance()
 
+    screen.heading(f"{len(shares)} more stations at once")
     screen.begin("burst", count)
     async with _stations(gateway_url, versions) as stations:
         start = time.perf_counter()
@@ -229,6 +233,7 @@ async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
             for station, share in zip(stations.values(), shares, strict=True):
                 tasks.create_task(ask(station, share))
         seconds = time.perf_counter() - start
+    screen.say(f"{len(results):,} requests answered in {seconds:.1f} s")
     return Phase(f"burst, {len(shares)} stations at a time", results, seconds, is_burst=True)
 
 
@@ -247,7 +252,7 @@ async def _ask(station: Station, message: Message) -> Result:
 
 
 async def _play_commands(url: str, names: Names, pace: float, screen: Screen) -> Phase:
-    screen.heading("the CSMS asks charging stations: RabbitMQ → gateway")
+    screen.heading("The CSMS asks: CSMS → RabbitMQ → gateway → station")
     screen.head()
     screen.begin("the CSMS asks", len(COMMANDS))
     start = time.perf_counter()
