@@ -63,7 +63,7 @@ def _as_it_came(envelope: RequestEnvelope) -> DataTransferRequest:
 def answer_of(handler: StationHandler, version: OcppVersion) -> Answer:
     """What a handler makes of a payload. Raises TypeError for what is no handler.
 
-    The answer raises what the handler raises; InvalidResponse if it returns what cannot be sent.
+    The answer raises what the handler raises; TypeError or InvalidResponse if it returns what cannot be sent.
     """
     if isinstance(handler, PayloadHandler):
         return handler.on_payload
@@ -81,6 +81,8 @@ def answer_of(handler: StationHandler, version: OcppVersion) -> Answer:
         response = function(request) if is_async else await asyncio.to_thread(_in_thread, function, request)
         if inspect.isawaitable(response):
             response = await response
+        if not isinstance(response, DataTransferResponse):
+            raise TypeError(f"the handler returned a {type(response).__name__}, not a DataTransferResponse")
         return Reply(encode_response(response, version))
 
     return answer
