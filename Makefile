@@ -16,7 +16,7 @@ ARGS ?=
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: $(COMPILED) ## Watch a worker answer real vendor messages on a real RabbitMQ
+demo: $(COMPILED) ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
 test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
@@ -45,7 +45,7 @@ bench: $(COMPILED) ## Measure round trips, CPU and memory
 venv: $(READY) ## Make the virtual environment
 
 lock: $(READY) ## Resolve the newest allowed versions into the lock files
-	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock --all-extras pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
 		--all-extras --group dev pyproject.toml
 

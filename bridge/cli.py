@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -33,12 +34,14 @@ from bridge.command import (
     exchange_name,
     fail,
     finite,
+    on_signals,
     words,
 )
 from bridge.contract import Contract, Names
 from bridge.dead_cli import dead
 from bridge.dialects import DialectName, open_dialect
 from bridge.dispatch import MAX_BODY, Expired
+from bridge.gateway_cli import gateway, password
 from bridge.handler import HandlerError
 from bridge.idempotency import check_store, open_store
 from bridge.logs import LogFormat, LogLevel, configure
@@ -60,7 +63,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(dead)
-
 
 Targets = Annotated[
     list[str],
@@ -253,7 +255,7 @@ def run(
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
         async with open_store(idempotency) as store:
             worker = Worker(routers, transport, contract=spoken, settings=settings, store=store, name=name)
-            _on_signals(worker.stop)
+            on_signals(worker.stop)
             gc.freeze()  # what was made at import stays: the collector need not look at it again
             await worker.run()
 
@@ -272,17 +274,8 @@ async def _supervise(count: int, start_timeout: float) -> int:
     return await supervisor.run()
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
-    """The first signal drains; a second one ends the process at once, and the broker delivers what was in hand again."""
-    loop = asyncio.get_running_loop()
-
-    def first(number: int) -> None:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-        stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first, number)
+app.command()(gateway)
+app.command()(password)
 
 
 # ---- send ----
@@ -379,16 +372,15 @@ def demo(
     amqp_url: Annotated[
         str | None, typer.Option(envvar="DTBRIDGE_AMQP_URL", help="A broker to use; else one is found, or started.")
     ] = None,
-    count: Annotated[
-        int, typer.Option(envvar="DTBRIDGE_COUNT", min=0, help="Requests of the burst at the end.")
-    ] = 2000,
-    pace: Annotated[
-        float, typer.Option(envvar="DTBRIDGE_PACE", min=0, help="Seconds between the messages of the corpus.")
-    ] = 0.05,
+    count: Annotated[int, typer.Option(envvar="DTBRIDGE_COUNT", min=0, help="Requests of the burst.")] = 2000,
+    pace: Annotated[float, typer.Option(envvar="DTBRIDGE_PACE", min=0, help="Seconds between single messages.")] = 0.05,
 ) -> None:
-    """Play real vendor messages through a worker on a real RabbitMQ, and leave nothing behind."""
+    """Play real vendor messages between charging stations, a gateway, a real RabbitMQ and a worker, and leave nothing behind."""
+    if importlib.util.find_spec("websockets") is None:
+        fail("the demo needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
     from bridge.demo import run_demo  # noqa: PLC0415 - brings a corpus of messages with it
 
+    configure(LogFormat.AUTO, LogLevel.ERROR)
     raise typer.Exit(run_demo(amqp_url, count, pace))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -53,6 +54,19 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop  # noqa: PLC0415 - not there on Windows
 
     return uvloop.new_event_loop
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    """The first signal drains; a second one ends the process at once, and the broker delivers what was in hand again."""
+    loop = asyncio.get_running_loop()
+
+    def first(number: int) -> None:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first, number)
 
 
 def words(values: Sequence[str]) -> list[str]:

@@ -51,8 +51,8 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(number)
-    # The AMQP libraries report at length what the session reports in one line; asyncio tells of what nobody awaited.
-    for noisy in ("aio_pika", "aiormq"):
+    # The libraries report at length what the session and the gateway report in one line; asyncio tells of what nobody awaited.
+    for noisy in ("aio_pika", "aiormq", "websockets"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[

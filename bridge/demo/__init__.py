@@ -1,14 +1,14 @@
-"""`dtbridge demo`: a worker, a gateway and real vendor messages between them, on a real RabbitMQ.
+"""`dtbridge demo`: charging stations, a gateway and a worker, with real vendor messages between them, on a real RabbitMQ.
 
-`vendors` has the handlers, `corpus` the messages, `gateway` the requester's side of the wire contract; `play` runs it.
+`vendors` has the handlers, `corpus` the messages, `stations` the charging stations; `play` runs it.
 """
 
 
 def run_demo(amqp_url: str | None, count: int, pace: float) -> int:
     """Run the demo and leave nothing behind.
 
-    Without `amqp_url` a broker is found or started. After the corpus a burst of `count` requests is played; `pace` is
-    the time between the messages of the corpus, in seconds. Returns the exit code: 0 if every request got exactly the
+    Without `amqp_url` a broker is found or started. After the corpus a burst of `count` requests is played, and then the
+    CSMS sends requests to stations; `pace` is the time between single messages, in seconds. Returns the exit code: 0 if every request got exactly the
     answer it should, 130 after Ctrl-C, else 1.
     """
     from bridge.demo.play import run  # noqa: PLC0415 - the worker imports this package too, and needs no screen

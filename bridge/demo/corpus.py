@@ -1,4 +1,4 @@
-"""DataTransfer requests as charging stations send them, and the one right answer to each.
+"""What charging stations send, and at last what the CSMS sends to them; and the one right answer to each.
 
 The payloads are the bytes on the wire. In OCPP 1.6 `data` is a string, so a vendor's JSON travels as text inside a
 string; from 2.0.1 on it is any JSON. Some of these messages go towards the station in the field: here they stand for
@@ -8,6 +8,8 @@ the shape of their data. Expected data is compared byte for byte too: `data` in 
 import enum
 
 import msgspec
+
+from bridge.ocpp import DataTransferRequest
 
 
 class Row(enum.StrEnum):
@@ -24,6 +26,8 @@ class Row(enum.StrEnum):
     RETRY_IN_VAIN = "handler raises Retry, and its next try would come after the deadline"
     HANDLER_FAILED = "handler raises anything else"
     HANDLER_TOO_SLOW = "handler exceeds its time"
+    BROKEN_FRAME = "frame is not JSON: the gateway answers"
+    OTHER_ACTION = "action is none that the gateway knows: the gateway answers"
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -44,6 +48,10 @@ class Failure(msgspec.Struct, frozen=True):
     error_code: str
 
 
+class Offline(msgspec.Struct, frozen=True):
+    """The CSMS is told at once that no gateway has the station."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One request of one station."""
 
@@ -51,13 +59,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Unique in the corpus."""
     station_id: str
     ocpp_version: str
-    """As the header `ocpp-version` has it."""
+    """As the WebSocket sub-protocol has it. A station speaks one version."""
+    action: str = "DataTransfer"
     payload: bytes
     row: Row
     answer: Response | Failure
 
 
 V16, V201, V21 = "ocpp1.6", "ocpp2.0.1", "ocpp2.1"
+LABS = {V16: "LAB-1", V201: "LAB-2", V21: "LAB-3"}
+"""A station speaks one version: one for each, to try what vendors do not send."""
 
 ACCEPTED = Response("Accepted")
 REJECTED = Response("Rejected")
@@ -283,7 +294,7 @@ TEXT = (
     ),
     Message(
         name="readings with commas, empty messageId",
-        station_id="NRG-20117",
+        station_id="NRG-20118",
         ocpp_version=V21,
         payload=rb'{"vendorId":"com.nrgkick","messageId":"","data":"3680.5,3679.25,0"}',
         row=Row.ACCEPTED_WITH_DATA,
@@ -310,7 +321,7 @@ JSON = (
     ),
     Message(
         name="CarId, empty",
-        station_id="STAR-88015",
+        station_id="STAR-88016",
         ocpp_version=V21,
         payload=rb'{"vendorId":"StarCharge","messageId":"CarId","data":[]}',
         row=Row.REJECTED,
@@ -318,7 +329,7 @@ JSON = (
     ),
     Message(
         name="CarId without data",
-        station_id="STAR-88015",
+        station_id="STAR-88016",
         ocpp_version=V21,
         payload=rb'{"vendorId":"StarCharge","messageId":"CarId"}',
         row=Row.INVALID_DATA,
@@ -406,7 +417,7 @@ JSON = (
     ),
     Message(
         name="setMeterConfiguration, two meters on one connector",
-        station_id="DE-ABL-3313",
+        station_id="DE-ABL-3314",
         ocpp_version=V21,
         payload=rb'{"vendorId":"generalConfiguration","messageId":"setMeterConfiguration","data":{"meters":['
         rb'{"connectorId":1,"meterSerial":"1EBZ0103221878","type":"SIGNATURE","publicKey":"3059"},'
@@ -426,7 +437,7 @@ JSON = (
     ),
     Message(
         name="customMeterValues, a state of charge of 120 percent",
-        station_id="V2G-HLX-05",
+        station_id="V2G-HLX-06",
         ocpp_version=V201,
         payload=rb'{"vendorId":"nu.ame","messageId":"customMeterValues","data":{"local_mode":true,'
         rb'"p_baseline":5000,"q_baseline":0,"p_max":19200,"p_min":-19200,"min_soc":20,"max_soc":120,'
@@ -447,7 +458,7 @@ UNTOUCHED = (
     ),
     Message(
         name="Echo of an object, blanks and all",
-        station_id="LAB-1",
+        station_id="LAB-2",
         ocpp_version=V201,
         payload=rb'{"vendorId":"com.example.workshop","messageId":"Echo","data":{ "b" : 1.50, "a":null }}',
         row=Row.ACCEPTED_WITH_DATA,
@@ -455,7 +466,7 @@ UNTOUCHED = (
     ),
     Message(
         name="Document: keys, nulls and integers above 64 bits survive",
-        station_id="LAB-1",
+        station_id="LAB-3",
         ocpp_version=V21,
         payload=rb'{"vendorId":"com.example.workshop","messageId":"Document","data":'
         rb'{"PnCEnabled":true,"kWhPrice":null,"serial":9007199254740993,"key":18446744073709551617}}',
@@ -466,7 +477,7 @@ UNTOUCHED = (
     ),
     Message(
         name="Ticket: a response with status and data",
-        station_id="LAB-1",
+        station_id="LAB-2",
         ocpp_version=V201,
         payload=rb'{"vendorId":"com.example.workshop","messageId":"Ticket","data":{"subject":"cable"}}',
         row=Row.WHOLE_RESPONSE,
@@ -474,7 +485,7 @@ UNTOUCHED = (
     ),
     Message(
         name="a field of a later version",
-        station_id="LAB-1",
+        station_id="LAB-2",
         ocpp_version=V201,
         payload=rb'{"vendorId":"Evnex","messageId":"GetNetStat","priority":9}',
         row=Row.ACCEPTED,
@@ -493,7 +504,7 @@ UNKNOWN = (
     ),
     Message(
         name="a vendorId that looks like a binding pattern",
-        station_id="DE-8AA-E0121",
+        station_id="DE-8AA-E0122",
         ocpp_version=V201,
         payload=rb'{"vendorId":"a.b.#.*","data":1}',
         row=Row.UNKNOWN_VENDOR,
@@ -501,7 +512,7 @@ UNKNOWN = (
     ),
     Message(
         name="a vendorId of 255 emoji",
-        station_id="DE-8AA-E0121",
+        station_id="DE-8AA-E0123",
         ocpp_version=V21,
         payload=f'{{"vendorId":"{"🔌" * 255}"}}'.encode(),
         row=Row.UNKNOWN_VENDOR,
@@ -517,7 +528,7 @@ UNKNOWN = (
     ),
     Message(
         name="no messageId where the vendor needs one",
-        station_id="EN-0A42F3",
+        station_id="EN-0A42F4",
         ocpp_version=V201,
         payload=rb'{"vendorId":"EN+","data":{"mode":"normal"}}',
         row=Row.UNKNOWN_MESSAGE,
@@ -528,7 +539,7 @@ UNKNOWN = (
 FAILED = (
     Message(
         name="Crash in 1.6",
-        station_id="LAB-2",
+        station_id="LAB-1",
         ocpp_version=V16,
         payload=rb'{"vendorId":"com.example.workshop","messageId":"Crash"}',
         row=Row.HANDLER_FAILED,
@@ -552,7 +563,7 @@ FAILED = (
     ),
     Message(
         name="Slow",
-        station_id="LAB-2",
+        station_id="LAB-3",
         ocpp_version=V21,
         payload=rb'{"vendorId":"com.example.workshop","messageId":"Slow"}',
         row=Row.HANDLER_TOO_SLOW,
@@ -585,12 +596,6 @@ FAULTS = (
         b'{"vendorId":"EN+","messageId":"' + b"m" * 51 + b'"}',
         "PropertyConstraintViolation",
     ),
-    Fault(
-        "not JSON",
-        rb'{"vendorId":"EN+","messageId":',
-        "FormatViolation",
-        error_code_16="FormationViolation",
-    ),
 )
 
 
@@ -598,13 +603,45 @@ def _broken(fault: Fault, ocpp_version: str) -> Message:
     code = fault.error_code_16 if ocpp_version == V16 else None
     return Message(
         name=f"{fault.name}, {ocpp_version}",
-        station_id="LAB-3",
+        station_id=LABS[ocpp_version],
         ocpp_version=ocpp_version,
         payload=fault.payload,
         row=Row.BROKEN_PAYLOAD,
         answer=Failure(code or fault.error_code),
     )
 
+
+FRAMES = (
+    *(
+        Message(
+            name=f"a frame that is no JSON, {version}",
+            station_id=LABS[version],
+            ocpp_version=version,
+            payload=rb'{"vendorId":"EN+","messageId":',
+            row=Row.BROKEN_FRAME,
+            answer=Failure(code),
+        )
+        for version, code in ((V16, "FormationViolation"), (V201, "RpcFrameworkError"), (V21, "RpcFrameworkError"))
+    ),
+    Message(
+        name="an action that is the CSMS's own affair",
+        station_id=LABS[V16],
+        ocpp_version=V16,
+        action="StartTransaction",
+        payload=rb'{"connectorId":1,"idTag":"CA1B2C3D4","meterStart":0,"timestamp":"2026-03-14T18:22:05Z"}',
+        row=Row.OTHER_ACTION,
+        answer=Failure("NotSupported"),
+    ),
+    Message(
+        name="an action that OCPP 2.1 does not have",
+        station_id=LABS[V21],
+        ocpp_version=V21,
+        action="StartTransaction",
+        payload=b"{}",
+        row=Row.OTHER_ACTION,
+        answer=Failure("NotImplemented"),
+    ),
+)
 
 CORPUS: tuple[Message, ...] = (
     *PLUG_AND_CHARGE,
@@ -615,4 +652,67 @@ CORPUS: tuple[Message, ...] = (
     *UNKNOWN,
     *FAILED,
     *(_broken(fault, version) for fault in FAULTS for version in (V16, V201, V21)),
+    *FRAMES,
+)
+
+STATIONS: dict[str, str] = {message.station_id: message.ocpp_version for message in CORPUS}
+"""Every station of the corpus, and the version it speaks."""
+
+# ---- the other direction ----
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of the CSMS to one station."""
+
+    name: str
+    station_id: str
+    request: DataTransferRequest
+    answer: Response | Failure | Offline
+
+
+COMMANDS = (
+    Command(
+        name="a price for the driver, in 1.6",
+        station_id="US-CAL-7001",
+        request=DataTransferRequest(
+            "org.openchargealliance.costmsg", "SetUserPrice", {"idToken": "CA1B2C3D4", "priceText": "$0.12/kWh"}
+        ),
+        answer=Response("Accepted"),
+    ),
+    Command(
+        name="certificates, in 1.6",
+        station_id="DE-8AA-E0117",
+        request=DataTransferRequest("org.openchargealliance.iso15118pnc", "GetInstalledCertificateIds", {}),
+        answer=Response("Accepted", rb'"{\"status\":\"NotFound\"}"'),
+    ),
+    Command(
+        name="an echo, in 2.0.1",
+        station_id=LABS[V201],
+        request=DataTransferRequest("com.example.workshop", "Echo", {"PnCEnabled": True, "kWhPrice": None}),
+        answer=Response("Accepted", rb'{"PnCEnabled":true,"kWhPrice":null}'),
+    ),
+    Command(
+        name="a message the station does not know",
+        station_id=LABS[V21],
+        request=DataTransferRequest("com.example.workshop", "Dance"),
+        answer=UNKNOWN_MESSAGE,
+    ),
+    Command(
+        name="a vendor the station does not know",
+        station_id="EVNEX-X7-009",
+        request=DataTransferRequest("com.unheard-of", "Hello"),
+        answer=UNKNOWN_VENDOR,
+    ),
+    Command(
+        name="the station fails",
+        station_id=LABS[V16],
+        request=DataTransferRequest("com.example.workshop", "Crash"),
+        answer=Failure("InternalError"),
+    ),
+    Command(
+        name="a station that is not there",
+        station_id="DE-8AA-E9999",
+        request=DataTransferRequest("com.example.workshop", "Echo", "anybody?"),
+        answer=Offline(),
+    ),
 )

@@ -1,4 +1,4 @@
-"""The demo from start to end: broker, worker, corpus, burst, summary, and everything put away again."""
+"""The demo from start to end: broker, worker, gateway, stations, the other direction, and everything put away again."""
 
 import asyncio
 import contextlib
@@ -7,30 +7,40 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
 
 import aio_pika
 import aio_pika.exceptions
+from websockets.exceptions import WebSocketException
 
 from bridge.broker.session import parse_urls
-from bridge.contract import Names
-from bridge.demo.corpus import CORPUS, Message, Row
-from bridge.demo.gateway import Gateway
+from bridge.client import Client, NoAnswer, StationOffline
+from bridge.contract import Contract, Names
+from bridge.demo.corpus import COMMANDS, CORPUS, STATIONS, V16, V21, V201, Command, Message, Row
+from bridge.demo.processes import BridgeProcess, ProcessFailed
 from bridge.demo.screen import Phase, Result, Screen
+from bridge.demo.stations import Station, StationFailed
 from bridge.demo.vendors import routers
 from bridge.demo.verdict import Answer, judge
-from bridge.demo.worker_process import WorkerFailed, WorkerProcess
-from bridge.private_broker import BrokerUnavailable, GivenBroker, obtain_broker
+from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
+from bridge.outcome import Kind
+from bridge.private_broker import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
 from bridge.retry import DELAYS
+from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0
 """Seconds a station waits for an answer."""
 
 START_TIMEOUT = 30.0
-"""Seconds the worker may take until it consumes every queue."""
+"""Seconds a process may take until it is at work."""
 
-OUTSTANDING = 200
-"""Requests of the burst that wait for their answers at a time."""
+BURST_STATIONS = 200
+"""Stations of the burst; each has one request outstanding at a time, as OCPP-J asks."""
+
+VERSIONS = (V16, V201, V21)
 
 QUICK = frozenset({Row.ACCEPTED, Row.ACCEPTED_WITH_DATA})
 """What the burst is made of: messages as they come all day."""
@@ -44,11 +54,14 @@ def run(amqp_url: str | None, count: int, pace: float) -> int:
         try:
             with _broker_url(amqp_url, screen) as url:
                 return asyncio.run(_play(url, count, pace, screen))
-        except (BrokerUnavailable, WorkerFailed) as error:
+        except (BrokerUnavailable, ProcessFailed, StationFailed) as error:
             screen.say(str(error))
             return 1
-        except (aio_pika.exceptions.AMQPError, OSError) as error:
+        except (aio_pika.exceptions.AMQPError, TransportError, OSError) as error:
             screen.say(f"The RabbitMQ cannot be used: {error}")
+            return 1
+        except WebSocketException as error:
+            screen.say(f"The gateway let a station down: {error}")
             return 1
         except KeyboardInterrupt:
             screen.say("Interrupted.")
@@ -80,49 +93,81 @@ def _ctrl_c_for_sigterm() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _TaskGroup(asyncio.TaskGroup):
+    """One that fails as its first task does: the broker or the gateway is gone, for all of them."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+
 async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
     names = Names(prefix=f"datatransfer-demo-{secrets.token_hex(4)}")  # beside whatever else the broker is used for
+    (port,) = free_ports(1)
     settings = {
         "DTBRIDGE_AMQP_URL": url,
         "DTBRIDGE_PREFIX": names.prefix,
-        "DTBRIDGE_TOPOLOGY": "declare",
+        "DTBRIDGE_LISTEN": f"127.0.0.1:{port}",
         "DTBRIDGE_LOG_FORMAT": "json",
     }
+    gateway_url = f"ws://127.0.0.1:{port}"
     try:
-        async with WorkerProcess("bridge.demo.vendors:routers", settings) as worker:
-            screen.say("Starting a bridge worker …")
-            await _until_consumed(url, [*_vendor_queues(names), names.unknown_vendor], worker)
-            async with Gateway(url, names.requests) as gateway:
-                corpus = await _play_corpus(gateway, pace, screen)
-                burst = await _play_burst(gateway, count, screen)
+        async with (
+            BridgeProcess("run", "bridge.demo.vendors:routers", settings=settings) as worker,
+            BridgeProcess("gateway", settings=settings) as gateway,
+        ):
+            screen.say("Starting a worker and a gateway …")
+            await _until(_consumed(url, [*_vendor_queues(names), names.unknown_vendor]), worker)
+            await _until(_listens(port), gateway)
+            async with _stations(gateway_url, STATIONS) as stations:
+                screen.say(_booted(stations))
+                corpus = await _play_corpus(stations, pace, screen)
+                burst = await _play_burst(gateway_url, count, screen)
+                commands = await _play_commands(url, names, pace, screen)
     finally:
         await _remove_topology(url, names)
-    screen.summary(corpus, burst)
-    return _closing_words([*corpus.results, *burst.results], screen)
+    phases = (corpus, burst, commands)
+    screen.summary(phases)
+    return _closing_words([result for phase in phases for result in phase.results], screen)
 
 
-async def _until_consumed(url: str, queues: Sequence[str], worker: WorkerProcess) -> None:
-    """Wait until every queue has a consumer. Raises WorkerFailed if the worker ends first, or takes too long."""
-    consumed = asyncio.create_task(_consumed(url, queues))
-    ended = asyncio.create_task(worker.ended())
+async def _until(ready: Coroutine[Any, Any, None], process: BridgeProcess) -> None:
+    """Await what shows that a process is at work. Raises ProcessFailed if it ends first, or takes too long."""
+    waiting = asyncio.create_task(ready)
+    ended = asyncio.create_task(process.ended())
     try:
-        await asyncio.wait({consumed, ended}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, ended}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             raise ended.result()
-        if not consumed.done():
-            raise worker.failure(f"The worker does not consume after {START_TIMEOUT:.0f} s")
-        await consumed
+        if not waiting.done():
+            raise process.failure(f"The {process.name} is not at work after {START_TIMEOUT:.0f} s")
+        await waiting
     finally:
-        for task in (consumed, ended):
+        for task in (waiting, ended):
             task.cancel()
-        await asyncio.gather(consumed, ended, return_exceptions=True)
+        await asyncio.gather(waiting, ended, return_exceptions=True)
 
 
 async def _consumed(url: str, queues: Sequence[str]) -> None:
+    """Until every queue has a consumer."""
     async with await aio_pika.connect(url) as connection:
         for queue in queues:
             while not await _has_consumer(connection, queue):  # noqa: ASYNC110 - AMQP has no event for it
                 await asyncio.sleep(0.1)
+
+
+async def _listens(port: int) -> None:
+    """Until somebody listens there."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _has_consumer(connection: aio_pika.abc.AbstractConnection, name: str) -> bool:
@@ -134,48 +179,110 @@ async def _has_consumer(connection: aio_pika.abc.AbstractConnection, name: str) 
         return False
 
 
-async def _play_corpus(gateway: Gateway, pace: float, screen: Screen) -> Phase:
+@contextlib.asynccontextmanager
+async def _stations(gateway_url: str, versions: Mapping[str, str]) -> AsyncIterator[dict[str, Station]]:
+    """Charging stations that have booted, by their ids; at the end they disconnect."""
+    stations = {name: Station(gateway_url, name, OcppVersion(version)) for name, version in versions.items()}
+    async with contextlib.AsyncExitStack() as connected:
+        async with _TaskGroup() as tasks:
+            for station in stations.values():
+                tasks.create_task(connected.enter_async_context(station))
+        yield stations
+
+
+def _booted(stations: Mapping[str, Station]) -> str:
+    versions = Counter(station.version.removeprefix("ocpp") for station in stations.values())
+    counted = ", ".join(f"{version}: {count}" for version, count in sorted(versions.items()))
+    return f"{len(stations)} charging stations have booted (OCPP {counted})."
+
+
+async def _play_corpus(stations: Mapping[str, Station], pace: float, screen: Screen) -> Phase:
+    screen.heading("Charging stations ask: station → gateway → RabbitMQ → worker")
     screen.head()
-    screen.begin("corpus", len(CORPUS))
+    screen.begin("stations ask", len(CORPUS))
     start = time.perf_counter()
     results = []
     for message in CORPUS:
-        result = await _ask(gateway, message)
+        result = await _ask(stations[message.station_id], message)
         results.append(result)
         screen.row(result)
         screen.advance()
         await asyncio.sleep(pace)
-    return Phase("corpus, one at a time", results, time.perf_counter() - start)
+    return Phase("stations ask, one at a time", results, time.perf_counter() - start)
 
 
-async def _play_burst(gateway: Gateway, count: int, screen: Screen) -> Phase:
-    """`count` everyday messages, OUTSTANDING of them at a time."""
-    everyday = [message for message in CORPUS if message.row in QUICK]
-    messages = itertools.islice(itertools.cycle(everyday), count)
+async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
+    """`count` everyday messages, from as many more stations as may ask at a time."""
+    if not count:
+        return Phase("burst", [], 0.0)
+    everyday = {version: [m for m in CORPUS if m.row in QUICK and m.ocpp_version == version] for version in VERSIONS}
+    shares = _shared(count, min(count, BURST_STATIONS))
+    versions = {f"BURST-{number:03}": version for number, version in zip(range(len(shares)), itertools.cycle(VERSIONS))}
     results: list[Result] = []
 
-    async def station() -> None:
-        for message in messages:
-            results.append(await _ask(gateway, message))
+    async def ask(station: Station, share: int) -> None:
+        for message in itertools.islice(itertools.cycle(everyday[station.version]), share):
+            results.append(await _ask(station, message))
             screen.advance()
 
+    screen.heading(f"{len(shares)} more stations at once")
     screen.begin("burst", count)
-    start = time.perf_counter()
-    try:
-        async with asyncio.TaskGroup() as stations:
-            for _ in range(OUTSTANDING):
-                stations.create_task(station())
-    except ExceptionGroup as failures:  # the broker is gone, for all of them
-        raise failures.exceptions[0] from None
-    return Phase(f"burst, {OUTSTANDING} at a time", results, time.perf_counter() - start)
+    async with _stations(gateway_url, versions) as stations:
+        start = time.perf_counter()
+        async with _TaskGroup() as tasks:
+            for station, share in zip(stations.values(), shares, strict=True):
+                tasks.create_task(ask(station, share))
+        seconds = time.perf_counter() - start
+    screen.say(f"{len(results):,} requests answered in {seconds:.1f} s")
+    return Phase(f"burst, {len(shares)} stations at a time", results, seconds, is_burst=True)
 
 
-async def _ask(gateway: Gateway, message: Message) -> Result:
+def _shared(count: int, among: int) -> list[int]:
+    """`count` in parts that differ by one at most."""
+    return [count // among + (number < count % among) for number in range(among)]
+
+
+async def _ask(station: Station, message: Message) -> Result:
     start = time.perf_counter()
     answer: Answer | None = None
     with contextlib.suppress(TimeoutError):
-        answer = await gateway.ask(message.station_id, message.ocpp_version, message.payload, ANSWER_TIMEOUT)
-    return Result(message, judge(answer, message.answer), time.perf_counter() - start)
+        answer = await station.ask(message.action, message.payload, ANSWER_TIMEOUT)
+    seconds = time.perf_counter() - start
+    return Result(message, message.ocpp_version, message.payload, judge(answer, message.answer), seconds)
+
+
+async def _play_commands(url: str, names: Names, pace: float, screen: Screen) -> Phase:
+    screen.heading("The CSMS asks: CSMS → RabbitMQ → gateway → station")
+    screen.head()
+    screen.begin("the CSMS asks", len(COMMANDS))
+    start = time.perf_counter()
+    results = []
+    async with Client(url, contract=Contract(names)) as client:
+        for command in COMMANDS:
+            result = await _command(client, command)
+            results.append(result)
+            screen.row(result)
+            screen.advance()
+            await asyncio.sleep(pace)
+    return Phase("the CSMS asks, one at a time", results, time.perf_counter() - start)
+
+
+async def _command(client: Client, command: Command) -> Result:
+    version = OcppVersion(STATIONS.get(command.station_id, V21))
+    start = time.perf_counter()
+    answer: Answer | None = None
+    try:
+        response = await client.send_to_station(command.station_id, command.request, timeout=ANSWER_TIMEOUT)
+        answer = Answer(Kind.RESPONSE.value, encode_response(response, version))
+    except CallError as error:
+        answer = Answer(Kind.CALL_ERROR.value, encode_call_error(error, version))
+    except StationOffline:
+        answer = Answer("StationOffline", b"")
+    except NoAnswer:
+        pass
+    seconds = time.perf_counter() - start
+    payload = encode_request(command.request, version)
+    return Result(command, version.value, payload, judge(answer, command.answer), seconds)
 
 
 def _vendor_queues(names: Names) -> list[str]:
@@ -196,7 +303,7 @@ def _closing_words(results: Sequence[Result], screen: Screen) -> int:
     wrong = [result for result in results if not result.outcome.fits]
     for result in wrong[:10]:
         outcome = result.outcome
-        screen.say(f"{result.message.name}: expected {result.message.answer!r:.200}, got")
+        screen.say(f"{result.asked.name}: expected {result.asked.answer!r:.200}, got")
         screen.say(f"  {outcome.kind} {outcome.detail:.200}")
     screen.say(f"{len(wrong)} answers are wrong." if wrong else "Every request got exactly the answer it should.")
     return 1 if wrong else 0

@@ -10,20 +10,27 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bridge.demo.corpus import Message
+from bridge.demo.corpus import Command, Message
 from bridge.demo.verdict import Outcome
 
 PLAIN_LENGTH = 60
 """Characters of data and answer in a plain line."""
 
+STATION_FROM = 120
+"""Columns from which on a terminal has room for the station's name."""
+
 
 class Result(msgspec.Struct, frozen=True):
-    """One request, its answer, and the time between them."""
+    """One request in either direction, its answer, and the time between them."""
 
-    message: Message
+    asked: Message | Command
+    ocpp_version: str
+    payload: bytes
+    """As it was sent, a broken one too."""
     outcome: Outcome
     seconds: float
 
@@ -34,6 +41,8 @@ class Phase(msgspec.Struct, frozen=True):
     title: str
     results: list[Result]
     seconds: float
+    is_burst: bool = False
+    """As many at a time as there are stations: then the rate says something."""
 
 
 class _Payload(msgspec.Struct, rename="camel"):
@@ -45,6 +54,7 @@ class _Payload(msgspec.Struct, rename="camel"):
 class _Cells(msgspec.Struct, frozen=True):
     """A result as text, before it is cut to length."""
 
+    station: str
     vendor: str
     message: str
     version: str
@@ -55,18 +65,21 @@ class _Cells(msgspec.Struct, frozen=True):
 
 def _cells(result: Result) -> _Cells:
     try:
-        payload = msgspec.json.decode(result.message.payload, type=_Payload)
+        payload = msgspec.json.decode(result.payload, type=_Payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        vendor, message, data = "", "", result.message.payload
+        vendor, message, data = "", "", result.payload
     else:
         vendor, message = (str(value or "") for value in (payload.vendor_id, payload.message_id))
         data = b"" if payload.data is UNSET else bytes(payload.data)
+    if isinstance(result.asked, Message) and result.asked.action != "DataTransfer":
+        vendor, message, data = "", result.asked.action, result.payload
     outcome = result.outcome
     kind = f"CALLERROR {outcome.kind}" if outcome.is_error else outcome.kind
     return _Cells(
+        result.asked.station_id,
         vendor,
         message,
-        result.message.ocpp_version.removeprefix("ocpp"),
+        result.ocpp_version.removeprefix("ocpp"),
         data.decode(errors="replace"),
         f"{kind} {outcome.detail}".rstrip(),
         f"{result.seconds * 1000:.1f}",
@@ -101,6 +114,14 @@ class Screen:
         """One line of text, taken as it is."""
         self._console.print(Text(line), soft_wrap=True)
 
+    def heading(self, text: str) -> None:
+        """What comes next."""
+        if self._console.is_terminal:
+            self._console.print()
+            self._console.print(Rule(Text(text, style="bold"), align="left", style="dim"))
+        else:
+            self.say(f"# {text}")
+
     def begin(self, title: str, total: int) -> None:
         """Start the progress bar of the next phase."""
         if self._task is not None:
@@ -115,8 +136,8 @@ class Screen:
     def head(self) -> None:
         """The names of the columns."""
         if self._console.is_terminal:
-            names = ("vendor", "message", "OCPP", "data", "answer", "ms")
-            self._console.print(_row([Text(name, style="bold") for name in names], _widths(self._console.width)))
+            names = ("station", "vendor", "message", "OCPP", "data", "answer", "ms")
+            self._print([Text(name, style="bold") for name in names])
 
     def row(self, result: Result) -> None:
         """One request and its answer."""
@@ -127,20 +148,25 @@ class Screen:
         style = "yellow" if result.outcome.is_error else "green" if result.outcome.kind == "Accepted" else "cyan"
         mark = "" if result.outcome.fits else "✗ "
         answer = Text(mark + cells.answer, style=style if result.outcome.fits else "bold red")
-        widths = _widths(self._console.width)
-        others = (_cut_front(cells.vendor, widths[0]), cells.message, cells.version, cells.data)
-        self._console.print(_row([*map(Text, others), answer, Text(cells.milliseconds, style="dim")], widths))
+        vendor = Text(_cut_front(cells.vendor, _widths(self._console.width)[1]))
+        others = map(Text, (cells.message, cells.version, cells.data))
+        self._print([Text(cells.station, style="dim"), vendor, *others, answer, Text(cells.milliseconds, style="dim")])
 
-    def summary(self, corpus: Phase, burst: Phase) -> None:
+    def _print(self, cells: Sequence[Text]) -> None:
+        """A line of the table, without the columns that have no room."""
+        widths = _widths(self._console.width)
+        shown = [(cell, width) for cell, width in zip(cells, widths, strict=True) if width]
+        self._console.print(_row([cell for cell, _ in shown], [width for _, width in shown]))
+
+    def summary(self, phases: Sequence[Phase]) -> None:
         """What was asked, what was answered, and how fast."""
         self._progress.stop()
-        outcomes = [result.outcome for phase in (corpus, burst) for result in phase.results]
+        outcomes = [result.outcome for phase in phases for result in phase.results]
         facts = [("requests", f"{len(outcomes):,}")]
         facts += [(f"  {kind}", f"{count:,}") for kind, count in Counter(map(_kind, outcomes)).most_common()]
-        facts.append((corpus.title, _percentiles(corpus.results)))
-        if burst.results:
-            rate = len(burst.results) / burst.seconds
-            facts.append((burst.title, f"{_percentiles(burst.results)}, {rate:,.0f} requests/s"))
+        for phase in filter(lambda phase: phase.results, phases):
+            rate = f", {len(phase.results) / phase.seconds:,.0f} requests/s" if phase.is_burst else ""
+            facts.append((phase.title, _percentiles(phase.results) + rate))
         self.say("")
         for name, value in facts:
             self.say(f"{name:<41} {value}")
@@ -162,16 +188,18 @@ def _row(cells: Sequence[Text], widths: Sequence[int]) -> Table:
 
 
 def _widths(total: int) -> tuple[int, ...]:
-    """Of the columns, in a terminal of `total` columns."""
+    """Of the columns, in a terminal of `total` columns; 0: no room for it."""
     version, milliseconds, gaps = 5, 6, 5
-    free = max(total - version - milliseconds - gaps, 4)
+    station = 13 if total >= STATION_FROM else 0
+    free = max(total - version - milliseconds - gaps - (station and station + 1), 4)
     vendor = message = free // 5
     data = free // 4
-    return vendor, message, version, data, free - vendor - message - data, milliseconds
+    return station, vendor, message, version, data, free - vendor - message - data, milliseconds
 
 
 def _plain(cells: _Cells, *, fits: bool) -> str:
     parts = (
+        cells.station,
         _cut_front(cells.vendor, 36) or "-",
         _cut(cells.message, 32) or "-",
         cells.version,

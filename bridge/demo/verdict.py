@@ -3,16 +3,16 @@
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from bridge.demo.corpus import Failure, Response
+from bridge.demo.corpus import Failure, Offline, Response
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What came back for a request."""
 
     type: str
-    """`DataTransferResponse` or `CallError`."""
+    """`DataTransferResponse`, `CallError` or `StationOffline`."""
     body: bytes
-    """The OCPP payload, or an object with errorCode, errorDescription and errorDetails."""
+    """The OCPP payload, or an object with errorCode, errorDescription and errorDetails, or nothing."""
 
 
 class _StatusInfo(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -44,10 +44,13 @@ class Outcome(msgspec.Struct, frozen=True):
     """Whether this is the answer that was expected."""
 
 
-def judge(answer: Answer | None, expected: Response | Failure) -> Outcome:
+def judge(answer: Answer | None, expected: Response | Failure | Offline) -> Outcome:
     """Compare an answer (None: nobody answered) with the expected one. Never raises."""
     if answer is None:
         return Outcome("no answer", is_error=True, detail="", fits=False)
+    if answer.type == "StationOffline":
+        detail = "no gateway has the station"
+        return Outcome("StationOffline", is_error=False, detail=detail, fits=isinstance(expected, Offline))
     try:
         if answer.type == "CallError":
             return _judge_error(msgspec.json.decode(answer.body, type=_CallError), expected)
@@ -58,12 +61,12 @@ def judge(answer: Answer | None, expected: Response | Failure) -> Outcome:
     return Outcome("unknown type", is_error=True, detail=answer.type, fits=False)
 
 
-def _judge_error(error: _CallError, expected: Response | Failure) -> Outcome:
+def _judge_error(error: _CallError, expected: Response | Failure | Offline) -> Outcome:
     fits = isinstance(expected, Failure) and error.error_code == expected.error_code
     return Outcome(error.error_code, is_error=True, detail=error.error_description, fits=fits)
 
 
-def _judge_response(response: _Response, expected: Response | Failure) -> Outcome:
+def _judge_response(response: _Response, expected: Response | Failure | Offline) -> Outcome:
     data = None if response.data is UNSET else bytes(response.data)
     info = response.status_info
     fits = (

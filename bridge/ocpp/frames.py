@@ -87,8 +87,7 @@ class FrameError(ValueError):
     """Bytes that are not a frame of this version.
 
     `message_id` is that of the frame, "-1" if it cannot be read. `code` is the error code for the answer.
-    `message_type` is the frame's first element, None if it cannot be read: only a broken CALL (2) and what cannot be
-    told apart from one are answered with a CALLERROR, the others would set two peers to answering each other's errors.
+    `message_type` is the frame's first element, None if it cannot be read.
     """
 
     def __init__(
@@ -103,6 +102,18 @@ class FrameError(ValueError):
         self.description = description
         self.message_id = message_id
         self.message_type = message_type
+
+    def wants_answer(self, version: OcppVersion) -> bool:
+        """Whether OCPP-J asks for a CALLERROR.
+
+        A broken CALL is answered, and what cannot be told apart from one. Other broken frames are not: two peers would
+        go on answering each other's errors. A message type that the version does not know is answered in 2.0 and 2.0.1
+        (OCPP-J 2.0.1 §4.4), and ignored in 1.6 and 2.1 (OCPP-J 1.6 §4.1.3, OCPP-J 2.1 §4.4): a later version may have
+        it for messages that are never answered, as SEND is.
+        """
+        if self.message_type is None or self.message_type == _CALL:
+            return True
+        return self.message_type not in _MESSAGE_TYPES[version] and version in _ANSWERS_UNKNOWN_TYPES
 
     def answer(self, version: OcppVersion) -> CallErrorFrame:
         """The CALLERROR to a broken CALL."""
@@ -122,6 +133,8 @@ _MESSAGE_TYPES: dict[str, range] = {
     OcppVersion.V2_0_1: range(2, 5),
     OcppVersion.V2_1: range(2, 7),
 }
+_CALL = 2
+_ANSWERS_UNKNOWN_TYPES = frozenset({OcppVersion.V2_0, OcppVersion.V2_0_1})
 _FAULTS = (*DECODE_FAULTS, UnicodeEncodeError)
 """All that decoding a WebSocket message raises; a text message may hold lone surrogates."""
 

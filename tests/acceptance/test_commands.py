@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from bridge.cli import app
+from bridge.gateway.passwords import parse_password_file
 from bridge.private_broker import PrivateBroker, free_ports
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment
@@ -112,9 +113,10 @@ def test_every_option_is_an_environment_variable_and_every_variable_has_one_mean
 
 def test_the_operations_page_lists_every_variable() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    options = {parameter.opts[0] for parameter in run.params if parameter.opts[0].startswith("--")} - {"--help"}
-    assert {option for option in options if option not in page} == set()
+    for name in ("run", "gateway", "password"):
+        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        options = {parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")} - {"--help"}
+        assert {option for option in options if option not in page} == set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -172,10 +174,36 @@ def test_the_demo_runs_on_a_given_broker_and_leaves_nothing_behind(broker: Priva
     broker.delete_vhost("demo")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given", "password"),
+    [
+        ((), "secret\n", b"secret"),
+        ((), "with : and blank \r\n", b"with : and blank "),
+        (("--hex",), "00ffCC\n", b"\x00\xff\xcc"),
+    ],
+)
+def test_password_prints_a_line_of_the_password_file(arguments: tuple[str, ...], given: str, password: bytes) -> None:
+    command = [*MODULE, "password", "--station", "CP:1", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, env=clean_environment())
+    hashes = parse_password_file(done.stdout)
+    assert list(hashes) == ["CP:1"]
+    assert hashes["CP:1"].fits(password)
+
+
+@pytest.mark.parametrize(("given", "told"), [("\n", "the password is empty"), ("xyz\n", "is not hexadecimal")])
+def test_password_refuses_what_is_none(given: str, told: str) -> None:
+    command = [*MODULE, "password", "--station", "CP001", "--hex"]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=clean_environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
 def test_no_arguments_show_the_commands() -> None:
     done = dtbridge()
     assert done.returncode == 0
-    assert all(re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", "send", "check", "demo"))
+    assert all(
+        re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", "gateway", "send", "check", "demo")
+    )
 
 
 def test_make_alone_lists_the_commands() -> None:

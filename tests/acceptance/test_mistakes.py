@@ -1,5 +1,6 @@
 """Whatever a person gets wrong on the command line is told in one sentence, with an exit code other than 0."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("send --station A --vendor v --data {", "--data is not JSON"),
         ("send --station A --vendor v --ocpp-version 3", "ocpp"),
         ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),
+        ("gateway --listen 9000", "'9000' is not HOST:PORT"),
+        ("gateway --listen localhost:99999", "is not HOST:PORT"),
+        ("gateway --path ocpp", "--path 'ocpp' is no path"),
+        ("gateway --ocpp-versions ocpp3", "Unknown OCPP version 'ocpp3'"),
+        ("gateway --tls-cert good.py", "--tls-cert and --tls-key go together"),
+        ("gateway --tls-cert good.py --tls-key good.py", "the certificate good.py or its key good.py cannot be used"),
+        ("gateway --tls-cert no.pem --tls-key no.pem", "No such file"),
+        ("gateway --password-file nowhere", "the password file nowhere cannot be read"),
+        ("gateway --password-file good.py", "line 1: expected STATION_ID:HASH"),
+        ("gateway --password-file good.py --station-password x", "exclude each other"),
+        ("gateway --max-message 1", "greater than or equal to 1024"),
+        ("gateway --call-timeout nan", "--call-timeout"),
+        ("gateway --amqp-url http://localhost/", "is not a broker URL"),
+        ("password", "Missing option '--station'"),
         (f"send --station A --vendor {'v' * 256}", "vendorId: expected a string of at most 255 characters"),
     ],
 )
@@ -83,7 +98,12 @@ def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["run good:router --connect-timeout 0.2", "send --station A --vendor v --timeout 0.2"]
+    "command",
+    [
+        "run good:router --connect-timeout 0.2",
+        "gateway --listen 127.0.0.1:0 --connect-timeout 0.2",
+        "send --station A --vendor v --timeout 0.2",
+    ],
 )
 def test_an_unreachable_broker_is_told_without_its_password(folder: Path, command: str) -> None:
     (port,) = free_ports(1)
@@ -133,6 +153,14 @@ def test_a_dialects_topology_that_is_not_there_is_told(
 ) -> None:
     options = ["--amqp-url", amqp_url, "--topology", mode, "--dialect", dialect]
     assert told in sentence(dtbridge("run", "good:router", *options, folder=folder))
+
+
+def test_a_port_that_is_taken_is_told(amqp_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = dtbridge("gateway", "--listen", listen, "--amqp-url", amqp_url)
+    assert f"cannot listen on {listen}: " in sentence(done)
+    assert done.returncode == 1
 
 
 def test_sending_where_no_worker_has_ever_been_is_told(amqp_url: str) -> None:

@@ -97,19 +97,22 @@ async def working(
         await task
 
 
-# ---- a worker in its own process ----
+# ---- workers and gateways in their own processes ----
 
 
-class WorkerProcess:
-    """`dtbridge run` as a process of its own. At the end of the block it is asked to stop and must end with `exit_code`."""
+class BridgeProcess:
+    """`dtbridge …` as a process of its own. At the end of the block it is asked to stop and must end with `exit_code`."""
 
-    def __init__(self, target: str, url: str, *, folder: Path = ROOT, **settings: object) -> None:
+    ready = ""
+    """The event of its log that shows that it is at work."""
+
+    def __init__(self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT) -> None:
         self._environment = clean_environment() | {
             "DTBRIDGE_AMQP_URL": url,
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        self._command = [sys.executable, "-m", "bridge", "run", target]
+        self._command = [sys.executable, "-m", "bridge", *arguments]
         self._folder = folder
         self._news = threading.Condition()
         self._ended = False
@@ -129,7 +132,7 @@ class WorkerProcess:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
-            self.until("consuming")
+            self.until(self.ready)
         except BaseException:
             self.__exit__(RuntimeError, None, None)
             raise
@@ -200,6 +203,34 @@ class WorkerProcess:
             ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
         )
         return int(shown.stdout) * 1024
+
+
+class WorkerProcess(BridgeProcess):
+    """`dtbridge run`."""
+
+    ready = "consuming"
+
+    def __init__(self, target: str, url: str, *, folder: Path = ROOT, **settings: object) -> None:
+        super().__init__("run", target, url=url, settings=settings, folder=folder)
+
+
+class GatewayProcess(BridgeProcess):
+    """`dtbridge gateway` on a free port."""
+
+    ready = "listening"
+
+    def __init__(self, url: str, **settings: object) -> None:
+        super().__init__("gateway", url=url, settings={"listen": "127.0.0.1:0", "log_level": "debug"} | settings)
+
+    @property
+    def url(self) -> str:
+        """What the URLs of stations begin with."""
+        (address,) = self.until("listening")["addresses"]
+        return f"ws://{address}"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from bridge.private_broker import PrivateBroker
+from tests.integration.decision_table import DEAD, ROWS
+from tests.integration.decision_table import expected as expected_by_native
 from tests.integration.support import PATIENCE, WorkerProcess, clean_environment, dead_letters, ready
-from tests.integration.test_foreign_gateway import DEAD, ROWS, VERSIONS
-from tests.integration.test_foreign_gateway import expected as expected_by_native
+from tests.integration.test_foreign_gateway import VERSIONS
 
 FOLDER = Path(__file__).parent
 TARGET = "tests.integration.decision_table_vendors:routers"

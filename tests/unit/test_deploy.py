@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+from bridge.gateway_cli import parse_listen
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -35,14 +37,19 @@ def assert_holds(lock: dict[str, str], requirements: list[str]) -> None:
         assert requirement.specifier.contains(version), f"{text}, but the lock has {version}: run make lock"
 
 
-def test_the_runtime_lock_holds_every_dependency() -> None:
-    assert_holds(locked("requirements.lock"), PROJECT["project"]["dependencies"])
+NEEDED = PROJECT["project"]["dependencies"] + [
+    text for extra in PROJECT["project"]["optional-dependencies"].values() for text in extra
+]
+
+
+def test_the_runtime_lock_holds_every_dependency_and_extra() -> None:
+    """One image runs every command, with every option."""
+    assert_holds(locked("requirements.lock"), NEEDED)
 
 
 def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
-    extras = [text for extra in PROJECT["project"].get("optional-dependencies", {}).values() for text in extra]
     tools = PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"]
-    assert_holds(locked("requirements-dev.lock"), PROJECT["project"]["dependencies"] + extras + tools)
+    assert_holds(locked("requirements-dev.lock"), NEEDED + tools)
 
 
 def test_the_development_lock_holds_what_make_calls() -> None:
@@ -107,35 +114,57 @@ def services() -> dict[str, Any]:
     return compose["services"]  # type: ignore[no-any-return]  # YAML knows no types
 
 
-def test_the_worker_is_built_from_the_projects_dockerfile(services: dict[str, Any]) -> None:
-    build = services["worker"]["build"]
+OURS = pytest.mark.parametrize("name", ["worker", "gateway"])
+
+
+@OURS
+def test_ours_are_built_from_the_projects_dockerfile(services: dict[str, Any], name: str) -> None:
+    build = services[name]["build"]
     assert (ROOT / build["context"] / build["dockerfile"]).samefile(ROOT / "deploy" / "Dockerfile")
 
 
-def test_the_worker_waits_for_a_broker_whose_health_is_checked(services: dict[str, Any]) -> None:
-    for name, wanted in services["worker"]["depends_on"].items():
+@OURS
+def test_ours_wait_for_a_broker_whose_health_is_checked(services: dict[str, Any], name: str) -> None:
+    for other, wanted in services[name]["depends_on"].items():
         assert wanted["condition"] == "service_healthy"
-        assert services[name]["healthcheck"]["test"] == ["CMD", "rabbitmq-diagnostics", "-q", "ping"]
+        assert services[other]["healthcheck"]["test"] == ["CMD", "rabbitmq-diagnostics", "-q", "ping"]
 
 
-def test_the_worker_connects_as_the_user_the_broker_makes(services: dict[str, Any]) -> None:
+@OURS
+def test_ours_connect_as_the_user_the_broker_makes(services: dict[str, Any], name: str) -> None:
     broker = services["rabbitmq"]["environment"]
     user, password = broker["RABBITMQ_DEFAULT_USER"], broker["RABBITMQ_DEFAULT_PASS"]
-    assert services["worker"]["environment"]["DTBRIDGE_AMQP_URL"] == f"amqp://{user}:{password}@rabbitmq:5672/"
+    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == f"amqp://{user}:{password}@rabbitmq:5672/"
 
 
-def test_the_broker_is_published_on_loopback_only(services: dict[str, Any]) -> None:
-    assert all(port.startswith("127.0.0.1:") for port in services["rabbitmq"]["ports"])
+@OURS
+def test_ours_have_time_to_drain_are_bounded_and_cannot_write(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert int(service["stop_grace_period"].removesuffix("s")) > 25  # what they drain in
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
 
 
-def test_workers_are_many_bounded_and_cannot_write(services: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["rabbitmq", "gateway"])
+def test_ports_are_published_on_loopback_only(services: dict[str, Any], name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+
+
+def test_the_gateway_listens_where_its_port_is_published(services: dict[str, Any]) -> None:
+    gateway = services["gateway"]
+    command, *arguments = gateway["command"]
+    assert command == "gateway"
+    host, port = parse_listen(arguments[arguments.index("--listen") + 1])
+    assert host is None
+    assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_workers_are_many(services: dict[str, Any]) -> None:
     worker = services["worker"]
     assert "container_name" not in worker  # a fixed name or port allows one replica only
     assert "ports" not in worker
     assert worker["deploy"]["replicas"] > 1
-    assert set(worker["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
-    assert worker["read_only"] is True
-    assert worker["cap_drop"] == ["ALL"]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

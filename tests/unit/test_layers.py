@@ -29,7 +29,7 @@ LAYERS = (
     ("bridge.client", "bridge.gateway"),
     ("bridge.demo",),
     ("bridge.command",),
-    ("bridge.dead_cli",),
+    ("bridge.dead_cli", "bridge.gateway_cli"),
     ("bridge.cli",),
     ("bridge.__main__",),
 )
@@ -38,7 +38,11 @@ LAYERS = (
 WITHIN = {
     "bridge.broker": ("octets", "frames", "lane", "bindings", "topology", "session", "dead_letters"),
     "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
-    "bridge.gateway": ("turns", "handlers", "stations", "link"),
+    "bridge.gateway": (
+        *("turns", "handlers", "stations", "link"),
+        *("actions", "local_answers", "conversation", "connection"),
+        *("handshake", "passwords", "server"),
+    ),
 }
 """The modules of a package, from the bottom up."""
 

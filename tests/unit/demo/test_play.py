@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from bridge.demo import run_demo
-from bridge.demo.worker_process import WorkerFailed, WorkerProcess
+from bridge.demo.processes import BridgeProcess, ProcessFailed
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://localhost/", " "])
@@ -22,7 +22,7 @@ def test_signals_are_handled_as_before() -> None:
 
 
 async def test_a_worker_that_does_not_start_shows_its_log() -> None:
-    worker = await WorkerProcess("no_such_module:router", {}).__aenter__()
+    worker = await BridgeProcess("run", "no_such_module:router", settings={}).__aenter__()
     assert "there is no module 'no_such_module'" in str(await worker.ended())
-    with pytest.raises(WorkerFailed, match="exit code 2"):
+    with pytest.raises(ProcessFailed, match="exit code 2"):
         await worker.__aexit__(None, None, None)

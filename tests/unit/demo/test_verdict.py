@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.demo.corpus import Failure, Response
+from bridge.demo.corpus import Failure, Offline, Response
 from bridge.demo.verdict import Answer, judge
 
 ACCEPTED = Answer("DataTransferResponse", b'{"status":"Accepted"}')
@@ -11,6 +11,7 @@ REJECTED = Answer(
     "DataTransferResponse",
     b'{"status":"Rejected","statusInfo":{"reasonCode":"InvalidData","additionalInfo":"data.a: expected an integer"}}',
 )
+OFFLINE = Answer("StationOffline", b"")
 ERROR = Answer("CallError", b'{"errorCode":"InternalError","errorDescription":"failed","errorDetails":{}}')
 
 
@@ -21,9 +22,10 @@ ERROR = Answer("CallError", b'{"errorCode":"InternalError","errorDescription":"f
         (WITH_DATA, Response("Accepted", b'{"a": 1}')),
         (REJECTED, Response("Rejected", reason_code="InvalidData", info="data.a")),
         (ERROR, Failure("InternalError")),
+        (OFFLINE, Offline()),
     ],
 )
-def test_the_expected_answer_fits(answer: Answer, expected: Response | Failure) -> None:
+def test_the_expected_answer_fits(answer: Answer, expected: Response | Failure | Offline) -> None:
     assert judge(answer, expected).fits
 
 
@@ -41,6 +43,9 @@ def test_the_expected_answer_fits(answer: Answer, expected: Response | Failure) 
         (REJECTED, Response("Rejected", reason_code="OutOfRange")),
         (ERROR, Failure("GenericError")),
         (ERROR, Response("Accepted")),
+        (ERROR, Offline()),
+        (OFFLINE, Response("Accepted")),
+        (OFFLINE, Failure("InternalError")),
         (Answer("", ACCEPTED.body), Response("Accepted")),
         (Answer("CallError", ACCEPTED.body), Failure("InternalError")),
         (Answer("DataTransferResponse", b""), Response("Accepted")),
@@ -48,7 +53,7 @@ def test_the_expected_answer_fits(answer: Answer, expected: Response | Failure) 
         (Answer("DataTransferResponse", b'{"status":"\xff"}'), Response("Accepted")),
     ],
 )
-def test_any_other_answer_does_not(answer: Answer | None, expected: Response | Failure) -> None:
+def test_any_other_answer_does_not(answer: Answer | None, expected: Response | Failure | Offline) -> None:
     assert not judge(answer, expected).fits
 
 

@@ -135,6 +135,28 @@ def test_the_answer_to_a_broken_call_is_a_call_error_in_the_spelling_of_the_vers
     assert caught.value.answer(V16) == CallErrorFrame("1", "FormationViolation", "frame: expected at least 4 elements")
 
 
+@pytest.mark.parametrize(
+    ("data", "answered_in"),
+    [
+        (b"hello", {V16, V201, V21}),
+        (b'[2,"1","A"]', {V16, V201, V21}),
+        (b'["2","1","A",{}]', {V16, V201, V21}),
+        (b'[3,"1"]', set()),
+        (b'[4,"1"]', set()),
+        (b'[9,"1","A",{}]', {V201}),
+        (b'[5,"1"]', {V201}),
+        (b'[6,"1"]', {V201}),
+    ],
+)
+@pytest.mark.parametrize("version", [V16, V201, V21])
+def test_only_what_ocpp_j_asks_for_is_answered(
+    data: bytes, answered_in: set[OcppVersion], version: OcppVersion
+) -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_frame(data, version)
+    assert caught.value.wants_answer(version) == (version in answered_in)
+
+
 @pytest.mark.parametrize("details", [{"a": 1}, {"a": object()}])
 def test_a_call_error_can_always_be_framed(details: dict[str, Any]) -> None:
     frame = call_error_frame("1", CallError(ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "\ud800", details), V16)

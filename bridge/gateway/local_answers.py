@@ -1,0 +1,161 @@
+"""What the gateway answers by itself, so that real stations come up: BootNotification, Heartbeat and StatusNotification.
+
+Of a request only what its schema requires is read; whatever else a station adds is its own affair.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from bridge.ocpp import CallError, OcppVersion
+from bridge.ocpp.faults import DECODE_FAULTS
+
+Fact = str | int
+"""Of what a station tells of itself, for the log."""
+
+
+class LocalAnswer(Struct, frozen=True):
+    """The payload of a CALLRESULT, and what the request told."""
+
+    payload: bytes
+    facts: dict[str, Fact] = {}
+
+
+# ---- requests ----
+
+
+class _Boot16(Struct, rename="camel"):
+    """OCPP 1.6 §6.3."""
+
+    charge_point_vendor: Annotated[str, Meta(max_length=20)]
+    charge_point_model: Annotated[str, Meta(max_length=20)]
+
+    def facts(self) -> dict[str, Fact]:
+        return {"vendor": self.charge_point_vendor, "model": self.charge_point_model}
+
+
+class _ChargingStation(Struct, rename="camel"):
+    vendor_name: Annotated[str, Meta(max_length=50)]
+    model: Annotated[str, Meta(max_length=20)]
+
+
+class _Boot2(Struct, rename="camel"):
+    """OCPP 2.0.1 B01."""
+
+    charging_station: _ChargingStation
+    reason: str
+
+    def facts(self) -> dict[str, Fact]:
+        station = self.charging_station
+        return {"vendor": station.vendor_name, "model": station.model, "reason": self.reason}
+
+
+class _Status16(Struct, rename="camel"):
+    """OCPP 1.6 §6.47."""
+
+    connector_id: int
+    error_code: str
+    status: str
+
+    def facts(self) -> dict[str, Fact]:
+        return {"connector": self.connector_id, "status": self.status, "error_code": self.error_code}
+
+
+class _Status2(Struct, rename="camel"):
+    """OCPP 2.0.1 G01."""
+
+    timestamp: str
+    connector_status: str
+    evse_id: int
+    connector_id: int
+
+    def facts(self) -> dict[str, Fact]:
+        return {"evse": self.evse_id, "connector": self.connector_id, "status": self.connector_status}
+
+
+class _Heartbeat(Struct):
+    """No field, in every version."""
+
+    def facts(self) -> dict[str, Fact]:
+        return {}
+
+
+# ---- responses ----
+
+
+class _Booted(Struct, rename="camel"):
+    """The same three fields in every version (OCPP 1.6 §6.4, OCPP 2.0.1 BootNotificationResponse)."""
+
+    status: str
+    current_time: str
+    interval: int
+
+
+class _CurrentTime(Struct, rename="camel"):
+    current_time: str
+
+
+class _Nothing(Struct):
+    pass
+
+
+def rfc3339(moment: dt.datetime) -> str:
+    """As OCPP-J writes it: UTC, with milliseconds and a Z."""
+    return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+_Response = _Booted | _CurrentTime | _Nothing
+_Respond = Callable[[dt.datetime, int], _Response]
+
+
+def _booted(now: dt.datetime, heartbeat: int) -> _Response:
+    return _Booted("Accepted", rfc3339(now), heartbeat)
+
+
+def _time(now: dt.datetime, _: int) -> _Response:
+    return _CurrentTime(rfc3339(now))
+
+
+def _nothing(_: dt.datetime, __: int) -> _Response:
+    return _Nothing()
+
+
+_Request = _Boot16 | _Boot2 | _Status16 | _Status2 | _Heartbeat
+_Decoder = msgspec.json.Decoder[_Request]
+
+
+class _Local(Struct, frozen=True):
+    """An action: how its request is read in 1.6 and in 2.x, and what is answered."""
+
+    in_1_6: msgspec.json.Decoder[_Request]
+    in_2: msgspec.json.Decoder[_Request]
+    respond: _Respond
+
+
+_LOCAL: Final = {
+    "BootNotification": _Local(msgspec.json.Decoder(_Boot16), msgspec.json.Decoder(_Boot2), _booted),
+    "Heartbeat": _Local(msgspec.json.Decoder(_Heartbeat), msgspec.json.Decoder(_Heartbeat), _time),
+    "StatusNotification": _Local(msgspec.json.Decoder(_Status16), msgspec.json.Decoder(_Status2), _nothing),
+}
+
+
+def local_answer(
+    action: str, payload: bytes | Raw, version: OcppVersion, *, now: dt.datetime, heartbeat: int
+) -> LocalAnswer | None:
+    """The answer to an action that the gateway answers by itself; None for any other.
+
+    `heartbeat`: seconds between two Heartbeats, told to a station that boots. A payload of null is an empty one (OCPP-J
+    1.6 §4.2.1). Raises CallError for a payload that breaks the schema.
+    """
+    local = _LOCAL.get(action)
+    if local is None:
+        return None
+    decoder = local.in_1_6 if version is OcppVersion.V1_6 else local.in_2
+    try:
+        request = decoder.decode(b"{}" if bytes(payload) == b"null" else payload)
+    except DECODE_FAULTS as fault:
+        raise CallError.from_fault(fault) from fault
+    return LocalAnswer(msgspec.json.encode(local.respond(now, heartbeat)), request.facts())

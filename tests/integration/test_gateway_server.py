@@ -1,0 +1,492 @@
+"""The WebSocket server on real sockets: who is let in, what is bounded, who is closed. The bridge behind it is a stand-in."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from bridge.gateway.conversation import CALLS_AT_ONCE
+from bridge.gateway.passwords import PasswordFile, PasswordHash, SharedPassword
+from bridge.gateway.server import Gateway, Settings
+from bridge.ocpp import OcppVersion
+from bridge.outcome import Reply
+from tests.integration.raw_station import (
+    CLOSE,
+    OPENING,
+    PATIENCE,
+    PING,
+    TEXT,
+    RawStation,
+    peer,
+    raw_station,
+    websocket_frame,
+)
+
+SOON = 0.2
+"""Seconds: what a test waits for that has to take some time."""
+
+
+class StandIn:
+    """A bridge that accepts every DataTransfer with what it says as data, unless it is told to wait."""
+
+    def __init__(self) -> None:
+        self.counts = msgspec.defstruct("Counts", [])()
+        self.handlers: dict[str, Any] = {}
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.changed = asyncio.Event()
+
+    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: Any) -> None:
+        self.handlers[station_id] = handler
+        self.changed.set()
+
+    async def disconnect_station(self, station_id: str, handler: Any = None) -> None:
+        if self.handlers.get(station_id) is handler:
+            del self.handlers[station_id]
+        self.changed.set()
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - as the link has it
+        return 0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def forward(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the link has it
+    ) -> Reply:
+        await self.goes_on.wait()
+        data = {"station": station_id, "version": version, "data": json.loads(payload).get("data")}
+        return Reply(json.dumps({"status": "Accepted", "data": data}).encode())
+
+
+class Running:
+    """A gateway on a free port."""
+
+    def __init__(self, gateway: Gateway, link: StandIn, port: int, scheme: str) -> None:
+        self.gateway = gateway
+        self.link = link
+        self.port = port
+        self.url = f"{scheme}://127.0.0.1:{port}"
+
+    def station(self, name: str = "CP001", **options: Any) -> contextlib.AbstractAsyncContextManager[RawStation]:
+        return raw_station(f"{self.url}/{name}", **options)
+
+
+@contextlib.asynccontextmanager
+async def running(passwords: Any = None, **settings: Any) -> AsyncIterator[Running]:
+    link = StandIn()
+    gateway = Gateway(link, Settings(port=0, **settings), passwords)
+    task = asyncio.create_task(gateway.run())
+    ((_, port),) = await gateway.listening()
+    try:
+        yield Running(gateway, link, port, "ws" if settings.get("tls") is None else "wss")
+    finally:
+        gateway.stop()
+        async with asyncio.timeout(PATIENCE):
+            await task
+        assert gateway.connections == 0
+        assert gateway.stations == {}
+        assert link.handlers == {}
+
+
+# ---- the handshake ----
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+async def test_a_station_comes_up_and_is_answered(version: OcppVersion) -> None:
+    async with running() as here, here.station(versions=[version]) as station:
+        assert station.connection.subprotocol == version.value
+        assert (await station.call("Heartbeat"))[0] == 3
+        frame = await station.call("DataTransfer", {"vendorId": "v", "data": "x"})
+        assert frame[2]["data"] == {"station": "CP001", "version": version, "data": "x"}
+
+
+async def test_the_gateway_picks_the_newest_version_that_is_offered() -> None:
+    async with running() as here, here.station(versions=["ocpp1.5", "ocpp1.6", "ocpp2.1", "ocpp2.0.1"]) as station:
+        assert station.connection.subprotocol == "ocpp2.1"
+
+
+@pytest.mark.parametrize("offered", [("ocpp1.5",), ()])
+async def test_without_a_version_in_common_the_handshake_is_completed_and_the_connection_closed(
+    offered: tuple[str, ...],
+) -> None:
+    async with running() as here, here.station(versions=offered) as station:
+        assert station.connection.subprotocol is None
+        assert await station.closed() == (1002, "no OCPP version in common")
+        assert here.gateway.counts.refused == 1
+
+
+async def test_the_versions_that_are_spoken_can_be_fewer() -> None:
+    async with running(versions=(OcppVersion.V1_6,)) as here, here.station(versions=["ocpp2.1", "ocpp1.6"]) as station:
+        assert station.connection.subprotocol == "ocpp1.6"
+
+
+async def refusal(here: Running, path: str, **options: Any) -> int:
+    with pytest.raises(InvalidStatus) as caught:
+        async with raw_station(here.url + path, **options):
+            pass
+    return caught.value.response.status_code
+
+
+async def test_a_path_without_a_station_is_not_found() -> None:
+    async with running(path="/ocpp") as here:
+        for path in ("/", "/CP001", "/ocpp", "/ocpp/", "/ocpp/a/b", "/ocpp/%ff"):
+            assert await refusal(here, path) == 404
+        async with raw_station(here.url + "/ocpp/RDAM%20123") as station:
+            frame = await station.call("DataTransfer", {"vendorId": "v"})
+            assert frame[2]["data"]["station"] == "RDAM 123"
+
+
+async def test_a_station_needs_its_password(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    key = bytes.fromhex("0001020304050607FFFFFFCCCCCCCCCCCCCCCCCC")
+    file.write_text(f"CP001:{PasswordHash.of(key)}\nCP002:{PasswordHash.of(b'two')}\n")
+    async with running(PasswordFile(file)) as here:
+        assert await refusal(here, "/CP001") == 401
+        assert await refusal(here, "/CP001", password=b"two") == 401
+        assert await refusal(here, "/CP003", password=b"two") == 401
+        for name, password in (("CP001", key), ("CP002", b"two")):
+            async with here.station(name, password=password) as station:
+                assert (await station.call("Heartbeat"))[0] == 3
+        with pytest.raises(InvalidStatus) as caught:
+            async with here.station():
+                pass
+        assert caught.value.response.headers["WWW-Authenticate"] == 'Basic realm="ocpp"'
+        assert here.gateway.counts.refused == 4
+
+
+async def test_one_password_for_all() -> None:
+    async with running(SharedPassword(b"lab")) as here:
+        assert await refusal(here, "/CP001", password=b"bal") == 401
+        async with here.station("anybody", password=b"lab") as station:
+            assert (await station.call("Heartbeat"))[0] == 3
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+async def test_tls(certificate: tuple[Path, Path]) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*certificate)
+    client = ssl.create_default_context(cafile=str(certificate[0]))
+    async with running(SharedPassword(b"lab"), tls=server) as here:
+        async with here.station(ssl=client, password=b"lab") as station:
+            assert (await station.call("DataTransfer", {"vendorId": "v"}))[0] == 3
+        async with peer(here.port) as garbage:  # no TLS at all
+            garbage.writer.write(OPENING.format(station="CP001").encode())
+            await garbage.until_closed()
+    async with running(tls=server, handshake_timeout=SOON) as here, peer(here.port) as silent:
+        assert await silent.until_closed() == b""
+
+
+async def test_what_is_no_websocket_gets_an_http_answer_or_none() -> None:
+    requests = [
+        b"GET /CP001 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /CP001 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /CP001 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        OPENING.replace("Version: 13", "Version: 99").format(station="CP001").encode(),
+    ]
+    async with running() as here:
+        for request in requests:
+            async with peer(here.port) as client:
+                client.writer.write(request)
+                answer = await client.until_closed()
+                assert not answer or answer.startswith(b"HTTP/1.1 4")
+        assert here.gateway.counts.connected == 0
+
+
+# ---- what is bounded ----
+
+
+async def test_a_message_above_the_limit_ends_its_connection() -> None:
+    large = json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": "x" * 10_000_000}])
+    async with running() as here, here.station("good") as good:
+        async with here.station(compression=None) as station:
+            with contextlib.suppress(Exception):  # it may be closed before all is written
+                await station.say(large)
+            assert (await station.closed())[0] == 1009
+        async with here.station(compression="deflate") as station:
+            await station.say(large)  # 10 kB on the wire
+            assert (await station.closed())[0] == 1009
+        async with peer(here.port) as client:
+            await client.open_websocket()
+            client.writer.write(websocket_frame(TEXT, b"", length=2**62))
+            assert (1009).to_bytes(2) in await client.until_closed()
+        async with peer(here.port) as client:
+            await client.open_websocket()
+            client.writer.write(websocket_frame(TEXT, b"x" * 600_000, fin=False))
+            client.writer.write(websocket_frame(0, b"x" * 600_000))
+            assert (1009).to_bytes(2) in await client.until_closed()
+        assert (await good.call("Heartbeat"))[0] == 3
+
+
+async def test_a_message_at_the_limit_is_taken() -> None:
+    message = json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": ""}])
+    async with running(max_message=100_000) as here, here.station(max_size=None) as station:
+        await station.say(message.replace('""', '"' + "x" * (100_000 - len(message)) + '"'))
+        assert len((await station.hear())[2]["data"]["data"]) == 100_000 - len(message)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (websocket_frame(TEXT, b"\xff\xfe"), 1007),
+        (websocket_frame(3, b""), 1002),  # an opcode that is reserved
+        (websocket_frame(0, b""), 1002),  # a continuation of nothing
+        (websocket_frame(PING, b"x" * 126), 1002),  # a control frame that is too long
+        (websocket_frame(CLOSE, b"\x00"), 1002),
+        (b"\x81\x02hi", 1002),  # not masked
+        (b"\xf1\x80\x00\x00\x00\x00", 1002),  # reserved bits
+    ],
+)
+async def test_bytes_that_break_the_websocket_protocol_end_their_connection(frame: bytes, code: int) -> None:
+    async with running() as here, here.station("good") as good, peer(here.port) as client:
+        await client.open_websocket()
+        client.writer.write(frame)
+        assert code.to_bytes(2) in await client.until_closed()
+        assert (await good.call("Heartbeat"))[0] == 3
+
+
+async def test_a_binary_message_is_answered() -> None:
+    async with running() as here, here.station() as station:
+        await station.say(b'[2,"1","Heartbeat",{}]')
+        assert (await station.hear())[0] == 3
+        await station.say(b"\x00\xff garbage")
+        assert (await station.hear())[:3] == [4, "-1", "RpcFrameworkError"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /CP001 HTTP/1.1\r\nHost: a\r\n"])
+async def test_a_handshake_that_does_not_end_is_cut_off(begun: bytes) -> None:
+    async with running(handshake_timeout=SOON) as here, peer(here.port) as client:
+        client.writer.write(begun)
+        assert await client.until_closed() == b""
+
+
+async def test_a_handshake_that_drips_is_cut_off_too() -> None:
+    async with running(handshake_timeout=SOON) as here, peer(here.port) as client:
+
+        async def drip() -> None:
+            client.writer.write(b"GET /CP001 HTTP/1.1\r\n")
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    client.writer.write(b"X-Slow: loris\r\n")
+                    await client.writer.drain()
+                    await asyncio.sleep(SOON / 10)
+
+        dripping = asyncio.create_task(drip())
+        assert await client.until_closed() == b""
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_headers_without_end_are_cut_off() -> None:
+    async with running() as here, peer(here.port) as client:
+        client.writer.write(b"GET /CP001 HTTP/1.1\r\n" + b"X-Header: x\r\n" * 1000)
+        await client.until_closed()
+
+
+async def test_a_peer_that_does_not_await_the_handshake_is_cut_off(tmp_path: Path) -> None:
+    """While its password is checked it could fill the memory."""
+    file = tmp_path / "passwords"
+    file.write_text("")
+    async with running(PasswordFile(file)) as here, peer(here.port) as client:
+        opening = OPENING.format(station="CP001").replace("\r\n\r\n", "\r\nAuthorization: Basic Q1AwMDE6eA==\r\n\r\n")
+        client.writer.write(opening.encode())
+        assert await client.until_cut_off(b"x" * 65536) < 50_000_000
+        await here.link.until(lambda: here.gateway.counts.refused + here.gateway.counts.cut_off > 0)
+
+
+async def test_one_connection_more_than_may_be_is_closed() -> None:
+    async with running(max_connections=2) as here:
+        async with here.station("A") as first, peer(here.port):  # a connection without a station takes a place, too
+            async with peer(here.port) as third:
+                assert await third.until_closed() == b""
+            assert (await first.call("Heartbeat"))[0] == 3
+        async with here.station("A"), here.station("B") as second:
+            assert (await second.call("Heartbeat"))[0] == 3
+        assert here.gateway.counts.cut_off == 1
+
+
+async def test_a_station_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.gateway.server.READ_TIMEOUT", SOON)
+    heartbeat = websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]') * 1000
+    async with running() as here, here.station("good") as good, peer(here.port) as client:
+        await client.open_websocket()
+        await client.until_cut_off(heartbeat)
+        assert here.gateway.counts.cut_off == 1
+        assert (await good.call("Heartbeat"))[0] == 3
+
+
+async def test_a_station_that_pings_and_never_reads_is_cut_off() -> None:
+    """A pong is written without asking whether there is room: the buffer is bounded all the same."""
+    async with running(max_message=65536) as here, here.station("good") as good, peer(here.port) as client:
+        await client.open_websocket()
+        await client.until_cut_off(websocket_frame(PING, b"x" * 125) * 500)
+        assert here.gateway.counts.cut_off == 1
+        assert (await good.call("Heartbeat"))[0] == 3
+
+
+async def test_a_peer_that_falls_silent_is_dropped() -> None:
+    async with running(ping_interval=SOON, ping_timeout=SOON) as here, here.station("good") as good:
+        async with peer(here.port) as client:
+            await client.open_websocket()
+            await client.until_closed()
+        await here.link.until(lambda: set(here.link.handlers) == {"good"})
+        assert (await good.call("Heartbeat"))[0] == 3
+
+
+async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.gateway.server.CLOSE_TIMEOUT", SOON)
+    async with running(ping_interval=SOON) as here, peer(here.port) as client:
+        await client.open_websocket()
+        await here.link.until(lambda: "hostile" in here.link.handlers)
+        client.writer.write(websocket_frame(3, b""))
+        await here.link.until(lambda: here.link.handlers == {})
+
+
+async def test_a_flood_of_calls_is_refused() -> None:
+    async with running() as here, here.station("good") as good, here.station() as station:
+        here.link.goes_on.clear()
+        for number in range(CALLS_AT_ONCE + 200):
+            await station.say([2, str(number), "DataTransfer", {"vendorId": "v"}])
+        for number in range(CALLS_AT_ONCE, CALLS_AT_ONCE + 200):
+            assert (await station.hear())[:3] == [4, str(number), "GenericError"]
+        assert (await good.call("Heartbeat"))[0] == 3
+        here.link.goes_on.set()
+        for number in range(CALLS_AT_ONCE):
+            assert (await station.hear())[:2] == [3, str(number)]
+
+
+# ---- one station, several connections ----
+
+
+async def test_the_newer_connection_of_a_station_wins() -> None:
+    async with running() as here, here.station() as old:
+        await here.link.until(lambda: "CP001" in here.link.handlers)
+        first = here.link.handlers["CP001"]
+        async with here.station() as new:
+            assert await old.closed() == (1008, "a newer connection")
+            await here.link.until(lambda: here.link.handlers["CP001"] is not first)
+            asked = asyncio.create_task(here.link.handlers["CP001"].on_payload(b'{"vendorId":"v"}', PATIENCE))
+            call = await new.hear()
+            await new.say([3, call[1], {"status": "Accepted"}])
+            assert json.loads((await asked).body) == {"status": "Accepted"}
+            assert here.gateway.counts.replaced == 1
+        await here.link.until(lambda: here.link.handlers == {})
+
+
+async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.gateway.server.CLOSE_TIMEOUT", SOON)
+    async with running() as here, peer(here.port) as dead:
+        await dead.open_websocket("CP001")
+        async with here.station() as station:
+            assert (await station.call("DataTransfer", {"vendorId": "v"}))[0] == 3
+        await dead.until_closed()
+
+
+async def test_an_answer_never_goes_to_the_newer_connection_of_its_station() -> None:
+    """Message ids are unique per connection only: the newer one may use the same."""
+    async with running() as here, here.station() as old:
+        here.link.goes_on.clear()
+        await old.say([2, "1", "DataTransfer", {"vendorId": "v", "data": "old"}])
+        await old.say([2, "h", "Heartbeat", {}])
+        await old.hear()
+        async with here.station() as new:
+            await new.say([2, "1", "DataTransfer", {"vendorId": "v", "data": "new"}])
+            await old.closed()
+            here.link.goes_on.set()
+            assert (await new.hear())[2]["data"]["data"] == "new"
+            assert (await new.call("Heartbeat"))[0] == 3
+
+
+async def test_a_station_that_comes_and_goes_leaves_nothing() -> None:
+    async with running() as here:
+        for _ in range(20):
+            async with here.station():
+                pass
+        await here.link.until(lambda: here.link.handlers == {})
+        assert here.gateway.counts.connected == 20
+
+
+# ---- the end ----
+
+
+async def test_draining_finishes_what_is_outstanding_and_sends_stations_elsewhere() -> None:
+    async with running() as here, here.station("busy") as busy, here.station("idle") as idle:
+        here.link.goes_on.clear()
+        await busy.say([2, "1", "DataTransfer", {"vendorId": "v"}])
+        await busy.say([2, "h", "Heartbeat", {}])
+        await busy.hear()
+        here.gateway.stop()
+        assert await idle.closed() == (1001, "restart")
+        with pytest.raises((OSError, InvalidStatus)):
+            async with here.station("late"):
+                pass
+        here.link.goes_on.set()
+        assert (await busy.hear())[:2] == [3, "1"]
+        assert await busy.closed() == (1001, "restart")
+
+
+async def test_draining_has_an_end() -> None:
+    async with running(drain_timeout=SOON) as here, here.station() as station:
+        here.link.goes_on.clear()
+        await station.say([2, "1", "DataTransfer", {"vendorId": "v"}])
+        await station.say([2, "h", "Heartbeat", {}])
+        await station.hear()
+        here.gateway.stop()
+        assert await station.closed() == (1001, "restart")
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with running() as here:
+        second = Gateway(StandIn(), Settings(port=here.port))
+        with pytest.raises(OSError, match="address already in use"):
+            await second.run()
+
+
+async def test_a_peer_that_connects_while_draining_is_told_to_go() -> None:
+    async with running() as here, here.station("busy") as busy:
+        here.link.goes_on.clear()
+        await busy.say([2, "1", "DataTransfer", {"vendorId": "v"}])
+        await busy.say([2, "h", "Heartbeat", {}])
+        await busy.hear()
+        async with peer(here.port) as client:  # its TCP connection is there, its handshake is not
+            await asyncio.sleep(SOON)
+            here.gateway.stop()
+            await asyncio.sleep(SOON)
+            client.writer.write(OPENING.format(station="CP001").encode())
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 503")
+        here.link.goes_on.set()
+        await busy.closed()
