@@ -12,7 +12,6 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -244,7 +243,6 @@ SERVER_NAMED: Final = "amq.gen-"
 _DIRECT: Final = re.compile(r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}")
 
 
-@lru_cache(maxsize=4096)
 def is_direct_reply_to(name: str) -> bool:
     """Whether RabbitMQ can read a name of direct reply-to.
 
@@ -297,6 +295,27 @@ class _SharedProperties(dict[tuple[str, Kind], Properties]):
         return properties
 
 
+class _WaysBack(dict[str, bool | None]):
+    """Whether a ``reply_to`` is a named queue (True) or direct reply-to (False); None: it is not allowed."""
+
+    KEPT: Final = 4_096
+    """Reply queues remembered: a gateway has one or two."""
+
+    def __init__(self, prefixes: tuple[str, ...]) -> None:
+        """`prefixes`: how named queues may begin."""
+        super().__init__()
+        self._prefixes = prefixes
+
+    def __missing__(self, reply_to: str) -> bool | None:
+        if len(self) >= self.KEPT:
+            self.clear()
+        way = True if reply_to.startswith(self._prefixes) else None
+        if reply_to.startswith(DIRECT_REPLY_TO):
+            way = False if is_direct_reply_to(reply_to) else None
+        self[reply_to] = way
+        return way
+
+
 class Contract:
     """The native dialect: what a delivery asks, and how its answer is published."""
 
@@ -307,7 +326,7 @@ class Contract:
         self.exchange: GatewayExchange | None = None
         self.queues: Sequence[SharedQueue] = ()
         self._shared = _SharedProperties()
-        self._reply_to_allowed = (f"{DIRECT_REPLY_TO}.", SERVER_NAMED, self.names.replies, *reply_prefixes)
+        self._ways_back = _WaysBack((SERVER_NAMED, self.names.replies, *reply_prefixes))
 
     def request(self, delivery: Delivery) -> Request:
         """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.Request.fault`."""
@@ -381,8 +400,8 @@ class Contract:
         it delivers it.
         """
         asked: Properties = request.source.properties
-        reply_to = self._allowed(asked.reply_to)
-        if reply_to is None:
+        reply_to = asked.reply_to
+        if reply_to is None or (named := self._ways_back[reply_to]) is None:
             return None
         headers = asked.headers
         if headers is not None and TRACE_PARENT in headers:
@@ -395,18 +414,10 @@ class Contract:
             body,
             properties,
             "",
-            not reply_to.startswith(DIRECT_REPLY_TO),
+            named,
             asked.correlation_id,
             None if deadline is None else milliseconds_left(deadline),
         )
-
-    def _allowed(self, reply_to: str | None) -> str | None:
-        """It, if replies may be sent there."""
-        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
-            return None
-        if reply_to.startswith(DIRECT_REPLY_TO) and not is_direct_reply_to(reply_to):
-            return None
-        return reply_to
 
     def request_publishing(
         self,

@@ -1,6 +1,6 @@
 """One station's connection as OCPP-J sees it: messages in, decisions out. No socket, no clock, no task.
 
-What a gateway in any language has to decide is in this file; what it has to wait for is in ``station.py``.
+What a gateway in any language has to decide is in this file; what it has to wait for is in ``connection.py``.
 
 * :meth:`Conversation.receive` takes what the station sent and says what to do: send a frame, forward a DataTransfer to
   the bridge, end the wait for the station's own answer, or nothing.
