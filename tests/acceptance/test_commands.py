@@ -175,7 +175,10 @@ def test_the_demo_runs_on_a_given_broker_and_leaves_nothing_behind(broker: Priva
 def test_no_arguments_show_the_commands() -> None:
     done = dtbridge()
     assert done.returncode == 0
-    assert all(re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", "send", "check", "demo"))
+    assert all(
+        re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+        for name in ("run", "send", "send-to-station", "check", "demo")
+    )
 
 
 def test_make_alone_lists_the_commands() -> None:
