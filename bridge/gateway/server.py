@@ -18,7 +18,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.typing import Subprotocol
 
 from bridge.gateway import handshake
 from bridge.gateway.connection import CALL_TIMEOUT, GatewayCounts, Gone, Link, StationConnection
@@ -34,7 +33,8 @@ log = structlog.get_logger("bridge.gateway")
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of a message, decompressed. OCPP messages are a few kB; certificate chains and reports some 10."""
 MAX_CONNECTIONS: Final = 10_000
-"""Connections at a time, those that are still shaking hands included: some 50 kB each, and a file descriptor."""
+"""Connections at a time, those that are still shaking hands included: 20 kB each, three times that with compression, and a file
+descriptor."""
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for TLS, and again for the HTTP request. A mobile link needs two or three; a peer that dawdles holds its place no longer."""
 PING_INTERVAL: Final = 30.0
@@ -113,7 +113,8 @@ class _WebSocket(ServerConnection):
     gateway: "Gateway"
     """Set on the subclass that each gateway makes for itself."""
     station_id = ""
-    """Once the handshake has told it."""
+    version: OcppVersion | None = None
+    """Both once the handshake has told them; no version: none in common."""
     _unread: asyncio.TimerHandle | None = None
 
     @property
@@ -224,8 +225,8 @@ class Gateway:
                 settings.host,
                 settings.port,
                 **tls,
-                select_subprotocol=self._choose_version,
                 process_request=self._let_in,
+                process_response=self._choose_version,
                 server_header=None,
                 open_timeout=settings.handshake_timeout,
                 ping_interval=settings.ping_interval,
@@ -286,9 +287,15 @@ class Gateway:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checkers, passwords.check, station_id, password)
 
-    def _choose_version(self, _: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        version = handshake.choose_version(offered, self.settings.versions)
-        return None if version is None else Subprotocol(version.value)
+    def _choose_version(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Say which sub-protocol is spoken. The library could choose, but what it is given for that keeps connections in memory
+        long after their end.
+        """
+        assert isinstance(connection, _WebSocket)  # noqa: S101 - as create_connection says
+        offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
+        connection.version = handshake.choose_version(offered, self.settings.versions)
+        if connection.version is not None and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers["Sec-WebSocket-Protocol"] = connection.version.value
 
     def _refuse(self, connection: _WebSocket, reason: str, **more: str) -> None:
         self.counts.refused += 1
@@ -307,7 +314,7 @@ class Gateway:
         if self._stop.is_set():  # its handshake ended in the very moment that draining began
             await connection.close(CloseCode.GOING_AWAY, "restart")
             return
-        if connection.subprotocol is None:
+        if connection.version is None:
             # The handshake is completed without a sub-protocol, and the connection closed (OCPP-J 1.6 §3.2, 2.0.1 §3.2).
             self._refuse(connection, "no version in common")
             await connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
@@ -316,7 +323,7 @@ class Gateway:
             connection.station_id,
             _Socket(connection),
             self._link,
-            Conversation(OcppVersion(connection.subprotocol), heartbeat=self.settings.heartbeat_interval),
+            Conversation(connection.version, heartbeat=self.settings.heartbeat_interval),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,
         )
