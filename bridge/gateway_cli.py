@@ -191,7 +191,7 @@ def gateway(
         ),
     ] = 10.0,
     max_message: Annotated[
-        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a station's message at most.")
+        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways.")
     ] = 1024 * 1024,
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")

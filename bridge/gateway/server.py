@@ -21,7 +21,7 @@ from websockets.protocol import State
 
 from bridge.gateway import handshake
 from bridge.gateway.connection import CALL_TIMEOUT, GatewayCounts, Gone, Link, StationConnection
-from bridge.gateway.conversation import Conversation
+from bridge.gateway.conversation import CALLS_AT_ONCE, Conversation
 from bridge.gateway.handlers import StationHandler
 from bridge.gateway.passwords import Passwords
 from bridge.ocpp import OcppVersion
@@ -31,7 +31,7 @@ from bridge.transport import TransportError
 log = structlog.get_logger("bridge.gateway")
 
 MAX_MESSAGE: Final = 1024 * 1024
-"""Bytes of a message, decompressed. OCPP messages are a few kB; certificate chains and reports some 10."""
+"""Bytes of a message, decompressed, both ways. OCPP messages are a few kB; certificate chains and reports some 10."""
 MAX_CONNECTIONS: Final = 10_000
 """Connections at a time, those that are still shaking hands included: 20 kB each, three times that with compression, and a file
 descriptor."""
@@ -49,6 +49,8 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds for a station's half of the closing handshake."""
 WRITE_LIMIT: Final = 32 * 1024
 """Bytes waiting to be written to a station above which nothing more is written until it reads."""
+UNREAD_MESSAGES: Final = CALLS_AT_ONCE + 3
+"""Of the greatest length, that may wait to be written: replies, one answer without the bridge, one CALL. What is more is pongs."""
 READ_TIMEOUT: Final = 20.0
 """Seconds in which a station has to read down to that limit: a slow mobile link carries some 100 kB in that time."""
 MESSAGES_AHEAD: Final = 2
@@ -77,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: int = HEARTBEAT_INTERVAL
     """Seconds."""
     max_message: int = MAX_MESSAGE
-    """Bytes of a message from a station; a longer one ends its connection (close code 1009)."""
+    """Bytes of a message. A longer one from a station ends its connection (close code 1009); a longer payload is not sent to one."""
     max_connections: int = MAX_CONNECTIONS
     """One more is closed as it is opened."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
@@ -140,7 +142,7 @@ class _WebSocket(ServerConnection):
             return
         super().data_received(data)
         # A pong is written whether the peer reads or not: one that sends nothing but pings would fill the memory.
-        if self.transport.get_write_buffer_size() > 2 * self.gateway.settings.max_message:
+        if self.transport.get_write_buffer_size() > UNREAD_MESSAGES * self.gateway.settings.max_message:
             self._cut_off("it does not read what it is sent")
 
     def pause_writing(self) -> None:
@@ -323,7 +325,11 @@ class Gateway:
             connection.station_id,
             _Socket(connection),
             self._link,
-            Conversation(connection.version, heartbeat=self.settings.heartbeat_interval),
+            Conversation(
+                connection.version,
+                heartbeat=self.settings.heartbeat_interval,
+                max_payload=self.settings.max_message,
+            ),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,
         )

@@ -244,11 +244,17 @@ async def test_a_message_above_the_limit_ends_its_connection() -> None:
         assert (await good.call("Heartbeat"))[0] == 3
 
 
-async def test_a_message_at_the_limit_is_taken() -> None:
+async def test_a_message_at_the_limit_is_taken_and_an_answer_above_it_is_none() -> None:
     message = json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": ""}])
-    async with running(max_message=100_000) as here, here.station(max_size=None) as station:
+    async with running(max_message=100_000) as here, here.station() as station:
+        await station.say(message.replace('""', '"' + "x" * (50_000 - len(message)) + '"'))
+        assert len((await station.hear())[2]["data"]["data"]) == 50_000 - len(message)
         await station.say(message.replace('""', '"' + "x" * (100_000 - len(message)) + '"'))
-        assert len((await station.hear())[2]["data"]["data"]) == 100_000 - len(message)
+        assert (await station.hear())[:3] == [
+            4,
+            "1",
+            "InternalError",
+        ]  # the stand-in says a little more than it is told
 
 
 @pytest.mark.parametrize(
