@@ -202,7 +202,8 @@ def test_no_arguments_show_the_commands() -> None:
     done = dtbridge()
     assert done.returncode == 0
     assert all(
-        re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", "gateway", "send", "check", "demo")
+        re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
+        for name in ("run", "gateway", "password", "send", "send-to-station", "check", "demo")
     )
 
 

@@ -76,6 +76,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gateway --amqp-url http://localhost/", "is not a broker URL"),
         ("password", "Missing option '--station'"),
         (f"send --station A --vendor {'v' * 256}", "vendorId: expected a string of at most 255 characters"),
+        ("send-to-station --vendor v", "Missing option '--station'"),
+        ("send-to-station --station A --vendor v --data {", "--data is not JSON"),
+        ("send-to-station --station A --vendor v --ocpp-version ocpp1.6", "No such option: --ocpp-version"),
+        (f"send-to-station --station A --vendor v --message {'m' * 51}", "messageId: expected a string of at most 50"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: str) -> None:
@@ -95,6 +99,7 @@ def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> N
         "run good:router --connect-timeout 0.2",
         "gateway --listen 127.0.0.1:0 --connect-timeout 0.2",
         "send --station A --vendor v --timeout 0.2",
+        "send-to-station --station A --vendor v --timeout 0.2",
     ],
 )
 def test_an_unreachable_broker_is_told_without_its_password(folder: Path, command: str) -> None:

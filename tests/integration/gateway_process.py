@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from bridge import DataTransferRequest, DataTransferResponse
+from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.gateway import GatewayLink, NoAnswer
 from bridge.transport import State
 from tests.integration.gateways import all_of
@@ -53,7 +53,9 @@ class Gateway:
 
     async def _connect(self, station_id: str) -> None:
         async def answer(request: DataTransferRequest) -> DataTransferResponse:
-            await asyncio.sleep(0.005)
+            if request.message_id == "refuse":
+                raise CallError("SecurityError", "not you", {"why": 1})
+            await asyncio.sleep(3600 if request.message_id == "hang" else 0.005)
             return DataTransferResponse("Accepted", [station_id, self.name, request.data])
 
         await self.link.connect_station(station_id, "ocpp2.0.1", answer)
