@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Annotated, Final
 
+import structlog
 import typer
 
 from bridge.broker.session import RabbitTransport
@@ -36,6 +37,10 @@ from bridge.logs import LogFormat, LogLevel, configure
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.transport import TransportError
 
+log = structlog.get_logger("bridge.gateway")
+
+OTHER_FILES: Final = 100
+"""File descriptors beside those of stations: the broker's connections, the log, listening sockets."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """What stands in a URL as it is (RFC 3986 §2.3)."""
 
@@ -94,6 +99,22 @@ def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
         return PasswordFile(file)
     except (OSError, ValueError) as error:
         fail(f"the password file {file} cannot be read: {error}", EXIT_USAGE)
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the process's limit of file descriptors as far as it may: 1,024, as it often is, is not many stations."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    needed = connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning("few file descriptors", allowed=allowed, needed=needed, reason=f"--max-connections {connections}")
 
 
 def gateway(
@@ -170,7 +191,7 @@ def gateway(
         ),
     ] = 10.0,
     max_message: Annotated[
-        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a station's message at most.")
+        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways.")
     ] = 1024 * 1024,
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
@@ -225,6 +246,7 @@ def gateway(
     passwords = _passwords(station_password, password_file)
     urls = broker_urls(amqp_url)
     configure(log_format, log_level)
+    _allow_files(max_connections)
 
     async def work() -> None:
         names = Names(prefix)

@@ -194,8 +194,13 @@ class StationConnection:
     async def _forward(self, call: Forward, deadline: float) -> None:
         with self._work():
             reply = await self._ask_bridge(call, deadline)
+            try:
+                frame = self._conversation.reply(call.message_id, reply)
+            except ValueError as fault:
+                log.warning("reply not sent", station=self.station_id, reason=describe(fault))
+                frame = self._conversation.reply(call.message_id, self._could_not())
             with contextlib.suppress(Gone):
-                await self._socket.send(self._conversation.reply(call.message_id, reply))
+                await self._socket.send(frame)
 
     async def _ask_bridge(self, call: Forward, deadline: float) -> Reply:
         """Its reply, or the CALLERROR that says why there is none."""
@@ -208,15 +213,18 @@ class StationConnection:
                 timeout=deadline - asyncio.get_running_loop().time(),
             )
         except NoAnswer:
-            error = CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG)
+            reply = call_error(CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG), self.version)
         except TransportError as fault:
             log.warning("request not accepted", station=self.station_id, error=str(fault))
-            error = CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS)
+            reply = self._could_not()
         except Exception as fault:
             log.exception("request failed", station=self.station_id, error=describe(fault))
-            error = CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS)
+            reply = self._could_not()
         self._counts.unanswered += 1
-        return call_error(error, self.version)
+        return reply
+
+    def _could_not(self) -> Reply:
+        return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
 
     # ---- to the station ----
 

@@ -36,7 +36,7 @@ from bridge.ocpp import (
     encode_frame,
 )
 from bridge.ocpp.faults import DECODE_FAULTS
-from bridge.outcome import COULD_NOT_PROCESS, Kind, Reply, call_error
+from bridge.outcome import Kind, Reply, call_error
 
 CALLS_AT_ONCE: Final = 5
 """CALLs of one station in hand: the one that OCPP-J allows, and four that come because the station's time for those before
@@ -87,10 +87,11 @@ Decision = Answer | Forward | Settled | Ignored
 class Conversation:
     """What has been said on one connection, and what must come next."""
 
-    def __init__(self, version: OcppVersion, *, heartbeat: int) -> None:
-        """`heartbeat`: seconds between two Heartbeats, told to a station that boots."""
+    def __init__(self, version: OcppVersion, *, heartbeat: int, max_payload: int) -> None:
+        """`heartbeat`: seconds between two Heartbeats, told to a station that boots. `max_payload`: bytes that a station is sent."""
         self.version = version
         self._heartbeat = heartbeat
+        self._max_payload = max_payload
         self._handled: set[str] = set()
         self._asked: str | None = None
 
@@ -139,10 +140,10 @@ class Conversation:
 
     def _on_data_transfer(self, call: CallFrame) -> Decision:
         if call.message_id in self._handled:
-            if (
-                self.version is OcppVersion.V2_1
-            ):  # A retry may keep its message id there (OCPP-J 2.1 §4.1.4): one answer
-                return Ignored.REPEATED  # serves both. Elsewhere it is an error (OCPP-J 1.6 and 2.0.1 §4.2.3).
+            # A retry may keep its message id in 2.1, and one answer serves both (OCPP-J 2.1 §4.1.4). Elsewhere it is an error
+            # (OCPP-J 1.6 and 2.0.1 §4.2.3).
+            if self.version is OcppVersion.V2_1:
+                return Ignored.REPEATED
             return self._refuse(call, CallError(ErrorCode.RPC_FRAMEWORK_ERROR, "a CALL with this id is being handled"))
         if len(self._handled) >= CALLS_AT_ONCE:
             return self._refuse(call, CallError(ErrorCode.GENERIC_ERROR, "too many CALLs without awaiting the answers"))
@@ -161,26 +162,22 @@ class Conversation:
     # ---- what it is sent ----
 
     def reply(self, message_id: str, reply: Reply) -> str:
-        """The frame that answers a forwarded CALL. A reply that is none is told as InternalError. Never raises."""
-        self._handled.discard(message_id)
-        try:
-            return _text(self._reply_frame(message_id, reply))
-        except ValueError:
-            error = CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS)
-            return _text(call_error_frame(message_id, error, self.version))
-
-    def _reply_frame(self, message_id: str, reply: Reply) -> Frame:
+        """The frame that answers a forwarded CALL. Raises ValueError for a reply that cannot be sent: give another."""
+        frame: Frame
         if reply.kind is Kind.CALL_ERROR:
-            return call_error_frame(message_id, decode_call_error(reply.body), self.version)
-        return CallResultFrame(message_id, _checked(reply.body))
+            frame = call_error_frame(message_id, decode_call_error(reply.body), self.version)
+        else:
+            frame = CallResultFrame(message_id, self._checked(reply.body))
+        self._handled.discard(message_id)
+        return _text(frame)
 
     def call(self, payload: bytes) -> str:
         """The CALL of a DataTransfer, with a message id that no CALL before it had. Await its answer, or give it up, first.
 
-        Raises CallError if `payload` is not JSON.
+        Raises CallError if `payload` is not JSON, or too large.
         """
         try:
-            checked = _checked(payload)
+            checked = self._checked(payload)
         except ValueError as fault:
             raise CallError(ErrorCode.FORMAT_VIOLATION, f"payload: {fault}") from fault
         self._asked = str(uuid.uuid4())
@@ -190,15 +187,16 @@ class Conversation:
         """Nobody waits any more for the answer to our CALL."""
         self._asked = None
 
-
-def _checked(payload: bytes) -> Raw:
-    """`payload`, if it can stand within a frame: JSON in UTF-8. Raises ValueError."""
-    try:
-        checked = msgspec.json.decode(payload, type=Raw)
-    except DECODE_FAULTS as fault:
-        raise ValueError("not valid JSON") from fault
-    payload.decode()  # Raw is checked for syntax but not for UTF-8; UnicodeDecodeError is a ValueError
-    return checked
+    def _checked(self, payload: bytes) -> Raw:
+        """`payload`, if it can stand within a frame: JSON in UTF-8, not too large. Raises ValueError."""
+        if len(payload) > self._max_payload:
+            raise ValueError(f"{len(payload)} bytes, and at most {self._max_payload} are sent")
+        try:
+            checked = msgspec.json.decode(payload, type=Raw)
+        except DECODE_FAULTS as fault:
+            raise ValueError("not valid JSON") from fault
+        payload.decode()  # Raw is checked for syntax but not for UTF-8; UnicodeDecodeError is a ValueError
+        return checked
 
 
 def _text(frame: Frame) -> str:

@@ -50,6 +50,11 @@ def password(authorization: str | None, station_id: str) -> bytes | None:
     return credentials[len(user) :] if credentials.startswith(user) else None
 
 
+def offered_versions(headers: Sequence[str]) -> list[str]:
+    """The sub-protocols in all headers `Sec-WebSocket-Protocol` of a request (RFC 6455 §11.3.4)."""
+    return [name for header in headers for name in map(str.strip, header.split(",")) if name]
+
+
 def choose_version(offered: Sequence[str], preferred: Sequence[OcppVersion] = PREFERRED) -> OcppVersion | None:
     """The sub-protocol to speak: the first of `preferred` that the station offers; None if it offers none of them."""
     return next((version for version in preferred if version.value in offered), None)

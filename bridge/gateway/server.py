@@ -18,11 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.typing import Subprotocol
 
 from bridge.gateway import handshake
 from bridge.gateway.connection import CALL_TIMEOUT, GatewayCounts, Gone, Link, StationConnection
-from bridge.gateway.conversation import Conversation
+from bridge.gateway.conversation import CALLS_AT_ONCE, Conversation
 from bridge.gateway.handlers import StationHandler
 from bridge.gateway.passwords import Passwords
 from bridge.ocpp import OcppVersion
@@ -32,9 +31,10 @@ from bridge.transport import TransportError
 log = structlog.get_logger("bridge.gateway")
 
 MAX_MESSAGE: Final = 1024 * 1024
-"""Bytes of a message, decompressed. OCPP messages are a few kB; certificate chains and reports some 10."""
+"""Bytes of a message, decompressed, both ways. OCPP messages are a few kB; certificate chains and reports some 10."""
 MAX_CONNECTIONS: Final = 10_000
-"""Connections at a time, those that are still shaking hands included: some 50 kB each, and a file descriptor."""
+"""Connections at a time, those that are still shaking hands included: 20 kB each, three times that with compression, and a file
+descriptor."""
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for TLS, and again for the HTTP request. A mobile link needs two or three; a peer that dawdles holds its place no longer."""
 PING_INTERVAL: Final = 30.0
@@ -49,6 +49,8 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds for a station's half of the closing handshake."""
 WRITE_LIMIT: Final = 32 * 1024
 """Bytes waiting to be written to a station above which nothing more is written until it reads."""
+UNREAD_MESSAGES: Final = CALLS_AT_ONCE + 3
+"""Of the greatest length, that may wait to be written: replies, one answer without the bridge, one CALL. What is more is pongs."""
 READ_TIMEOUT: Final = 20.0
 """Seconds in which a station has to read down to that limit: a slow mobile link carries some 100 kB in that time."""
 MESSAGES_AHEAD: Final = 2
@@ -77,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: int = HEARTBEAT_INTERVAL
     """Seconds."""
     max_message: int = MAX_MESSAGE
-    """Bytes of a message from a station; a longer one ends its connection (close code 1009)."""
+    """Bytes of a message. A longer one from a station ends its connection (close code 1009); a longer payload is not sent to one."""
     max_connections: int = MAX_CONNECTIONS
     """One more is closed as it is opened."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
@@ -113,7 +115,8 @@ class _WebSocket(ServerConnection):
     gateway: "Gateway"
     """Set on the subclass that each gateway makes for itself."""
     station_id = ""
-    """Once the handshake has told it."""
+    version: OcppVersion | None = None
+    """Both once the handshake has told them; no version: none in common."""
     _unread: asyncio.TimerHandle | None = None
 
     @property
@@ -139,7 +142,7 @@ class _WebSocket(ServerConnection):
             return
         super().data_received(data)
         # A pong is written whether the peer reads or not: one that sends nothing but pings would fill the memory.
-        if self.transport.get_write_buffer_size() > 2 * self.gateway.settings.max_message:
+        if self.transport.get_write_buffer_size() > UNREAD_MESSAGES * self.gateway.settings.max_message:
             self._cut_off("it does not read what it is sent")
 
     def pause_writing(self) -> None:
@@ -224,8 +227,8 @@ class Gateway:
                 settings.host,
                 settings.port,
                 **tls,
-                select_subprotocol=self._choose_version,
                 process_request=self._let_in,
+                process_response=self._choose_version,
                 server_header=None,
                 open_timeout=settings.handshake_timeout,
                 ping_interval=settings.ping_interval,
@@ -286,9 +289,15 @@ class Gateway:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checkers, passwords.check, station_id, password)
 
-    def _choose_version(self, _: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        version = handshake.choose_version(offered, self.settings.versions)
-        return None if version is None else Subprotocol(version.value)
+    def _choose_version(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Say which sub-protocol is spoken. The library could choose, but what it is given for that keeps connections in memory
+        long after their end.
+        """
+        assert isinstance(connection, _WebSocket)  # noqa: S101 - as create_connection says
+        offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
+        connection.version = handshake.choose_version(offered, self.settings.versions)
+        if connection.version is not None and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers["Sec-WebSocket-Protocol"] = connection.version.value
 
     def _refuse(self, connection: _WebSocket, reason: str, **more: str) -> None:
         self.counts.refused += 1
@@ -307,7 +316,7 @@ class Gateway:
         if self._stop.is_set():  # its handshake ended in the very moment that draining began
             await connection.close(CloseCode.GOING_AWAY, "restart")
             return
-        if connection.subprotocol is None:
+        if connection.version is None:
             # The handshake is completed without a sub-protocol, and the connection closed (OCPP-J 1.6 §3.2, 2.0.1 §3.2).
             self._refuse(connection, "no version in common")
             await connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
@@ -316,7 +325,11 @@ class Gateway:
             connection.station_id,
             _Socket(connection),
             self._link,
-            Conversation(OcppVersion(connection.subprotocol), heartbeat=self.settings.heartbeat_interval),
+            Conversation(
+                connection.version,
+                heartbeat=self.settings.heartbeat_interval,
+                max_payload=self.settings.max_message,
+            ),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,
         )

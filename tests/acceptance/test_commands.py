@@ -203,7 +203,7 @@ def test_no_arguments_show_the_commands() -> None:
     assert done.returncode == 0
     assert all(
         re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
-        for name in ("run", "gateway", "send", "send-to-station", "check", "demo")
+        for name in ("run", "gateway", "password", "send", "send-to-station", "check", "demo")
     )
 
 

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -69,6 +71,19 @@ async def raw_station(
     finally:
         with contextlib.suppress(AttributeError):  # CPython's transport, when it was closed while it still wrote
             await connection.close()
+
+
+def make_certificate(cert: Path, key: Path) -> None:
+    """One that signs itself, for 127.0.0.1."""
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
 
 
 # ---- peers that are no stations: bytes on a TCP connection ----

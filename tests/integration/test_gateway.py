@@ -5,19 +5,23 @@ import contextlib
 import datetime as dt
 import json
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from bridge import CallError, DataTransferRequest
 from bridge.client import Client, NoAnswer, StationOffline
+from bridge.gateway.passwords import PasswordHash
 from bridge.ocpp import error_codes, parse_version
 from bridge.private_broker import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, expected
-from tests.integration.raw_station import raw_station
+from tests.integration.raw_station import make_certificate, peer, raw_station
 from tests.integration.real_station import VERSIONS, DataTransfer, RealStation, real_station
 from tests.integration.support import PATIENCE, GatewayProcess, WorkerProcess, dead_letters
 
@@ -271,6 +275,51 @@ async def test_a_station_that_disconnects_fails_what_the_csms_waits_for(stack: S
         await asked
     assert caught.value.sent
     assert time.monotonic() - start < 10
+
+
+# ---- who is let in ----
+
+
+async def test_passwords_tls_and_all_other_options_reach_the_server(stack: Stack, tmp_path: Path) -> None:
+    cert, key, passwords = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "stations"
+    make_certificate(cert, key)
+    passwords.write_text(f"CP001:{PasswordHash.of(b'secret')}\n")
+    options = {
+        "path": "/ocpp",
+        "ocpp_versions": "ocpp1.6 ocpp2.1",
+        "tls_cert": cert,
+        "tls_key": key,
+        "password_file": passwords,
+        "heartbeat_interval": 77,
+        "max_message": 2000,
+        "max_connections": 2,
+        "handshake_timeout": 0.5,
+        "ping_interval": 0.2,
+        "ping_timeout": 0.2,
+    }
+    client = ssl.create_default_context(cafile=str(cert))
+    with GatewayProcess(stack.url, **options) as gateway:
+        url = gateway.url.replace("ws://", "wss://") + "/ocpp/CP001"
+        for wrong in (b"other", None):
+            with pytest.raises(InvalidStatus) as caught:
+                async with raw_station(url, password=wrong, ssl=client):
+                    pass
+            assert caught.value.response.status_code == 401
+        versions = ["ocpp2.1", "ocpp1.6"]
+        async with raw_station(url, versions=versions, password=b"secret", ssl=client) as station:
+            assert station.connection.subprotocol == "ocpp1.6"
+            booted = await station.call("BootNotification", {"chargePointVendor": "v", "chargePointModel": "m"})
+            assert booted[2]["interval"] == 77
+            assert (await station.call("DataTransfer", {"vendorId": "EN+"}))[2] == {"status": "Accepted"}
+            async with peer(gateway.port) as silent:
+                assert await silent.until_closed() == b""
+            await station.say("x" * 2001)
+            assert (await station.closed())[0] == 1009
+        async with raw_station(url, versions=versions, password=b"secret", ssl=client) as deaf:
+            deaf.connection.transport.pause_reading()
+            disconnected = await asyncio.to_thread(gateway.until, "station disconnected", 2)
+            assert (disconnected["code"], disconnected["reason"]) == (1006, "")
+            deaf.connection.transport.abort()
 
 
 # ---- when something is missing ----

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.integration.raw_station import (
     PING,
     TEXT,
     RawStation,
+    make_certificate,
     peer,
     raw_station,
     websocket_frame,
@@ -183,15 +183,7 @@ async def test_one_password_for_all() -> None:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(cert)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    make_certificate(cert, key)
     return cert, key
 
 
@@ -252,11 +244,17 @@ async def test_a_message_above_the_limit_ends_its_connection() -> None:
         assert (await good.call("Heartbeat"))[0] == 3
 
 
-async def test_a_message_at_the_limit_is_taken() -> None:
+async def test_a_message_at_the_limit_is_taken_and_an_answer_above_it_is_none() -> None:
     message = json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": ""}])
-    async with running(max_message=100_000) as here, here.station(max_size=None) as station:
+    async with running(max_message=100_000) as here, here.station() as station:
+        await station.say(message.replace('""', '"' + "x" * (50_000 - len(message)) + '"'))
+        assert len((await station.hear())[2]["data"]["data"]) == 50_000 - len(message)
         await station.say(message.replace('""', '"' + "x" * (100_000 - len(message)) + '"'))
-        assert len((await station.hear())[2]["data"]["data"]) == 100_000 - len(message)
+        assert (await station.hear())[:3] == [
+            4,
+            "1",
+            "InternalError",
+        ]  # the stand-in says a little more than it is told
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Where a gateway listens, and what it needs."""
 
+import resource
 import subprocess
 import sys
 
 import pytest
+import structlog
 import typer
 
-from bridge.gateway_cli import gateway, parse_listen
+from bridge.gateway_cli import _allow_files, gateway, parse_listen
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,28 @@ def test_without_the_extra_the_command_says_what_to_install(
     assert capsys.readouterr().err == (
         "dtbridge: the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("limits", "becomes", "told"),
+    [
+        ((1024, 4096), (1100, 4096), False),
+        ((1024, 1050), (1050, 1050), True),
+        ((1024, resource.RLIM_INFINITY), (1100, resource.RLIM_INFINITY), False),
+        ((2000, 4096), None, False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
+    ],
+)
+def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], becomes: tuple[int, int] | None, told: bool
+) -> None:
+    became: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, value: became.append(value))
+    with structlog.testing.capture_logs() as lines:
+        _allow_files(1000)
+    assert became == ([] if becomes is None else [becomes])
+    assert [line["event"] for line in lines] == (["few file descriptors"] if told else [])
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:

@@ -95,7 +95,7 @@ class Running:
         self.socket = FakeSocket()
         self.link = FakeLink()
         self.counts = GatewayCounts()
-        conversation = Conversation(version, heartbeat=300)
+        conversation = Conversation(version, heartbeat=300, max_payload=1000)
         self.station = StationConnection(
             "CP001", self.socket, self.link, conversation, counts=self.counts, call_timeout=call_timeout
         )
@@ -163,6 +163,13 @@ async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exceptio
     frame = await running.socket.sent()
     assert frame[:3] == [4, "1", code]
     assert "hunter2" not in json.dumps(frame)
+
+
+async def test_a_reply_that_cannot_be_sent_is_an_internal_error(running: Running) -> None:
+    running.socket.say(data_transfer("1"))
+    (await running.link.request())[3].set_result(Reply(b'{"status":'))
+    frame = await running.socket.sent()
+    assert frame == [4, "1", "InternalError", "The request could not be processed.", {}]
 
 
 async def test_a_connection_that_ends_ends_what_was_forwarded_for_it() -> None:

@@ -15,11 +15,12 @@ from bridge.outcome import Kind, Reply
 V16, V20, V201, V21 = OcppVersion
 VERSIONS = [V16, V201, V21]
 NOW = dt.datetime(2026, 3, 14, 18, 22, 5, tzinfo=dt.UTC)
+MAX_PAYLOAD = 200
 ID37 = "x" * 37
 
 
 def conversation(version: OcppVersion = V201) -> Conversation:
-    return Conversation(version, heartbeat=300)
+    return Conversation(version, heartbeat=300, max_payload=MAX_PAYLOAD)
 
 
 def receive(message: Any, version: OcppVersion = V201) -> Decision:
@@ -199,13 +200,19 @@ def test_an_error_of_the_bridge_is_a_callerror(version: OcppVersion, code: str) 
         Reply(b"{"),
         Reply(b'{"status":"Accepted"},4'),
         Reply(b'{"status":"\xff"}'),
+        Reply(b'{"data":"%b"}' % (b"x" * MAX_PAYLOAD)),
         Reply(b"nonsense", Kind.CALL_ERROR),
         Reply(b"[]", Kind.CALL_ERROR),
     ],
 )
-def test_a_reply_that_cannot_be_sent_is_an_internal_error(reply: Reply) -> None:
-    expected = [4, "1", "InternalError", "The request could not be processed.", {}]
-    assert json.loads(conversation().reply("1", reply)) == expected
+def test_a_reply_that_cannot_be_sent_is_told_and_another_can_be_given(reply: Reply) -> None:
+    talk = conversation()
+    talk.receive(data_transfer("1"), NOW)
+    with pytest.raises(ValueError, match=r"."):
+        talk.reply("1", reply)
+    assert isinstance(talk.receive(data_transfer("1"), NOW), Answer), "it is still in hand"
+    assert json.loads(talk.reply("1", Reply(b"{}"))) == [3, "1", {}]
+    assert isinstance(talk.receive(data_transfer("1"), NOW), Forward)
 
 
 # ---- CALLs to the station ----
@@ -256,7 +263,7 @@ def test_an_answer_after_the_time_is_late() -> None:
     assert isinstance(talk.receive(json.dumps([3, second[1], {}]), NOW), Settled)
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b'{"a":"\xff"}'])
+@pytest.mark.parametrize("payload", [b"", b"{", b'{"a":"\xff"}', b'"%b"' % (b"x" * MAX_PAYLOAD)])
 def test_a_payload_that_cannot_be_sent_is_told(payload: bytes) -> None:
     with pytest.raises(CallError, match="FormatViolation: payload: "):
         conversation().call(payload)

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from bridge.gateway.handshake import PREFERRED, choose_version, password, station_id
+from bridge.gateway.handshake import PREFERRED, choose_version, offered_versions, password, station_id
 from bridge.ocpp import OcppVersion
 
 V16, V20, V201, V21 = OcppVersion
@@ -87,6 +87,11 @@ def test_a_station_id_may_hold_colons() -> None:
 )
 def test_the_gateways_preference_decides(offered: list[str], chosen: OcppVersion | None) -> None:
     assert choose_version(offered) == chosen
+
+
+def test_what_is_offered_may_stand_in_one_header_or_several() -> None:
+    assert offered_versions([]) == []
+    assert offered_versions(["ocpp1.6, ocpp2.0.1,,", " ocpp2.1 "]) == ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
 
 
 def test_the_preference_can_be_another() -> None:
