@@ -28,6 +28,8 @@ from bridge.command import (
     EXIT_USAGE,
     LOCAL,
     AmqpUrl,
+    ConnectTimeout,
+    DrainTimeout,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -199,21 +201,8 @@ def run(
             help="Where replies are kept for requests that come again: memory, redis://HOST:PORT/DB for a fleet, or none.",
         ),
     ] = "memory",
-    drain_timeout: Annotated[
-        float,
-        typer.Option(
-            envvar="DTBRIDGE_DRAIN_TIMEOUT",
-            min=0,
-            callback=finite,
-            help="Seconds to finish what is in hand at SIGTERM.",
-        ),
-    ] = 25.0,
-    connect_timeout: Annotated[
-        float,
-        typer.Option(
-            envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, callback=finite, help="Seconds to find a broker at the start."
-        ),
-    ] = 15.0,
+    drain_timeout: DrainTimeout = 25.0,
+    connect_timeout: ConnectTimeout = 15.0,
     processes: Annotated[
         int, typer.Option(envvar="DTBRIDGE_PROCESSES", min=1, help="Workers to run side by side; each uses one core.")
     ] = 1,

@@ -120,6 +120,18 @@ def finite(seconds: float | None) -> float | None:
     return seconds
 
 
+ConnectTimeout = Annotated[
+    float,
+    typer.Option(
+        envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, callback=finite, help="Seconds to find a broker at the start."
+    ),
+]
+DrainTimeout = Annotated[
+    float,
+    typer.Option(
+        envvar="DTBRIDGE_DRAIN_TIMEOUT", min=0, callback=finite, help="Seconds to finish what is in hand at SIGTERM."
+    ),
+]
 Prefix = Annotated[
     str, typer.Option(envvar="DTBRIDGE_PREFIX", callback=_prefix, help="How all exchanges and queues begin.")
 ]

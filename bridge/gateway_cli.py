@@ -19,6 +19,8 @@ from bridge.command import (
     EXIT_USAGE,
     LOCAL,
     AmqpUrl,
+    ConnectTimeout,
+    DrainTimeout,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -196,21 +198,8 @@ def gateway(
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
     ] = 10_000,
-    drain_timeout: Annotated[
-        float,
-        typer.Option(
-            envvar="DTBRIDGE_DRAIN_TIMEOUT",
-            min=0,
-            callback=finite,
-            help="Seconds to finish what is outstanding at SIGTERM.",
-        ),
-    ] = 25.0,
-    connect_timeout: Annotated[
-        float,
-        typer.Option(
-            envvar="DTBRIDGE_CONNECT_TIMEOUT", min=0, callback=finite, help="Seconds to find a broker at the start."
-        ),
-    ] = 15.0,
+    drain_timeout: DrainTimeout = 25.0,
+    connect_timeout: ConnectTimeout = 15.0,
     name: Annotated[
         str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
     ] = "dtbridge gateway",

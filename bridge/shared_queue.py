@@ -11,15 +11,13 @@ What comes into such a queue and is no request at all is kept as a dead letter, 
 
 import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-import msgspec
 import structlog
 
-from bridge.contract import Dialect, Foreign
+from bridge.contract import Dialect, Foreign, read_vendor_id
 from bridge.intake import Counts, Intake
 from bridge.ocpp import DEFAULT_VERSION
-from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.outcome import Failure, Reason, RetryLater, overloaded
 from bridge.request import Request
 from bridge.retry import DELAYS, nearest
@@ -101,7 +99,7 @@ class Sorter:
         except Foreign as error:
             self._refuse(delivery, error)
             return
-        self._parts.get(fold(vendor_of(request.body)), self._rest).take(request)
+        self._parts.get(fold(read_vendor_id(request.body)), self._rest).take(request)
 
     def _refuse(self, delivery: Delivery, error: Foreign) -> None:
         self._counts.foreign += 1
@@ -114,19 +112,3 @@ class Sorter:
             delivery.body, "", DEFAULT_VERSION, None, None, 1, delivery.redelivered, False, error.reason, delivery
         )
         self._rest.refuse(nobodys, error)
-
-
-class _Vendor(msgspec.Struct, rename="camel", gc=False):
-    vendor_id: Any = None
-
-
-_decode_vendor = msgspec.json.Decoder(_Vendor).decode
-
-
-def vendor_of(body: bytes) -> str:
-    """The vendorId of a payload; empty if it cannot be read."""
-    try:
-        vendor_id = _decode_vendor(body).vendor_id
-    except DECODE_FAULTS:
-        return ""
-    return vendor_id if isinstance(vendor_id, str) else ""

@@ -14,7 +14,7 @@ from bridge.dialects import WebOcpp
 from bridge.dispatch import Dispatcher, Settle
 from bridge.intake import Counts
 from bridge.routing import Routes, fold
-from bridge.shared_queue import QUIET, Part, Sorter, vendor_of
+from bridge.shared_queue import QUIET, Part, Sorter
 from bridge.transport import Properties, Verdict
 from tests.support import UNTIL_SETTLED, Kept, payload
 
@@ -117,22 +117,6 @@ async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(body: bytes, e
     await bench.settled(source)
     assert (source.verdict, answer(source)) == (Verdict.ACK, expected)
     assert bench.counts == Counts(received=1, replied=1)
-
-
-@pytest.mark.parametrize(
-    ("body", "vendor_id"),
-    [
-        (b'{"vendorId":"v","data":[1]}', "v"),
-        (b'{"vendorId":null}', ""),
-        (b'{"vendorId":{"a":1}}', ""),
-        (b"{}", ""),
-        (b"", ""),
-        (b'{"vendorId":"\xff"}', ""),
-        (b'{"vendorId":' + b"[" * 100_000, ""),
-    ],
-)
-def test_the_vendor_is_read_from_any_bytes(body: bytes, vendor_id: str) -> None:
-    assert vendor_of(body) == vendor_id
 
 
 # ---- shares ----
