@@ -76,7 +76,7 @@ def _versions(texts: list[str]) -> list[OcppVersion]:
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS 1.2 and later, as security profile 2 asks (OCPP 2.0.1 A00.FR.306)."""
+    """TLS 1.2 and later, as OCPP's security profile 2 asks. A key with a passphrase is none: nobody is there to be asked."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:
@@ -84,7 +84,7 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         fail(f"the certificate {cert} or its key {key} cannot be used: {error}", EXIT_USAGE)
     return context
@@ -93,6 +93,8 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
     if shared is not None and file is not None:
         fail("--station-password and --password-file exclude each other", EXIT_USAGE)
+    if shared == "":
+        fail("--station-password is empty", EXIT_USAGE)
     if shared is not None:
         return SharedPassword(shared.encode())
     if file is None:
@@ -198,7 +200,7 @@ def gateway(
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
     ] = 10_000,
-    drain_timeout: DrainTimeout = 25.0,
+    drain_timeout: DrainTimeout = 20.0,
     connect_timeout: ConnectTimeout = 15.0,
     name: Annotated[
         str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")

@@ -23,7 +23,7 @@ log = structlog.get_logger("bridge.gateway")
 
 COST: Final = 12
 """log2 of scrypt's N for new hashes: 4 MiB and about 10 ms for each station that connects. OCPP's passwords are 16 to 40 random
-characters (OCPP 2.0.1 A00.FR.205), which no dictionary holds: what the hash must bear is a file that leaks, while a fleet
+characters (OCPP 2.0.1 A00, security profile 1), which no dictionary holds: what the hash must bear is a file that leaks, while a fleet
 that comes back all at once must get in."""
 BLOCK_SIZE: Final = 8
 SALT_LENGTH: Final = 16

@@ -43,8 +43,9 @@ PING_TIMEOUT: Final = 30.0
 """Seconds for the pong. A dead connection is found within a minute; a slow mobile link is not taken for one."""
 HEARTBEAT_INTERVAL: Final = 300
 """Seconds between Heartbeats, as stations are told. They only set the station's clock: pings watch the connection."""
-DRAIN_TIMEOUT: Final = 25.0
-"""Seconds. Kubernetes kills after 30 s unless told otherwise."""
+DRAIN_TIMEOUT: Final = 20.0
+"""Seconds. As long as a handler may take; and Kubernetes kills after 30 s unless told otherwise, of which the farewells to stations
+and broker may take 5 each."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for a station's half of the closing handshake."""
 WRITE_LIMIT: Final = 32 * 1024

@@ -79,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gateway --password-file nowhere", "the password file nowhere cannot be read"),
         ("gateway --password-file good.py", "line 1: expected STATION_ID:HASH"),
         ("gateway --password-file good.py --station-password x", "exclude each other"),
+        ("gateway --station-password=", "--station-password is empty"),
         ("gateway --max-message 1", "greater than or equal to 1024"),
         ("gateway --call-timeout nan", "--call-timeout"),
         ("gateway --amqp-url http://localhost/", "is not a broker URL"),

@@ -1,5 +1,6 @@
 """Where a gateway listens, and what it needs."""
 
+import inspect
 import resource
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import pytest
 import structlog
 import typer
 
-from bridge.gateway_cli import _allow_files, gateway, parse_listen
+from bridge.gateway.server import Settings
+from bridge.gateway_cli import _allow_files, _versions, gateway, parse_listen
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,16 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
         _allow_files(1000)
     assert became == ([] if becomes is None else [becomes])
     assert [line["event"] for line in lines] == (["few file descriptors"] if told else [])
+
+
+def test_the_commands_defaults_are_the_servers() -> None:
+    options = {name: parameter.default for name, parameter in inspect.signature(gateway).parameters.items()}
+    defaults = Settings()
+    named = {field for field in defaults.__struct_fields__ if field in options}
+    assert len(named) >= 9
+    assert {name: options[name] for name in named} == {name: getattr(defaults, name) for name in named}
+    assert parse_listen(options["listen"]) == (defaults.host, defaults.port)
+    assert tuple(_versions(options["ocpp_versions"])) == defaults.versions
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:
