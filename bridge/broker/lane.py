@@ -300,6 +300,11 @@ class PublishLane:
         """Publishings whose confirm is still to come."""
         return len(self._pending)
 
+    @property
+    def confirmed(self) -> int:
+        """Publishings that have theirs."""
+        return self._sequence - len(self._pending)
+
     def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
         """Send; `waiting.confirmed` is called once. Raises ValueError for what AMQP cannot carry (nothing is sent)."""
         if self._closed:
@@ -532,7 +537,10 @@ class ConsumeLane:
     def on_cancel(self, consumer_tag: bytes) -> None:
         subscription = self._subscriptions.get(consumer_tag)
         name = subscription.queue if subscription else consumer_tag.decode("utf-8", "replace")
-        self.on_end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
+        # RabbitMQ 4.3 and later also do so where earlier ones close the channel: consumer_timeout.
+        self.on_end(
+            f"the broker cancelled the consumer of {name!r}: it was deleted or moved, or a delivery took too long"
+        )
 
     def on_channel_close(self, reply_code: int, reply_text: str) -> None:
         self.on_end(f"the broker closed the consuming channel: {reply_code} {reply_text}")

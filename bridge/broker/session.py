@@ -207,6 +207,10 @@ class Session:
         self._renewal: asyncio.Task[None] | None = None
         self._audit: asyncio.Task[None] | None = None
         self._audit_channel: aiormq.abc.AbstractChannel | None = None
+        self._confirmed = -1
+        """Publishings confirmed when last looked at."""
+        self._confirmed_at = 0.0
+        """When they were more than the time before, or none was waited for; by the loop's clock."""
         self._missing_exchange: str | None = None
         self.bind_lane: BindLane | None = None
         """Where private queues are bound by keys; None: no subscription asks for it."""
@@ -277,20 +281,36 @@ class Session:
                     self._publishing.protocol.readers.pop(channel.number, None)
 
     def _watch(self) -> None:
-        """See to it that a peer which is gone without a word (a dead host, a black hole) is noticed."""
+        """See to it that a peer is noticed which is gone without a word (a dead host, a black hole), or cut off from its cluster."""
         for link in (self._consuming, self._publishing):
             if link.silent_for > SILENCE:
                 self.end(f"{link.name}: no sign of life from the broker for {SILENCE * link.protocol.heartbeat:g} s")
                 return
         heartbeat = self._consuming.protocol.heartbeat
+        if self._without_confirm() > SILENCE * heartbeat:
+            self.end(f"{self._publishing.name}: the broker has confirmed nothing for {SILENCE * heartbeat:g} s")
+            return
         if heartbeat < math.inf:
             self._watchdog = asyncio.get_running_loop().call_later(heartbeat / 2, self._watch)
+
+    def _without_confirm(self) -> float:
+        """Seconds in which publishings have waited for confirms and none at all has come.
+
+        A node that has lost its majority goes on living, and takes what it can neither keep nor pass on: RabbitMQ 4.3 has no
+        partition handling that would stop it.
+        """
+        now = asyncio.get_running_loop().time()
+        confirmed = sum(lane.confirmed for lane, _ in self._publish_channels)
+        waiting = any(lane.unconfirmed for lane, _ in self._publish_channels)
+        if confirmed != self._confirmed or not waiting or self.blocked:
+            self._confirmed, self._confirmed_at = confirmed, now
+        return now - self._confirmed_at
 
     async def _keep_auditing(self) -> None:
         """Notice "connected but not consuming": a consumer that the broker has forgotten, without a word to us.
 
         It has when a queue of ours has no consumer at all; or when messages wait and none has come in between two looks,
-        although nothing is in hand.
+        although nothing is in hand. A broker that has nothing to say of a queue has lost touch with it.
         """
         last = [-1] * len(self._lanes)
         with contextlib.suppress(*_LOST):
@@ -299,7 +319,11 @@ class Session:
                 for number, lane in enumerate(self._lanes):
                     quiet, last[number] = lane.received == last[number] and not lane.unsettled, lane.received
                     for queue in lane.queues:
-                        found = await self._look_at(queue)
+                        try:
+                            found = await self._look_at(queue)
+                        except TimeoutError:
+                            self.end(f"not consuming: the broker says nothing of queue {queue!r}")
+                            return
                         if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
                             waiting, consumers = found
                             self.end(

@@ -43,6 +43,12 @@ DELIVERY_LIMIT: Final = 20
 """Redeliveries before a request counts as poison and is dead-lettered. RabbitMQ's own default since 4.0; not smaller,
 because a worker that dies counts against everything it had in hand, not only against the request that killed it."""
 
+DISCONNECTED_MS: Final = 5_000
+"""Milliseconds after which requests go to other workers that were in the hands of one connected to a node of the broker that is
+gone. RabbitMQ did so at once up to 4.2; from 4.3 on it waits a minute for the node to come back, which is longer than
+stations wait. Older versions take no notice of the argument; it is declared on all of them, since a queue's arguments must
+not differ after an upgrade."""
+
 DEAD_TTL_MS: Final = 14 * 24 * 3600 * 1000
 """Milliseconds a dead letter is kept: two weeks, time for a person to look."""
 DEAD_LENGTH: Final = 1_000_000
@@ -51,6 +57,15 @@ UNLIMITED: Final = 1_000_000
 """Delivery limit of queues whose messages are looked at or held and given back: each time is a delivery. RabbitMQ 4 drops a
 message of a quorum queue after 20 unless told otherwise; "no limit" is -1 there, which 3.x refuses or takes for 0. And
 only with a limit does a quorum queue put back in its place what is given back."""
+
+
+_AT_LEAST_ONCE: Final = {
+    # Without these two a quorum queue falls back silently to dead-lettering at most once.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+    "x-consumer-disconnected-timeout": DISCONNECTED_MS,
+}
+"""Arguments of the quorum queues in which requests lie."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -73,10 +88,7 @@ class Topology(msgspec.Struct, frozen=True):
             "x-dead-letter-exchange": self.names.dead,
         }
         if self.queue_type is QueueType.QUORUM:
-            arguments["x-delivery-limit"] = DELIVERY_LIMIT
-            # Without these two a quorum queue falls back silently to dead-lettering at most once.
-            arguments["x-dead-letter-strategy"] = "at-least-once"
-            arguments["x-overflow"] = "reject-publish"
+            arguments |= _AT_LEAST_ONCE | {"x-delivery-limit": DELIVERY_LIMIT}
         return arguments
 
     @property
@@ -99,9 +111,7 @@ class Topology(msgspec.Struct, frozen=True):
             "x-dead-letter-exchange": self.names.after_retry,
         }
         if self.queue_type is QueueType.QUORUM:
-            arguments["x-delivery-limit"] = UNLIMITED
-            arguments["x-dead-letter-strategy"] = "at-least-once"
-            arguments["x-overflow"] = "reject-publish"
+            arguments |= _AT_LEAST_ONCE | {"x-delivery-limit": UNLIMITED}
         return arguments
 
     def shared_arguments(self, queue: SharedQueue) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from bridge.broker.topology import DISCONNECTED_MS
 from bridge.contract import Names
 from bridge.private_broker import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
@@ -65,9 +66,13 @@ async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
 
 @fault("leader killed, then another of three, and both back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
 async def majority_killed(stage: Stage) -> AsyncIterator[None]:
-    """Without a majority nothing is confirmed and nothing is handled; it counts from the return of the first node."""
+    """Without a majority nothing is confirmed and nothing is handled; it counts from the return of the first node.
+
+    The second does not follow at once: RabbitMQ 4.3.6 would forget, until its consumer_timeout, to give to others what
+    was in hand at the first (``docs/reliability.md``).
+    """
     first = await _kill_leader(stage, clock=False)
-    await asyncio.sleep(1.0)  # an election, and work on two nodes
+    await asyncio.sleep(DISCONNECTED_MS / 1000 + 1.0)  # an election, and work on two nodes
     second = await _kill_leader(stage, clock=False)
     yield
     await asyncio.to_thread(second.start)
@@ -76,7 +81,9 @@ async def majority_killed(stage: Stage) -> AsyncIterator[None]:
     await asyncio.to_thread(first.start)
 
 
-@fault("leader cut off from the other two (partition), and back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
+@fault(
+    "leader cut off from the other two (partition), and back", needs=Needs.CLUSTER, within=10.0, hold=2.0, heartbeat=2
+)
 async def partition(stage: Stage) -> AsyncIterator[None]:
     """No distribution traffic passes between it and the others: each takes the other's cookie for wrong."""
     for node in stage.nodes:

@@ -24,6 +24,10 @@ from pamqp.commands import Basic
 from tests.faults.handlers import VENDOR
 
 CONNECT_SECONDS: Final = 3.0
+CONFIRM_SECONDS: Final = 3.0
+"""For a confirm, where there is another node to go to: one that is cut off from the others may live on and confirm nothing."""
+DISCONNECTED_MS: Final = 2000
+"""Milliseconds after which a reply comes again whose first delivery went to a node that died: RabbitMQ 4.3 waits a minute."""
 REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel."""
 WINDOW: Final = 1000
@@ -167,6 +171,8 @@ class Load:
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._connected = asyncio.Event()
         self._refused = asyncio.Event()
+        self._stuck = asyncio.Event()
+        self._confirm_seconds = CONFIRM_SECONDS if len(urls) > 1 else None
         self._publishing: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
@@ -267,18 +273,21 @@ class Load:
             sent.fate = Fate.UNKNOWN
             return
         try:
-            confirm = await channel.basic_publish(
-                message.body,
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                properties=message.properties,
-            )
-        except (*LOST_CONNECTION, asyncio.CancelledError) as error:
+            async with asyncio.timeout(self._confirm_seconds):
+                confirm = await channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    properties=message.properties,
+                )
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a bare Exception is one of aiormq's, too
             sent.fate = Fate.UNKNOWN
             self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
             if isinstance(error, aiormq.exceptions.DeliveryError):
                 sent.fate = Fate.REFUSED
                 self._refused.set()
+            elif isinstance(error, TimeoutError) and channel is self._channel:
+                self._stuck.set()
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are in one
                 raise
         else:
@@ -310,14 +319,16 @@ class Load:
                         await connection.close()
 
     async def _end_of(self, *parts: Any) -> bool:
-        """Wait for the first that ends; False: none has, but the broker has refused a publishing."""
+        """Wait for the first that ends, or is to be left; False: none, but the broker has refused a publishing."""
         self._refused.clear()
-        refused = asyncio.create_task(self._refused.wait())
+        self._stuck.clear()
+        events = [asyncio.create_task(event.wait()) for event in (self._refused, self._stuck)]
         try:
-            await asyncio.wait([refused, *(part.closing for part in parts)], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*events, *(part.closing for part in parts)], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            refused.cancel()
-        return any(part.is_closed for part in parts)
+            for event in events:
+                event.cancel()
+        return self._stuck.is_set() or any(part.is_closed for part in parts)
 
     async def _renewed(self, connection: aiormq.abc.AbstractConnection) -> aiormq.abc.AbstractChannel:
         """Publish on another channel from now on, as the contract asks of a gateway that has been refused."""
@@ -333,6 +344,7 @@ class Load:
                 "x-queue-type": "quorum",
                 "x-dead-letter-exchange": "",
                 "x-dead-letter-routing-key": "faults.expired",
+                "x-consumer-disconnected-timeout": DISCONNECTED_MS,
                 **self._reply_arguments,
             }
             await channel.queue_declare(queue, durable=True, arguments=arguments)

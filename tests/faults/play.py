@@ -6,7 +6,7 @@ from collections import Counter
 
 from bridge.private_broker import BrokerUnavailable, PrivateBroker
 from tests.faults.catalogue import Fault
-from tests.faults.checker import Checker, Result, fates
+from tests.faults.checker import LISTED, Checker, Result, fates
 from tests.faults.redis_server import RedisServer
 from tests.faults.stage import Stage, StageError
 
@@ -64,6 +64,7 @@ async def play(
         shutil.rmtree(stage.folder)
     else:
         result.notes += [f"{count}x {trouble}" for trouble, count in stage.load.troubles.most_common(3)]
+        result.notes += [stage.trace(sent) for sent in stage.load.unended[:LISTED]]
         result.notes += contents
         result.notes.append(f"logs: {stage.folder}")
     return result

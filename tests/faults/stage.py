@@ -22,7 +22,7 @@ from bridge.contract import Names
 from bridge.private_broker import PrivateBroker
 from bridge.retry import DELAYS
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
-from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, request
+from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
 from tests.faults.witness import Witness
@@ -318,6 +318,14 @@ class Stage:
             asked,
         )
         return next(node for node in self.nodes if node.node == found.strip("'"))
+
+    def trace(self, sent: Sent) -> str:
+        """What the witness has seen of a request: for whoever finds it missing."""
+        name = self.load.correlation_id(sent.number)
+        return (
+            f"{sent.number}: {self.witness.deliveries[name]} deliveries to workers, {self.witness.redeliveries[name]} of them "
+            f"marked as redelivered; {self.witness.confirmed[name]} publishings confirmed"
+        )
 
     async def contents(self) -> list[str]:
         """What queues hold that are not empty, in words; nothing where no node of ours runs.
