@@ -1,11 +1,16 @@
-"""The gateway in another language, as a process: real WebSocket stations on one side, a real worker and a client on the other."""
+"""The gateways that the documents show, as processes: the one in Node.js, and the one in Python on `docs/gateways.md`.
+
+Real WebSocket stations on one side, a real worker and a client on the other.
+"""
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +24,7 @@ from bridge.client import Client, NoAnswer, StationOffline
 from bridge.private_broker import PrivateBroker, free_ports
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment, close_connections
 
+PAGE = ROOT / "docs" / "gateways.md"
 EXAMPLE = ROOT / "examples" / "node-gateway"
 HELLO = DataTransferRequest("com.acme", "Hello")
 VERSIONS = ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
@@ -92,7 +98,10 @@ class Station:
 
 
 class Gateway:
-    """gateway.js, running."""
+    """One of them, running."""
+
+    name = ""
+    """Which one."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
@@ -108,14 +117,17 @@ class Gateway:
                 self.output.append(line.decode().rstrip())
                 self._news.notify_all()
 
-    async def connected(self, times: int = 1) -> None:
-        """Until it has said so."""
-
-        def said() -> int:
-            return sum(line.startswith("connected to the broker") for line in self.output)
-
-        async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: said() >= times)
+    async def listening(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.process.returncode is None:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    return
+        pytest.fail(f"it has ended: {self.output}")
 
     @asynccontextmanager
     async def station(
@@ -153,37 +165,45 @@ def installed() -> None:
             pytest.skip(f"npm's registry gives no packages: {done.stderr.strip().splitlines()[-1:]}")
 
 
-@pytest.fixture
-def run_gateway(installed: None, amqp_url: str) -> Callable[..., Any]:
-    @asynccontextmanager
-    async def run(**settings: str) -> AsyncIterator[Gateway]:
-        (port,) = free_ports(1)
-        environment = clean_environment() | {"AMQP_URL": amqp_url, "PORT": str(port)} | settings
-        process = await asyncio.create_subprocess_exec(
-            "node",
-            "gateway.js",
-            cwd=EXAMPLE,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        gateway = Gateway(process, port)
-        try:
-            await gateway.connected()
-            yield gateway
-            assert process.returncode is None, gateway.output
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            await gateway._reader
-
-    return run
+@asynccontextmanager
+async def running(command: list[str], folder: Path, port: int, **settings: str) -> AsyncIterator[Gateway]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env=clean_environment() | {"PYTHONPATH": str(ROOT)} | settings,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    gateway = Gateway(process, port)
+    try:
+        await gateway.listening()
+        yield gateway
+        assert process.returncode is None, gateway.output
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await gateway._reader
 
 
-@pytest.fixture
-async def gateway(run_gateway: Callable[..., Any]) -> AsyncIterator[Gateway]:
-    async with run_gateway() as gateway:
+def node(url: str, **settings: str) -> AbstractAsyncContextManager[Gateway]:
+    (port,) = free_ports(1)
+    return running(["node", "gateway.js"], EXAMPLE, port, AMQP_URL=url, PORT=str(port), **settings)
+
+
+def python(url: str, folder: Path) -> AbstractAsyncContextManager[Gateway]:
+    (port,) = free_ports(1)
+    program = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]
+    (folder / "own_gateway.py").write_text(program)
+    return running([sys.executable, "own_gateway.py", url, str(port)], folder, port)
+
+
+@pytest.fixture(params=["node", "python"])
+async def gateway(request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    if request.param == "node":
+        request.getfixturevalue("installed")
+    async with node(amqp_url) if request.param == "node" else python(amqp_url, tmp_path) as gateway:
+        gateway.name = request.param
         yield gateway
 
 
@@ -246,21 +266,23 @@ async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(gat
         assert (await station.ask("[1]"))[0] == 4
         heartbeat = await station.say('[2,"h","Heartbeat",{}]', "h")
         assert json.loads(heartbeat) == [4, "h", "NotImplemented", "", {}]
+        malformed = "FormatViolation" if gateway.name == "node" else "FormationViolation"
         for frame in ("", "{", "7", '[2,"a"', '{"a":1}', '[2,17,"DataTransfer",{}]'):
-            assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", "FormatViolation"]
+            assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", malformed]
         assert (await station.ask('{"vendorId":"hostile","data":1}'))[2] == {"status": "Accepted", "data": "1"}
 
 
-async def test_while_no_worker_runs_a_request_waits_for_one_or_ends_at_its_deadline(
-    run_gateway: Callable[..., Any], amqp_url: str
-) -> None:
-    payload = '{"vendorId":"hostile","data":1}'
-    async with run_gateway(TIMEOUT="0.5") as gateway, gateway.station() as station:
-        assert (await station.ask(payload))[:3] == [4, "id-1", "GenericError"]
-    async with run_gateway() as gateway, gateway.station() as station:
-        waiting = asyncio.create_task(station.ask(payload))
+async def test_a_request_waits_for_a_worker(gateway: Gateway, amqp_url: str) -> None:
+    async with gateway.station() as station:
+        waiting = asyncio.create_task(station.ask('{"vendorId":"hostile","data":1}'))
         async with WorkerProcess("tests.integration.load_vendors:routers", amqp_url):
             assert await waiting == [3, "id-1", {"status": "Accepted", "data": 1}]
+
+
+@pytest.mark.usefixtures("installed")
+async def test_without_a_worker_a_request_ends_at_its_deadline(amqp_url: str) -> None:
+    async with node(amqp_url, TIMEOUT="0.5") as gateway, gateway.station() as station:
+        assert (await station.ask('{"vendorId":"hostile"}'))[:3] == [4, "id-1", "GenericError"]
 
 
 # ---- CSMS → station ----
@@ -355,7 +377,6 @@ async def test_a_lost_connection_is_made_good(
         await reached(client)
         slow = asyncio.create_task(station.ask('{"vendorId":"slow","data":1}'))
         close_connections(broker, amqp_url)
-        await gateway.connected(times=2)
         await reached(client)
         assert (await slow)[:2] == [3, "id-1"]
         assert (await station.ask('{"vendorId":"hostile","data":2}'))[2]["data"] == 2
