@@ -25,7 +25,7 @@ from bridge.broker.dead_letters import (
     purge,
     replay,
 )
-from bridge.broker.lane import PublishLane
+from bridge.broker.lane import Outbox, PublishLane
 from bridge.broker.session import RabbitTransport, parse_urls
 from bridge.broker.topology import QueueType, Topology
 from bridge.contract import Names
@@ -182,16 +182,16 @@ async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(p
     assert (found["n\udcff"], found["dtbridge-replayed"]) == (b"\xfe", 1)
 
 
-def test_a_message_without_readable_properties_is_handed_on_and_not_rejected() -> None:
+async def test_a_message_without_readable_properties_is_handed_on_and_not_rejected() -> None:
     """A worker's lane gives it to the dead-letter exchange; this queue has none, and would forget it."""
-    outbox: Any = SimpleNamespace(due=True, added=[], add=None)
-    outbox.add = outbox.added.append
+    socket: Any = SimpleNamespace(is_closing=lambda: True)
+    outbox = Outbox(socket, asyncio.get_running_loop())
     lane = _ReadingLane(1, outbox, PublishLane(1, outbox, 131_072))
     handed_on: list[Delivery] = []
     lane.subscribe("t", Subscription("q", 10, handed_on.append))
     lane.on_deliver(b"t", 1, False, "x", "k", None, b"body")
     assert [(delivery.body, delivery.properties) for delivery in handed_on] == [(b"body", Properties())]
-    assert outbox.added == []
+    assert outbox.parts == []
     assert lane.unsettled == 1
 
 
