@@ -216,7 +216,7 @@ class StationConnection:
             reply = call_error(CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG), self.version)
         except TransportError as fault:
             log.warning("request not accepted", station=self.station_id, error=str(fault))
-            reply = self._could_not()
+            reply = call_error(CallError(ErrorCode.GENERIC_ERROR, COULD_NOT_PROCESS), self.version)
         except Exception as fault:
             log.exception("request failed", station=self.station_id, error=describe(fault))
             reply = self._could_not()

@@ -350,8 +350,7 @@ async def test_a_request_without_a_worker_gets_a_callerror_at_its_deadline(amqp_
             for number in range(2):
                 start = time.monotonic()
                 frame = await station.ask(DataTransfer("EN+"), str(number))
-                assert frame[:2] == [4, str(number)]
-                assert frame[2] in {"GenericError", "InternalError"}
+                assert frame[:3] == [4, str(number), "GenericError"]
                 assert 0.6 < time.monotonic() - start < 10
                 if not number:
                     with WorkerProcess(VENDORS, amqp_url):

@@ -150,7 +150,7 @@ async def test_a_flood_is_refused(running: Running) -> None:
     ("error", "code"),
     [
         (NoAnswer("no answer within 1 s"), "GenericError"),
-        (NotAccepted("no queue takes the request"), "InternalError"),
+        (NotAccepted("no queue takes the request"), "GenericError"),
         (RuntimeError("password=hunter2"), "InternalError"),
     ],
 )
