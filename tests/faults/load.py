@@ -280,7 +280,7 @@ class Load:
                     routing_key=message.routing_key,
                     properties=message.properties,
                 )
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a bare Exception is one of aiormq's, too
+        except (Exception, asyncio.CancelledError) as error:
             sent.fate = Fate.UNKNOWN
             self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
             if isinstance(error, aiormq.exceptions.DeliveryError):
