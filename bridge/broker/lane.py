@@ -386,7 +386,7 @@ class ConsumeLane:
     def __init__(self, channel: int, outbox: Outbox, replies: PublishLane) -> None:
         self._channel = channel
         self._outbox = outbox
-        outbox.before_flush = self._acknowledge
+        outbox.before_flush = _both(outbox.before_flush, self._acknowledge)
         self.replies = replies
         self._subscriptions: dict[bytes, Subscription] = {}
         self._last = 0
@@ -549,6 +549,18 @@ class ConsumeLane:
         """The connection is gone: every delivery that is not settled is void, the broker delivers it again."""
         self._closed = True
         self._held.clear()
+
+
+def _both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
+    """One call for two channels of a connection; for a single one, no more than its own."""
+    if first is None:
+        return second
+
+    def both() -> None:
+        first()
+        second()
+
+    return both
 
 
 def _ignore(_: str) -> None: ...

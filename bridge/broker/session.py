@@ -243,10 +243,10 @@ class Session:
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
         self._publishing.outbox.on_paused = self._adjust_hold
         self._consume_channel, self.consume_lane = await self._consume(
-            self._consuming, [each for each in subscriptions if not each.waits]
+            [each for each in subscriptions if not each.waits]
         )
         if waiting := await self._present([each for each in subscriptions if each.waits], topology):
-            await self._consume(self._publishing, waiting)
+            await self._consume(waiting)
         self._watch()
         self._audit = asyncio.create_task(self._keep_auditing())
 
@@ -335,7 +335,8 @@ class Session:
     async def _look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue; None: it cannot be asked, or is not there."""
         if self._audit_channel is None or self._audit_channel.is_closed:
-            self._audit_channel = await self._publishing.channel(confirms=False)
+            # Of the connection that goes on being read while an alarm is on.
+            self._audit_channel = await self._consuming.channel(confirms=False)
         try:
             declared = await self._audit_channel.queue_declare(queue, passive=True, timeout=CLOSE_TIMEOUT)
         except aiormq.exceptions.AMQPChannelError:
@@ -350,15 +351,13 @@ class Session:
             return subscriptions  # just seen to
         return [each for each in subscriptions if await self._look_at(each.queue) is not None]
 
-    async def _consume(
-        self, link: _Link, subscriptions: Sequence[Subscription]
-    ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
+    async def _consume(self, subscriptions: Sequence[Subscription]) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
         """From these queues, on a channel of their own."""
-        channel = await link.channel(confirms=False)
-        lane = self.lane_type(channel.number, link.outbox, self.publish_lane)
+        channel = await self._consuming.channel(confirms=False)
+        lane = self.lane_type(channel.number, self._consuming.outbox, self.publish_lane)
         lane.on_end = self.end
         self._lanes.append(lane)
-        link.protocol.readers[channel.number] = ContentReader(lane, channel.number)
+        self._consuming.protocol.readers[channel.number] = ContentReader(lane, channel.number)
         prefetch = -1
         for subscription in subscriptions:
             if subscription.prefetch != prefetch:

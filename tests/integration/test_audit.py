@@ -42,6 +42,31 @@ async def test_a_forgotten_consumer_is_replaced(amqp_url: str, monkeypatch: pyte
         await transport.close()
 
 
+async def test_a_broker_that_says_nothing_of_a_queue_is_left(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "AUDIT", 0.1)
+    reasons: list[str] = []
+    again = asyncio.Event()
+
+    async def say_nothing(*_: object) -> None:
+        monkeypatch.undo()
+        raise TimeoutError
+
+    def on_state(state: State, reason: str) -> None:
+        reasons.append(reason)
+        if state is State.CONSUMING and "says nothing" in " ".join(reasons):
+            again.set()
+
+    monkeypatch.setattr(session.Session, "_look_at", say_nothing)
+    transport = RabbitTransport(parse_urls([amqp_url]), topology=Topology(NAMES, ["v"]))
+    await transport.start([Subscription(QUEUE, 10, lambda _: None)], on_state)
+    try:
+        async with asyncio.timeout(10):
+            await again.wait()
+        assert f"not consuming: the broker says nothing of queue {QUEUE!r}" in reasons
+    finally:
+        await transport.close()
+
+
 async def test_queues_without_the_delivery_limit_are_warned_of(amqp_url: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()

@@ -209,6 +209,20 @@ def test_all_of_a_turn_are_acknowledged_by_one_frame(lanes: Lanes) -> None:
     assert lanes.consuming.socket.writes == [ack(CONSUME, 5, multiple=True)]
 
 
+def test_two_channels_of_a_connection_acknowledge_in_one_write_each_for_itself(lanes: Lanes) -> None:
+    other = 3
+    lane = ConsumeLane(other, lanes.consuming.outbox, lanes.publish_lane)
+    lane.subscribe("ctag", Subscription("waiting", 200, lanes.take))
+    lanes.consuming.stream.readers[other] = ContentReader(lane, other)
+    lanes.consuming.receive(message(CONSUME, 1, b"now") + message(other, 1, b"waits") + message(other, 2, b"is back"))
+    now, _, is_back = lanes.deliveries
+    now.settle(Verdict.ACK)
+    is_back.settle(Verdict.ACK)
+    lanes.loop.turn()
+    assert lanes.consuming.socket.writes == [ack(CONSUME, 1, multiple=True) + ack(other, 2)]
+    assert (lanes.consume_lane.unsettled, lane.unsettled) == (0, 1)
+
+
 def test_an_unfinished_delivery_holds_back_nobody_and_is_not_covered(lanes: Lanes) -> None:
     first, second, third, fourth = receive(lanes, 4)
     for delivery in (fourth, first, third):
