@@ -333,8 +333,11 @@ class Contract:
         it delivers it.
         """
         asked: Properties = request.source.properties
-        reply_to = self._allowed(asked.reply_to)
-        if reply_to is None:
+        reply_to = asked.reply_to
+        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
+            return None
+        direct = reply_to.startswith(DIRECT_REPLY_TO)
+        if direct and not is_direct_reply_to(reply_to):
             return None
         headers = asked.headers
         if headers is not None and TRACE_PARENT in headers:
@@ -347,18 +350,10 @@ class Contract:
             body,
             properties,
             "",
-            not reply_to.startswith(DIRECT_REPLY_TO),
+            not direct,
             asked.correlation_id,
             None if deadline is None else milliseconds_left(deadline),
         )
-
-    def _allowed(self, reply_to: str | None) -> str | None:
-        """It, if replies may be sent there."""
-        if reply_to is None or not reply_to.startswith(self._reply_to_allowed):
-            return None
-        if reply_to.startswith(DIRECT_REPLY_TO) and not is_direct_reply_to(reply_to):
-            return None
-        return reply_to
 
     def request_publishing(
         self,
