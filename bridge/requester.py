@@ -205,7 +205,7 @@ class Requester:
         if outstanding.unrouted:
             self._fail(outstanding, outstanding.question.nobody())
         else:
-            self._fail(outstanding, NoAnswer(f"no answer within {seconds:g} s"))
+            self._fail(outstanding, NoAnswer(f"no answer within {max(seconds, 0):.3g} s"))
 
     def _fail(self, outstanding: _Outstanding, error: Exception) -> None:
         if not outstanding.answer.done():

@@ -8,7 +8,7 @@
 :class:`MemoryBroker` is the in-memory twin of RabbitMQ, and :class:`MemoryTransport` what a
 :class:`~bridge.worker.Worker` or :class:`~bridge.client.Client` reaches it by. It keeps the promises of
 :mod:`bridge.transport`, and one suite of tests runs over it and over RabbitMQ. It models exchanges (direct, fanout, topic and
-headers, with alternate exchange), queues, prefetch, redelivery, dead-lettering, expiry, returns and refusals. It leaves out
+headers, with alternate exchange), queues, private ones bound by keys, prefetch, redelivery, dead-lettering, expiry, returns and refusals. It leaves out
 what needs a server: disks, clusters, flow control, direct reply-to, and the age and length limits of queues.
 
 Everything happens on the event loop, as with a real broker later than the call that asked for it, and nothing ever sleeps.
@@ -729,6 +729,7 @@ class MemoryTransport:
 
     async def close(self) -> None:
         self._enter(State.STOPPED, "closed")
+        await asyncio.sleep(0)  # what was published before goes out in this turn
         if self._connection is not None:
             self._connection.end("closed")
         self._tell_waiting()

@@ -210,4 +210,4 @@ class Transport(Protocol):
         """
 
     async def close(self) -> None:
-        """End the connection. What is unsettled goes back to its queue."""
+        """End the connection, after what was published before. What is unsettled goes back to its queue."""

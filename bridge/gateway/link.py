@@ -70,9 +70,9 @@ class Counts(msgspec.Struct):
     absorbed: int = 0
     """Requests that came again, and were given the answer of the first time."""
     forbidden: int = 0
-    """Answers not sent, because ``reply_to`` named a queue that is not allowed, or none."""
+    """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
     unroutable: int = 0
-    """Answers whose queue was gone."""
+    """Answers whose queue was gone, or went on refusing them."""
 
 
 class GatewayLink:
@@ -136,6 +136,7 @@ class GatewayLink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """What is still in hand is StationOffline. :meth:`drain` first, so that it has its answer."""
         self._draining = True
         self._guard.close()
         for pause in self._pauses:
@@ -283,7 +284,8 @@ class GatewayLink:
 
         A payload that is no DataTransferRequest gets the CALLERROR that it deserves, from the bridge. The reply is of kind
         RESPONSE, its body the payload of the CALLRESULT; or CALL_ERROR, its body ``{"errorCode":…,"errorDescription":…,
-        "errorDetails":{}}``. Raises NoAnswer and NotAccepted as :meth:`data_transfer`.
+        "errorDetails":{}}``. Raises NoAnswer and NotAccepted as :meth:`data_transfer`. Cancel it when the station's connection
+        ends: until then it has the station's turn.
         """
         version = parse_version(version)
         try:
@@ -374,13 +376,13 @@ class GatewayLink:
             return
 
         def on_confirm(confirm: Confirm) -> None:
-            if confirm is Confirm.RETURNED:
-                self.counts.unroutable += 1
-            elif confirm is Confirm.LOST:
+            if confirm is Confirm.LOST:
                 self._unsent.append(answer)
             elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
                 answer.refusals += 1
                 self._send_in(back_off(answer.refusals), answer)
+            elif confirm is not Confirm.CONFIRMED:
+                self.counts.unroutable += 1
 
         self._transport.publish(publishing, on_confirm)
 

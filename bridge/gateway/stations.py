@@ -1,8 +1,8 @@
 """The stations that a gateway holds, and the requests of the CSMS to them: one at a time for each. No broker, no I/O of its own.
 
-A request ends in one of four ways, whichever comes first, and exactly once: its station answers; its deadline passes; its station
-is lost; the gateway closes. The first three settle it with an :data:`~bridge.outcome.Outcome`, before whatever still runs
-is cancelled: a handler that will not be cancelled holds up nobody but its own station.
+A request ends in one of three ways, whichever comes first, and exactly once: its station answers; its deadline passes; its station
+is lost, be it with the whole gateway. It is settled before whatever still runs is cancelled: a handler that will not be
+cancelled holds up nobody but its own station.
 """
 
 import asyncio
@@ -130,11 +130,9 @@ class Stations:
         self._settle(call.request, outcome)
 
     def close(self) -> None:
-        """Stop what still runs. Nothing is settled."""
-        calls = [call for calls in self._calls.values() for call in calls]
-        self._calls.clear()
-        for call in calls:
-            call.abandon()
+        """The gateway ends, and so do the connections of its stations."""
+        for station in tuple(self._calls):
+            self._lose(station)
 
 
 class _Call:
@@ -188,15 +186,12 @@ class _Call:
         self.end(timed_out(self.request, time.time(), text))
 
     def end(self, outcome: Outcome) -> None:
-        """The first outcome counts."""
-        if not self._ended:
-            self.abandon()
-            self._stations.settle(self, outcome)
-
-    def abandon(self) -> None:
-        """Cancel what still runs, and do not wait for it."""
+        """The first outcome counts. What still runs is cancelled, and not waited for."""
+        if self._ended:
+            return
         self._ended = True
         self._timer.cancel()
+        self._stations.settle(self, outcome)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 

@@ -631,6 +631,21 @@ async def test_draining_ends_in_time(side: Side, client: Client) -> None:
             await asked
 
 
+async def test_a_link_that_is_closed_tells_who_waits_that_the_station_is_gone(side: Side, client: Client) -> None:
+    handler = Hello()
+    handler.may_answer.clear()
+    async with GatewayLink(transport=side.transport()) as link:
+        await link.connect_station("CP1", "ocpp2.0.1", handler)
+        sent = asyncio.create_task(client.send_to_station("CP1", HELLO))
+        await handler.given(1)
+    with at_once(), pytest.raises(StationOffline) as caught:
+        await sent
+    assert caught.value.sent
+    await until(lambda: handler.cancelled == 1)
+    with at_once(), pytest.raises(StationOffline):
+        await client.send_to_station("CP1", HELLO)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -460,6 +460,14 @@ async def test_a_message_that_expires_at_once_reaches_a_consumer_that_is_free(si
         delivery.settle(Verdict.ACK)
 
 
+async def test_what_is_published_just_before_the_end_arrives(side: Side, started: Started) -> None:
+    await side.make_queue(REPLIES)
+    async with started() as (transport, _):
+        for number in range(100):
+            transport.publish(to(REPLIES, b"%d" % number), lambda _: None)
+    assert [(await side.take(REPLIES)).body for _ in range(100)] == [b"%d" % number for number in range(100)]
+
+
 # ---- draining ----
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,7 +17,7 @@ from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.private_broker import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
-from tests.integration.support import NAMES, PATIENCE, WorkerProcess, close_connections
+from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, close_connections
 
 ACCEPTED = DataTransferResponse("Accepted")
 REACHABLE_WITHIN = 1.0
@@ -246,3 +247,26 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
 
 async def asked(client: Client, stations: Sequence[str]) -> list[DataTransferResponse]:
     return await asyncio.gather(*(client.send_to_station(station, hello()) for station in stations))
+
+
+async def test_a_gateway_needs_no_more_rights_than_its_page_says(breakable_broker: PrivateBroker) -> None:
+    page = (ROOT / "docs" / "gateways.md").read_text()
+    rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
+    url = breakable_broker.add_vhost("rights")
+    breakable_broker.ctl("add_user", "gateway", "gateway")
+    breakable_broker.ctl("set_permissions", "-p", "rights", "gateway", *rights)
+    async with (
+        GatewayLink(url.replace("guest:guest", "gateway:gateway"), timeout=PATIENCE) as link,
+        Client(url, timeout=PATIENCE) as client,
+    ):
+        await link.connect_station("CP1", "ocpp2.0.1", accept)
+        assert await client.send_to_station("CP1", hello()) == ACCEPTED
+        asked = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("echo", "m", [1])))
+        async with WorkerProcess("tests.integration.echo_vendor:router", url):
+            assert (await asked).data == ["CP1", 1]
+        await link.disconnect_station("CP1")
+        assert link.state is State.CONSUMING
+        assert isinstance(link._transport, RabbitTransport)
+        assert link._transport.sessions == 1
+    breakable_broker.ctl("delete_user", "gateway")
+    breakable_broker.delete_vhost("rights")
