@@ -184,7 +184,7 @@ async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(p
 
 def test_a_message_without_readable_properties_is_handed_on_and_not_rejected() -> None:
     """A worker's lane gives it to the dead-letter exchange; this queue has none, and would forget it."""
-    outbox: Any = SimpleNamespace(due=True, added=[], add=None)
+    outbox: Any = SimpleNamespace(due=True, added=[], add=None, before_flush=None)
     outbox.add = outbox.added.append
     lane = _ReadingLane(1, outbox, PublishLane(1, outbox, 131_072))
     handed_on: list[Delivery] = []
