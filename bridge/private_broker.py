@@ -540,7 +540,7 @@ class PrivateBroker:
                 return
 
     def start(self) -> None:
-        """Start the node, on the data and ports it had before, and wait until it speaks AMQP.
+        """Start the node, on the data and ports it had before, and wait until it speaks AMQP (and TLS, if it is to).
 
         Raises:
             BrokerUnavailable: it does not come up within `start_timeout`.
@@ -561,7 +561,10 @@ class PrivateBroker:
         self._process = self._home.spawn(self._key, self._home.command(self.server), self._environment())
 
     def _wait_ready(self) -> None:
-        _wait_until(lambda: speaks_amqp("127.0.0.1", self.port), self._process, self.start_timeout, self._tail)
+        _wait_until(self._is_ready, self._process, self.start_timeout, self._tail)
+
+    def _is_ready(self) -> bool:
+        return speaks_amqp("127.0.0.1", self.port) and (not self._tls or _accepts(self.tls_port))
 
     def stop(self) -> None:
         """Stop in good order, as a service manager does: SIGTERM, and SIGKILL when it takes too long."""
@@ -969,6 +972,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run_until_interrupted() -> None:
     """Until Ctrl-C or SIGTERM, which may also come while the node is still starting."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell has its background jobs ignore it, and what runs in them without a terminal: continuous integration.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), obtain_broker(_print_error) as broker:
         print(broker.url, flush=True)  # noqa: T201 - a command's output
         signal.pause()

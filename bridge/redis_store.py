@@ -1,11 +1,15 @@
 """Replies kept in Redis, for a fleet of workers. Needs the extra ``redis``.
 
-A request is one key. It holds the empty string while a worker handles it, for the time of a lease, so that a worker that
-dies does not hold it for ever; then the reply. Every call is bounded in time: a store that hangs must not keep stations waiting.
+A request is one key. It holds the mark of the worker that handles it, for the time of a lease, so that a worker that dies does not
+hold it for ever; then the reply. Every call is bounded in time: a store that hangs must not keep stations waiting. A call
+that got no answer in time may have been carried out all the same; a worker that finds its own mark after one knows what to make of it.
 """
 
 import asyncio
 import contextlib
+import secrets
+import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,16 +20,20 @@ from redis.backoff import NoBackoff
 from bridge.outcome import Kind, Reply
 from bridge.store import TTL, Begun, Key, Running
 
-LEASE: Final = 30.0
-"""Seconds a request belongs to the worker that began it, unless that one renews it. So long does it wait whose worker died."""
+LEASE: Final = 10.0
+"""Seconds a request belongs to the worker that began it, unless that one renews it. So long does it wait whose worker died, and
+then it still has time: the least patient CSMS in the field waits 20."""
 RENEWALS: Final = 3
 """In the time of a lease: two may fail."""
-TIMEOUT: Final = 0.5
-"""Seconds a call may take. Redis answers in less than a millisecond, or something is wrong."""
+TIMEOUT: Final = 2.0
+"""Seconds a call may take. Redis answers in less than a millisecond; the rest is for a worker that is given a full prefetch at
+once, on a machine that is busy with something else."""
 CONNECTIONS: Final = 20
 """To Redis at most. Each does some thousand calls a second; more calls wait for their turn."""
 PREFIX: Final = "dtbridge:reply:"
 
+_MARK: Final = b"?"
+"""How the mark of a worker begins, and no reply."""
 _KINDS: Final = {Kind.RESPONSE: b"R", Kind.CALL_ERROR: b"E"}
 _KIND_OF: Final = {mark[0]: kind for kind, mark in _KINDS.items()}
 
@@ -48,7 +56,10 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._mark = _MARK + secrets.token_hex(8).encode()
         self._running: set[bytes] = set()
+        self._doubtful: dict[bytes, float] = {}
+        """Keys that may hold our mark although we handle nothing: a call for them failed. With the time when that was."""
         self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -64,30 +75,51 @@ class RedisStore:
 
     async def begin(self, key: Key) -> Begun:
         name = _name(key)
-        async with asyncio.timeout(self._timeout):
-            if await self._redis.set(name, b"", nx=True, px=self._lease):
-                self._running.add(name)
-                return None
-            kept = await self._redis.get(name)
-        if isinstance(kept, bytes) and kept:
+        doubtful = self._doubtful.pop(name, None) is not None
+        with self._doubting(name):
+            async with asyncio.timeout(self._timeout):
+                if await self._redis.set(name, self._mark, nx=True, px=self._lease):
+                    self._running.add(name)
+                    return None
+                kept = await self._redis.get(name)
+        if isinstance(kept, bytes) and kept and kept[0] in _KIND_OF:
             return Reply(kept[1:], _KIND_OF[kept[0]])
-        return Running.HERE if name in self._running else Running.ELSEWHERE
+        if name in self._running:
+            return Running.HERE
+        if doubtful and kept == self._mark:
+            self._running.add(name)
+            return None
+        return Running.ELSEWHERE
 
     async def finish(self, key: Key, reply: Reply) -> None:
         name = _name(key)
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._redis.set(name, _KINDS[reply.kind] + reply.body, px=self._ttl)
+            with self._doubting(name):
+                async with asyncio.timeout(self._timeout):
+                    await self._redis.set(name, _KINDS[reply.kind] + reply.body, px=self._ttl)
         finally:
             self._running.discard(name)
 
     async def forget(self, key: Key) -> None:
         name = _name(key)
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._redis.delete(name)
+            with self._doubting(name):
+                async with asyncio.timeout(self._timeout):
+                    await self._redis.delete(name)
         finally:
             self._running.discard(name)
+
+    @contextlib.contextmanager
+    def _doubting(self, name: bytes) -> Iterator[None]:
+        """What raises in here may have been carried out, or not."""
+        try:
+            yield
+        except BaseException:
+            now = time.monotonic()
+            while self._doubtful and next(iter(self._doubtful.values())) < now - self._lease / 1000:
+                del self._doubtful[next(iter(self._doubtful))]  # the mark is gone by now
+            self._doubtful[name] = now
+            raise
 
     async def _renew(self) -> None:
         """A handler may take longer than a lease; a worker that died renews none."""

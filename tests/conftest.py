@@ -36,7 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests that need no node of their own on this broker; its management API must be enabled "
         "(also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at DTBRIDGE_TEST_MANAGEMENT_URL)",
     )
-    group.addoption("--rabbitmq-server", help="the rabbitmq-server script, or the folder RabbitMQ was unpacked into")
+    group.addoption(
+        "--rabbitmq-server",
+        help="the rabbitmq-server script, the folder RabbitMQ was unpacked into, or the root folder of another Linux with it "
+        "(also DTBRIDGE_RABBITMQ_SERVER)",
+    )
 
 
 def stale_modules() -> list[str]:

@@ -50,7 +50,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster"
     )
     parser.add_argument(
-        "--rabbitmq-server", metavar="PATH", help="the script, or the folder RabbitMQ was unpacked into"
+        "--rabbitmq-server",
+        metavar="PATH",
+        help="the script, the folder RabbitMQ was unpacked into, or the root folder of another Linux that has it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)")
     parser.add_argument("--long", action="store_true", help="every byte of a frame, and a million fuzzed requests")

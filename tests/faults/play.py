@@ -59,6 +59,8 @@ async def play(
         result.violations.append(f"recovery took {recovery:.1f} s, and {fault.within:g} s are allowed")
     reasons = Counter(letter.reason for sent in stage.load.sent.values() for letter in sent.dead)
     result.notes = [*stage.notes, *(f"{count} dead letters: {reason}" for reason, count in reasons.items())]
+    if times := stage.said("idempotency store failed"):
+        result.notes.append(f"the store failed {times} times")
     result.notes += [f"{count} {fate}" for fate, count in fates(stage.load).items()]
     if result.holds:
         shutil.rmtree(stage.folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from bridge import private_broker
 from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +191,8 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
 def test_a_port_somebody_took_is_replaced(tmp_path: Path) -> None:
     """The first start finds the port in use; the second has other ports."""
     real = find_server()
+    if real is not None and private_broker._root_of(real) is not None:
+        pytest.skip("a server that belongs to another root folder is not started from outside")
     script = f"if mkdir {tmp_path}/once; then echo eaddrinuse; exit 1; fi; exec {real}"
     broker = PrivateBroker(server=fake_server(tmp_path, script))
     first = broker.port

@@ -143,6 +143,37 @@ async def test_a_call_to_a_store_that_hangs_ends_in_time(server: RedisServer) ->
         assert await store.begin(KEY) == REPLY
 
 
+async def test_what_a_call_without_an_answer_may_have_begun_is_not_taken_for_anothers(
+    server: RedisServer, client: "redis.asyncio.Redis"
+) -> None:
+    """The worker would wait for itself, until its own lease ends."""
+    async with RedisStore(server.url, timeout=0.2) as store, RedisStore(server.url) as other:
+        await store.begin("another")  # it is connected
+        server.pause()
+        with pytest.raises((TimeoutError, redis.RedisError)):
+            await store.begin(KEY)
+        server.resume()
+        async with asyncio.timeout(PATIENCE):
+            while len(await client.keys()) < 2:  # carried out late, and nobody listened
+                await asyncio.sleep(0.01)
+        assert await other.begin(KEY) is Running.ELSEWHERE
+        assert await asyncio.gather(*(store.begin(KEY) for _ in range(3))) == [None, Running.HERE, Running.HERE]
+        await store.finish(KEY, REPLY)
+        assert await other.begin(KEY) == REPLY
+
+
+async def test_what_could_not_be_forgotten_may_be_handled_again_at_once(server: RedisServer) -> None:
+    """A handler asked for another try while Redis hung."""
+    async with RedisStore(server.url, timeout=0.2) as store:
+        assert await store.begin(KEY) is None
+        server.pause()
+        with pytest.raises((TimeoutError, redis.RedisError)):
+            await store.forget(KEY)
+        server.resume()
+        assert await store.begin(KEY) is None
+        assert await store.begin(KEY) is Running.HERE
+
+
 # ---- workers ----
 
 

@@ -36,6 +36,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add_command(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -83,6 +84,29 @@ def test_the_variable_names_the_script_or_a_folder(
     server = add_server(unpacked / "sbin")
     monkeypatch.setenv("DTBRIDGE_RABBITMQ_SERVER", str(unpacked / given))
     assert find_server() == server
+
+
+def test_the_variable_may_name_the_root_folder_of_another_linux(
+    nothing_installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = add_server(tmp_path / "usr" / "lib" / "rabbitmq" / "bin")
+    monkeypatch.setenv("DTBRIDGE_RABBITMQ_SERVER", str(tmp_path))
+    assert find_server() == server
+    assert private_broker._root_of(server) is None, "without Erlang it is only a folder"
+    add_command(tmp_path / "usr" / "bin", "erl", "exit 1")
+    assert private_broker._root_of(server) == tmp_path
+    assert private_broker._root_of(Path("/usr/lib/rabbitmq/bin/rabbitmq-server")) is None
+
+
+def test_programs_of_another_linux_run_in_its_root_folder(tmp_path: Path) -> None:
+    home = private_broker._Home(tmp_path)
+    try:
+        command = home.command(tmp_path / "usr/lib/rabbitmq/bin/rabbitmqctl", "status")
+        assert command[-2:] == ["/usr/lib/rabbitmq/bin/rabbitmqctl", "status"]
+        assert command[0] == "unshare"
+        assert {str(tmp_path), str(home.folder)} < set(command)
+    finally:
+        home.close()
 
 
 def test_a_variable_that_names_no_server_is_an_error_that_shows_it(
