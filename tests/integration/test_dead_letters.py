@@ -184,13 +184,8 @@ async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(p
 
 async def test_a_message_without_readable_properties_is_handed_on_and_not_rejected() -> None:
     """A worker's lane gives it to the dead-letter exchange; this queue has none, and would forget it."""
-<<<<<<< HEAD
     socket: Any = SimpleNamespace(is_closing=lambda: True)
     outbox = Outbox(socket, asyncio.get_running_loop())
-=======
-    outbox: Any = SimpleNamespace(due=True, added=[], add=None, before_flush=None)
-    outbox.add = outbox.added.append
->>>>>>> faults
     lane = _ReadingLane(1, outbox, PublishLane(1, outbox, 131_072))
     handed_on: list[Delivery] = []
     lane.subscribe("t", Subscription("q", 10, handed_on.append))
