@@ -147,7 +147,7 @@ async def test_what_a_call_without_an_answer_may_have_begun_is_not_taken_for_ano
     server: RedisServer, client: "redis.asyncio.Redis"
 ) -> None:
     """The worker would wait for itself, until its own lease ends."""
-    async with RedisStore(server.url, timeout=0.2) as store, RedisStore(server.url) as other:
+    async with RedisStore(server.url, timeout=1.0) as store, RedisStore(server.url) as other:
         await store.begin("another")  # it is connected
         server.pause()
         with pytest.raises((TimeoutError, redis.RedisError)):
@@ -164,7 +164,7 @@ async def test_what_a_call_without_an_answer_may_have_begun_is_not_taken_for_ano
 
 async def test_what_could_not_be_forgotten_may_be_handled_again_at_once(server: RedisServer) -> None:
     """A handler asked for another try while Redis hung."""
-    async with RedisStore(server.url, timeout=0.2) as store:
+    async with RedisStore(server.url, timeout=1.0) as store:
         assert await store.begin(KEY) is None
         server.pause()
         with pytest.raises((TimeoutError, redis.RedisError)):
