@@ -7,6 +7,7 @@ that breaks its broker takes `breakable_broker`.
 import json
 import os
 import secrets
+import signal
 import sysconfig
 import time
 import urllib.parse
@@ -56,6 +57,8 @@ def stale_modules() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
         raise pytest.UsageError(
             f"{', '.join(stale)} changed since compiled: run `make test`, or python deploy/compile.py"
