@@ -59,6 +59,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--soak", type=float, metavar="SECONDS", help=f"length of the soak (default {extent.SOAK_SECONDS:g})"
     )
+    parser.add_argument(
+        "--slack",
+        type=float,
+        default=extent.SLACK,
+        metavar="TIMES",
+        help="as long as promised a recovery may take, on a machine that does other things as well (default %(default)g)",
+    )
     parser.add_argument("--list", action="store_true", help="name the faults, and break nothing")
     return parser.parse_args(arguments)
 
@@ -175,6 +182,7 @@ def main() -> int:
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # every lost connection is meant
     if options.long:
         extent.CUT_STEP, extent.FUZZED = 1, 1_000_000
+    extent.SLACK = options.slack
     extent.SOAK_SECONDS = options.soak or extent.SOAK_SECONDS
     if options.list:
         for fault in chosen(options):
