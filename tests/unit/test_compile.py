@@ -36,7 +36,9 @@ def test_the_sources_run_where_the_environment_asks_for_them() -> None:
     assert all(name.endswith(".py") for name in files_in_use(DTBRIDGE_PURE="1"))
 
 
-@pytest.mark.skipif(not load_compile().extension("bridge.broker.lane").exists(), reason="there is no C compiler here")
+@pytest.mark.skipif(  # where there has to be a C compiler, as in continuous integration, the installation fails without
+    not load_compile().extension("bridge.broker.lane").exists(), reason="there is no C compiler here"
+)
 def test_the_compiled_modules_run_where_they_are() -> None:
     assert not any(name.endswith(".py") for name in files_in_use(DTBRIDGE_PURE="0"))
 
