@@ -215,6 +215,7 @@ class Session:
         self.bind_lane: BindLane | None = None
         """Where private queues are bound by keys; None: no subscription asks for it."""
         self.blocked = False
+        self.opened = asyncio.Event()
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
         self.reply_queue: str | None = None
@@ -395,6 +396,11 @@ class Session:
             self._consumers.append((channel, tag))
 
     @property
+    def consumes(self) -> bool:
+        """Deliveries may have come, even if it is not quite open yet."""
+        return bool(self._lanes)
+
+    @property
     def unsettled(self) -> int:
         """Deliveries that the broker still waits for."""
         return sum(lane.unsettled for lane in self._lanes)
@@ -536,6 +542,8 @@ class RabbitTransport:
         self._next_url = 0
         self._subscriptions: Sequence[Subscription] = ()
         self._session: Session | None = None
+        self._opening: Session | None = None
+        """The one that is being opened just now."""
         self._bindings = Bindings()
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
@@ -585,7 +593,7 @@ class RabbitTransport:
     async def _open(self, url: URL) -> Session:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
-        session = Session(self._name, self._blocked, self._count_returned)
+        self._opening = session = Session(self._name, self._blocked, self._count_returned)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is a coroutine
         cancellations = task.cancelling()
@@ -602,6 +610,7 @@ class RabbitTransport:
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
+        session.opened.set()
         try:
             await self._restore_bindings(session, url)
         except BaseException:
@@ -616,7 +625,7 @@ class RabbitTransport:
 
     async def _restore_bindings(self, session: Session, url: URL) -> None:
         """Raises ConnectionError if the session ends meanwhile."""
-        if session.bind_lane is None:
+        if session.bind_lane is None or self._state is State.DRAINING:
             return
         restored = asyncio.Event()
         self._bindings.restore(session.bind_lane, restored.set)
@@ -686,15 +695,17 @@ class RabbitTransport:
 
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
         self._enter(State.DRAINING, f"at most {timeout:g} s")
-        session = self._session
+        session = self._session or self._opening
+        if session is None or not session.consumes:
+            await self._bindings.stop()
+            return 0
         with contextlib.suppress(*_LOST):  # asyncio.TimeoutError is one of them
             async with asyncio.timeout(timeout):
                 await self._bindings.stop()
-                if session is None:
-                    return 0
+                await session.until(session.opened)
                 await session.cancel_consumers()
                 await session.settled()
-        return 0 if session is None or session.ended.done() else session.unsettled
+        return 0 if session.ended.done() else session.unsettled
 
     async def close(self) -> None:
         if self._supervisor is not None:

@@ -256,11 +256,17 @@ def _is_ours(name: str) -> bool:
 
 async def ready(url: str, *queues: str) -> dict[str, int]:
     """Messages of each queue that are not delivered. When nobody consumes, that is all of them."""
-    counts = {}
+    counts: dict[str, int] = {}
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         for name in queues:
-            queue = await channel.declare_queue(name, passive=True)
-            counts[name] = queue.declaration_result.message_count or 0
+            before = -1
+            while True:
+                queue = await channel.declare_queue(name, passive=True)
+                counts[name] = queue.declaration_result.message_count or 0
+                if counts[name] in {0, before}:
+                    break
+                before = counts[name]
+                await asyncio.sleep(0.3)  # a quorum queue counts an acknowledgement when its log has it: ask twice
     return counts
 
 

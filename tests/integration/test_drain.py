@@ -5,9 +5,13 @@ import signal
 import time
 from typing import Any
 
-from bridge import DataTransferResponse
+import pytest
+
+from bridge import Call, DataTransferResponse, Router
+from bridge.broker.session import Session
 from bridge.client import Client
-from tests.integration.support import NAMES, PATIENCE, WorkerProcess, ready, request
+from bridge.transport import State
+from tests.integration.support import NAMES, PATIENCE, WorkerProcess, ready, request, working
 
 LOAD = "tests.integration.load_vendors:routers"
 SLOW = NAMES.vendor_queue("slow")
@@ -56,6 +60,38 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(amqp_url: str) 
             first.exit_code = -signal.SIGTERM  # the second one, at the end of the block
         async with WorkerProcess(LOAD, amqp_url):
             assert (await asked).data == "by the second"
+
+
+async def test_what_came_while_the_next_session_was_being_opened_is_settled_too(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between its first consumer and `consuming`, a worker finishes what it has: else another would do it again."""
+    held, begun, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    present = Session._present
+    router = Router("v")
+
+    @router.default
+    async def accept(call: Call) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async def present_later(session: Session, *arguments: Any) -> Any:
+        held.set()
+        await go_on.wait()
+        return await present(session, *arguments)
+
+    async with Client(amqp_url, timeout=PATIENCE) as client, working(amqp_url, router) as at_work:
+        transport = at_work.transport
+        assert transport._session is not None
+        monkeypatch.setattr(Session, "_present", present_later)
+        transport._session.end("ended by the test")
+        await asyncio.wait_for(held.wait(), PATIENCE)
+        asked = asyncio.create_task(client.data_transfer("CP001", request()))
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        asyncio.get_running_loop().call_later(0.3, go_on.set)  # while it drains
+    assert (await asked).status == "Accepted"
+    assert transport.history[-2:] == [State.DRAINING, State.STOPPED]
+    assert await ready(amqp_url, NAMES.vendor_queue("v")) == {NAMES.vendor_queue("v"): 0}
 
 
 async def test_a_killed_worker_loses_nothing(amqp_url: str) -> None:
