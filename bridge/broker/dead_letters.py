@@ -25,7 +25,7 @@ from yarl import URL
 
 from bridge.broker.frames import encode_nack
 from bridge.broker.lane import ConsumeLane, LaneDelivery
-from bridge.broker.session import CONNECT_TIMEOUT, Session, explain, printable
+from bridge.broker.session import CONNECT_TIMEOUT, Session, explain, losses_as_errors, printable
 from bridge.broker.topology import Topology
 from bridge.dead import DeadLetter, read, replayed
 from bridge.transport import (
@@ -278,8 +278,9 @@ async def open_dead_queue(
     """
     session = await _open(urls, queue, connect_timeout)
     try:
-        yield DeadQueue(session, await session.ready())
-        await session.give_back()
+        with losses_as_errors():
+            yield DeadQueue(session, await session.ready())
+            await session.give_back()
     except _LOST as error:
         if isinstance(error, RuntimeError) and not session.ended.done():
             raise  # not aiormq's way to say that the connection is closed
@@ -294,7 +295,8 @@ async def _open(urls: Sequence[URL], queue: str, connect_timeout: float) -> _Rea
     for number, url in enumerate(urls, 1):
         session = _ReadingSession(queue)
         try:
-            await session.open(url, None, (), connect_timeout)
+            with losses_as_errors():
+                await session.open(url, None, (), connect_timeout)
         except BaseException as error:
             await session.abandon()
             if not isinstance(error, _LOST):

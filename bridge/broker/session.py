@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import aio_pika
@@ -51,6 +51,14 @@ BACK_OFF_LONGEST: Final = 4.0
 """Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late: within 5 s of
 a broker's return, every worker consumes again."""
 
+OPEN_TIMEOUT: Final = 30.0
+"""Seconds for topology and consumers of a session that has connected, before another host is tried: as long as a broker itself
+waits for what a quorum queue, or the other nodes, do not answer."""
+OPEN_TIMEOUT_PER_QUEUE: Final = 1.0
+"""Seconds more for each queue; declared, bound and consumed in some milliseconds by a broker that is well."""
+
+LAST_WORDS: Final = 0.5
+"""Seconds from the end of a connection until nobody is to be told more about it."""
 SILENCE: Final = 2.0
 """Heartbeats without a byte from the broker after which a connection is dead: it sends one each half interval."""
 REFUSED_PAUSE: Final = 0.25
@@ -74,6 +82,35 @@ _LOST: Final = (
     asyncio.TimeoutError,
     RuntimeError,  # aiormq: "connection closed" while something waits for it
 )
+
+
+@contextlib.contextmanager
+def losses_as_errors() -> Iterator[None]:
+    """What is awaited within tells a lost connection by an error, ConnectionError at worst, and a cancellation by CancelledError.
+
+    aiormq does not always: whoever waits for the broker's answer when the connection is lost may be "cancelled", or get a bare
+    Exception, and a task that nobody wanted to stop would end without a word. A real cancellation it swallows at certain
+    moments of connecting.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - it is for coroutines
+    cancellations = task.cancelling()
+    try:
+        yield
+    except BaseException as error:
+        if task.cancelling() > cancellations:
+            raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError) or type(error) is Exception:
+            raise ConnectionError("the connection was lost") from error
+        raise
+    if task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+
+
+def _see(task: "asyncio.Task[None]") -> None:
+    """Whoever started it may have gone before it failed."""
+    if not task.cancelled():
+        task.exception()
 
 
 def back_off(failures: int) -> float:
@@ -156,7 +193,7 @@ class _Link:
 
     async def close(self) -> None:
         if self.connection is not None:
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*_LOST), losses_as_errors():
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self.connection.close()
         self.abort()
@@ -232,8 +269,29 @@ class Session:
         self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
     ) -> None:
         """Connect, see to the topology, consume. Raises what the libraries raise, and TopologyError."""
+        starting = asyncio.create_task(self._start(url, topology, subscriptions, connect_timeout))
+        starting.add_done_callback(_see)
+        try:
+            await asyncio.wait((starting, self.ended), return_when=asyncio.FIRST_COMPLETED)
+            # What ends a connection is told to whoever waits for an answer as well, and in better words; but not always.
+            await asyncio.wait((starting,), timeout=LAST_WORDS)
+            if not starting.done():
+                raise ConnectionError(self.ended.result())
+            starting.result()
+        finally:
+            starting.cancel()
+        self._audit = asyncio.create_task(self._keep_auditing())
+
+    async def _start(
+        self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
+    ) -> None:
         await self._publishing.open(url, connect_timeout)
         await self._consuming.open(url, connect_timeout)
+        self._watch()
+        async with asyncio.timeout(OPEN_TIMEOUT + OPEN_TIMEOUT_PER_QUEUE * len(subscriptions)):
+            await self._set_up(topology, subscriptions)
+
+    async def _set_up(self, topology: Topology | None, subscriptions: Sequence[Subscription]) -> None:
         if topology is not None:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
             await topology.ensure(self._publishing.connection)
@@ -248,8 +306,6 @@ class Session:
         )
         if waiting := await self._present([each for each in subscriptions if each.waits], topology):
             await self._consume(waiting)
-        self._watch()
-        self._audit = asyncio.create_task(self._keep_auditing())
 
     async def _open_publish_lane(self) -> None:
         channel = await self._publishing.channel(confirms=True)
@@ -271,7 +327,7 @@ class Session:
 
     async def _renew_publish_lane(self) -> None:
         await asyncio.sleep(REFUSED_PAUSE)
-        with contextlib.suppress(*_LOST):
+        with contextlib.suppress(*_LOST), losses_as_errors():
             await self._open_publish_lane()
             for consuming in self._lanes:
                 consuming.replies = self.publish_lane
@@ -314,7 +370,7 @@ class Session:
         although nothing is in hand. A broker that has nothing to say of a queue has lost touch with it.
         """
         last = [-1] * len(self._lanes)
-        with contextlib.suppress(*_LOST):
+        with contextlib.suppress(*_LOST), losses_as_errors():
             while not self.ended.done():
                 await asyncio.sleep(AUDIT)
                 for number, lane in enumerate(self._lanes):
@@ -594,19 +650,12 @@ class RabbitTransport:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
         self._opening = session = Session(self._name, self._blocked, self._count_returned)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is a coroutine
-        cancellations = task.cancelling()
         try:
-            await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
-        except BaseException as error:
+            with losses_as_errors():
+                await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
+        except BaseException:
             self._abandon(session)
-            if task.cancelling() > cancellations:  # asyncio.wait_for lets the error of what it waited for win
-                raise asyncio.CancelledError from error
             raise
-        if task.cancelling() > cancellations:  # aiormq swallows one that comes at certain moments of connecting
-            self._abandon(session)
-            raise asyncio.CancelledError
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
@@ -699,7 +748,7 @@ class RabbitTransport:
         if session is None or not session.consumes:
             await self._bindings.stop()
             return 0
-        with contextlib.suppress(*_LOST):  # asyncio.TimeoutError is one of them
+        with contextlib.suppress(*_LOST), losses_as_errors():  # asyncio.TimeoutError is one of them
             async with asyncio.timeout(timeout):
                 await self._bindings.stop()
                 await session.until(session.opened)
