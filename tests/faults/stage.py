@@ -47,7 +47,7 @@ _libc = ctypes.CDLL(None)
 
 
 class StageError(Exception):
-    """The stage could not be set: nothing about the bridge is proven or disproven."""
+    """The fault could not be played to its end."""
 
 
 def _end_with_parent() -> None:
@@ -93,6 +93,8 @@ class WorkerProcess:
 
     def signal(self, number: int) -> None:
         assert self._process is not None
+        if not self.running:
+            raise StageError(f"a worker has ended by itself, with {self._process.returncode}: {self.log}")
         self._process.send_signal(number)
 
     async def ended(self, seconds: float = 20.0) -> int | None:
