@@ -43,6 +43,7 @@ async def _kill_worker(stage: Stage) -> None:
 
 async def _drain_worker(stage: Stage) -> None:
     worker = stage.workers[-1]
+    await worker.begun()
     worker.signal(signal.SIGTERM)
     if (code := await worker.ended()) != 0:
         stage.complaints.append(f"a drained worker ended with {code}")

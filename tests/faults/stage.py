@@ -97,6 +97,12 @@ class WorkerProcess:
             raise StageError(f"a worker has ended by itself, with {self._process.returncode}: {self.log}")
         self._process.send_signal(number)
 
+    async def begun(self, seconds: float = 20.0) -> None:
+        """It has said something: from now on SIGTERM is a request to it, and not the end. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while self.log.stat().st_size == 0:
+                await asyncio.sleep(0.02)
+
     async def ended(self, seconds: float = 20.0) -> int | None:
         """Its exit code; None: it does not end."""
         assert self._process is not None
