@@ -17,7 +17,7 @@ import rich.table
 import typer
 from yarl import URL
 
-from bridge.broker.session import RabbitTransport
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import Mode, QueueType, Topology
 from bridge.client import Client, NoAnswer, StationOffline
 from bridge.command import (

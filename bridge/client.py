@@ -8,7 +8,8 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.contract import VERSION, Contract, read_offline
 from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import (

@@ -12,7 +12,7 @@ import structlog
 import typer
 from yarl import URL
 
-from bridge.broker.session import parse_urls
+from bridge.broker.connection import parse_urls
 from bridge.logs import LogFormat, LogLevel
 
 log = structlog.get_logger("bridge.command")

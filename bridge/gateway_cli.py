@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from bridge.broker.session import RabbitTransport
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import GatewayTopology, Mode
 from bridge.command import (
     EXIT_USAGE,

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.broker.session import back_off
+from bridge.broker.rabbit import back_off
 from bridge.contract import STATION_ID, read_offline, read_reply
 from bridge.ocpp import DataTransferResponse, OcppVersion, decode_call_error, decode_response
 from bridge.outcome import Kind

@@ -23,9 +23,10 @@ import msgspec
 import structlog
 from yarl import URL
 
+from bridge.broker.connection import CONNECT_TIMEOUT, explain, losses_as_errors, printable
 from bridge.broker.frames import encode_nack
 from bridge.broker.lane import ConsumeLane, LaneDelivery
-from bridge.broker.session import CONNECT_TIMEOUT, Session, explain, losses_as_errors, printable
+from bridge.broker.session import Session
 from bridge.broker.topology import Topology
 from bridge.dead import DeadLetter, read, replayed
 from bridge.transport import (

@@ -1,55 +1,31 @@
-"""One life of the connections to RabbitMQ, and the supervisor that starts the next.
+"""One life of the connections to RabbitMQ.
 
 A session is two connections: one consumes, one publishes, because the broker stops reading from a connection that publishes
 while an alarm is on, and acknowledgements must still get through. When either of them ends, or a channel or a consumer
 on them does, the session ends as a whole, with a reason: its deliveries are void, the broker delivers them again.
-:class:`RabbitTransport` then opens the next session, to the next host of its list, after a pause with full jitter.
+:class:`~bridge.broker.rabbit.RabbitTransport` then opens the next session, to the next host of its list, after a pause with full jitter.
 """
 
 import asyncio
 import contextlib
 import itertools
 import math
-import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import aio_pika
 import aiormq
 import structlog
 from yarl import URL
 
-from bridge.broker.bindings import Bindings, BindLane, BindReader
+from bridge.broker.bindings import BindLane, BindReader
+from bridge.broker.connection import CLOSE_TIMEOUT, LOST, Link, losses_as_errors
 from bridge.broker.frames import ContentReader
-from bridge.broker.lane import ConsumeLane, LaneProtocol, LaneTransportFactory, Outbox, Pending, PublishLane
+from bridge.broker.lane import ConsumeLane, Outbox, Pending, PublishLane
 from bridge.broker.topology import Mode, Topology, bind
-from bridge.transport import (
-    BrokerUnreachable,
-    Confirm,
-    Publishing,
-    State,
-    StateListener,
-    Subscription,
-    TopologyError,
-    TransportError,
-)
+from bridge.transport import Confirm, Publishing, Subscription, TopologyError
 
 log = structlog.get_logger("bridge.broker")
-
-HEARTBEAT: Final = 10
-"""Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20."""
-_HEARTBEAT_MAX: Final = 65_535
-"""Seconds; a short integer in Connection.Tune (AMQP 0-9-1 §1.4.2.6)."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for TCP, TLS and login to one host."""
-START_TIMEOUT: Final = 15.0
-"""Seconds that a process tries to reach a broker when it starts, before it gives up."""
-BACK_OFF_FIRST: Final = 0.1
-"""Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
-BACK_OFF_LONGEST: Final = 4.0
-"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late: within 5 s of
-a broker's return, every worker consumes again."""
 
 OPEN_TIMEOUT: Final = 30.0
 """Seconds for topology and consumers of a session that has connected, before another host is tried: as long as a broker itself
@@ -65,46 +41,7 @@ REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel: an election among the replicas of a queue takes about as long."""
 AUDIT: Final = 30.0
 """Seconds between two looks at whether the broker still knows our consumers."""
-CLOSE_TIMEOUT: Final = 5.0
-"""Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
-
-_NOT_ALLOWED: Final = " 530 "
-"""The reply code for a virtual host that is not there, or not for this user (AMQP 0-9-1 §1.2)."""
 _NO_EXCHANGE: Final = re.compile("404 NOT_FOUND - no exchange '(.+)' in vhost")
-
-NO_LIMIT: Final = 131_072
-"""Bytes of a frame when the broker names no limit (0): RabbitMQ's default."""
-
-_LOST: Final = (
-    aio_pika.exceptions.AMQPError,
-    aiormq.exceptions.AMQPError,
-    OSError,
-    asyncio.TimeoutError,
-    RuntimeError,  # aiormq: "connection closed" while something waits for it
-)
-
-
-@contextlib.contextmanager
-def losses_as_errors() -> Iterator[None]:
-    """What is awaited within tells a lost connection by an error, ConnectionError at worst, and a cancellation by CancelledError.
-
-    aiormq does not always: whoever waits for the broker's answer when the connection is lost may be "cancelled", or get a bare
-    Exception, and a task that nobody wanted to stop would end without a word. A real cancellation it swallows at certain
-    moments of connecting.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - it is for coroutines
-    cancellations = task.cancelling()
-    try:
-        yield
-    except BaseException as error:
-        if task.cancelling() > cancellations:
-            raise asyncio.CancelledError from error
-        if isinstance(error, asyncio.CancelledError) or type(error) is Exception:
-            raise ConnectionError("the connection was lost") from error
-        raise
-    if task.cancelling() > cancellations:
-        raise asyncio.CancelledError
 
 
 def _see(task: "asyncio.Task[None]") -> None:
@@ -113,124 +50,14 @@ def _see(task: "asyncio.Task[None]") -> None:
         task.exception()
 
 
-def back_off(failures: int) -> float:
-    """Seconds to wait after that many failures in a row: anything up to the doubled limit ("full jitter")."""
-    return random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(failures, 16)))  # noqa: S311 - jitter
-
-
-def printable(url: URL) -> str:
-    """A URL without its password and options, for people."""
-    shown = url.with_query(None)
-    return str(shown.with_password("***") if shown.password else shown)
-
-
-def parse_urls(texts: Sequence[str]) -> list[URL]:
-    """Broker URLs, checked. Raises ValueError with a sentence for one that is none."""
-    urls = []
-    for text in texts:
-        try:
-            url = URL(text)
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a URL: {error}") from None
-        if url.scheme not in {"amqp", "amqps"} or not url.host:
-            raise ValueError(
-                f"{text!r} is not a broker URL: expected amqp://user:password@host:5672/vhost or amqps://…"
-            )
-        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
-        if not heartbeat.isdecimal() or int(heartbeat) > _HEARTBEAT_MAX:
-            raise ValueError(
-                f"heartbeat={heartbeat} of {printable(url)} is not a number of seconds up to {_HEARTBEAT_MAX}"
-            )
-        urls.append(url)
-    if not urls:
-        raise ValueError("no broker URL is given")
-    return urls
-
-
-class _Link:
-    """One of the two connections."""
-
-    def __init__(self, session: "Session", name: str) -> None:
-        self._session = session
-        self.name = name
-        self.factory = LaneTransportFactory(self)
-        self.connection: aio_pika.Connection | None = None
-
-    async def open(self, url: URL, timeout: float) -> None:  # noqa: ASYNC109 - the library's own, which names what it waited for
-        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
-        self.connection = connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=self.name))
-        connection.kwargs["transport_factory"] = self.factory
-        try:
-            await connection.connect(timeout=timeout)
-        except aiormq.exceptions.InvalidFrameError as error:
-            # The broker's words on the virtual host: the library reads Connection.Close in place of OpenOk as a broken frame.
-            reason = self.factory.protocol and self.factory.protocol._reason  # noqa: SLF001 - its other half
-            raise aiormq.exceptions.ConnectionClosed(reason or error) from error
-        self.protocol.heartbeat = float(heartbeat) or math.inf
-        self.protocol.limit_frames(self.frame_max)
-
-    @property
-    def protocol(self) -> LaneProtocol:
-        assert self.factory.protocol is not None  # noqa: S101 - set when the connection opened
-        return self.factory.protocol
-
-    @property
-    def outbox(self) -> Outbox:
-        assert self.protocol.outbox is not None  # noqa: S101 - as above
-        return self.protocol.outbox
-
-    @property
-    def frame_max(self) -> int:
-        assert self.connection is not None  # noqa: S101 - as above
-        assert self.connection.transport is not None  # noqa: S101 - as above
-        return self.connection.transport.connection.connection_tune.frame_max or NO_LIMIT
-
-    async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
-        assert self.connection is not None  # noqa: S101 - as above
-        channel = self.connection.channel(publisher_confirms=confirms)
-        await channel.initialize()
-        return await channel.get_underlay_channel()
-
-    async def close(self) -> None:
-        if self.connection is not None:
-            with contextlib.suppress(*_LOST), losses_as_errors():
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await self.connection.close()
-        self.abort()
-
-    def abort(self) -> None:
-        """Drop the socket, without farewells."""
-        if self.factory.protocol is not None:
-            self.factory.protocol.abort()
-
-    @property
-    def silent_for(self) -> float:
-        """Heartbeat intervals since the last byte from the broker."""
-        return (asyncio.get_running_loop().time() - self.protocol.received_at) / self.protocol.heartbeat
-
-    # What the protocol tells:
-
-    def on_blocked(self, reason: str | None) -> None:
-        self._session.on_blocked(reason)
-
-    def on_ended(self, reason: str) -> None:
-        self._session.end(f"{self.name}: {reason}")
-
-    def before_turn(self) -> None:
-        self._session.before_turn()
-
-    def after_turn(self) -> None:
-        self._session.after_turn()
-
-
 class Session:
     """Two open connections with their lanes, from :meth:`open` to :attr:`ended`."""
 
     lane_type: type[ConsumeLane] = ConsumeLane
 
     def __init__(self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]) -> None:
-        self._consuming = _Link(self, f"{name} consume")
-        self._publishing = _Link(self, f"{name} publish")
+        self._consuming = Link(self, f"{name} consume")
+        self._publishing = Link(self, f"{name} publish")
         self._on_blocked = on_blocked
         self._on_returned = on_returned
         self._watchdog: asyncio.TimerHandle | None = None
@@ -327,7 +154,7 @@ class Session:
 
     async def _renew_publish_lane(self) -> None:
         await asyncio.sleep(REFUSED_PAUSE)
-        with contextlib.suppress(*_LOST), losses_as_errors():
+        with contextlib.suppress(*LOST), losses_as_errors():
             await self._open_publish_lane()
             for consuming in self._lanes:
                 consuming.replies = self.publish_lane
@@ -370,7 +197,7 @@ class Session:
         although nothing is in hand. A broker that has nothing to say of a queue has lost touch with it.
         """
         last = [-1] * len(self._lanes)
-        with contextlib.suppress(*_LOST), losses_as_errors():
+        with contextlib.suppress(*LOST), losses_as_errors():
             while not self.ended.done():
                 await asyncio.sleep(AUDIT)
                 for number, lane in enumerate(self._lanes):
@@ -575,217 +402,3 @@ class Session:
 
 async def _never(_: object) -> None:
     """aiormq's callback for deliveries; the lane takes them all before it sees one."""
-
-
-class RabbitTransport:
-    """RabbitMQ behind the seam of :mod:`bridge.transport`: one session after the other, until closed."""
-
-    def __init__(
-        self,
-        urls: Sequence[URL],
-        *,
-        name: str = "dtbridge",
-        topology: Topology | None = None,
-        start_timeout: float = START_TIMEOUT,
-    ) -> None:
-        """`urls`: the broker's hosts, tried in turn. `name`: shown in the broker's list of connections."""
-        self._urls = list(urls)
-        self._name = name
-        self._topology = topology
-        self._start_timeout = start_timeout
-        # Every host gets its turn before a start is given up, one that swallows what is sent to it included.
-        self._connect_timeout = min(CONNECT_TIMEOUT, max(1.0, start_timeout / len(self._urls)))
-        self._next_url = 0
-        self._subscriptions: Sequence[Subscription] = ()
-        self._session: Session | None = None
-        self._opening: Session | None = None
-        """The one that is being opened just now."""
-        self._bindings = Bindings()
-        self._supervisor: asyncio.Task[None] | None = None
-        self._on_state: StateListener = lambda *_: None
-        self._state = State.CONNECTING
-        self._farewells: set[asyncio.Task[None]] = set()
-        self.sessions = 0
-        """Sessions opened so far."""
-        self.returned = 0
-
-    @property
-    def state(self) -> State:
-        return self._state
-
-    @property
-    def reply_queue(self) -> str | None:
-        return None if self._session is None else self._session.reply_queue
-
-    def lacks(self, exchange: str) -> bool:
-        return self._session is not None and exchange in self._session.missing
-
-    def _enter(self, state: State, reason: str) -> None:
-        self._state = state
-        self._on_state(state, reason)
-
-    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
-        self._subscriptions = subscriptions
-        self._on_state = on_state
-        session = await self._first_session()
-        self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
-
-    async def _first_session(self) -> Session:
-        """Be patient with a broker that is still starting, but tell a person who mistyped its URL."""
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._start_timeout
-        failures = 0
-        while True:
-            url = self._urls[self._next_url]
-            try:
-                return await self._open(url)
-            except _LOST as error:
-                failures += 1
-                out_of_time = loop.time() >= give_up_at and failures >= len(self._urls)
-                if out_of_time or _is_refusal(error):
-                    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
-                await asyncio.sleep(back_off(failures))
-
-    async def _open(self, url: URL) -> Session:
-        self._next_url = (self._next_url + 1) % len(self._urls)
-        self._enter(State.CONNECTING, f"to {printable(url)}")
-        self._opening = session = Session(self._name, self._blocked, self._count_returned)
-        try:
-            with losses_as_errors():
-                await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
-        except BaseException:
-            self._abandon(session)
-            raise
-        self._next_url = self._urls.index(url)  # stay with a host that works
-        self._session = session
-        self.sessions += 1
-        session.opened.set()
-        try:
-            await self._restore_bindings(session, url)
-        except BaseException:
-            self._lose(session)
-            raise
-        if self._state is not State.DRAINING:
-            requests = sum(not each.waits for each in self._subscriptions)
-            self._enter(State.CONSUMING, f"from {requests} queues at {printable(url)}")
-            if session.blocked:  # since before
-                self._blocked("an alarm")
-        return session
-
-    async def _restore_bindings(self, session: Session, url: URL) -> None:
-        """Raises ConnectionError if the session ends meanwhile."""
-        if session.bind_lane is None or self._state is State.DRAINING:
-            return
-        restored = asyncio.Event()
-        self._bindings.restore(session.bind_lane, restored.set)
-        if restored.is_set():
-            return
-        self._enter(State.CONNECTING, f"binding {len(self._bindings):,} keys at {printable(url)}")
-        await session.until(restored)
-        if session.ended.done():
-            raise ConnectionError(session.ended.result())
-
-    def _lose(self, session: Session) -> None:
-        self._session = None
-        self._bindings.lost()
-        self._abandon(session)
-
-    async def _supervise(self, session: Session) -> None:
-        while True:
-            reason = await session.ended
-            if self._state is State.DRAINING:
-                return
-            self._lose(session)
-            self._enter(State.CONNECTING, reason)
-            self._next_url = (self._next_url + 1) % len(self._urls)
-            session = await self._next_session()
-
-    async def _next_session(self) -> Session:
-        failures = 0
-        while True:
-            await asyncio.sleep(back_off(failures))
-            url = self._urls[self._next_url]
-            try:
-                return await self._open(url)
-            except (*_LOST, TransportError) as error:
-                failures += 1
-                log.warning("broker unreachable", url=printable(url), error=explain(error), failures=failures)
-            except Exception:
-                failures += 1
-                log.exception("no session", url=printable(url), failures=failures)
-
-    def _abandon(self, session: Session) -> None:
-        """Make its deliveries void now, and let the libraries tidy up on their own time."""
-        session.void()
-        farewell = asyncio.create_task(session.abandon())
-        self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
-
-    def _count_returned(self) -> None:
-        self.returned += 1
-
-    def _blocked(self, reason: str | None) -> None:
-        if self._state is State.CONSUMING and reason is not None:
-            self._enter(State.BLOCKED, f"the broker blocks publishing: {reason}")
-        elif self._state is State.BLOCKED and reason is None:
-            self._enter(State.CONSUMING, "the broker takes publishings again")
-
-    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
-        if self._session is None:
-            on_confirm(Confirm.LOST)
-        else:
-            self._session.publish(publishing, on_confirm)
-
-    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        self._bindings.bind(routing_key, on_done)
-
-    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        self._bindings.unbind(routing_key, on_done)
-
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
-        self._enter(State.DRAINING, f"at most {timeout:g} s")
-        session = self._session or self._opening
-        if session is None or not session.consumes:
-            await self._bindings.stop()
-            return 0
-        with contextlib.suppress(*_LOST), losses_as_errors():  # asyncio.TimeoutError is one of them
-            async with asyncio.timeout(timeout):
-                await self._bindings.stop()
-                await session.until(session.opened)
-                await session.cancel_consumers()
-                await session.settled()
-        return 0 if session.ended.done() else session.unsettled
-
-    async def close(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait((self._supervisor,))
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-        self._bindings.lost()
-        await self._bindings.stop()
-        if self._farewells:
-            await asyncio.wait(self._farewells)
-        self._enter(State.STOPPED, "closed")
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """The broker is there and will not have us: trying again does not help."""
-    return isinstance(
-        error,
-        aiormq.exceptions.AuthenticationError
-        | aiormq.exceptions.ProbableAuthenticationError
-        | aiormq.exceptions.ConnectionNotAllowed
-        | aiormq.exceptions.IncompatibleProtocolError,
-    ) or (isinstance(error, aiormq.exceptions.ConnectionClosed) and _NOT_ALLOWED in str(error))
-
-
-def explain(error: BaseException) -> str:
-    """An error of the libraries in words."""
-    match error:
-        case aiormq.exceptions.ProbableAuthenticationError():
-            return "it refused the user name or password"
-        case asyncio.TimeoutError():
-            return "it does not answer"
-    return str(error) or type(error).__name__

@@ -16,7 +16,7 @@ import aio_pika
 import aio_pika.exceptions
 from websockets.exceptions import WebSocketException
 
-from bridge.broker.session import parse_urls
+from bridge.broker.connection import parse_urls
 from bridge.client import Client, NoAnswer, StationOffline
 from bridge.contract import Contract, Names
 from bridge.demo.corpus import COMMANDS, CORPUS, STATIONS, V16, V21, V201, Command, Message, Row

@@ -19,7 +19,8 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from bridge.broker.session import RabbitTransport, back_off, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport, back_off
 from bridge.broker.topology import GatewayTopology
 from bridge.contract import Contract, read_reply, read_vendor_id, station_key
 from bridge.gateway.handlers import StationHandler

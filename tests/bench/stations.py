@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge import DataTransferRequest, DataTransferResponse
-from bridge.broker.session import RabbitTransport
+from bridge.broker.rabbit import RabbitTransport
 from bridge.client import Client
 from bridge.gateway import GatewayLink
 from bridge.private_broker import PrivateBroker

@@ -10,7 +10,8 @@ import aio_pika
 import aiormq
 import msgspec
 
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import Topology
 from bridge.contract import Dialect, Names, vendor_key
 from bridge.testing import MemoryBroker, MemoryTransport, declare_dialect, declare_topology

@@ -17,7 +17,8 @@ import aio_pika
 import aio_pika.abc
 
 from bridge import DataTransferRequest, Router
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import Mode, QueueType, Topology
 from bridge.contract import Contract, Dialect, Names
 from bridge.private_broker import PrivateBroker

@@ -7,7 +7,8 @@ import pytest
 import structlog
 
 from bridge.broker import session
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import Mode, QueueType, Topology
 from bridge.contract import Names
 from bridge.transport import Delivery, State, Subscription, Verdict

@@ -13,6 +13,7 @@ import aiormq
 import pytest
 
 from bridge import Call, Router
+from bridge.broker.connection import parse_urls
 from bridge.broker.dead_letters import (
     IN_FLIGHT,
     WINDOW,
@@ -26,7 +27,7 @@ from bridge.broker.dead_letters import (
     replay,
 )
 from bridge.broker.lane import Outbox, PublishLane
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import QueueType, Topology
 from bridge.contract import Names
 from bridge.dead import DeadLetter, Filter, read
@@ -334,7 +335,7 @@ async def test_a_replayed_request_is_handled_and_may_die_again(amqp_url: str) ->
 KILLED_HALF_WAY = """
 import asyncio, os, signal, sys
 from bridge.broker import dead_letters
-from bridge.broker.session import parse_urls
+from bridge.broker.connection import parse_urls
 
 class Dying(dead_letters.DeadQueue):
     sent = landed = 0

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from bridge import DataTransferRequest, DataTransferResponse
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.client import Client, NoAnswer, StationOffline
 from bridge.contract import Contract
 from bridge.gateway import GatewayLink

@@ -8,7 +8,8 @@ import aio_pika
 import pytest
 
 from bridge import Call, Router
-from bridge.broker.session import RabbitTransport, parse_urls
+from bridge.broker.connection import parse_urls
+from bridge.broker.rabbit import RabbitTransport
 from bridge.client import Client, NoAnswer
 from bridge.private_broker import PrivateBroker, PrivateCluster, free_ports
 from bridge.transport import BrokerUnreachable, State

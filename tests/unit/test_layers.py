@@ -36,7 +36,17 @@ LAYERS = (
 """From the bottom up. What stands in one line does not know its neighbours."""
 
 WITHIN = {
-    "bridge.broker": ("octets", "frames", "lane", "bindings", "topology", "session", "dead_letters"),
+    "bridge.broker": (
+        "octets",
+        "frames",
+        "lane",
+        "bindings",
+        "topology",
+        "connection",
+        "session",
+        "rabbit",
+        "dead_letters",
+    ),
     "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
     "bridge.gateway": (
         *("turns", "handlers", "stations", "link"),
