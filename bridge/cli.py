@@ -33,12 +33,14 @@ from bridge.command import (
     LogFormatOption,
     LogLevelOption,
     Prefix,
+    Scheduling,
     broker_urls,
     complete,
     exchange_name,
     fail,
     finite,
     on_signals,
+    schedule,
     words,
 )
 from bridge.contract import Contract, Names
@@ -206,6 +208,13 @@ def run(
     processes: Annotated[
         int, typer.Option(envvar="DTBRIDGE_PROCESSES", min=1, help="Workers to run side by side; each uses one core.")
     ] = 1,
+    scheduling: Annotated[
+        Scheduling,
+        typer.Option(
+            envvar="DTBRIDGE_SCHEDULING",
+            help="batch: take more messages at a time where processors are short (Linux); normal: as the process was started.",
+        ),
+    ] = Scheduling.BATCH,
     name: Annotated[
         str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
     ] = "dtbridge",
@@ -239,6 +248,7 @@ def run(
         max_body=max_body,
         retry=RetryPolicy(attempts=attempts),
     )
+    schedule(scheduling)
     vendor_ids = [router.vendor_id for router in routers]
     plan = Topology(spoken.names, vendor_ids, topology, queue_type, spoken.exchange, spoken.queues)
 

@@ -82,6 +82,17 @@ def _idempotency() -> Scenario:
     return Scenario("idempotency", "What it costs to keep replies for requests that come again", entries)
 
 
+def _scheduling() -> Scenario:
+    batch, normal = Job(scheduling="batch"), Job(scheduling="normal")
+    entries = (
+        Entry("bridge, batch", "bridge", batch, "c, normal"),
+        Entry("bridge, normal", "bridge", normal, "c, normal"),
+        Entry("c, batch", "c", batch, "c, normal"),
+        Entry("c, normal", "c", normal),
+    )
+    return Scenario("scheduling", "What the scheduling policy brings", entries)
+
+
 def _compiled() -> Scenario:
     entries = (
         Entry("bridge, compiled", "bridge", Job()),
@@ -127,6 +138,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
         ),
         _idempotency(),
         _compiled(),
+        _scheduling(),
         _hang(),
         _processes(pace.quick),
     ]

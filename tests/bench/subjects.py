@@ -31,6 +31,8 @@ class Job(msgspec.Struct, frozen=True):
     """The bridge's store of replies; `memory` is its default."""
     pure: bool = False
     """The bridge without its compiled modules."""
+    scheduling: str | None = None
+    """The kernel's policy for the worker, `batch` or `normal`; None: as it comes, which is batch for the bridge alone."""
     first_vendor_hangs: bool | None = None
     """True or False: the load leaves out the first vendor, whose handlers hang or have nothing to do."""
     backlog: int = 0
@@ -73,6 +75,8 @@ def bridge(python: str, name: str = "bridge", title: str = "DataTransfer Bridge"
         options = ["--amqp-url", url, "--prefetch", str(PREFETCH), "--topology", "none"]
         if job.idempotency != "memory":
             options += ["--idempotency", job.idempotency]
+        if job.scheduling:
+            options += ["--scheduling", job.scheduling]
         if job.processes > 1:
             options += ["--processes", str(job.processes)]
         return [python, "-m", "bridge", "run", HANDLERS, *options]
@@ -84,7 +88,8 @@ def c_worker(program: list[str]) -> Subject:
     """The limit."""
 
     def command(url: str, job: Job) -> list[str]:
-        return [*program, "--url", url, "--prefetch", str(PREFETCH), *_queue_options(job)]
+        policy = ["chrt", "--batch", "0"] if job.scheduling == "batch" else []
+        return [*policy, *program, "--url", url, "--prefetch", str(PREFETCH), *_queue_options(job)]
 
     return Subject("c", "C, librabbitmq", command)
 
