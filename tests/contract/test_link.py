@@ -458,6 +458,8 @@ async def test_the_gateway_that_loses_its_connection_gives_its_answers_on_the_ne
         assert await asked == ACCEPTED
         with pytest.raises(StationOffline):
             await offline
+        # Answers go out as soon as there is a connection; stations are bound again a little later.
+        await until(lambda: link.state is State.CONSUMING)
         assert await client.send_to_station("CP1", HELLO) == ACCEPTED
 
 
