@@ -80,6 +80,7 @@ class Session:
         """Where private queues are bound by keys; None: no subscription asks for it."""
         self.blocked = False
         self.opened = asyncio.Event()
+        """Set by who opened it and has taken it over."""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
         self.reply_queue: str | None = None
