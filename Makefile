@@ -53,7 +53,7 @@ LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no
 
 clean: ## Remove the virtual environment and all caches
 	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
-	@rm -f bridge/broker/*.so
+	@find bridge -name '*.so' -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip checks every hash of the lock; the project itself is built by the hatchling that is locked too.
@@ -68,7 +68,7 @@ $(READY): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # The hot path, anew after a change. Without a C compiler it runs as Python, and the command says so.
-$(COMPILED): $(READY) deploy/compile.py $(wildcard bridge/broker/*.py bridge/broker/*.pxd)
+$(COMPILED): $(READY) deploy/compile.py $(wildcard bridge/*.py bridge/*.pxd bridge/*/*.py bridge/*/*.pxd)
 	@$(BIN)/python deploy/compile.py
 	@touch $@
 

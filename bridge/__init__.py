@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import bridge.sources  # noqa: F401 - isort: split - before any module that may be compiled
 from bridge.ocpp import (
     CallError,
     ChargingStationHandler,

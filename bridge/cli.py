@@ -43,9 +43,10 @@ from bridge.command import (
     schedule,
     words,
 )
-from bridge.contract import Contract, Names
+from bridge.contract import Names
 from bridge.dead_cli import dead
 from bridge.dialects import DialectName, open_dialect
+from bridge.dialects.native import Contract
 from bridge.dispatch import MAX_BODY, Expired
 from bridge.gateway_cli import gateway, password
 from bridge.handler import HandlerError

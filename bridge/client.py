@@ -10,7 +10,8 @@ import structlog
 
 from bridge.broker.connection import parse_urls
 from bridge.broker.rabbit import RabbitTransport
-from bridge.contract import VERSION, Contract, read_offline
+from bridge.contract import VERSION, read_offline
+from bridge.dialects.native import Contract
 from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import (
     DEFAULT_VERSION,

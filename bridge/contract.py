@@ -4,19 +4,17 @@ Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendo
 Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
 CSMS → station: exchange ``datatransfer.stations``, routing key :func:`station_key` of the station; the gateway that holds it replies.
 
-Gateways that write otherwise on RabbitMQ are read and answered by a :class:`Dialect`; :class:`Contract` is the native one.
+Gateways write in one :class:`Dialect` or another; the native one is :class:`bridge.dialects.native.Contract`.
 """
 
-import base64
 import hashlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from bridge.ocpp import DEFAULT_VERSION, CallError, OcppVersion, decode_request
+from bridge.ocpp import CallError, decode_request
 from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.outcome import Failure, Kind, Reply
 from bridge.request import Request
@@ -31,8 +29,6 @@ DEADLINE: Final = "ocpp-deadline"
 """int64, Unix time in milliseconds."""
 TRACE_PARENT: Final = "traceparent"
 TRACE_STATE: Final = "tracestate"
-_TRACE_LENGTH: Final = 512
-"""Characters of either that a reply repeats; W3C Trace Context asks for no more of tracestate."""
 ATTEMPT: Final = "dtbridge-attempt"
 """The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is published again."""
 
@@ -237,260 +233,16 @@ class Dialect(Protocol):
 
 # ---- requests and replies ----
 
-DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
-SERVER_NAMED: Final = "amq.gen-"
-
-_DIRECT: Final = re.compile(r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}")
-
-
-def is_direct_reply_to(name: str) -> bool:
-    """Whether RabbitMQ can read a name of direct reply-to.
-
-    It decodes what it finds there, and a forged one that cannot be decoded ends the publisher's connection with 541
-    INTERNAL_ERROR (seen on 3.10). A name is a process identifier in Erlang's external term format and a key, both in base64.
-    """
-    match = _DIRECT.fullmatch(name)
-    if match is None:
-        return False
-    try:
-        term = base64.b64decode(match[1], validate=True)
-    except ValueError:
-        return False
-    # 131, the tag of a pid (new: 88, old: 103), its node as an atom, and three numbers (4 + 4 + 4 or 1 bytes).
-    if len(term) < 5 or term[0] != 131 or term[1] not in {88, 103}:
-        return False
-    numbers = 12 if term[1] == 88 else 9
-    match term[2]:
-        case 119 | 115:  # an atom with a short length
-            return len(term) == 4 + term[3] + numbers
-        case 118 | 100:
-            return len(term) == 5 + int.from_bytes(term[3:5]) + numbers
-        case _:
-            return False
-
-
-_VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 
 
-def _reply_properties(station_id: str, kind: Kind, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
-    headers = {STATION_ID: station_id}
-    for name in (TRACE_PARENT, TRACE_STATE):
-        value = request_headers.get(name)
-        if type(value) is str and len(value) <= _TRACE_LENGTH:
-            headers[name] = value
-    return Properties(content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value)
-
-
-class _SharedProperties(dict[tuple[str, Kind], Properties]):
-    """Properties of the replies to one station, made once: they differ in correlation_id and expiration alone."""
-
-    KEPT: Final = 4_096
-    """Stations remembered, about 500 bytes each."""
-
-    def __missing__(self, key: tuple[str, Kind]) -> Properties:
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[key] = properties = _reply_properties(*key)
-        return properties
-
-
-class _WaysBack(dict[str, bool | None]):
-    """Whether a ``reply_to`` is a named queue (True) or direct reply-to (False); None: it is not allowed."""
-
-    KEPT: Final = 4_096
-    """Reply queues remembered: a gateway has one or two."""
-
-    def __init__(self, prefixes: tuple[str, ...]) -> None:
-        """`prefixes`: how named queues may begin."""
-        super().__init__()
-        self._prefixes = prefixes
-
-    def __missing__(self, reply_to: str) -> bool | None:
-        if len(self) >= self.KEPT:
-            self.clear()
-        way = True if reply_to.startswith(self._prefixes) else None
-        if reply_to.startswith(DIRECT_REPLY_TO):
-            way = False if is_direct_reply_to(reply_to) else None
-        self[reply_to] = way
-        return way
-
-
-class Contract:
-    """The native dialect: what a delivery asks, and how its answer is published."""
-
-    def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:
-        """`reply_prefixes`: how reply queues may begin, beside direct reply-to, server-named queues and the bridge's own."""
-        self.name = "native"
-        self.names: Names = names or Names()
-        self.exchange: GatewayExchange | None = None
-        self.queues: Sequence[SharedQueue] = ()
-        self._shared = _SharedProperties()
-        self._ways_back = _WaysBack((SERVER_NAMED, self.names.replies, *reply_prefixes))
-
-    def request(self, delivery: Delivery) -> Request:
-        """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.Request.fault`."""
-        properties = delivery.properties
-        headers = properties.headers or _NO_HEADERS
-        station_id = headers.get(STATION_ID)
-        version = headers.get(VERSION, DEFAULT_VERSION)
-        deadline = headers.get(DEADLINE)
-        attempt = headers.get(ATTEMPT, 1)
-        reply_to = properties.reply_to
-        fault = None
-        if type(station_id) is not str or not 0 < len(station_id) <= STATION_ID_MAX_LENGTH:
-            fault = f"header {STATION_ID}: required, a string of at most {STATION_ID_MAX_LENGTH} characters"
-            station_id = ""
-        if type(version) is not OcppVersion:
-            known = _VERSIONS.get(version) if type(version) is str else None
-            if known is None:
-                fault = fault or f"header {VERSION}: expected one of {', '.join(_VERSIONS)}"
-                known = DEFAULT_VERSION
-            version = known
-        if deadline is not None:
-            if type(deadline) is int:
-                deadline /= 1000
-            else:
-                fault = fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
-                deadline = None
-        elif properties.expiration is not None:
-            deadline = _end_of_life(properties.expiration)
-        first_try = headers.get(FIRST_TRY) if attempt != 1 else None
-        if type(attempt) is not int or attempt < 1:
-            attempt = 1
-        if reply_to and not properties.correlation_id:
-            fault = fault or "correlation_id: required with reply_to"
-        return Request(
-            delivery.body,
-            station_id,
-            version,
-            properties.message_id,
-            deadline,
-            attempt,
-            delivery.redelivered,
-            bool(reply_to),
-            fault,
-            delivery,
-            None,
-            None,
-            first_try / 1000 if type(first_try) is int else None,
-        )
-
-    def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
-        """As :meth:`Dialect.again`."""
-        delivery: Delivery = request.source
-        key = delivery.routing_key
-        if delivery.exchange != self.names.requests:  # it came another way; from its delay it comes back this way
-            key = vendor_key(_vendor_and_message(request)[0])
-        properties = properties_of_next_try(request, delay, counts=counts)
-        return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
-
-    def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
-        """As :meth:`Dialect.dead_letter`."""
-        delivery: Delivery = request.source
-        origin = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key}
-        properties = properties_of_dead_letter(request, failure, worker, origin)
-        return Publishing(delivery.routing_key, request.body, properties, self.names.dead, mandatory=True)
-
-    def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """The answer to a request, if its ``reply_to`` is allowed: a request must not make the bridge publish to just any queue.
-
-        Nothing of the request's headers is copied but what is named here. A reply to a named queue is mandatory, which
-        shows that the queue is gone. One to direct reply-to is not: up to RabbitMQ 4.1 the broker returns it although
-        it delivers it.
-        """
-        asked: Properties = request.source.properties
-        reply_to = asked.reply_to
-        if reply_to is None or (named := self._ways_back[reply_to]) is None:
-            return None
-        headers = asked.headers
-        if headers is not None and TRACE_PARENT in headers:
-            properties = _reply_properties(request.station_id, kind, headers)
-        else:
-            properties = self._shared[request.station_id, kind]
-        deadline = request.deadline
-        return Publishing(
-            reply_to,
-            body,
-            properties,
-            "",
-            named,
-            asked.correlation_id,
-            None if deadline is None else milliseconds_left(deadline),
-        )
-
-    def request_publishing(
-        self,
-        *,
-        station_id: str,
-        version: OcppVersion,
-        vendor_id: str,
-        body: bytes,
-        deadline: float,
-        message_id: str,
-        correlation_id: str,
-        reply_to: str,
-    ) -> Publishing:
-        """A request, as a gateway publishes it. `deadline` in seconds of Unix time."""
-        headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
-        properties = Properties(
-            content_type=CONTENT_TYPE,
-            headers=headers,
-            delivery_mode=PERSISTENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration=milliseconds_left(deadline),
-            message_id=message_id,
-            type=REQUEST_TYPE,
-        )
-        return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
-
-    # CSMS → station:
-
-    def station_request(
-        self, *, station_id: str, body: bytes, deadline: float, message_id: str, correlation_id: str, reply_to: str
-    ) -> Publishing:
-        """A request to a station, as the CSMS publishes it. `deadline` in seconds of Unix time.
-
-        Without a version: the gateway knows which one the station speaks, and writes the payload in it. Transient, for the
-        queue of a gateway lives no longer than the gateway.
-        """
-        headers = {STATION_ID: station_id, DEADLINE: int(deadline * 1000)}
-        properties = Properties(
-            content_type=CONTENT_TYPE,
-            headers=headers,
-            delivery_mode=TRANSIENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration=milliseconds_left(deadline),
-            message_id=message_id,
-            type=REQUEST_TYPE,
-        )
-        return Publishing(station_key(station_id), body, properties, self.names.stations, mandatory=True)
-
-    def station_reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """A station's answer, as :meth:`reply`; with the version it is written in, which the CSMS need not know."""
-        reply = self.reply(request, body, kind)
-        if reply is None:
-            return None
-        headers = (reply.properties.headers or {}) | {VERSION: request.version.value}
-        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, headers=headers))
-
-    def offline_reply(self, request: Request, *, sent: bool) -> Publishing | None:
-        """What the CSMS is told of a station that is gone. `sent`: it had been sent the request."""
-        reply = self.reply(request, msgspec.json.encode(_Offline(sent)), Kind.CALL_ERROR)
-        if reply is None:
-            return None
-        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE))
-
-
-class _Offline(msgspec.Struct):
+class OfflineBody(msgspec.Struct):
     """The body of a reply that says so."""
 
     sent: bool
 
 
-_decode_offline = msgspec.json.Decoder(_Offline).decode
+_decode_offline = msgspec.json.Decoder(OfflineBody).decode
 
 
 def read_offline(delivery: Delivery) -> bool | None:
@@ -542,7 +294,7 @@ def after_pause(delivery: Delivery, names: Names) -> Publishing:
 
 def properties_of_dead_letter(request: Request, failure: Failure, worker: str, more: Mapping[str, Any]) -> Properties:
     """Those of a request that is given up. `more`: headers of the dialect's own; where it came from among them."""
-    vendor_id, message_id = _vendor_and_message(request)
+    vendor_id, message_id = vendor_and_message(request)
     now = _milliseconds(time.time())
     story = {
         REASON: failure.reason.value,
@@ -575,18 +327,13 @@ def _kept_headers(request: Request, now: int) -> dict[str, Any]:
     return kept
 
 
-def _vendor_and_message(request: Request) -> tuple[str, str]:
+def vendor_and_message(request: Request) -> tuple[str, str]:
     """For people who look for it; empty where the payload does not say."""
     try:
         envelope = decode_request(request.body, request.version)
     except CallError:
         return "", ""
     return envelope.vendor_id, envelope.message_id or ""
-
-
-def _end_of_life(expiration: str) -> float | None:
-    """When a message that has just arrived would have expired: later than its requester meant, never earlier."""
-    return time.time() + int(expiration) / 1000 if expiration.isdecimal() else None
 
 
 def _milliseconds(seconds: float) -> int:

@@ -10,22 +10,17 @@ import enum
 import inspect
 import sys
 import time
-from asyncio import get_running_loop
+from asyncio import Task, get_running_loop
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from bridge import layout
 from bridge.handler import Handler, InvalidData
-from bridge.ocpp import (
-    CallError,
-    DataTransferResponse,
-    ErrorCode,
-    decode_request,
-    encode_accepted,
-    encode_response,
-    rejected,
-)
+from bridge.ocpp import CallError, ErrorCode, decode_request, encode_accepted, encode_response, rejected
+from bridge.ocpp.data_transfer import DataTransferResponse
+from bridge.ocpp.request import RequestEnvelope
 from bridge.outcome import (
     Dropped,
     Failure,
@@ -43,6 +38,8 @@ from bridge.request import Call, Request
 from bridge.retry import RetryPolicy
 from bridge.routing import Routes
 
+layout.verify((Handler, Reply, Request, RequestEnvelope))
+
 Settle = Callable[[Request, Outcome], None]
 
 INVALID_DATA: Final = "InvalidData"
@@ -52,6 +49,7 @@ MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a payload that are decoded by default. OCPP messages are a few kB; firmware logs and certificates have been
 seen near 1 MiB; RabbitMQ itself takes 16 MiB."""
 
+_EAGER: Final = sys.version_info >= (3, 12)
 
 THREADS: Final = 8
 """Plain ``def`` handlers of one vendor that run at a time by default. They wait for I/O, mostly, and each is a thread."""
@@ -88,8 +86,9 @@ class Dispatcher:
         """
         self._routes = routes
         self._settle = settle
-        self._strict = strict
+        self._decode = partial(decode_request, strict=True) if strict else decode_request
         self._expired = expired
+        self._handles_expired = expired is Expired.HANDLE
         self._max_body = max_body
         self._policy = policy or RetryPolicy()
         self._threads = threads
@@ -99,21 +98,22 @@ class Dispatcher:
 
     def dispatch(self, request: Request) -> None:
         """Answer one request. Settles it now, or when its handler has returned or run out of time. Never raises."""
-        if request.deadline is not None and request.deadline <= time.time() and self._expired is not Expired.HANDLE:
+        if request.deadline is not None and request.deadline <= time.time() and not self._handles_expired:
             self._settle(request, _expired_outcome(self._expired))
             return
         if request.fault is not None or len(request.body) > self._max_body:
             self._settle(request, call_error(self._refusal(request), request.version))
             return
         try:
-            envelope = decode_request(request.body, request.version, strict=self._strict)
+            envelope: RequestEnvelope = self._decode(request.body, request.version)
         except CallError as error:
             self._settle(request, call_error(error, request.version))
             return
-        handler = self._routes.resolve(envelope.vendor_id, envelope.message_id)
-        if isinstance(handler, Reply):
-            self._settle(request, handler)
+        found = self._routes.resolve(envelope.vendor_id, envelope.message_id)
+        if isinstance(found, Reply):
+            self._settle(request, found)
             return
+        handler: Handler = found
         arguments: tuple[Any, ...]
         if handler.read_data is None:
             arguments = (Call(request, envelope),)
@@ -138,7 +138,7 @@ class Dispatcher:
         loop = get_running_loop()
         try:
             coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
-            task = start(coroutine, loop=loop)
+            task = start(coroutine, loop)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine; and a task lets these two through, past its owner.
             self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
@@ -151,7 +151,7 @@ class Dispatcher:
     def _policy_of(self, handler: Handler) -> RetryPolicy:
         return handler.retry or self._policy
 
-    def _outcome(self, request: Request, handler: Handler, task: "asyncio.Task[Any]") -> Outcome:
+    def _outcome(self, request: Request, handler: Handler, task: "Task[Any]") -> Outcome:
         """What a handler that has ended says."""
         try:
             result = task.result()
@@ -200,19 +200,11 @@ def _expired_outcome(policy: Expired) -> Outcome:
     return Failure(None, Reason.EXPIRED, "its deadline had passed when it arrived")
 
 
-class _Start(Protocol):
-    def __call__(
-        self, coroutine: Coroutine[Any, Any, Any], /, *, loop: asyncio.AbstractEventLoop
-    ) -> "asyncio.Task[Any]": ...
-
-
-if sys.version_info >= (3, 12):
-    start: _Start = partial(asyncio.Task, eager_start=True)
-    """Run a coroutine as a task of `loop`, up to where it first waits, now."""
-
-else:
-    start: _Start = asyncio.Task
-    """Run a coroutine as a task of `loop`, from its next turn on."""
+def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "Task[Any]":
+    """Run a coroutine as a task of `loop`: now, up to where it first waits; before CPython 3.12 from the loop's next turn on."""
+    if _EAGER:
+        return Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg] # not in 3.11
+    return Task(coroutine, loop=loop)
 
 
 class _Waiting:
@@ -225,7 +217,7 @@ class _Waiting:
         dispatcher: Dispatcher,
         request: Request,
         handler: Handler,
-        task: "asyncio.Task[Any]",
+        task: "Task[Any]",
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._dispatcher = dispatcher
@@ -233,13 +225,13 @@ class _Waiting:
         self._handler = handler
         self._task = task
         seconds = handler.timeout
-        if request.deadline is not None and dispatcher._expired is not Expired.HANDLE:  # noqa: SLF001 - its other half
+        if request.deadline is not None and not self._dispatcher._handles_expired:  # noqa: SLF001 - its other half
             seconds = min(seconds, max(0.0, request.deadline - time.time()))
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._time_out)
         dispatcher.waiting.add(self)
         task.add_done_callback(self._returned)
 
-    def _returned(self, task: "asyncio.Task[Any]") -> None:
+    def _returned(self, task: "Task[Any]") -> None:
         if self._timer is None:  # too late: settled by the time-out, or abandoned
             if not task.cancelled():
                 task.exception()  # seen; a handler may do as it likes once it is cancelled

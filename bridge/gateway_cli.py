@@ -31,7 +31,8 @@ from bridge.command import (
     on_signals,
     words,
 )
-from bridge.contract import Contract, Names
+from bridge.contract import Names
+from bridge.dialects.native import Contract
 from bridge.gateway.handshake import PREFERRED
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword

@@ -21,6 +21,7 @@ from zlib import crc32
 
 import structlog
 
+from bridge import layout
 from bridge.dispatch import Settle, start
 from bridge.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater
 from bridge.request import Request
@@ -28,6 +29,8 @@ from bridge.retry import DELAYS
 from bridge.store import Begun, Key, MemoryStore, Running, Store
 
 log = structlog.get_logger("bridge.idempotency")
+
+layout.verify((Reply, Request))
 
 DOWN: Final = 1.0
 """Seconds that a store behind a network is left alone after it has failed."""
@@ -78,7 +81,7 @@ class Once:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what waits for a store behind a network."""
-        task = start(coroutine, loop=asyncio.get_running_loop())
+        task = start(coroutine, asyncio.get_running_loop())
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -141,7 +144,7 @@ class Guard:
             else:
                 self._once.start(self._begin(request, shared))
             return
-        key = hash((request.version._value_, request.station_id, message_id, request.body))
+        key = hash((request.version, request.station_id, message_id, request.body))
         try:
             begun: Begun = self._store.begin(key)  # type: ignore[assignment]  # plain
         except Exception as error:  # noqa: BLE001 - as in _begin
@@ -186,7 +189,7 @@ class Guard:
             return
         kept = None
         try:
-            kept = self._store.finish(key, outcome) if type(outcome) is Reply else self._store.forget(key)
+            kept = self._store.finish(key, outcome) if isinstance(outcome, Reply) else self._store.forget(key)
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
         if kept is not None:

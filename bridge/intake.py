@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-import msgspec
 import structlog
 
+from bridge import layout
 from bridge.contract import Dialect
+from bridge.counts import Counts
 from bridge.dispatch import Dispatcher, Settle
 from bridge.idempotency import Guard
 from bridge.ocpp.errors import encodable
@@ -28,6 +29,10 @@ from bridge.transport import Delivery, Publishing, Verdict
 
 log = structlog.get_logger("bridge.worker")
 
+layout.verify((Counts, Reply, Request))
+
+_ACK: Final = Verdict.ACK
+"""By itself: a member of an Enum is looked up at each use."""
 
 BUSY: Final = 0.75
 """The part of its handlers from which on an intake counts as busy."""
@@ -62,37 +67,6 @@ class Pace:
     def fade(self) -> None:
         self._mean *= self.FADING
         self._deviation *= self.FADING
-
-
-class Counts(msgspec.Struct):
-    """What a worker has done since it started."""
-
-    received: int = 0
-    """Deliveries."""
-    replied: int = 0
-    """Answers published: responses and CALLERRORs."""
-    unasked: int = 0
-    """Requests handled that nobody waited for (no ``reply_to``)."""
-    failed: int = 0
-    """Requests dead-lettered."""
-    retried: int = 0
-    """Further tries asked for by a handler."""
-    overloaded: int = 0
-    """Requests not begun, because there was no time left for them; answered with a CALLERROR, and dead-lettered."""
-    late: int = 0
-    """Requests handled whose deadline had passed by then."""
-    dropped: int = 0
-    """Requests whose deadline had passed before."""
-    absorbed: int = 0
-    """Deliveries of a request that was handled already: given the stored reply."""
-    store_errors: int = 0
-    """Times the idempotency store failed, and the request was handled all the same."""
-    forbidden: int = 0
-    """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
-    foreign: int = 0
-    """Messages that were no requests, dead-lettered; only dialects know such."""
-    put_off: int = 0
-    """Times that a request was sent round by a delay queue, because its vendor had its share of a shared queue in hand."""
 
 
 class Intake:
@@ -140,10 +114,18 @@ class Intake:
         """Requests that wait for a handler to finish."""
         return len(self._waiting)
 
+    @property
+    def in_hand(self) -> int:
+        """Requests that run, wait for a handler, or wait here for their next try."""
+        return self._running + len(self._waiting) + len(self._delayed)
+
     def on_delivery(self, delivery: Delivery) -> None:
-        """Take a delivery: handle it now, or when a handler of this vendor has finished."""
+        """Take a delivery."""
         self._counts.received += 1
-        request = self._contract.request(delivery)
+        self.take(self._contract.request(delivery))
+
+    def take(self, request: Request) -> None:
+        """Handle a request now, or when a handler of this vendor has finished."""
         if self._running < self._busy:
             self._running += 1
             self._dispatch(request)
@@ -191,11 +173,18 @@ class Intake:
         self._running -= 1
         if request.started is not None:
             self._pace.took(time.time() - request.started)
+        if isinstance(outcome, Reply):
+            # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
+            reply: Reply = outcome
+            request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+        else:
+            self._settle_otherwise(request, outcome)
+        if self._waiting and not self._starting:
+            self._start_waiting()
+
+    def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts
         match outcome:
-            case Reply():
-                # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
-                request.source.settle(Verdict.ACK, self._reply(request, outcome.body, outcome.kind))
             case Failure():
                 counts.failed += 1
                 self._log_failure(request, outcome)
@@ -209,8 +198,6 @@ class Intake:
             case Dropped():
                 counts.dropped += 1
                 request.source.settle(Verdict.ACK)
-        if self._waiting and not self._starting:
-            self._start_waiting()
 
     def _reply(self, request: Request, body: bytes | None, kind: Kind) -> Publishing | None:
         if not request.reply_wanted:

@@ -16,7 +16,8 @@ from typing import ClassVar, Final
 import structlog
 
 from bridge.contract import Dialect, Foreign, read_vendor_id
-from bridge.intake import Counts, Intake
+from bridge.counts import Counts
+from bridge.intake import Intake
 from bridge.ocpp import DEFAULT_VERSION
 from bridge.outcome import Failure, Reason, RetryLater, overloaded
 from bridge.request import Request
@@ -48,16 +49,10 @@ class Part(Intake):
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished; or have it come again later."""
-        in_hand = self._running + len(self._waiting) + len(self._delayed)
-        if in_hand >= self.prefetch:
+        if self.in_hand >= self.prefetch:
             self._put_off(request)
-        elif self._running < self._busy:
-            self._running += 1
-            self._dispatch(request)
-        elif self._running < self._concurrency:
-            self._begin_if_in_time(request)
         else:
-            self._waiting.append(request)
+            super().take(request)
 
     def refuse(self, request: Request, error: Foreign) -> None:
         """Keep what is no request, with the reason."""

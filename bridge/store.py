@@ -5,7 +5,10 @@ import time
 from collections.abc import Awaitable, Hashable
 from typing import Final, Protocol
 
+from bridge import layout
 from bridge.outcome import Reply
+
+layout.verify((Reply,))
 
 Key = Hashable
 """OCPP version, station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
@@ -29,6 +32,9 @@ class Running(enum.Enum):
     ELSEWHERE = "elsewhere"
     """By another one."""
 
+
+_HERE: Final = Running.HERE
+"""By itself: a member of an Enum is looked up at each use."""
 
 Begun = Reply | Running | None
 
@@ -71,7 +77,7 @@ class MemoryStore:
         if begun is None:
             begun = self._old.get(key)
             if begun is None:
-                self._young[key] = Running.HERE
+                self._young[key] = _HERE
                 return None
         return self._unless_aged(key)
 
@@ -82,7 +88,7 @@ class MemoryStore:
             self._grow_old(now)
         begun = self._young.get(key) or self._old.get(key)
         if begun is None:
-            self._young[key] = Running.HERE
+            self._young[key] = _HERE
         return begun
 
     def finish(self, key: Key, reply: Reply) -> None:

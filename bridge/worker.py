@@ -9,10 +9,12 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from bridge.contract import Contract, Dialect
+from bridge.contract import Dialect
+from bridge.counts import Counts
+from bridge.dialects.native import Contract
 from bridge.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
 from bridge.idempotency import Guard, Once
-from bridge.intake import Counts, Intake
+from bridge.intake import Intake
 from bridge.retry import DELAYS, RetryPolicy
 from bridge.routing import Router, Routes, fold
 from bridge.shared_queue import SHARED_PREFETCH, Part, Sorter

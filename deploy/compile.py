@@ -1,4 +1,4 @@
-"""Compiles the hot path: ``bridge/broker/frames.py`` and ``lane.py``, with the types of the ``.pxd`` files beside them.
+"""Compiles the hot path, :data:`MODULES`, with the types of the ``.pxd`` files beside them.
 
 The modules stay plain Python and run as it, at about half the speed, wherever there is no C compiler. As a build hook of
 hatchling this runs when the project is installed; as a command, ``python deploy/compile.py``, it compiles in place what has
@@ -15,21 +15,43 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("bridge.broker.frames", "bridge.broker.lane")
+MODULES = (
+    "bridge.broker.frames",
+    "bridge.broker.lane",
+    "bridge.dialects.native",
+    "bridge.dispatch",
+    "bridge.idempotency",
+    "bridge.intake",
+    "bridge.routing",
+    "bridge.store",
+)
+"""What runs for each message, and nothing else."""
+
+WARNINGS = ("-Wno-maybe-uninitialized", "-Wno-sign-compare", "-Wno-array-bounds", "-Wno-unused-function")
+"""Those that Cython's own C raises."""
+
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+
+def source(module: str) -> Path:
+    """Its Python."""
+    return ROOT / f"{module.replace('.', '/')}.py"
 
 
 def extension(module: str) -> Path:
     """The compiled module, beside its source."""
-    return ROOT / f"{module.replace('.', '/')}{SUFFIX}"
+    return source(module).with_suffix(SUFFIX)
 
 
-def is_stale() -> bool:
-    """Whether a source is newer than what was compiled of it, or nothing was."""
-    sources = [Path(__file__), *(ROOT / "bridge" / "broker").glob("*.pxd")]
-    sources += [ROOT / f"{module.replace('.', '/')}.py" for module in MODULES]
-    newest = max(source.stat().st_mtime for source in sources)
-    return any(not extension(module).exists() or extension(module).stat().st_mtime < newest for module in MODULES)
+def stale() -> list[str]:
+    """The modules that are not compiled, or were before their source or any of the types changed."""
+    types = max(file.stat().st_mtime for file in (Path(__file__), *(ROOT / "bridge").rglob("*.pxd")))
+    return [
+        module
+        for module in MODULES
+        if not extension(module).exists()
+        or extension(module).stat().st_mtime < max(types, source(module).stat().st_mtime)
+    ]
 
 
 def compile_in_place() -> None:
@@ -41,9 +63,7 @@ def compile_in_place() -> None:
     os.chdir(ROOT)
     extensions = [
         # O3, for -O2 does not inline what reads the frames.
-        Extension(
-            module, [f"{module.replace('.', '/')}.py"], extra_compile_args=["-O3", "-g1", "-Wno-maybe-uninitialized"]
-        )
+        Extension(module, [str(source(module).relative_to(ROOT))], extra_compile_args=["-O3", "-g1", *WARNINGS])
         for module in MODULES
     ]
     directives = {"annotation_typing": False, "binding": True, "language_level": 3}
@@ -66,7 +86,7 @@ def compile_as_told() -> bool:
         for module in MODULES:
             extension(module).unlink(missing_ok=True)
         return False
-    if not is_stale():
+    if not stale():
         return True
     try:
         compile_in_place()
@@ -90,7 +110,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg] # its parameter
         if compile_as_told() and version != "editable":
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
-            build_data["artifacts"] += [f"bridge/broker/*{SUFFIX}"]
+            build_data["artifacts"] += [f"bridge/**/*{SUFFIX}"]
 
 
 if __name__ == "__main__":

@@ -46,12 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def stale_modules() -> list[str]:
     """Compiled modules that would run in place of a newer source."""
-    folder = Path(__file__).parents[1] / "bridge" / "broker"
+    package = Path(__file__).parents[1] / "bridge"
+    types = max(file.stat().st_mtime for file in package.rglob("*.pxd"))
     stale = []
-    for source in folder.glob("*.py"):
+    for source in package.rglob("*.py"):
         compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
-        made_of = [source, *folder.glob("*.pxd")]
-        if compiled.exists() and compiled.stat().st_mtime < max(file.stat().st_mtime for file in made_of):
+        if compiled.exists() and compiled.stat().st_mtime < max(types, source.stat().st_mtime):
             stale.append(source.name)
     return stale
 

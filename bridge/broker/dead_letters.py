@@ -24,8 +24,9 @@ import structlog
 from yarl import URL
 
 from bridge.broker.connection import CONNECT_TIMEOUT, explain, losses_as_errors, printable
+from bridge.broker.delivery import LaneDelivery
 from bridge.broker.frames import encode_nack
-from bridge.broker.lane import ConsumeLane, LaneDelivery
+from bridge.broker.lane import ConsumeLane
 from bridge.broker.session import Session
 from bridge.broker.topology import Topology
 from bridge.dead import DeadLetter, read, replayed

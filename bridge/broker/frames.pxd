@@ -2,8 +2,10 @@
 
 import cython
 
+from bridge cimport layout
 from bridge.broker cimport octets
 from bridge.broker.octets cimport uint, ulong
+from bridge.transport cimport Properties, Publishing
 
 cdef uint METHOD, HEADER, BODY, HEARTBEAT, FRAME_END
 cdef Py_ssize_t FRAME_OVERHEAD
@@ -66,15 +68,15 @@ cdef class FrameStream:
 
 
 cdef class _Shared:
-    cdef object properties
+    cdef Properties properties
     cdef uint flags
     cdef bytes before, between, after
 
 
 @cython.locals(shared=_Shared)
-cdef _Shared _shared_of(object properties)
+cdef _Shared _shared_of(Properties properties)
 
 @cython.locals(
-    method=bytes, correlation_id=str, own=bytes, flags=uint, before=bytes, between=bytes, after=bytes, shared=_Shared, limit=Py_ssize_t
+    method=bytes, properties=Properties, correlation_id=str, own=bytes, flags=uint, before=bytes, between=bytes, after=bytes, shared=_Shared, limit=Py_ssize_t
 )
-cpdef bytes encode_publish(uint channel, object publishing, Py_ssize_t frame_max=*)
+cpdef bytes encode_publish(uint channel, Publishing publishing, Py_ssize_t frame_max=*)

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from bridge import layout
 from bridge.broker import octets
 from bridge.transport import HeaderValue, Properties, Publishing
 
@@ -47,6 +48,8 @@ CHANNEL_CLOSE: Final = 20 << 16 | 40
 CONNECTION_CLOSE: Final = 10 << 16 | 50
 CONNECTION_BLOCKED: Final = 10 << 16 | 60
 CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
+
+layout.verify((Properties, Publishing))
 
 _I64 = struct.Struct(">q").unpack_from
 

@@ -1,5 +1,9 @@
 import cython
+from bridge cimport layout
 from bridge.broker cimport frames
+from bridge.transport cimport Publishing, Subscription
+
+cdef object _ACK, _CONFIRMED, LaneDelivery
 
 cdef class Outbox:
     cdef object _transport
@@ -11,9 +15,6 @@ cdef class Outbox:
     cpdef ask(self)
     cpdef flush(self)
 
-cdef class Pending:
-    cdef public object publishing, confirmed
-
 cdef class PublishLane:
     cdef unsigned int _channel
     cdef Py_ssize_t _frame_max
@@ -24,7 +25,7 @@ cdef class PublishLane:
     cdef bint _closed
     cdef public object on_end, on_returned, on_refused
     @cython.locals(outbox=Outbox)
-    cpdef publish(self, publishing, waiting)
+    cpdef publish(self, Publishing publishing, waiting)
     @cython.locals(number="unsigned long long", first="unsigned long long")
     cpdef on_confirm(self, unsigned long long delivery_tag, bint multiple, bint ok)
 
@@ -40,6 +41,7 @@ cdef class ConsumeLane:
     cdef bint _closed
     cdef public bint hold, draining
     cdef public object on_end, on_settled
+    @cython.locals(subscription=Subscription)
     cpdef on_deliver(self, bytes consumer_tag, unsigned long long delivery_tag, bint redelivered, str exchange, str routing_key, properties, bytes body)
     cpdef finish(self, unsigned long long tag, verdict)
     cpdef _finish_alone(self, unsigned long long tag)

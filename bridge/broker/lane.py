@@ -23,18 +23,19 @@ import aiormq
 import structlog
 from yarl import URL
 
-from bridge.broker.frames import (
-    HEARTBEAT_FRAME,
-    ContentReader,
-    FrameError,
-    FrameStream,
-    encode_ack,
-    encode_nack,
-    encode_publish,
-)
-from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
+from bridge import layout
+from bridge.broker import frames
+from bridge.broker.delivery import Confirmable, LaneDelivery
+from bridge.broker.frames import HEARTBEAT_FRAME, ContentReader, FrameError, FrameStream, encode_ack, encode_nack
+from bridge.transport import Confirm, Properties, Publishing, Subscription, Verdict
 
 log = structlog.get_logger("bridge.broker")
+
+layout.verify((Publishing, Subscription, LaneDelivery))
+
+_ACK: Final = Verdict.ACK
+_CONFIRMED: Final = Confirm.CONFIRMED
+"""By themselves: a member of an Enum is looked up at each use."""
 
 REFUSED_PAUSE: Final = 1.0
 """Seconds before a delivery goes back whose reply or copy the broker refused (a full queue)."""
@@ -215,69 +216,6 @@ class LaneTransportFactory(aiormq.connection.TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-class LaneDelivery(Delivery, eq=False, gc=False):
-    """A delivery that knows the way back."""
-
-    tag: int
-    lane: "ConsumeLane"
-    verdict: Verdict | None = None
-    publishing: Publishing | None = None
-
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
-        if self.verdict is not None:
-            raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
-        if copy is not None:
-            self._settle_after(copy, verdict, reply)
-            return
-        self.verdict = verdict
-        if reply is None:
-            self.lane.finish(self.tag, verdict)
-        else:
-            self.publishing = reply
-            try:
-                self.lane.replies.publish(reply, self)
-            except ValueError:  # nothing was sent: the delivery can still be settled
-                self.verdict = self.publishing = None
-                raise
-
-    def _settle_after(self, copy: Publishing, verdict: Verdict, reply: Publishing | None) -> None:
-        def arrived(confirm: Confirm) -> None:
-            self.verdict = None
-            if confirm is Confirm.CONFIRMED:
-                self.settle(verdict, reply)
-            else:
-                self.verdict = verdict
-                self.lane.requeue(self.tag)
-
-        self.lane.replies.publish(copy, Pending(copy, arrived))
-        self.verdict = verdict  # settled, as far as others are concerned
-
-    def confirmed(self, confirm: Confirm) -> None:
-        """The reply's fate. A reply queue that is gone is no reason to handle the request again; a refusal is."""
-        if confirm is Confirm.CONFIRMED or confirm is Confirm.RETURNED:
-            self.lane.finish(self.tag, self.verdict)
-        else:
-            self.lane.requeue(self.tag)
-
-
-class Confirmable(Protocol):
-    """Who waits for a publishing's confirm."""
-
-    publishing: Publishing | None
-
-    def confirmed(self, confirm: Confirm) -> None: ...
-
-
-class Pending:
-    """A publishing on its way whose confirm is wanted by a callback."""
-
-    __slots__ = ("confirmed", "publishing")
-
-    def __init__(self, publishing: Publishing, callback: Callable[[Confirm], None]) -> None:
-        self.publishing: Publishing | None = publishing
-        self.confirmed = callback
-
-
 class PublishLane:
     """A channel in confirm mode that nobody else publishes on, so that it can count along with the broker."""
 
@@ -311,7 +249,7 @@ class PublishLane:
             waiting.confirmed(Confirm.LOST)
             return
         outbox = self._outbox
-        outbox.parts.append(encode_publish(self._channel, publishing, self._frame_max))
+        outbox.parts.append(frames.encode_publish(self._channel, publishing, self._frame_max))
         if not outbox.due:
             outbox.ask()
         self._sequence += 1
@@ -320,7 +258,7 @@ class PublishLane:
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         if delivery_tag > self._sequence:
             raise FrameError(f"a confirm of publishing {delivery_tag}, and {self._sequence} were sent")
-        confirm = Confirm.CONFIRMED
+        confirm = _CONFIRMED
         if not ok:
             confirm = Confirm.REFUSED
             self.on_refused()
@@ -475,7 +413,7 @@ class ConsumeLane:
         """Give the broker its verdict on a delivery, at the end of this turn."""
         if self._closed:
             return
-        if verdict is Verdict.ACK:
+        if verdict is _ACK:
             if tag == self._floor + 1:
                 self._floor = self._ack_to = tag
                 if self._ahead or self._alone:

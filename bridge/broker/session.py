@@ -20,8 +20,9 @@ from yarl import URL
 
 from bridge.broker.bindings import BindLane, BindReader
 from bridge.broker.connection import CLOSE_TIMEOUT, LOST, Link, losses_as_errors
+from bridge.broker.delivery import Pending
 from bridge.broker.frames import ContentReader
-from bridge.broker.lane import ConsumeLane, Outbox, Pending, PublishLane
+from bridge.broker.lane import ConsumeLane, Outbox, PublishLane
 from bridge.broker.topology import Mode, Topology, bind
 from bridge.transport import Confirm, Publishing, Subscription, TopologyError
 

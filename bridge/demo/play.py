@@ -18,13 +18,14 @@ from websockets.exceptions import WebSocketException
 
 from bridge.broker.connection import parse_urls
 from bridge.client import Client, NoAnswer, StationOffline
-from bridge.contract import Contract, Names
+from bridge.contract import Names
 from bridge.demo.corpus import COMMANDS, CORPUS, STATIONS, V16, V21, V201, Command, Message, Row
 from bridge.demo.processes import BridgeProcess, ProcessFailed
 from bridge.demo.screen import Phase, Result, Screen
 from bridge.demo.stations import Station, StationFailed
 from bridge.demo.vendors import routers
 from bridge.demo.verdict import Answer, judge
+from bridge.dialects.native import Contract
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
 from bridge.outcome import Kind
 from bridge.private_broker import BrokerUnavailable, GivenBroker, free_ports, obtain_broker

@@ -22,7 +22,8 @@ import structlog
 from bridge.broker.connection import parse_urls
 from bridge.broker.rabbit import RabbitTransport, back_off
 from bridge.broker.topology import GatewayTopology
-from bridge.contract import Contract, read_reply, read_vendor_id, station_key
+from bridge.contract import read_reply, read_vendor_id, station_key
+from bridge.dialects.native import Contract
 from bridge.gateway.handlers import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
 from bridge.gateway.turns import Turns

@@ -151,7 +151,7 @@ class _Call:
         self._timer = loop.call_later(seconds, self._time_out)
         self._task: asyncio.Task[None] | None = None
         stations.add(self)
-        self._task = start(self._run(payload, loop.time() + seconds), loop=loop)
+        self._task = start(self._run(payload, loop.time() + seconds), loop)
 
     async def _run(self, payload: bytes, until: float) -> None:
         loop = asyncio.get_running_loop()

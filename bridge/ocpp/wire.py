@@ -22,7 +22,22 @@ FORBIDS_UNKNOWN_FIELDS = frozenset({OcppVersion.V1_6, OcppVersion.V2_0_1, OcppVe
 """The versions whose schemas say `additionalProperties: false`."""
 
 _V1_6 = OcppVersion.V1_6
-_VERBATIM = (Raw, bytes, bytearray, memoryview)
+
+
+class _Verbatim(dict[type, bool]):
+    """Whether values of a type are sent as they are: bytes as the text they hold, Raw as JSON. Asked once for each type."""
+
+    KEPT = 4_096
+    """Types remembered: there are as many as handlers, unless somebody makes them by the message."""
+
+    def __missing__(self, kind: type) -> bool:
+        if len(self) >= self.KEPT:
+            self.clear()
+        self[kind] = answer = issubclass(kind, Raw | bytes | bytearray | memoryview)
+        return answer
+
+
+_is_verbatim = _Verbatim()
 _QUOTE = ord('"')
 _GOT = {ord("{"): "an object", ord("["): "an array", ord("n"): "null", ord("t"): "a boolean", ord("f"): "a boolean"}
 
@@ -75,7 +90,7 @@ def data_json(data: Any, version: OcppVersion) -> bytes | None:
     """
     if data is UNSET:
         return None
-    encoded = _verbatim(data) if isinstance(data, _VERBATIM) else encode_json(data)
+    encoded = _verbatim(data) if _is_verbatim[type(data)] else encode_json(data)
     if version != _V1_6 or encoded[0] == _QUOTE:
         return encoded
     return None if encoded == b"null" else encode_json(encoded.decode())

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
-from bridge.contract import Contract, vendor_key
+from bridge.contract import vendor_key
+from bridge.dialects.native import Contract
 from bridge.dispatch import Expired
 from bridge.ocpp import OcppVersion
 from bridge.retry import RetryPolicy

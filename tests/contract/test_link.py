@@ -12,7 +12,8 @@ from msgspec import UNSET, Raw
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Router, StatusInfo
 from bridge.client import Client, NoAnswer, StationOffline
-from bridge.contract import Contract, read_offline, read_reply
+from bridge.contract import read_offline, read_reply
+from bridge.dialects.native import Contract
 from bridge.gateway import GatewayLink, Kind, Reply, StationHandler
 from bridge.gateway.stations import STATION_LIMIT
 from bridge.ocpp import ErrorCode, OcppVersion

@@ -20,7 +20,8 @@ from bridge import DataTransferRequest, Router
 from bridge.broker.connection import parse_urls
 from bridge.broker.rabbit import RabbitTransport
 from bridge.broker.topology import Mode, QueueType, Topology
-from bridge.contract import Contract, Dialect, Names
+from bridge.contract import Dialect, Names
+from bridge.dialects.native import Contract
 from bridge.private_broker import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker import Settings, Worker

@@ -12,7 +12,7 @@ from bridge import DataTransferRequest, DataTransferResponse
 from bridge.broker.connection import parse_urls
 from bridge.broker.rabbit import RabbitTransport
 from bridge.client import Client, NoAnswer, StationOffline
-from bridge.contract import Contract
+from bridge.dialects.native import Contract
 from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.private_broker import PrivateBroker

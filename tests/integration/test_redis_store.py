@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from bridge import Call, Router
-from bridge.contract import Contract
+from bridge.dialects.native import Contract
 from bridge.idempotency import open_store
 from bridge.ocpp import OcppVersion
 from bridge.outcome import Kind, Reply

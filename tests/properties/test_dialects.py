@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bridge.broker.frames import encode_publish
 from bridge.contract import Dialect
+from bridge.counts import Counts
 from bridge.dead import everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dispatch import Dispatcher, Settle
-from bridge.intake import Counts
 from bridge.ocpp import CallError, OcppVersion
 from bridge.requester import read_response
 from bridge.shared_queue import Part, Sorter

@@ -13,9 +13,11 @@ from msgspec import Raw, Struct
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Rejected, Retry, Router
 from bridge.broker.frames import encode_publish
-from bridge.contract import Contract, Names, vendor_key
+from bridge.contract import Names, vendor_key
+from bridge.counts import Counts
+from bridge.dialects.native import Contract
 from bridge.dispatch import Dispatcher, Expired
-from bridge.intake import Counts, Intake
+from bridge.intake import Intake
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
 from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request import Request

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHOW = "import bridge.broker.lane as lane, bridge.broker.frames as frames; print(lane.__file__, frames.__file__)"
+SHOW = "import importlib, sys; print(*(importlib.import_module(name).__file__ for name in sys.argv[1:]))"
 
 
 def load_compile() -> ModuleType:
@@ -26,7 +26,7 @@ def load_compile() -> ModuleType:
 
 def files_in_use(**environment: str) -> list[str]:
     ended = subprocess.run(
-        [sys.executable, "-c", SHOW],
+        [sys.executable, "-c", SHOW, *load_compile().MODULES],
         check=True, cwd=ROOT, capture_output=True, text=True, timeout=60, env=os.environ | environment,
     )  # fmt: skip
     return ended.stdout.split()
@@ -47,17 +47,19 @@ def test_the_compiled_modules_run_where_they_are() -> None:
 def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """deploy/compile.py, in a tree of its own where a compiled module is, and a compiler that fails."""
     module: Any = load_compile()
-    folder = tmp_path / "bridge" / "broker"
-    folder.mkdir(parents=True)
-    for name in ("frames", "lane"):
-        (folder / f"{name}.py").write_text("")
-        (folder / f"{name}{module.SUFFIX}").write_text("of an older source")
-        os.utime(folder / f"{name}{module.SUFFIX}", (0, 0))
 
     def fail() -> None:
         raise OSError("no compiler")
 
     monkeypatch.setattr(module, "ROOT", tmp_path)
+    for name in module.MODULES:
+        source, compiled = module.source(name), module.extension(name)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text("")
+        source.with_suffix(".pxd").write_text("")
+        compiled.write_text("of an older source")
+        os.utime(compiled, (0, 0))
+
     monkeypatch.setattr(module, "compile_in_place", fail)
     return module
 

@@ -12,7 +12,6 @@ import pytest
 
 from bridge.broker.frames import encode_publish
 from bridge.contract import (
-    Contract,
     Names,
     after_pause,
     milliseconds_left,
@@ -22,6 +21,7 @@ from bridge.contract import (
     station_key,
     vendor_key,
 )
+from bridge.dialects.native import Contract
 from bridge.ocpp import OcppVersion
 from bridge.outcome import Failure, Kind, Reason
 from bridge.request import Request

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.contract import Contract
 from bridge.dead import (
     ID_LENGTH,
     REASONS,
@@ -22,6 +21,7 @@ from bridge.dead import (
     replayed,
 )
 from bridge.dialects import CitrineOs, WebOcpp
+from bridge.dialects.native import Contract
 from bridge.outcome import Failure, Reason
 from bridge.transport import Delivery, Properties, Publishing
 

@@ -10,9 +10,10 @@ import pytest
 import structlog
 
 from bridge import Call, Router
-from bridge.contract import Contract
+from bridge.counts import Counts
+from bridge.dialects.native import Contract
 from bridge.dispatch import Dispatcher, Expired, Settle
-from bridge.intake import Counts, Intake
+from bridge.intake import Intake
 from bridge.outcome import Retry
 from bridge.routing import Routes
 from bridge.transport import Properties, Verdict

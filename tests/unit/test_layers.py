@@ -14,7 +14,8 @@ AMQP_LIBRARIES = {"aio_pika", "aiormq", "pamqp"}
 MAY_IMPORT_AMQP = ("bridge.broker", "bridge.demo")
 
 LAYERS = (
-    ("bridge.ocpp", "bridge.transport", "bridge.logs", "bridge.processes", "bridge.private_broker"),
+    ("bridge.layout", "bridge.sources"),
+    ("bridge.ocpp", "bridge.transport", "bridge.counts", "bridge.logs", "bridge.processes", "bridge.private_broker"),
     ("bridge.request", "bridge.retry"),
     ("bridge.outcome",),
     ("bridge.handler",),
@@ -39,6 +40,7 @@ WITHIN = {
     "bridge.broker": (
         "octets",
         "frames",
+        "delivery",
         "lane",
         "bindings",
         "topology",
@@ -47,7 +49,7 @@ WITHIN = {
         "rabbit",
         "dead_letters",
     ),
-    "bridge.dialects": ("shared", "web_ocpp", "citrineos", "letters"),
+    "bridge.dialects": ("native", "shared", "web_ocpp", "citrineos", "letters"),
     "bridge.gateway": (
         *("turns", "handlers", "stations", "link"),
         *("actions", "local_answers", "conversation", "connection"),

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from bridge import Call, Router
-from bridge.contract import DEADLINE, STATION_ID, Contract
+from bridge.contract import DEADLINE, STATION_ID
+from bridge.counts import Counts
+from bridge.dialects.native import Contract
 from bridge.dispatch import Dispatcher, Settle
-from bridge.intake import Counts, Intake
+from bridge.intake import Intake
 from bridge.outcome import Kind
 from bridge.routing import Routes
 from bridge.transport import Delivery, Properties, Publishing, Verdict

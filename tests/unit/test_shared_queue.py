@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import Call, Router
+from bridge.counts import Counts
 from bridge.dialects import WebOcpp
 from bridge.dispatch import Dispatcher, Settle
-from bridge.intake import Counts
 from bridge.routing import Routes, fold
 from bridge.shared_queue import QUIET, Part, Sorter
 from bridge.transport import Properties, Verdict

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from bridge.broker.delivery import LaneDelivery, Pending
 from bridge.broker.frames import ContentReader, FrameError, FrameStream
-from bridge.broker.lane import REFUSED_PAUSE, ConsumeLane, LaneDelivery, Outbox, Pending, PublishLane
+from bridge.broker.lane import REFUSED_PAUSE, ConsumeLane, Outbox, PublishLane
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from tests.unit.broker.wire import (
     Recorder,

@@ -1,0 +1,21 @@
+# Types for the compiled native.py.
+
+import cython
+from bridge cimport layout
+from bridge.request cimport Request
+from bridge.transport cimport Delivery, Properties, Publishing
+
+cdef str ATTEMPT, DEADLINE, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
+cdef Py_ssize_t STATION_ID_MAX_LENGTH
+cdef object DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
+cdef dict _NO_HEADERS, _VERSIONS
+
+cdef class Contract:
+    cdef readonly object name, names, exchange, queues
+    cdef object _responses, _call_errors, _ways_back
+
+    @cython.locals(properties=Properties, headers=dict)
+    cpdef request(self, Delivery delivery)
+
+    @cython.locals(delivery=Delivery, asked=Properties, headers=dict)
+    cpdef reply(self, Request request, body, kind)

@@ -1,0 +1,8 @@
+# Types for the compiled routing.py.
+
+cdef class Routes:
+    cdef readonly tuple routers
+    cdef dict _by_vendor
+    cdef readonly dict _remembered
+
+    cpdef resolve(self, vendor_id, message_id)

@@ -1,0 +1,17 @@
+# Types for the compiled store.py.
+
+from bridge cimport layout
+from bridge.outcome cimport Reply
+
+cdef object _HERE
+
+cdef class MemoryStore:
+    cdef double _ttl, _grown_up_at
+    cdef Py_ssize_t _entries, _max_bytes, _bytes
+    cdef readonly dict _young, _old
+
+    cpdef begin(self, key)
+
+    cpdef finish(self, key, Reply reply)
+
+    cpdef forget(self, key)
