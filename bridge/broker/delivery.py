@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from bridge.transport import Confirm, Delivery, Publishing, Verdict
+from bridge.transport import Confirm, Delivery, Properties, Publishing, Verdict
+
+_NO_PROPERTIES = Properties()
 
 
 class Confirmable(Protocol):
@@ -58,6 +60,9 @@ class LaneDelivery(Delivery, eq=False, gc=False):
             except ValueError:  # nothing was sent: the delivery can still be settled
                 self.verdict = self.publishing = None
                 raise
+            # What it brought is done with, and until its confirm comes many others do: memory that is still in the cache is used again.
+            self.properties = _NO_PROPERTIES
+            self.body = b""
 
     def _settle_after(self, copy: Publishing, verdict: Verdict, reply: Publishing | None) -> None:
         def arrived(confirm: Confirm) -> None:

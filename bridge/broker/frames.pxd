@@ -14,8 +14,15 @@ cdef uint CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_BLOCKED, CONNECTION_UNBLOC
 
 cdef dict _texts, _addresses, _methods, _shared, _short_strings
 
+cdef class _Place:
+    cdef bytes octets
+    cdef str text
+
+cdef _Place _content_type, _content_encoding, _reply_to, _type, _user_id, _app_id
+cdef list _header_names
+
 @cython.locals(key=bytes)
-cdef str _known(bytes data, Py_ssize_t at, Py_ssize_t end)
+cdef str _known(bytes data, Py_ssize_t at, Py_ssize_t end, _Place place)
 
 @cython.locals(key=bytes, pair=tuple)
 cdef tuple _address(bytes data, Py_ssize_t at, Py_ssize_t stop)
@@ -28,7 +35,7 @@ cpdef object decode_properties(bytes data, Py_ssize_t at, Py_ssize_t stop, uint 
 
 cdef object _properties_or_none(bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
 
-@cython.locals(end=Py_ssize_t, kind=uint, value=bytes, table=dict)
+@cython.locals(end=Py_ssize_t, kind=uint, value=bytes, table=dict, number=Py_ssize_t)
 cdef dict _table(bytes data, Py_ssize_t at, Py_ssize_t stop, int level)
 
 

@@ -96,20 +96,40 @@ class ContentSink(Protocol):
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
+class _Place:
+    """A place in messages where the same short string stands again and again: a type, the name of a header, a reply queue."""
+
+    __slots__ = ("octets", "text")
+
+    def __init__(self) -> None:
+        self.octets = b""
+        self.text = ""
+        """What stood there last."""
+
+
 _texts: dict[bytes, str] = {}
 _TEXTS_KEPT: Final = 1_024
 """Texts kept, because they come from outside: with 255 bytes each at most half a megabyte."""
 
 
-def _known(data: bytes, at: int, end: int) -> str:
-    """A short string that comes again and again (a type, the name of a header, a reply queue), decoded once."""
+def _known(data: bytes, at: int, end: int, place: _Place) -> str:
+    """Such a string, decoded once: what stood in its place last, or anywhere before."""
+    if octets.same(data, at, end, place.octets):
+        return place.text
     key = octets.part(data, at, end)
     text = _texts.get(key)
     if text is None:
         if len(_texts) >= _TEXTS_KEPT:
             _texts.clear()
         text = _texts[key] = octets.text(data, at, end)
+    place.octets = key
+    place.text = text
     return text
+
+
+_content_type, _content_encoding, _reply_to, _type, _user_id, _app_id = (_Place() for _ in range(6))
+_header_names: Final = [_Place() for _ in range(8)]
+"""Of the first header, and so on; those after the last share its place."""
 
 
 def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties:
@@ -119,11 +139,11 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
     try:
         if flags & 0x8000:
             end = at + 1 + data[at]
-            content_type = _known(data, at + 1, end)
+            content_type = _known(data, at + 1, end, _content_type)
             at = end
         if flags & 0x4000:
             end = at + 1 + data[at]
-            content_encoding = _known(data, at + 1, end)
+            content_encoding = _known(data, at + 1, end, _content_encoding)
             at = end
         if flags & 0x2000:
             end = at + 4 + octets.u32(data, at)[0]
@@ -143,7 +163,7 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at = end
         if flags & 0x0200:
             end = at + 1 + data[at]
-            reply_to = _known(data, at + 1, end)
+            reply_to = _known(data, at + 1, end, _reply_to)
             at = end
         if flags & 0x0100:
             end = at + 1 + data[at]
@@ -158,16 +178,16 @@ def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties
             at += 8
         if flags & 0x0020:
             end = at + 1 + data[at]
-            kind = _known(data, at + 1, end)
+            kind = _known(data, at + 1, end, _type)
             at = end
         if flags & 0x001C:
             if flags & 0x0010:
                 end = at + 1 + data[at]
-                user_id = _known(data, at + 1, end)
+                user_id = _known(data, at + 1, end, _user_id)
                 at = end
             if flags & 0x0008:
                 end = at + 1 + data[at]
-                app_id = _known(data, at + 1, end)
+                app_id = _known(data, at + 1, end, _app_id)
                 at = end
             if flags & 0x0004:  # cluster-id: deprecated, nobody's business
                 at += 1 + data[at]
@@ -204,10 +224,12 @@ def _table(data: bytes, at: int, stop: int, level: int) -> dict[str, HeaderValue
     if level > NESTED_AT_MOST:
         raise FrameError("the header table is nested too deeply")
     table: dict[str, HeaderValue] = {}
+    number = 0
     try:
         while at < stop:
             end = at + 1 + data[at]
-            name = _known(data, at + 1, end)
+            name = _known(data, at + 1, end, _header_names[number])
+            number = min(number + 1, 7)
             kind = data[end]
             at = end + 1
             if kind == 0x53:  # S: by far the most

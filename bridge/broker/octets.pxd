@@ -2,7 +2,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 ctypedef unsigned int uint
 ctypedef unsigned long long ulong
@@ -61,6 +61,12 @@ cdef inline (uint, uint, uint, uint, uint, ulong, uint) content_frame(bytes data
 
 cdef inline bytes part(bytes data, Py_ssize_t at, Py_ssize_t end):
     return PyBytes_FromStringAndSize(<const char*> _octets(data, at, end - at), end - at)
+
+
+cdef inline bint same(bytes data, Py_ssize_t at, Py_ssize_t end, bytes known) except -1:
+    if end - at != PyBytes_GET_SIZE(known):
+        return False
+    return memcmp(_octets(data, at, end - at), PyBytes_AS_STRING(known), end - at) == 0
 
 
 cdef inline str text(bytes data, Py_ssize_t at, Py_ssize_t end):

@@ -29,6 +29,11 @@ def part(data: bytes, at: int, end: int) -> bytes:
     return data[at:end]
 
 
+def same(data: bytes, at: int, end: int, known: bytes) -> bool:
+    """Whether that part of the data is what is known."""
+    return data[at:end] == known
+
+
 def text(data: bytes, at: int, end: int) -> str:
     """A short string as text. AMQP asks for UTF-8; what is not comes back byte for byte when it is sent again."""
     return str(data[at:end], "utf-8", "surrogateescape")
