@@ -16,7 +16,7 @@ cdef class Pace:
 cdef class Intake:
     cdef readonly str queue
     cdef readonly Py_ssize_t prefetch
-    cdef object _contract, _dispatcher, _dispatch, _lacks, _waiting, _delayed
+    cdef object _contract, _read, _make_reply, _dispatcher, _dispatch, _lacks, _waiting, _delayed
     cdef readonly Counts _counts
     cdef Pace _pace
     cdef Py_ssize_t _busy, _concurrency

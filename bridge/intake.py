@@ -91,6 +91,8 @@ class Intake:
         self.queue = queue
         self.prefetch = prefetch
         self._contract = contract
+        self._read = contract.request
+        self._make_reply = contract.reply
         self._counts = counts
         self._concurrency = concurrency
         self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
@@ -122,7 +124,7 @@ class Intake:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
         self._counts.received += 1
-        self.take(self._contract.request(delivery))
+        self.take(self._read(delivery))
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
@@ -203,7 +205,7 @@ class Intake:
         if not request.reply_wanted:
             self._counts.unasked += 1
         elif body is not None:
-            reply = self._contract.reply(request, body, kind)
+            reply = self._make_reply(request, body, kind)
             if reply is not None:
                 self._counts.replied += 1
                 return reply

@@ -1,15 +1,18 @@
 # Types for the compiled store.py.
 
+import cython
 from bridge cimport layout
 from bridge.outcome cimport Reply
 
 cdef object _HERE
 
 cdef class MemoryStore:
+    cdef object _clock
     cdef double _ttl, _grown_up_at
     cdef Py_ssize_t _entries, _max_bytes, _bytes
     cdef readonly dict _young, _old
 
+    @cython.locals(young=dict, known=Py_ssize_t)
     cpdef begin(self, key)
 
     cpdef finish(self, key, Reply reply)

@@ -2,7 +2,7 @@
 
 import enum
 import time
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Protocol
 
 from bridge import layout
@@ -62,28 +62,39 @@ class MemoryStore:
     one dictionary entry, whatever the bounds.
     """
 
-    def __init__(self, ttl: float = TTL, entries: int = ENTRIES, max_bytes: int = BYTES) -> None:
-        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached."""
+    def __init__(
+        self,
+        ttl: float = TTL,
+        entries: int = ENTRIES,
+        max_bytes: int = BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached.
+
+        `clock`: seconds since some moment, never turned back.
+        """
+        self._clock = clock
         self._ttl = ttl
         self._entries = max(1, entries // 2)
         self._max_bytes = max_bytes // 2
         self._young: dict[Key, Reply | Running] = {}
         self._old: dict[Key, Reply | Running] = {}
         self._bytes = 0
-        self._grown_up_at = time.monotonic() + ttl
+        self._grown_up_at = clock() + ttl
 
     def begin(self, key: Key) -> Begun:
-        begun = self._young.get(key)
-        if begun is None:
-            begun = self._old.get(key)
-            if begun is None:
-                self._young[key] = _HERE
+        young = self._young
+        known = len(young)
+        young.setdefault(key, _HERE)
+        if len(young) > known:  # not there; so almost all come
+            if key not in self._old:
                 return None
+            del young[key]
         return self._unless_aged(key)
 
     def _unless_aged(self, key: Key) -> Begun:
         """A store that nothing is added to must forget all the same; the time is asked for where it matters."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._grown_up_at:
             self._grow_old(now)
         begun = self._young.get(key) or self._old.get(key)
@@ -92,7 +103,7 @@ class MemoryStore:
         return begun
 
     def finish(self, key: Key, reply: Reply) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._grown_up_at:
             self._grow_old(now)
         self._young[key] = reply

@@ -27,7 +27,15 @@ cdef str _known(bytes data, Py_ssize_t at, Py_ssize_t end, _Place place)
 @cython.locals(key=bytes, pair=tuple)
 cdef tuple _address(bytes data, Py_ssize_t at, Py_ssize_t stop)
 
-@cython.locals(key=tuple, frame=bytes)
+cdef class _Method:
+    cdef uint channel
+    cdef str exchange, routing_key
+    cdef bint mandatory
+    cdef bytes frame
+
+cdef _Method _last_method
+
+@cython.locals(key=tuple, method=_Method, known=_Method)
 cdef bytes _publish_method(uint channel, str exchange, str routing_key, bint mandatory)
 
 @cython.locals(end=Py_ssize_t)

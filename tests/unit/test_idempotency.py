@@ -31,14 +31,16 @@ def key(number: int) -> Key:
 
 
 class Clock:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 1_000.0
-        monkeypatch.setattr("bridge.store.time.monotonic", lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> Clock:
+    return Clock()
 
 
 def test_a_request_is_nobodys_then_running_then_answered() -> None:
@@ -85,7 +87,7 @@ def test_a_reply_is_kept_for_its_time_and_at_most_twice_as_long(clock: Clock) ->
     start = clock.now
     for offset in (0.0, 1.0, 9.0, 9.9):
         clock.now = start
-        store = MemoryStore(ttl=10)
+        store = MemoryStore(ttl=10, clock=clock)
         clock.now = start + offset
         store.finish(key(1), REPLY)
         clock.now = start + offset + 10
@@ -95,7 +97,7 @@ def test_a_reply_is_kept_for_its_time_and_at_most_twice_as_long(clock: Clock) ->
 
 
 def test_a_busy_store_keeps_a_reply_no_longer_either(clock: Clock) -> None:
-    store = MemoryStore(ttl=10)
+    store = MemoryStore(ttl=10, clock=clock)
     for number in range(600):
         clock.now += 0.1
         assert store.begin(key(number)) is None
@@ -124,7 +126,7 @@ def test_what_is_being_handled_is_known_however_long_it_takes_and_no_longer() ->
 @pytest.mark.parametrize("silence", [20.0, 86_400.0])
 def test_a_store_forgets_after_a_silence_too(clock: Clock, silence: float) -> None:
     """A station that counts its messages from 1 again, next morning, must not be told yesterday's answer."""
-    store = MemoryStore(ttl=10)
+    store = MemoryStore(ttl=10, clock=clock)
     store.finish(key(1), REPLY)
     clock.now += silence
     assert store.begin(key(1)) is None
