@@ -7,6 +7,7 @@ from bridge.outcome cimport Reply
 from bridge.request cimport Request
 
 cdef object _ACK
+cdef double SMOOTHING, SPREAD, FADING
 
 cdef class Pace:
     cdef double _mean, _deviation

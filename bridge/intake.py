@@ -13,7 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import Final
 
 import structlog
 
@@ -38,17 +38,18 @@ BUSY: Final = 0.75
 """The part of its handlers from which on an intake counts as busy."""
 
 
+SMOOTHING: Final = 1 / 8
+"""How much one measurement of how long handling takes changes the mean."""
+SPREAD: Final = 1 / 4
+"""How much one measurement changes the deviation from it."""
+FADING: Final = 0.95
+"""What remains of both after each request that was not begun: else one bad spell would keep every later request out."""
+
+
 class Pace:
     """How long handling takes while an intake is busy: smoothed as TCP smooths its round trips (RFC 6298 §2)."""
 
     __slots__ = ("_deviation", "_mean")
-
-    SMOOTHING: Final = 1 / 8
-    """How much one measurement changes the mean."""
-    SPREAD: Final = 1 / 4
-    """How much one measurement changes the deviation from it."""
-    FADING: Final = 0.95
-    """What remains after each request that was not begun: else one bad spell would keep every later request out."""
 
     def __init__(self) -> None:
         self._mean = 0.0
@@ -61,18 +62,18 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         """One request was handled in so many seconds."""
-        self._deviation += self.SPREAD * (abs(seconds - self._mean) - self._deviation)
-        self._mean += self.SMOOTHING * (seconds - self._mean)
+        self._deviation += SPREAD * (abs(seconds - self._mean) - self._deviation)
+        self._mean += SMOOTHING * (seconds - self._mean)
 
     def fade(self) -> None:
-        self._mean *= self.FADING
-        self._deviation *= self.FADING
+        self._mean *= FADING
+        self._deviation *= FADING
 
 
 class Intake:
     """The requests of one queue."""
 
-    EXPIRED_BY_BROKER: ClassVar = True
+    EXPIRED_BY_BROKER = True
     """What has expired is rejected, and the broker keeps it; a copy would say more and cost more."""
 
     def __init__(

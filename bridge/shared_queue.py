@@ -11,7 +11,7 @@ What comes into such a queue and is no request at all is kept as a dead letter, 
 
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 
 import structlog
 
@@ -44,7 +44,7 @@ QUIET: Final = 1.0
 class Part(Intake):
     """The requests of one vendor in the queues that all vendors share. Its `prefetch` is its share."""
 
-    EXPIRED_BY_BROKER: ClassVar = False
+    EXPIRED_BY_BROKER = False
     """A gateway's own messages do not say what the broker's story lacks, and a classic queue's dead letters are not confirmed."""
 
     def take(self, request: Request) -> None:

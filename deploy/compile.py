@@ -66,7 +66,7 @@ def compile_in_place() -> None:
         Extension(module, [str(source(module).relative_to(ROOT))], extra_compile_args=["-O3", "-g1", *WARNINGS])
         for module in MODULES
     ]
-    directives = {"annotation_typing": False, "binding": True, "language_level": 3}
+    directives = {"annotation_typing": False, "binding": True, "language_level": 3, "nonecheck": True}
     compiled = cythonize(extensions, build_dir="build/cython", compiler_directives=directives, quiet=True, force=True)
     command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
     command.inplace = True
