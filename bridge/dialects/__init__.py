@@ -1,6 +1,7 @@
-"""How gateways of other makers write on RabbitMQ: one pure module each, beside the native wire contract.
+"""How gateways write on RabbitMQ: one pure module each.
 
-shared     what they have in common whose vendors share a queue
+native     the bridge's own wire contract
+shared     what the others have in common, whose vendors share a queue
 web_ocpp   the plugin rabbitmq-web-ocpp
 citrineos  CitrineOS
 letters    their requests among the dead letters
