@@ -10,6 +10,7 @@ Everything above this file (worker, client, dispatch) speaks in these values and
 * :meth:`Delivery.settle` is called once per delivery. Its publishings are sent first, and only when the broker has
   confirmed them is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses
   one, or no queue takes the copy, the delivery is requeued instead, after a pause.
+* What is settled may forget its properties and its body: thousands of them wait for a confirm.
 * A connection that ends makes its deliveries void: settling them does nothing, and the broker delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
 * A subscription without a queue's name has private queues: the broker names them anew for each connection, nobody else can

@@ -243,20 +243,19 @@ class Log:
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
+        self.bodies: list[bytes] = []
+        """Of the deliveries; these may have forgotten theirs once they are settled."""
         self.states: list[tuple[State, str]] = []
         self._changed = asyncio.Event()
 
     def on_delivery(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
+        self.bodies.append(delivery.body)
         self._changed.set()
 
     def on_state(self, state: State, reason: str) -> None:
         self.states.append((state, reason))
         self._changed.set()
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [delivery.body for delivery in self.deliveries]
 
     async def delivery(self, number: int) -> Delivery:
         """The delivery of that number, from 0, when it has come."""
