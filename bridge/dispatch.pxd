@@ -33,4 +33,11 @@ cdef class _Waiting:
     cdef Dispatcher _dispatcher
     cdef Request _request
     cdef Handler _handler
-    cdef object _task, _timer
+    cdef object _task, _timer, _loop
+    cdef bint _settled
+
+    cpdef _watch(self)
+
+    cpdef _returned(self, task)
+
+    cpdef _end(self)

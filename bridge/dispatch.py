@@ -210,7 +210,7 @@ def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) 
 class _Waiting:
     """A handler that has not returned: its time is measured, and the first of answer and time-out settles the request."""
 
-    __slots__ = ("_dispatcher", "_handler", "_request", "_task", "_timer")
+    __slots__ = ("_dispatcher", "_handler", "_loop", "_request", "_settled", "_task", "_timer")
 
     def __init__(
         self,
@@ -224,22 +224,35 @@ class _Waiting:
         self._request = request
         self._handler = handler
         self._task = task
-        seconds = handler.timeout
-        if request.deadline is not None and not self._dispatcher._handles_expired:  # noqa: SLF001 - its other half
-            seconds = min(seconds, max(0.0, request.deadline - time.time()))
-        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._time_out)
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._settled = False
         dispatcher.waiting.add(self)
+        if _EAGER:
+            self._watch()
+        else:
+            loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        """Wait for it and measure its time; unless it is done, for before CPython 3.12 its first step comes only just before this."""
+        task = self._task
+        if task.done():
+            self._returned(task)
+            return
+        if not self._settled:
+            seconds = self._handler.timeout
+            if self._request.deadline is not None and not self._dispatcher._handles_expired:  # noqa: SLF001 - its other half
+                seconds = min(seconds, max(0.0, self._request.deadline - time.time()))
+            self._timer = self._loop.call_later(seconds, self._time_out)
         task.add_done_callback(self._returned)
 
     def _returned(self, task: "Task[Any]") -> None:
-        if self._timer is None:  # too late: settled by the time-out, or abandoned
+        if self._settled:  # by the time-out, or abandoned
             if not task.cancelled():
                 task.exception()  # seen; a handler may do as it likes once it is cancelled
             return
-        self._timer.cancel()
-        self._timer = None
+        self._end()
         dispatcher = self._dispatcher
-        dispatcher.waiting.discard(self)
         dispatcher._settle(self._request, dispatcher._outcome(self._request, self._handler, task))  # noqa: SLF001 - its other half
 
     def _time_out(self) -> None:
@@ -254,8 +267,12 @@ class _Waiting:
 
     def abandon(self) -> None:
         """Cancel the handler, and do not wait for it."""
+        self._end()
+        self._task.cancel()
+
+    def _end(self) -> None:
+        self._settled = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._dispatcher.waiting.discard(self)
-        self._task.cancel()

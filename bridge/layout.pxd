@@ -5,6 +5,8 @@ from cpython.object cimport PyObject
 
 cdef extern from *:
     """
+    #include <structmember.h> /* PyMemberDef, before CPython 3.12 */
+
     static Py_ssize_t dtbridge_offset_of(PyObject *type, PyObject *field) {
         PyObject *slot = PyObject_GetAttr(type, field);
         Py_ssize_t offset = -1;

@@ -5,6 +5,7 @@ private RabbitMQ, and prints tables; JSON and a plot go to a temporary folder, o
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,10 @@ def interpreters(paths: list[str]) -> dict[str, str]:
     command = "import platform; print(platform.python_version())"
     found = {}
     for path in paths:
-        subprocess.run([path, str(ROOT / "deploy" / "compile.py")], capture_output=True, check=True)
+        environment = os.environ | {
+            "DTBRIDGE_COMPILE": "required"
+        }  # else it would be measured as Python, and nobody told
+        subprocess.run([path, str(ROOT / "deploy" / "compile.py")], capture_output=True, check=True, env=environment)
         version = subprocess.run([path, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
         found[version] = path
     return found
