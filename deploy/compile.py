@@ -25,7 +25,7 @@ MODULES = (
     "bridge.routing",
     "bridge.store",
 )
-"""What runs for each message, and nothing else."""
+"""Nothing but what runs for each message, and of that what gains by it."""
 
 WARNINGS = ("-Wno-maybe-uninitialized", "-Wno-sign-compare", "-Wno-array-bounds", "-Wno-unused-function")
 """Those that Cython's own C raises."""

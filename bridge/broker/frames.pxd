@@ -20,6 +20,7 @@ cdef class _Place:
 
 cdef _Place _content_type, _content_encoding, _reply_to, _type, _user_id, _app_id
 cdef list _header_names
+cdef Py_ssize_t _PLACES
 
 @cython.locals(key=bytes)
 cdef str _known(bytes data, Py_ssize_t at, Py_ssize_t end, _Place place)

@@ -128,8 +128,9 @@ def _known(data: bytes, at: int, end: int, place: _Place) -> str:
 
 
 _content_type, _content_encoding, _reply_to, _type, _user_id, _app_id = (_Place() for _ in range(6))
-_header_names: Final = [_Place() for _ in range(8)]
-"""Of the first header, and so on; those after the last share its place."""
+_PLACES: Final = 8
+_header_names: Final = [_Place() for _ in range(_PLACES)]
+"""Of the first header, and so on; those after the last share its place. The contract has three."""
 
 
 def decode_properties(data: bytes, at: int, stop: int, flags: int) -> Properties:
@@ -229,7 +230,7 @@ def _table(data: bytes, at: int, stop: int, level: int) -> dict[str, HeaderValue
         while at < stop:
             end = at + 1 + data[at]
             name = _known(data, at + 1, end, _header_names[number])
-            number = min(number + 1, 7)
+            number = min(number + 1, _PLACES - 1)
             kind = data[end]
             at = end + 1
             if kind == 0x53:  # S: by far the most

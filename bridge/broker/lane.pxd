@@ -1,3 +1,5 @@
+# Types for the compiled lane.py. What it calls by its module, frames.encode_publish, is a call within C.
+
 import cython
 from bridge cimport layout
 from bridge.broker cimport frames

@@ -31,7 +31,7 @@ from bridge.transport import Confirm, Properties, Publishing, Subscription, Verd
 
 log = structlog.get_logger("bridge.broker")
 
-layout.verify((Publishing, Subscription, LaneDelivery))
+layout.verify((Publishing, Subscription))
 
 _ACK: Final = Verdict.ACK
 _CONFIRMED: Final = Confirm.CONFIRMED

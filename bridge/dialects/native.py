@@ -253,16 +253,7 @@ class Contract:
     ) -> Publishing:
         """A request, as a gateway publishes it. `deadline` in seconds of Unix time."""
         headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
-        properties = Properties(
-            content_type=CONTENT_TYPE,
-            headers=headers,
-            delivery_mode=PERSISTENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration=milliseconds_left(deadline),
-            message_id=message_id,
-            type=REQUEST_TYPE,
-        )
+        properties = _request_properties(headers, PERSISTENT, deadline, message_id, correlation_id, reply_to)
         return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
 
     # CSMS → station:
@@ -276,16 +267,7 @@ class Contract:
         queue of a gateway lives no longer than the gateway.
         """
         headers = {STATION_ID: station_id, DEADLINE: int(deadline * 1000)}
-        properties = Properties(
-            content_type=CONTENT_TYPE,
-            headers=headers,
-            delivery_mode=TRANSIENT,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            expiration=milliseconds_left(deadline),
-            message_id=message_id,
-            type=REQUEST_TYPE,
-        )
+        properties = _request_properties(headers, TRANSIENT, deadline, message_id, correlation_id, reply_to)
         return Publishing(station_key(station_id), body, properties, self.names.stations, mandatory=True)
 
     def station_reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
@@ -302,6 +284,22 @@ class Contract:
         if reply is None:
             return None
         return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE))
+
+
+def _request_properties(
+    headers: dict[str, Any], delivery_mode: int, deadline: float, message_id: str, correlation_id: str, reply_to: str
+) -> Properties:
+    """Those of a request in either direction."""
+    return Properties(
+        content_type=CONTENT_TYPE,
+        headers=headers,
+        delivery_mode=delivery_mode,
+        correlation_id=correlation_id,
+        reply_to=reply_to,
+        expiration=milliseconds_left(deadline),
+        message_id=message_id,
+        type=REQUEST_TYPE,
+    )
 
 
 def _end_of_life(expiration: str) -> float | None:

@@ -54,9 +54,8 @@ def interpreters(paths: list[str]) -> dict[str, str]:
     command = "import platform; print(platform.python_version())"
     found = {}
     for path in paths:
-        environment = os.environ | {
-            "DTBRIDGE_COMPILE": "required"
-        }  # else it would be measured as Python, and nobody told
+        # Else it would be measured as Python, and nobody told.
+        environment = os.environ | {"DTBRIDGE_COMPILE": "required"}
         subprocess.run([path, str(ROOT / "deploy" / "compile.py")], capture_output=True, check=True, env=environment)
         version = subprocess.run([path, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
         found[version] = path

@@ -302,6 +302,17 @@ def test_a_reply_that_amqp_cannot_carry_leaves_the_delivery_to_be_settled(lanes:
     assert lanes.consuming.socket.taken() == nack(CONSUME, 1) + ack(CONSUME, 2, multiple=True)
 
 
+def test_what_waits_for_its_confirm_has_forgotten_what_it_brought(lanes: Lanes) -> None:
+    (delivery,) = receive(lanes, 1)
+    body = delivery.body
+    assert body
+    with pytest.raises(ValueError, match="256"):
+        delivery.settle(Verdict.ACK, reply("k" * 256))
+    assert delivery.body == body, "it can still be settled otherwise"
+    delivery.settle(Verdict.ACK, reply())
+    assert (delivery.body, delivery.properties) == (b"", Properties())
+
+
 def test_nobody_may_confirm_or_return_on_the_consuming_channel(lanes: Lanes) -> None:
     for wrong in (ack(CONSUME, 1), nack(CONSUME, 1), frame(1, CONSUME, return_payload()) + header(CONSUME, 0)):
         with pytest.raises(FrameError, match="does not publish"):
