@@ -6,8 +6,9 @@ Read and answered once per message, so it is one of the modules that are compile
 import base64
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -87,7 +88,7 @@ _RESPONSE: Final = Kind.RESPONSE
 """By itself: a member of an Enum is looked up at each use."""
 
 
-def _reply_properties(station_id: str, kind: Kind, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
+def _reply_properties(kind: Kind, station_id: str, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
     headers = {STATION_ID: station_id}
     for name in (TRACE_PARENT, TRACE_STATE):
         value = request_headers.get(name)
@@ -96,42 +97,31 @@ def _reply_properties(station_id: str, kind: Kind, request_headers: Mapping[str,
     return Properties(content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value)
 
 
-class _SharedProperties(dict[str, Properties]):
-    """Properties of all replies of a kind to one station, made once: they differ in correlation_id and expiration alone."""
-
-    KEPT: Final = 4_096
-    """Stations remembered, about 500 bytes each."""
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__()
-        self._kind = kind
-
-    def __missing__(self, station_id: str) -> Properties:
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[station_id] = properties = _reply_properties(station_id, self._kind)
-        return properties
-
-
-class _WaysBack(dict[str, bool | None]):
+def _way_back(prefixes: tuple[str, ...], reply_to: str) -> bool | None:
     """Whether a ``reply_to`` is a named queue (True) or direct reply-to (False); None: it is not allowed."""
+    if reply_to.startswith(DIRECT_REPLY_TO):
+        return False if is_direct_reply_to(reply_to) else None
+    return True if reply_to.startswith(prefixes) else None
+
+
+Value = TypeVar("Value")
+
+
+class _Remembered(dict[str, Value], Generic[Value]):
+    """What `work_out` says of a text, asked once: of a station, or of a reply queue."""
 
     KEPT: Final = 4_096
-    """Reply queues remembered: a gateway has one or two."""
+    """Answers kept, at most 500 bytes each. The texts come from outside; when there are so many, all are forgotten, and those in use are soon back."""
 
-    def __init__(self, prefixes: tuple[str, ...]) -> None:
-        """`prefixes`: how named queues may begin."""
+    def __init__(self, work_out: Callable[[str], Value]) -> None:
         super().__init__()
-        self._prefixes = prefixes
+        self._work_out = work_out
 
-    def __missing__(self, reply_to: str) -> bool | None:
+    def __missing__(self, text: str) -> Value:
         if len(self) >= self.KEPT:
             self.clear()
-        way = True if reply_to.startswith(self._prefixes) else None
-        if reply_to.startswith(DIRECT_REPLY_TO):
-            way = False if is_direct_reply_to(reply_to) else None
-        self[reply_to] = way
-        return way
+        self[text] = answer = self._work_out(text)
+        return answer
 
 
 class Contract:
@@ -143,9 +133,10 @@ class Contract:
         self.names: Names = names or Names()
         self.exchange: GatewayExchange | None = None
         self.queues: Sequence[SharedQueue] = ()
-        self._responses = _SharedProperties(Kind.RESPONSE)
-        self._call_errors = _SharedProperties(Kind.CALL_ERROR)
-        self._ways_back = _WaysBack((SERVER_NAMED, self.names.replies, *reply_prefixes))
+        # Of all replies of a kind to one station: they differ in correlation_id and expiration alone.
+        self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
+        self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
+        self._ways_back = _Remembered(partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes)))
 
     def request(self, delivery: Delivery) -> Request:
         """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.Request.fault`."""
@@ -225,7 +216,7 @@ class Contract:
             return None
         headers = asked.headers
         if headers is not None and TRACE_PARENT in headers:
-            properties = _reply_properties(request.station_id, kind, headers)
+            properties = _reply_properties(kind, request.station_id, headers)
         else:
             properties = (self._responses if kind is _RESPONSE else self._call_errors)[request.station_id]
         deadline = request.deadline
