@@ -1,5 +1,5 @@
 # The project's commands; `make` alone lists them. Needs Python 3.11 or newer and nothing else: the first command that
-# needs the virtual environment makes it, and the first that needs a RabbitMQ (bridge/private_broker.py) or Redis sees to one.
+# needs the virtual environment makes it, and the first that needs a RabbitMQ (bridge/testing/rabbitmq) or Redis sees to one.
 
 SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -20,11 +20,11 @@ demo: $(COMPILED) ## Watch charging stations, a gateway and a worker talk over a
 	@$(BIN)/dtbridge demo $(ARGS)
 
 test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
-	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/pytest $(ARGS)
 
 faults: $(COMPILED) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
-	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(READY) ## Check style, the Dockerfile and compose.yaml
@@ -39,7 +39,7 @@ types: $(READY) ## Check types
 check: lint types test ## Everything continuous integration runs
 
 bench: $(COMPILED) ## Measure round trips, CPU and memory
-	@$(BIN)/python -m bridge.private_broker ensure
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 venv: $(READY) ## Make the virtual environment
@@ -68,8 +68,8 @@ $(READY): requirements-dev.lock pyproject.toml
 	@touch $@
 
 # The hot path, anew after a change. Without a C compiler it runs as Python, and the command says so.
-$(COMPILED): $(READY) deploy/compile.py $(wildcard bridge/*.py bridge/*.pxd bridge/*/*.py bridge/*/*.pxd)
-	@$(BIN)/python deploy/compile.py
+$(COMPILED): $(READY) hatch_build.py $(shell find bridge -name "*.py" -o -name "*.pxd")
+	@$(BIN)/python hatch_build.py
 	@touch $@
 
 # Debian and Ubuntu keep the standard library's venv in a package of its own.

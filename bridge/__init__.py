@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import bridge.sources  # noqa: F401 - isort: split - before any module that may be compiled
+import bridge.compiled.switch  # noqa: F401 - isort: split - before any module that may be compiled
 from bridge.ocpp import (
     CallError,
     ChargingStationHandler,
@@ -12,12 +12,12 @@ from bridge.ocpp import (
     DataTransferStatus,
     StatusInfo,
 )
-from bridge.outcome import Rejected, Retry
-from bridge.request import Call
-from bridge.routing import Router
+from bridge.request.incoming import Call
+from bridge.request.outcome import Rejected, Retry
+from bridge.routing.router import Router
 
 if TYPE_CHECKING:
-    from bridge.client import Client
+    from bridge.client.client import Client
 
 __all__ = [
     "CSMSHandler",
@@ -38,7 +38,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Client brings the AMQP libraries with it; routers and handlers do without them."""
     if name == "Client":
-        from bridge.client import Client  # noqa: PLC0415 - on first use, see above
+        from bridge.client.client import Client  # noqa: PLC0415 - on first use, see above
 
         return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-# The values of transport.py as they lie in memory, every field in the order of the names; see layout.py.
+# The values of transport.py as they lie in memory, every field in the order of the names; see fields.py.
 
 cdef extern from *:
     """

@@ -1,7 +1,7 @@
 """The seam between the bridge and a message broker.
 
 Everything above this file (worker, client, dispatch) speaks in these values and knows no broker; everything below it
-(``bridge.broker`` for RabbitMQ, ``bridge.testing`` in memory) keeps these promises:
+(``bridge.rabbitmq`` for RabbitMQ, ``bridge.testing.memory_broker`` in memory) keeps these promises:
 
 * A :class:`Subscription` is consumed from the moment :meth:`Transport.start` returns until :meth:`Transport.drain`,
   across any number of lost connections. Each message arrives as one call of ``on_delivery``, on the event loop, in the

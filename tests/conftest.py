@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bridge.private_broker import PrivateBroker, PrivateCluster
+from bridge.testing.rabbitmq.node import PrivateBroker, PrivateCluster
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,9 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
-        raise pytest.UsageError(
-            f"{', '.join(stale)} changed since compiled: run `make test`, or python deploy/compile.py"
-        )
+        raise pytest.UsageError(f"{', '.join(stale)} changed since compiled: run `make test`, or python hatch_build.py")
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")
     if server:

@@ -8,12 +8,12 @@ import msgspec
 from msgspec import UNSET
 
 from bridge import Router
-from bridge.dispatch import Dispatcher
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
-from bridge.outcome import Outcome
-from bridge.request import Request
-from bridge.routing import Routes
+from bridge.request.incoming import Request
+from bridge.request.outcome import Outcome
+from bridge.routing.router import Routes
 from bridge.transport import Delivery, Publishing, Verdict
+from bridge.worker.dispatch import Dispatcher
 
 UNTIL_SETTLED = 10.0
 """Seconds after which a test gives up waiting for what should happen at once."""

@@ -16,20 +16,20 @@ import aio_pika
 import aio_pika.exceptions
 from websockets.exceptions import WebSocketException
 
-from bridge.broker.connection import parse_urls
-from bridge.client import Client, NoAnswer, StationOffline
-from bridge.contract import Names
+from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.demo.corpus import COMMANDS, CORPUS, STATIONS, V16, V21, V201, Command, Message, Row
 from bridge.demo.processes import BridgeProcess, ProcessFailed
 from bridge.demo.screen import Phase, Result, Screen
 from bridge.demo.stations import Station, StationFailed
-from bridge.demo.vendors import routers
 from bridge.demo.verdict import Answer, judge
+from bridge.demo.workshop import routers
+from bridge.dialects.dialect import Names
 from bridge.dialects.native import Contract
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
-from bridge.outcome import Kind
-from bridge.private_broker import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
-from bridge.retry import DELAYS
+from bridge.rabbitmq.connection import parse_urls
+from bridge.request.outcome import Kind
+from bridge.request.retry import DELAYS
+from bridge.testing.rabbitmq.node import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
 from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0
@@ -118,7 +118,7 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
     gateway_url = f"ws://127.0.0.1:{port}"
     try:
         async with (
-            BridgeProcess("run", "bridge.demo.vendors:routers", settings=settings) as worker,
+            BridgeProcess("run", "bridge.demo.workshop:routers", settings=settings) as worker,
             BridgeProcess("gateway", settings=settings) as gateway,
         ):
             screen.say("Starting a worker and a gateway …")

@@ -36,7 +36,7 @@ from bridge.ocpp import (
     encode_response,
 )
 from bridge.ocpp.errors import call_error_body
-from bridge.outcome import Kind
+from bridge.request.outcome import Kind
 
 
 class StationFailed(RuntimeError):

@@ -9,9 +9,9 @@ letters    their requests among the dead letters
 
 import enum
 
-from bridge.contract import Dialect, Names
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.citrineos import CitrineOs
+from bridge.dialects.dialect import Dialect, Names
 from bridge.dialects.native import Contract
 from bridge.dialects.web_ocpp import WebOcpp
 

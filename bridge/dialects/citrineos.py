@@ -27,13 +27,13 @@ from typing import Any, Final, TypeGuard
 import msgspec
 from msgspec import Raw
 
-from bridge.contract import CONTENT_TYPE, REQUEST_TYPE, Foreign, GatewayExchange, SharedQueue, milliseconds_left
+from bridge.dialects.dialect import CONTENT_TYPE, REQUEST_TYPE, Foreign, GatewayExchange, SharedQueue, milliseconds_left
 from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
 from bridge.ocpp import DEFAULT_VERSION, CallError, ErrorCode, OcppVersion
 from bridge.ocpp.errors import CallErrorBody, call_error_body, encodable
 from bridge.ocpp.faults import DECODE_FAULTS, describe
-from bridge.outcome import Kind, Reply
-from bridge.request import Request
+from bridge.request.incoming import Request
+from bridge.request.outcome import Kind, Reply
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
 NAME: Final = "citrineos"
@@ -127,7 +127,7 @@ class CitrineOs(SharedDialect):
         return self.queues[0].name
 
     def request(self, delivery: Delivery) -> Request:
-        """As :meth:`~bridge.contract.Dialect.request`."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.request`."""
         headers = delivery.properties.headers or {}
         try:
             parts = _read_parts(delivery.body)
@@ -156,7 +156,7 @@ class CitrineOs(SharedDialect):
         )
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """As :meth:`~bridge.contract.Dialect.reply`."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.reply`."""
         assert isinstance(request, CitrineRequest)  # noqa: S101 - it is one of ours
         assert request.deadline is not None  # noqa: S101 - whoever waits does so until then
         if kind is Kind.CALL_ERROR:

@@ -1,8 +1,8 @@
 # Types for the compiled native.py.
 
 import cython
-from bridge cimport layout
-from bridge.request cimport Request
+from bridge.compiled cimport fields
+from bridge.request.incoming cimport Request
 from bridge.transport cimport Delivery, Properties, Publishing
 
 cdef str ATTEMPT, DEADLINE, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION

@@ -12,8 +12,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from bridge import layout
-from bridge.contract import (
+from bridge.compiled import fields
+from bridge.dialects.dialect import (
     ATTEMPT,
     CONTENT_TYPE,
     DEADLINE,
@@ -41,11 +41,11 @@ from bridge.contract import (
     vendor_key,
 )
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
-from bridge.outcome import Failure, Kind
-from bridge.request import Request
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind
 from bridge.transport import Delivery, Properties, Publishing
 
-layout.verify((Delivery, Properties, Publishing, Request))
+fields.check((Delivery, Properties, Publishing, Request))
 
 _TRACE_LENGTH: Final = 512
 """Characters of either that a reply repeats; W3C Trace Context asks for no more of tracestate."""
@@ -139,7 +139,7 @@ class Contract:
         self._ways_back = _Remembered(partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes)))
 
     def request(self, delivery: Delivery) -> Request:
-        """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.Request.fault`."""
+        """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.incoming.Request.fault`."""
         properties = delivery.properties
         headers = properties.headers or _NO_HEADERS
         station_id = headers.get(STATION_ID)

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-from bridge.contract import (
+from bridge.dialects.dialect import (
     ATTEMPT,
     DEADLINE,
     EXCHANGE,
@@ -26,9 +26,9 @@ from bridge.contract import (
     properties_of_next_try,
 )
 from bridge.ocpp import OcppVersion
-from bridge.outcome import Failure, Reply
-from bridge.request import Request
-from bridge.retry import milliseconds
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Reply
+from bridge.request.retry import milliseconds
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
 SHORT_STRING: Final = 255
@@ -49,7 +49,7 @@ class DialectNames(Names, frozen=True):
         return f"{self.prefix}-{self.dialect}"
 
     def retry(self, delay: float) -> str:
-        """As :meth:`~bridge.contract.Names.retry`."""
+        """As :meth:`~bridge.dialects.dialect.Names.retry`."""
         return f"{self.own}.retry.{milliseconds(delay)}"
 
     @property
@@ -93,13 +93,13 @@ class SharedDialect(Dialect):
         """
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
-        """As :meth:`~bridge.contract.Dialect.again`: in the gateway's own form."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.again`: in the gateway's own form."""
         properties = properties_of_next_try(request, delay, counts=counts)
         source: Delivery = request.source
         return Publishing(self.queue_of(source), source.body, properties, self.names.retry(delay), mandatory=True)
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
-        """As :meth:`~bridge.contract.Dialect.dead_letter`: in the gateway's own form, to be replayed to its queue."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.dead_letter`: in the gateway's own form, to be replayed to its queue."""
         source: Delivery = request.source
         queue = self.queue_of(source)
         told = {EXCHANGE: "", ROUTING_KEY: queue, VERSION: request.version.value}

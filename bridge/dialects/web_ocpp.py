@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.contract import (
+from bridge.dialects.dialect import (
     CONTENT_TYPE,
     REQUEST_TYPE,
     STATION_ID,
@@ -31,9 +31,9 @@ from bridge.contract import (
 from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
 from bridge.ocpp import CallErrorFrame, CallFrame, FrameError, OcppVersion, decode_frame, encode_frame
 from bridge.ocpp.errors import CallErrorBody
-from bridge.ocpp.frames import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
-from bridge.outcome import Kind, Reply
-from bridge.request import Request
+from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
+from bridge.request.incoming import Request
+from bridge.request.outcome import Kind, Reply
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
 NAME: Final = "web-ocpp"
@@ -93,7 +93,7 @@ class WebOcpp(SharedDialect):
         return next((name for name, of in self._protocols.items() if of == protocol), self.queues[0].name)
 
     def request(self, delivery: Delivery) -> Request:
-        """As :meth:`~bridge.contract.Dialect.request`."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.request`."""
         version = PROTOCOLS.get(self._protocol_of(delivery) or "")
         if version is None:
             raise Foreign(f"routing key {delivery.routing_key[:60]!r}: not of a version of OCPP with DataTransfer")
@@ -137,7 +137,7 @@ class WebOcpp(SharedDialect):
         return frame
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """As :meth:`~bridge.contract.Dialect.reply`."""
+        """As :meth:`~bridge.dialects.dialect.Dialect.reply`."""
         message_id = request.ocpp_message_id or ""
         if kind is Kind.RESPONSE:
             frame = b"[3,%b,%b]" % (_json(message_id), body)

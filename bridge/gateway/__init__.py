@@ -9,10 +9,10 @@ handshake, passwords          who connects
 server                        all of them; the only module that needs `websockets`
 """
 
-from bridge.gateway.handlers import PayloadHandler, StationHandler
+from bridge.client.requester import NoAnswer, NotAccepted, StationOffline
 from bridge.gateway.link import Counts, GatewayLink
-from bridge.outcome import Kind, Reply
-from bridge.requester import NoAnswer, NotAccepted, StationOffline
+from bridge.gateway.station_handler import PayloadHandler, StationHandler
+from bridge.request.outcome import Kind, Reply
 
 __all__ = [
     "Counts",

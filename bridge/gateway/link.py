@@ -19,15 +19,15 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport, back_off
-from bridge.broker.topology import GatewayTopology
-from bridge.contract import read_reply, read_vendor_id, station_key
+from bridge.client.requester import REFUSALS, TIMEOUT, NoAnswer, Question, Requester, read_response
+from bridge.dialects.dialect import read_reply, read_vendor_id, station_key
 from bridge.dialects.native import Contract
-from bridge.gateway.handlers import StationHandler
+from bridge.dialects.topology import GatewayTopology
+from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
 from bridge.gateway.turns import Turns
-from bridge.idempotency import Guard, Once
+from bridge.idempotency.guard import Guard, Once
+from bridge.idempotency.memory import MemoryStore
 from bridge.ocpp import (
     CallError,
     DataTransferRequest,
@@ -38,10 +38,10 @@ from bridge.ocpp import (
     parse_version,
 )
 from bridge.ocpp.errors import encodable
-from bridge.outcome import Failure, Kind, Offline, Outcome, Reply, call_error
-from bridge.request import Request
-from bridge.requester import REFUSALS, TIMEOUT, NoAnswer, Question, Requester, read_response
-from bridge.store import MemoryStore
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport, back_off
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, call_error
 from bridge.transport import Confirm, Delivery, Publishing, State, Subscription, Transport, TransportError, Verdict
 
 log = structlog.get_logger("bridge.gateway")

@@ -12,14 +12,25 @@ from typing import Final
 
 import structlog
 
-from bridge.contract import STATION_ID_MAX_LENGTH
-from bridge.dispatch import Settle, start
-from bridge.gateway.handlers import StationHandler, answer_of, payload_for
+from bridge.client.requester import StationOffline
+from bridge.dialects.dialect import STATION_ID_MAX_LENGTH
+from bridge.gateway.station_handler import StationHandler, answer_of, payload_for
 from bridge.gateway.turns import Turns
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error
-from bridge.outcome import Failure, Late, Offline, Outcome, Reason, Reply, call_error, describe, failed, timed_out
-from bridge.request import Request
-from bridge.requester import StationOffline
+from bridge.request.incoming import Request
+from bridge.request.outcome import (
+    Failure,
+    Late,
+    Offline,
+    Outcome,
+    Reason,
+    Reply,
+    call_error,
+    describe,
+    failed,
+    timed_out,
+)
+from bridge.worker.dispatch import Settle, start
 
 log = structlog.get_logger("bridge.gateway")
 

@@ -14,18 +14,6 @@ from bridge.ocpp.codes import ErrorCode, error_codes
 from bridge.ocpp.data_transfer import DataTransferRequest, DataTransferResponse, DataTransferStatus, StatusInfo
 from bridge.ocpp.errors import CallError, decode_call_error, encode_call_error
 from bridge.ocpp.feature import FEATURE_NAME, PROFILE, DataTransferFeature, Feature, Profile
-from bridge.ocpp.frames import (
-    CallErrorFrame,
-    CallFrame,
-    CallResultErrorFrame,
-    CallResultFrame,
-    Frame,
-    FrameError,
-    SendFrame,
-    call_error_frame,
-    decode_frame,
-    encode_frame,
-)
 from bridge.ocpp.handlers import ChargingStationHandler, CSMSHandler
 from bridge.ocpp.request import RequestEnvelope, decode_request, encode_request
 from bridge.ocpp.response import (
@@ -38,6 +26,18 @@ from bridge.ocpp.response import (
     encode_accepted,
     encode_response,
     rejected,
+)
+from bridge.ocpp.rpc import (
+    CallErrorFrame,
+    CallFrame,
+    CallResultErrorFrame,
+    CallResultFrame,
+    Frame,
+    FrameError,
+    SendFrame,
+    call_error_frame,
+    decode_frame,
+    encode_frame,
 )
 from bridge.ocpp.versions import DEFAULT_VERSION, OcppVersion, parse_version
 

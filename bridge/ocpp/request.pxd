@@ -1,4 +1,4 @@
-# The envelope of request.py as it lies in memory, every field in the order of the names; see layout.py.
+# The envelope of request.py as it lies in memory, every field in the order of the names; see fields.py.
 
 cdef extern from *:
     """

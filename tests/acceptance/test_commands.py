@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from bridge.cli import app
-from bridge.gateway.passwords import parse_password_file
-from bridge.private_broker import PrivateBroker, free_ports
+from bridge.cli.main import app
+from bridge.gateway.websocket.passwords import parse_password_file
+from bridge.testing.rabbitmq.node import PrivateBroker, free_ports
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment
 

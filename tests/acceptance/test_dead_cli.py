@@ -15,9 +15,9 @@ import aio_pika
 import aiormq
 import pytest
 
-from bridge.broker.topology import QueueType, Topology
-from bridge.contract import Names
-from bridge.private_broker import free_ports
+from bridge.dialects.dialect import Names
+from bridge.dialects.topology import QueueType, Topology
+from bridge.testing.rabbitmq.node import free_ports
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bridge.private_broker import BrokerUnavailable, PrivateBroker
+from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker
 from tests.bench import plot, report
 from tests.bench.build import compiled
 from tests.bench.machine import Machine, this_machine

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge import DataTransferRequest, DataTransferResponse
-from bridge.broker.rabbit import RabbitTransport
-from bridge.client import Client
+from bridge.client.client import Client
 from bridge.gateway import GatewayLink
-from bridge.private_broker import PrivateBroker
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import State
 from tests.bench.machine import this_machine
 from tests.integration.gateways import GatewayProcess, all_of, resident

@@ -10,11 +10,11 @@ import aio_pika
 import aiormq
 import msgspec
 
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
-from bridge.broker.topology import Topology
-from bridge.contract import Dialect, Names, vendor_key
-from bridge.testing import MemoryBroker, MemoryTransport, declare_dialect, declare_topology
+from bridge.dialects.dialect import Dialect, Names, vendor_key
+from bridge.dialects.topology import Topology
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_dialect, declare_topology
 from bridge.transport import Binding, Delivery, Properties, Publishing, State, Subscription, Transport
 
 PATIENCE = 15.0

@@ -15,14 +15,14 @@ import msgspec
 import pytest
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
-from bridge.contract import vendor_key
+from bridge.dialects.dialect import vendor_key
 from bridge.dialects.native import Contract
-from bridge.dispatch import Expired
+from bridge.idempotency.memory import MemoryStore, Store
 from bridge.ocpp import OcppVersion
-from bridge.retry import RetryPolicy
-from bridge.store import MemoryStore, Store
+from bridge.request.retry import RetryPolicy
 from bridge.transport import Properties, Publishing, State, Transport
-from bridge.worker import Settings, Worker
+from bridge.worker.dispatch import Expired
+from bridge.worker.worker import Settings, Worker
 from tests.contract.sides import NAMES, PATIENCE, Received, Side
 
 V16, V201, V21 = VERSIONS = (OcppVersion.V1_6, OcppVersion.V2_0_1, OcppVersion.V2_1)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import pytest
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
-from bridge.client import Client, NoAnswer, NotAccepted, StationOffline
+from bridge.client.client import Client, NoAnswer, NotAccepted, StationOffline
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import OcppVersion

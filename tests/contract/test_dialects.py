@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from bridge import Call, Router
-from bridge.contract import Dialect
 from bridge.dialects import CitrineOs, WebOcpp
+from bridge.dialects.dialect import Dialect
+from bridge.idempotency.memory import MemoryStore, Store
 from bridge.ocpp import OcppVersion
-from bridge.store import MemoryStore, Store
 from bridge.transport import Binding, Properties, Publishing, State
-from bridge.worker import Settings, Worker
+from bridge.worker.worker import Settings, Worker
 from tests.contract.sides import NAMES, PATIENCE, Received, Side
 from tests.contract.test_decision_table import REPLIES, TABLE, V16, V201, VERSIONS, Row, acme, counting, settled, until
 

@@ -11,16 +11,16 @@ import pytest
 from msgspec import UNSET, Raw
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Router, StatusInfo
-from bridge.client import Client, NoAnswer, StationOffline
-from bridge.contract import read_offline, read_reply
+from bridge.client.client import Client, NoAnswer, StationOffline
+from bridge.client.requester import Question, Requester
+from bridge.dialects.dialect import read_offline, read_reply
 from bridge.dialects.native import Contract
 from bridge.gateway import GatewayLink, Kind, Reply, StationHandler
 from bridge.gateway.stations import STATION_LIMIT
+from bridge.idempotency.memory import MemoryStore
 from bridge.ocpp import ErrorCode, OcppVersion
-from bridge.requester import Question, Requester
-from bridge.store import MemoryStore
 from bridge.transport import Delivery, Properties, Publishing, State, Subscription, TransportError
-from bridge.worker import Worker
+from bridge.worker.worker import Worker
 from tests.contract.sides import NAMES, PATIENCE, Side
 
 ACCEPTED = DataTransferResponse("Accepted")

@@ -18,7 +18,7 @@ from bridge.transport import (
     Transport,
     Verdict,
 )
-from bridge.waiting import WaitingRoom
+from bridge.worker.delay_queue import WaitingRoom
 from tests.contract.sides import NAMES, PATIENCE, Log, Side
 
 VENDOR = "v"

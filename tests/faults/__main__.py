@@ -19,7 +19,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster
+from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker, PrivateCluster
 from tests.faults import (
     broker_faults,
     cluster_faults,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from bridge.contract import Names
+from bridge.dialects.dialect import Names
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix, request

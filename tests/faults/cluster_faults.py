@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from bridge.broker.topology import DISCONNECTED_MS
-from bridge.contract import Names
-from bridge.private_broker import PrivateBroker, speaks_amqp
+from bridge.dialects.dialect import Names
+from bridge.dialects.topology import DISCONNECTED_MS
+from bridge.testing.rabbitmq.node import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix

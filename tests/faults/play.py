@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections import Counter
 
-from bridge.private_broker import BrokerUnavailable, PrivateBroker
+from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker
 from tests.faults import extent
 from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates

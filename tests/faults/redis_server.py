@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from bridge.private_broker import BrokerUnavailable, free_ports
+from bridge.testing.rabbitmq.node import BrokerUnavailable, free_ports
 
 START_SECONDS: Final = 10.0
 _NAMES: Final = ("redis-server", "valkey-server")

@@ -18,9 +18,9 @@ from typing import Any, Final, Self
 import aiormq
 import msgspec
 
-from bridge.contract import Names
-from bridge.private_broker import PrivateBroker
-from bridge.retry import DELAYS
+from bridge.dialects.dialect import Names
+from bridge.request.retry import DELAYS
+from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
 from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
 from tests.faults.proxy import Proxy

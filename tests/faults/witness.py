@@ -18,7 +18,7 @@ import pamqp.commands
 import pamqp.frame
 import pamqp.header
 
-from bridge.contract import DEADLINE
+from bridge.dialects.dialect import DEADLINE
 
 Basic = pamqp.commands.Basic
 

@@ -17,14 +17,14 @@ import aio_pika
 import aio_pika.abc
 
 from bridge import DataTransferRequest, Router
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
-from bridge.broker.topology import Mode, QueueType, Topology
-from bridge.contract import Dialect, Names
+from bridge.dialects.dialect import Dialect, Names
 from bridge.dialects.native import Contract
-from bridge.private_broker import PrivateBroker
+from bridge.dialects.topology import Mode, QueueType, Topology
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
-from bridge.worker import Settings, Worker
+from bridge.worker.worker import Settings, Worker
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0

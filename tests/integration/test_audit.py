@@ -6,11 +6,11 @@ import aio_pika
 import pytest
 import structlog
 
-from bridge.broker import session
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
-from bridge.broker.topology import Mode, QueueType, Topology
-from bridge.contract import Names
+from bridge.dialects.dialect import Names
+from bridge.dialects.topology import Mode, QueueType, Topology
+from bridge.rabbitmq import session
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
 from bridge.transport import Delivery, State, Subscription, Verdict
 
 NAMES = Names("audit")

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from bridge import Call, CallError, Router
-from bridge.client import Client
+from bridge.client.client import Client
 from tests.integration.support import NAMES, dead_letters, ready, request, working
 
 KIB = 1024

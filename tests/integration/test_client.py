@@ -7,9 +7,9 @@ import aio_pika
 import pytest
 
 from bridge import Call, CallError, DataTransferRequest, Router
-from bridge.client import Client, NoAnswer, NotAccepted
+from bridge.client.client import Client, NoAnswer, NotAccepted
 from bridge.ocpp import ErrorCode
-from bridge.private_broker import PrivateBroker
+from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.integration.support import NAMES, PATIENCE, close_connections, request, working
 
 router = Router("v", timeout=PATIENCE)
@@ -112,7 +112,7 @@ async def test_an_exchange_that_leads_nowhere_does_not_accept_it(amqp_url: str) 
 async def test_a_full_queue_does_not_accept_it_and_leaves_the_client_as_it_was(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.requester.REFUSALS", 2)
+    monkeypatch.setattr("bridge.client.requester.REFUSALS", 2)
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(NAMES.requests, durable=True)

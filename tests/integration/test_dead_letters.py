@@ -13,8 +13,8 @@ import aiormq
 import pytest
 
 from bridge import Call, Router
-from bridge.broker.connection import parse_urls
-from bridge.broker.dead_letters import (
+from bridge.dead_letters.letter import DeadLetter, Filter, read
+from bridge.dead_letters.queue import (
     IN_FLIGHT,
     WINDOW,
     DeadQueue,
@@ -26,12 +26,12 @@ from bridge.broker.dead_letters import (
     purge,
     replay,
 )
-from bridge.broker.lane import Outbox, PublishLane
-from bridge.broker.rabbit import RabbitTransport
-from bridge.broker.topology import QueueType, Topology
-from bridge.contract import Names
-from bridge.dead import DeadLetter, Filter, read
-from bridge.private_broker import free_ports
+from bridge.dialects.dialect import Names
+from bridge.dialects.topology import QueueType, Topology
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.consuming import Outbox, PublishLane
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.rabbitmq.node import free_ports
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -334,8 +334,8 @@ async def test_a_replayed_request_is_handled_and_may_die_again(amqp_url: str) ->
 
 KILLED_HALF_WAY = """
 import asyncio, os, signal, sys
-from bridge.broker import dead_letters
-from bridge.broker.connection import parse_urls
+from bridge.dead_letters import queue as dead_letters
+from bridge.rabbitmq.connection import parse_urls
 
 class Dying(dead_letters.DeadQueue):
     sent = landed = 0

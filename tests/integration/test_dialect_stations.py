@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
-from bridge.client import Client, NoAnswer, StationOffline
+from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.private_broker import PrivateBroker
+from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.integration.support import PATIENCE, clean_environment
 
 FOLDER = Path(__file__).parent

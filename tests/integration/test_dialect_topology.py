@@ -12,10 +12,10 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractExchange
 
 from bridge import Call, Retry, Router
-from bridge.broker.topology import Mode
-from bridge.contract import Dialect
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.private_broker import PrivateBroker
+from bridge.dialects.dialect import Dialect
+from bridge.dialects.topology import Mode
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import State, TopologyError
 from tests.integration.support import PATIENCE, working
 from tests.integration.test_dialects import citrine_message

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bridge import Call, DataTransferResponse, Router
-from bridge.broker.session import Session
-from bridge.client import Client
+from bridge.client.client import Client
+from bridge.rabbitmq.session import Session
 from bridge.transport import State
 from tests.integration.support import NAMES, PATIENCE, WorkerProcess, ready, request, working
 

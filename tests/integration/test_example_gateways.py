@@ -20,8 +20,8 @@ import websockets.asyncio.client
 from websockets import ConnectionClosed, Subprotocol
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
-from bridge.client import Client, NoAnswer, StationOffline
-from bridge.private_broker import PrivateBroker, free_ports
+from bridge.client.client import Client, NoAnswer, StationOffline
+from bridge.testing.rabbitmq.node import PrivateBroker, free_ports
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment, close_connections
 
 PAGE = ROOT / "docs" / "gateways.md"

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from bridge.gateway.conversation import CALLS_AT_ONCE
-from bridge.gateway.passwords import PasswordFile, PasswordHash, SharedPassword
-from bridge.gateway.server import Gateway, Settings
+from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
+from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
+from bridge.gateway.websocket.server import Gateway, Settings
 from bridge.ocpp import OcppVersion
-from bridge.outcome import Reply
+from bridge.request.outcome import Reply
 from tests.integration.raw_station import (
     CLOSE,
     OPENING,
@@ -338,7 +338,7 @@ async def test_one_connection_more_than_may_be_is_closed() -> None:
 
 
 async def test_a_station_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.gateway.server.READ_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.server.READ_TIMEOUT", SOON)
     heartbeat = websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]') * 1000
     async with running() as here, here.station("good") as good, peer(here.port) as client:
         await client.open_websocket()
@@ -366,7 +366,7 @@ async def test_a_peer_that_falls_silent_is_dropped() -> None:
 
 
 async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.gateway.server.CLOSE_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
     async with running(ping_interval=SOON) as here, peer(here.port) as client:
         await client.open_websocket()
         await here.link.until(lambda: "hostile" in here.link.handlers)
@@ -406,7 +406,7 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
 
 
 async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.gateway.server.CLOSE_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
     async with running() as here, peer(here.port) as dead:
         await dead.open_websocket("CP001")
         async with here.station() as station:

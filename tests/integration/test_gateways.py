@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from bridge import DataTransferRequest, DataTransferResponse
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
-from bridge.client import Client, NoAnswer, StationOffline
+from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects.native import Contract
 from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
-from bridge.private_broker import PrivateBroker
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
 from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, close_connections

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription
 from tests.integration.support import NAMES, WorkerProcess, ready
 

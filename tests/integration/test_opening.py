@@ -7,7 +7,7 @@ from typing import Self
 from yarl import URL
 
 from bridge import Call, Router
-from bridge.client import Client
+from bridge.client.client import Client
 from bridge.transport import State
 from tests.integration.support import PATIENCE, request, working
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from bridge import private_broker
-from bridge.private_broker import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
+from bridge.testing.rabbitmq import node as private_broker
+from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -125,7 +125,7 @@ def running_nodes(node: PrivateBroker) -> set[str]:
 
 
 def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bridge.private_broker", "run"]
+    command = [sys.executable, "-m", "bridge.testing.rabbitmq", "run"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     runs = [
         subprocess.Popen(

@@ -11,14 +11,14 @@ import redis.asyncio
 
 from bridge import Call, Router
 from bridge.dialects.native import Contract
-from bridge.idempotency import open_store
+from bridge.idempotency.guard import open_store
+from bridge.idempotency.memory import Key, Running
+from bridge.idempotency.redis import RedisStore
 from bridge.ocpp import OcppVersion
-from bridge.outcome import Kind, Reply
-from bridge.redis_store import RedisStore
-from bridge.store import Key, Running
-from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
+from bridge.request.outcome import Kind, Reply
+from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
 from bridge.transport import State
-from bridge.worker import Worker
+from bridge.worker.worker import Worker
 from tests.redis_server import RedisServer
 
 PATIENCE = 15.0
@@ -271,7 +271,7 @@ async def test_two_workers_run_the_handler_of_one_request_once(server: RedisServ
 async def test_a_redis_that_is_killed_costs_repetitions_and_no_answer(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.idempotency.DOWN", 0.0)
+    monkeypatch.setattr("bridge.idempotency.guard.DOWN", 0.0)
     async with fleet(server.url) as made:
         made.go_on.set()
         made.put("before")

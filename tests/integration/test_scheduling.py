@@ -29,7 +29,7 @@ def schedule(policy_before: str, change: str = "") -> int:
     """The policy of a process that began under one and then called `schedule`."""
     code = (
         f"import os; os.sched_setscheduler(0, os.{policy_before}, os.sched_param(0)); {change}\n"
-        "from bridge.command import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
+        "from bridge.cli.options import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
     )
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 

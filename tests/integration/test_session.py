@@ -8,12 +8,12 @@ import aio_pika
 import pytest
 
 from bridge import Call, Router
-from bridge.broker.connection import parse_urls
-from bridge.broker.rabbit import RabbitTransport
-from bridge.client import Client, NoAnswer
-from bridge.private_broker import PrivateBroker, PrivateCluster, free_ports
+from bridge.client.client import Client, NoAnswer
+from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.testing.rabbitmq.node import PrivateBroker, PrivateCluster, free_ports
 from bridge.transport import BrokerUnreachable, State
-from bridge.worker import Worker
+from bridge.worker.worker import Worker
 from tests.integration.support import (
     NAMES,
     PATIENCE,

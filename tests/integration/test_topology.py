@@ -7,9 +7,9 @@ import aio_pika
 import pytest
 
 from bridge import Call, Router
-from bridge.broker import topology
-from bridge.broker.topology import Mode, QueueType
-from bridge.client import Client
+from bridge.client.client import Client
+from bridge.dialects import topology
+from bridge.dialects.topology import Mode, QueueType
 from bridge.transport import TopologyError
 from tests.integration.support import NAMES, PATIENCE, ready, request, working
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge import Call, CallError, Router
-from bridge.client import Client
+from bridge.client.client import Client
 from tests.integration.support import NAMES, ready, request, working
 
 ODD = [

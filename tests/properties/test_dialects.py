@@ -8,16 +8,16 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.broker.frames import encode_publish
-from bridge.contract import Dialect
-from bridge.counts import Counts
-from bridge.dead import everything, read, replayed
+from bridge.client.requester import read_response
+from bridge.dead_letters.letter import everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.dispatch import Dispatcher, Settle
+from bridge.dialects.dialect import Dialect
 from bridge.ocpp import CallError, OcppVersion
-from bridge.requester import read_response
-from bridge.shared_queue import Part, Sorter
+from bridge.rabbitmq.frames.reading import encode_publish
+from bridge.telemetry.counts import Counts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
+from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.shared_queue import Part, Sorter
 from tests.properties.test_dispatch import MANY, ROUTES, bodies, header_values, json_values, mostly, properties, short
 
 VERSIONS = ["ocpp1.6", "ocpp2.0", "ocpp2.0.1", "ocpp2.1"]

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Rejected, Retry, Router
-from bridge.broker.frames import encode_publish
-from bridge.contract import Names, vendor_key
-from bridge.counts import Counts
+from bridge.dialects.dialect import Names, vendor_key
 from bridge.dialects.native import Contract
-from bridge.dispatch import Dispatcher, Expired
-from bridge.intake import Intake
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
-from bridge.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
-from bridge.request import Request
-from bridge.retry import DELAYS
-from bridge.routing import Routes
-from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
+from bridge.rabbitmq.frames.reading import encode_publish
+from bridge.request.incoming import Request
+from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
+from bridge.request.retry import DELAYS
+from bridge.routing.router import Routes
+from bridge.telemetry.counts import Counts
+from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
+from bridge.worker.dispatch import Dispatcher, Expired
+from bridge.worker.intake import Intake
 
 MANY = settings(max_examples=300)
 SOME = settings(max_examples=60)

@@ -28,7 +28,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.broker.frames import (
+from bridge.rabbitmq.frames.reading import (
     FrameError,
     decode_table,
     encode_ack,
@@ -39,7 +39,7 @@ from bridge.broker.frames import (
     encode_table,
 )
 from bridge.transport import Properties, Publishing
-from tests.unit.broker.wire import Event, Recorder, cut, frame
+from tests.unit.rabbitmq.wire import Event, Recorder, cut, frame
 
 LANES = (1, 2, 3)
 FOREIGN = (0, 4, 65_535)

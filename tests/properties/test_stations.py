@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
-from bridge.contract import Names, station_key
+from bridge.dialects.dialect import Names, station_key
 from bridge.gateway import GatewayLink, StationOffline
 from bridge.ocpp import OcppVersion
-from bridge.testing import MemoryBroker, MemoryTransport, declare_topology
+from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
 from bridge.transport import Delivery, Properties, Publishing, Subscription
 
 STATIONS = ("CP1", "CP2", "é")

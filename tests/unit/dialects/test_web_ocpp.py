@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from bridge.contract import Foreign
+from bridge.dialects.dialect import Foreign
 from bridge.dialects.web_ocpp import PATIENCE, WebOcpp
 from bridge.ocpp import CallError, OcppVersion, encode_call_error
-from bridge.outcome import Failure, Kind, Reason
-from bridge.request import Request
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind, Reason
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
 PAYLOAD = '{"vendorId":"com.acme","messageId":"GetTariff","data":"{ \\"PnCEnabled\\" : null }"}'

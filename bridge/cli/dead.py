@@ -1,0 +1,383 @@
+"""``dtbridge dead``: look at dead letters, try them again, delete them. Nothing is changed by looking."""
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated, Any, Final
+
+import msgspec
+import rich.console
+import rich.progress
+import rich.table
+import rich.text
+import typer
+
+from bridge.cli.options import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    LOCAL,
+    AmqpUrl,
+    LogLevelOption,
+    Prefix,
+    broker_urls,
+    complete,
+    fail,
+    words,
+)
+from bridge.dead_letters.letter import (
+    ID_LENGTH,
+    REASONS,
+    DeadLetter,
+    Filter,
+    everything,
+    parse_age,
+    parse_id,
+    parse_reasons,
+)
+from bridge.dead_letters.queue import (
+    Choice,
+    DeadQueue,
+    Progress,
+    Replayed,
+    choice,
+    find,
+    open_dead_queue,
+    purge,
+    replay,
+)
+from bridge.dialects.dialect import Names
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.transport import Delivery, TransportError
+
+PLAIN_WIDTH: Final = 200
+"""Columns of a table that is not shown on a terminal."""
+
+dead = typer.Typer(
+    name="dead",
+    help="Look at dead letters, try them again, delete them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+# ---- options ----
+
+Vendor = Annotated[str | None, typer.Option(envvar="DTBRIDGE_VENDOR", help="Only those of this vendorId.")]
+Message = Annotated[
+    str | None,
+    typer.Option(envvar="DTBRIDGE_MESSAGE", help="Only those with this messageId; '' for those without one."),
+]
+Station = Annotated[str | None, typer.Option(envvar="DTBRIDGE_STATION", help="Only those of this charging station.")]
+ReasonOption = Annotated[
+    list[str],
+    typer.Option("--reason", envvar="DTBRIDGE_REASON", help=f"Only for these reasons: {', '.join(REASONS)}."),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(envvar="DTBRIDGE_OLDER_THAN", help="Only those given up longer ago: 90s, 15m, 2h, 7d."),
+]
+NewerThan = Annotated[
+    str | None, typer.Option(envvar="DTBRIDGE_NEWER_THAN", help="Only those given up more recently: 90s, 15m, 2h, 7d.")
+]
+Limit = Annotated[int | None, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", envvar="DTBRIDGE_DRY_RUN", help="Only count; change nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", envvar="DTBRIDGE_JSON", help="Print JSON.")]
+
+
+def _wanted(
+    vendor: str | None,
+    message: str | None,
+    station: str | None,
+    reason: list[str],
+    older_than: str | None,
+    newer_than: str | None,
+) -> Choice:
+    try:
+        wanted = Filter(
+            vendor=vendor,
+            message=message,
+            station=station,
+            reasons=parse_reasons(words(reason)),
+            older_than=None if older_than is None else parse_age(older_than),
+            newer_than=None if newer_than is None else parse_age(newer_than),
+        )
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+    return choice(wanted.takes)
+
+
+class _Command(msgspec.Struct):
+    """What every command here begins and ends with."""
+
+    amqp_url: list[str]
+    prefix: str
+    log_level: LogLevel
+
+    def run(self, work: Callable[[DeadQueue, Progress], Any]) -> Any:
+        """Open the queue and await `work` with it, under a progress bar; ends the command if the broker cannot be used."""
+        urls = broker_urls(self.amqp_url)
+        configure(LogFormat.AUTO, self.log_level)
+
+        async def main() -> Any:
+            async with open_dead_queue(urls, Names(self.prefix).dead) as queue, _bar(queue.count) as progress:
+                return await work(queue, progress)
+
+        try:
+            return complete(main())
+        except TransportError as error:
+            fail(str(error))
+
+
+@asynccontextmanager
+async def _bar(total: int) -> AsyncIterator[Progress]:
+    """A progress bar, where a person watches."""
+    console = rich.console.Console(stderr=True)
+    columns = rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn()
+    with rich.progress.Progress(
+        "dead letters read", *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda seen: progress.update(task, completed=seen)
+
+
+# ---- list ----
+
+
+@dead.command("list")
+def list_letters(
+    vendor: Vendor = None,
+    message: Message = None,
+    station: Station = None,
+    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Annotated[int, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")] = 100,
+    as_json: AsJson = False,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """List dead letters, oldest first. With --json, one object a line. The queue stays as it is."""
+    wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
+
+    async def work(queue: DeadQueue, progress: Progress) -> list[DeadLetter]:
+        async with aclosing(find(queue, wanted, progress)) as found:
+            letters = []
+            async for _, letter in found:
+                letters.append(letter)
+                if len(letters) > limit:
+                    break
+            return letters
+
+    letters: list[DeadLetter] = _Command(amqp_url, prefix, log_level).run(work)
+    shown = letters[:limit]
+    if as_json:
+        for letter in shown:
+            typer.echo(msgspec.json.encode(letter).decode())
+    elif shown:
+        _print_table(shown)
+    else:
+        typer.echo("There are no such dead letters.")
+    if len(letters) > limit:
+        typer.echo(f"dtbridge: these are the oldest {limit:,}; there are more (--limit)", err=True)
+
+
+def _print_table(letters: list[DeadLetter]) -> None:
+    table = rich.table.Table("id", "given up (UTC)", "reason", "vendor", "message", "station", "tries", "error")
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for letter in letters:
+        cells = (
+            letter.id,
+            _time_of(letter),
+            letter.reason,
+            letter.vendor,
+            letter.message,
+            letter.station,
+            "" if letter.attempts is None else str(letter.attempts),
+            letter.error,
+        )
+        table.add_row(*(rich.text.Text(_printable(cell)) for cell in cells))
+    rich.console.Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+
+
+def _time_of(letter: DeadLetter) -> str:
+    return letter.failed_at.strftime("%Y-%m-%d %H:%M:%S") if letter.failed_at else ""
+
+
+def _printable(text: str) -> str:
+    """Text that cannot move the cursor or change colours: it comes from anywhere."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+# ---- show ----
+
+
+@dead.command()
+def show(
+    letter_id: Annotated[
+        str, typer.Argument(envvar="DTBRIDGE_ID", metavar="ID", help="The id of a dead letter, or how it begins.")
+    ],
+    as_json: AsJson = False,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Show all of one dead letter: its story, properties, headers and body. The queue stays as it is."""
+    try:
+        start = parse_id(letter_id)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+
+    async def work(queue: DeadQueue, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
+        """Any number of them: the beginning of an id may be that of several."""
+        matches: dict[str, tuple[Delivery, DeadLetter]] = {}
+        async with aclosing(find(queue, lambda letter: letter.id.startswith(start), progress)) as found:
+            async for delivery, letter in found:
+                matches.setdefault(letter.id, (delivery, letter))
+                if len(start) == ID_LENGTH:
+                    break
+        return matches
+
+    matches: dict[str, tuple[Delivery, DeadLetter]] = _Command(amqp_url, prefix, log_level).run(work)
+    if not matches:
+        fail(f"there is no dead letter {start}")
+    if len(matches) > 1:
+        fail(f"{start} is the beginning of {len(matches)} dead letters: {', '.join(sorted(matches)[:10])}", EXIT_USAGE)
+    [(delivery, letter)] = matches.values()
+    if as_json:
+        exact = msgspec.json.encode(everything(delivery, letter))
+        typer.echo(msgspec.json.format(exact, indent=2).decode())
+    else:
+        _print_all(everything(delivery, letter))
+
+
+def _print_all(parts: dict[str, Any]) -> None:
+    for name, value in parts.items():
+        if isinstance(value, dict):
+            typer.echo(f"{name}:")
+            for inner, item in value.items():
+                typer.echo(f"  {_printable(inner)}: {_one_line(item)}")
+        else:
+            typer.echo(f"{name}: {_one_line(value)}")
+
+
+def _one_line(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
+    return _printable(text)
+
+
+# ---- replay ----
+
+
+@dead.command("replay")
+def replay_letters(
+    vendor: Vendor = None,
+    message: Message = None,
+    station: Station = None,
+    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Publish dead letters again to where they came from, oldest first.
+
+    A dead letter is taken out of the queue once the broker has its request. Exit code 1: some could not be published
+    and stay.
+    """
+    wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
+    command = _Command(amqp_url, prefix, log_level)
+    if dry_run:
+        _report_dry_run(_count(command, wanted, limit), "replayed", as_json=as_json)
+        return
+
+    async def work(queue: DeadQueue, progress: Progress) -> Replayed:
+        return await replay(queue, wanted, progress, limit)
+
+    result: Replayed = command.run(work)
+    if as_json:
+        typer.echo(msgspec.json.encode(result).decode())
+    else:
+        typer.echo(f"Replayed: {result.replayed:,}.")
+    if result.left:
+        whys = {
+            "no queue takes them": result.unroutable,
+            "refused by the broker": result.refused,
+            "without a place to go back to": result.impossible,
+        }
+        fail(
+            f"{result.left:,} could not be replayed and stay: "
+            + ", ".join(f"{count:,} {why}" for why, count in whys.items() if count),
+            EXIT_FAILED,
+        )
+
+
+def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
+    async def work(queue: DeadQueue, progress: Progress) -> int:
+        count = 0
+        async with aclosing(find(queue, wanted, progress)) as found:
+            async for _ in found:
+                count += 1
+                if count == limit:
+                    break
+        return count
+
+    return int(command.run(work))
+
+
+def _report_dry_run(count: int, what: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode({"dry_run": True, what: count}).decode())
+    else:
+        typer.echo(f"Would be {what}: {count:,}.")
+
+
+# ---- purge ----
+
+
+@dead.command("purge")
+def purge_letters(
+    vendor: Vendor = None,
+    message: Message = None,
+    station: Station = None,
+    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", envvar="DTBRIDGE_YES", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Delete dead letters for ever, oldest first."""
+    wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
+    command = _Command(amqp_url, prefix, log_level)
+    if dry_run:
+        _report_dry_run(_count(command, wanted, limit), "purged", as_json=as_json)
+        return
+    if not yes:
+        limit = _confirmed(command, wanted, limit)
+
+    async def work(queue: DeadQueue, progress: Progress) -> int:
+        return await purge(queue, wanted, progress, limit)
+
+    count: int = command.run(work)
+    typer.echo(msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}.")
+
+
+def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:
+    """Ask, and return how many may be deleted: no more than were counted, whatever has arrived since."""
+    if not sys.stdin.isatty():
+        fail("purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count", EXIT_USAGE)
+    count = _count(command, wanted, limit)
+    if count and not typer.confirm(f"Delete {count:,} dead letters for ever?", err=True):
+        fail("nothing was purged")
+    return count

@@ -1,0 +1,279 @@
+"""``dtbridge gateway`` and ``dtbridge password``: stations connect here, and this is how they are let in."""
+
+import getpass
+import importlib.util
+import ipaddress
+import re
+import ssl
+import sys
+import urllib.parse
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+
+from bridge.cli.options import (
+    EXIT_USAGE,
+    LOCAL,
+    AmqpUrl,
+    ConnectTimeout,
+    DrainTimeout,
+    LogFormatOption,
+    LogLevelOption,
+    Prefix,
+    broker_urls,
+    complete,
+    fail,
+    finite,
+    on_signals,
+    words,
+)
+from bridge.dialects.dialect import Names
+from bridge.dialects.native import Contract
+from bridge.dialects.topology import GatewayTopology, Mode
+from bridge.gateway.link import GatewayLink
+from bridge.gateway.websocket.handshake import PREFERRED
+from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
+from bridge.ocpp import OcppVersion, parse_version
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.transport import TransportError
+
+log = structlog.get_logger("bridge.gateway")
+
+OTHER_FILES: Final = 100
+"""File descriptors beside those of stations: the broker's connections, the log, listening sockets."""
+_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+"""What stands in a URL as it is (RFC 3986 §2.3)."""
+
+
+def parse_listen(text: str) -> tuple[str | None, int]:
+    """Host and port of ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``; a host of None is every interface.
+
+    Raises ValueError with a sentence for any other text.
+    """
+    wrong = ValueError(f"{text!r} is not HOST:PORT, for example 0.0.0.0:9000 or [::1]:9000")
+    try:
+        parts = urllib.parse.urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    if port is None or parts.netloc != text or "@" in text or any(map(str.isspace, text)):
+        raise wrong
+    if text.startswith("["):
+        try:
+            ipaddress.IPv6Address(host or "")
+        except ValueError:
+            raise wrong from None
+    return host, port
+
+
+def _versions(texts: list[str]) -> list[OcppVersion]:
+    try:
+        return [parse_version(text) for text in words(texts)] or list(PREFERRED)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """TLS 1.2 and later, as OCPP's security profile 2 asks. A key with a passphrase is none: nobody is there to be asked."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        fail("--tls-cert and --tls-key go together", EXIT_USAGE)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        fail(f"the certificate {cert} or its key {key} cannot be used: {error}", EXIT_USAGE)
+    return context
+
+
+def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
+    if shared is not None and file is not None:
+        fail("--station-password and --password-file exclude each other", EXIT_USAGE)
+    if shared == "":
+        fail("--station-password is empty", EXIT_USAGE)
+    if shared is not None:
+        return SharedPassword(shared.encode())
+    if file is None:
+        return None
+    try:
+        return PasswordFile(file)
+    except (OSError, ValueError) as error:
+        fail(f"the password file {file} cannot be read: {error}", EXIT_USAGE)
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the process's limit of file descriptors as far as it may: 1,024, as it often is, is not many stations."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    needed = connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        log.warning("few file descriptors", allowed=allowed, needed=needed, reason=f"--max-connections {connections}")
+
+
+def gateway(
+    listen: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_LISTEN", help="HOST:PORT for stations; :PORT is every interface.")
+    ] = "127.0.0.1:9000",
+    path: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp.")
+    ] = "",
+    amqp_url: AmqpUrl = LOCAL,
+    topology: Annotated[
+        Mode,
+        typer.Option(
+            envvar="DTBRIDGE_TOPOLOGY",
+            help="declare: create exchanges that are missing; verify: fail if they are; none: trust.",
+        ),
+    ] = Mode.DECLARE,
+    prefix: Prefix = "datatransfer",
+    ocpp_versions: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_OCPP_VERSIONS",
+            help="Versions that are spoken, the preferred one first.  [default: ocpp2.1 ocpp2.0.1 ocpp2.0 ocpp1.6]",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    station_password: Annotated[
+        str | None,
+        typer.Option(envvar="DTBRIDGE_STATION_PASSWORD", help="One password for every station. For labs."),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(envvar="DTBRIDGE_PASSWORD_FILE", help="Lines of STATION_ID:HASH, as `dtbridge password` prints."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="DTBRIDGE_TLS_CERT", help="Certificate chain, PEM: stations connect by wss://."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(envvar="DTBRIDGE_TLS_KEY", help="Its private key, PEM.")] = None,
+    call_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_CALL_TIMEOUT",
+            min=0.001,
+            callback=finite,
+            help="Seconds until a station's DataTransfer is answered with a CALLERROR.",
+        ),
+    ] = 25.0,
+    heartbeat_interval: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_HEARTBEAT_INTERVAL", min=1, help="Seconds between Heartbeats, as stations are told."
+        ),
+    ] = 300,
+    ping_interval: Annotated[
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_PING_INTERVAL", min=0.1, callback=finite, help="Seconds between WebSocket pings."
+        ),
+    ] = 30.0,
+    ping_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_PING_TIMEOUT",
+            min=0.1,
+            callback=finite,
+            help="Seconds for the pong, after which the station is dropped.",
+        ),
+    ] = 30.0,
+    handshake_timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_HANDSHAKE_TIMEOUT", min=0.1, callback=finite, help="Seconds for TLS, and for HTTP."
+        ),
+    ] = 10.0,
+    max_message: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways.")
+    ] = 1024 * 1024,
+    max_connections: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
+    ] = 10_000,
+    drain_timeout: DrainTimeout = 20.0,
+    connect_timeout: ConnectTimeout = 15.0,
+    name: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
+    ] = "dtbridge gateway",
+    log_format: LogFormatOption = LogFormat.AUTO,
+    log_level: LogLevelOption = LogLevel.INFO,
+) -> None:
+    """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
+    if importlib.util.find_spec("websockets") is None:
+        fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
+    from bridge.gateway.websocket.server import Gateway, Settings  # noqa: PLC0415 - an extra
+
+    try:
+        host, port = parse_listen(listen)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+    if not _PATH.fullmatch(path):
+        fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
+    settings = Settings(
+        host=host,
+        port=port,
+        path=path.rstrip("/"),
+        versions=_versions(ocpp_versions),
+        tls=_tls(tls_cert, tls_key),
+        call_timeout=call_timeout,
+        heartbeat_interval=heartbeat_interval,
+        max_message=max_message,
+        max_connections=max_connections,
+        handshake_timeout=handshake_timeout,
+        ping_interval=ping_interval,
+        ping_timeout=ping_timeout,
+        drain_timeout=drain_timeout,
+    )
+    passwords = _passwords(station_password, password_file)
+    urls = broker_urls(amqp_url)
+    configure(log_format, log_level)
+    _allow_files(max_connections)
+
+    async def work() -> None:
+        names = Names(prefix)
+        plan = GatewayTopology(names, mode=topology)
+        transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
+        async with GatewayLink(contract=Contract(names), transport=transport) as link:
+            server = Gateway(link, settings, passwords)
+            on_signals(server.stop)
+            await server.run()
+
+    try:
+        complete(work())
+    except TransportError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"cannot listen on {listen}: {error.strerror or error}")
+
+
+def password(
+    station: Annotated[str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station.")],
+    hex: Annotated[  # noqa: A002 - its name is the option's
+        bool,
+        typer.Option(
+            "--hex", envvar="DTBRIDGE_HEX", help="The password is given as hexadecimal digits, as OCPP 1.6 does."
+        ),
+    ] = False,
+) -> None:
+    """Ask for a station's password, or read it from standard input, and print its line of a password file."""
+    given = getpass.getpass(f"Password of {station}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    try:
+        secret = bytes.fromhex(given) if hex else given.encode()
+    except ValueError:
+        fail("the password is not hexadecimal", EXIT_USAGE)
+    if not secret:
+        fail("the password is empty", EXIT_USAGE)
+    if not station.isprintable() or not station:
+        fail("the station's id is empty or has control characters", EXIT_USAGE)
+    typer.echo(f"{station}:{PasswordHash.of(secret)}")

@@ -1,0 +1,377 @@
+"""Dead letters: what the messages in the queue ``datatransfer.dead`` tell, which of them are wanted, how one is tried again.
+
+The bridge writes the story of a request it gives up into headers (:meth:`bridge.dialects.native.Contract.dead_letter`). What the
+broker dead-lettered by itself (expired in its queue, delivered too often, rejected by a worker) carries the broker's own
+``x-death``. Either way :func:`read` makes a :class:`DeadLetter` of it, and never fails: nothing is too broken for this
+queue. A request of another dialect is read by its form (:mod:`bridge.dead_letters.forms`), and goes back past its gateway's
+exchange to its queue. Pure; :mod:`bridge.dead_letters.queue` reads the queue and changes it.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from bridge.dead_letters.forms import Inside, inside
+from bridge.dialects.dialect import (
+    ATTEMPT,
+    DEADLINE,
+    ERROR,
+    EXCHANGE,
+    FAILED_AT,
+    FIRST_TRY,
+    MESSAGE,
+    PERSISTENT,
+    REASON,
+    REPLAYED,
+    ROUTING_KEY,
+    STATION_ID,
+    VENDOR,
+    VERSION,
+    WORKER,
+)
+from bridge.ocpp.errors import encodable
+from bridge.request.outcome import Reason
+from bridge.transport import Delivery, Publishing
+
+ID_LENGTH: Final = 12
+"""Hexadecimal digits of an id; 48 bits keep a full queue of 1,000,000 apart."""
+
+_OWN_HEADERS: Final = "dtbridge-"
+_BROKERS_OWN: Final = ("x-", "CC", "BCC")
+"""Headers that are the broker's, or make it do things. With ``x-death``, RabbitMQ up to 3.13 drops a message that goes round."""
+
+_BROKERS_REASONS: Final = {
+    "expired": "nobody took it in its time",
+    "rejected": "a worker rejected it",
+    "delivery_limit": "delivered more often than its queue allows, and never settled: it may kill its worker",
+    "maxlen": "its queue was full",
+}
+"""What the broker calls its reasons, and what they mean here."""
+
+REASONS: Final = tuple(dict.fromkeys((*(reason.value for reason in Reason), *_BROKERS_REASONS)))
+"""Every reason a dead letter can have."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """The story of a request that was given up. What it does not tell is an empty text or None."""
+
+    id: str
+    """Names it as long as it is in the queue: :data:`ID_LENGTH` hexadecimal digits."""
+    reason: str
+    """One of :data:`REASONS`; of a message that is no dead letter of ours, empty."""
+    error: str
+    """Type and text of what went wrong; for the broker's own reasons what they mean, and the queue."""
+    vendor: str
+    message: str
+    station: str
+    ocpp_version: str
+    ocpp_message_id: str
+    attempts: int | None
+    """Tries so far; None: nobody counted."""
+    first_try: datetime | None
+    failed_at: datetime | None
+    """When it was given up; of the broker's own, to the second."""
+    worker: str
+    """Who gave it up; empty: the broker."""
+    exchange: str
+    """Where it had been published to first, and is again when it is replayed."""
+    routing_key: str
+    replayed: int
+    """How often it has been replayed already."""
+    size: int
+    """Bytes of the body."""
+    replayable: bool
+    """Whether it says where it came from. Without, it cannot be replayed."""
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """The part of a story that the bridge and the broker tell differently."""
+
+    reason: str
+    error: str
+    at: datetime | None
+    exchange: str | None
+    routing_key: str
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    vendor_id: Any = None
+    message_id: Any = None
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+
+
+def read(delivery: Delivery) -> DeadLetter:
+    """The story of a message in the dead-letter queue. Never raises, whatever its headers and body are."""
+    properties = delivery.properties
+    headers = properties.headers or {}
+    form = inside(delivery)
+    origin = _origin(delivery, form)
+    if VENDOR in headers:
+        vendor, message = _text(headers.get(VENDOR)), _text(headers.get(MESSAGE))
+    else:
+        vendor, message = _vendor_and_message(delivery.body if form is None else form.payload)
+    form = form or _NATIVE
+    return DeadLetter(
+        id=_identify(headers, properties.message_id, origin.at, delivery.body),
+        reason=origin.reason,
+        error=origin.error,
+        vendor=vendor,
+        message=message,
+        station=_text(headers.get(STATION_ID)) or _text(form.station_id),
+        ocpp_version=_text(headers.get(VERSION)) or _text(form.ocpp_version),
+        ocpp_message_id=_text(form.ocpp_message_id) or _text(properties.message_id),
+        attempts=_count(headers.get(ATTEMPT)),
+        first_try=_time(headers.get(FIRST_TRY)),
+        failed_at=origin.at,
+        worker=_text(headers.get(WORKER)),
+        exchange=_text(origin.exchange),
+        routing_key=_text(origin.routing_key),
+        replayed=_count(headers.get(REPLAYED)) or 0,
+        size=len(delivery.body),
+        replayable=origin.exchange is not None,
+    )
+
+
+def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
+    """The request as it is published for another try; None: it does not say where it came from.
+
+    Body and properties are untouched but for what is stale: ``reply_to`` (nobody waits any more), deadline and
+    expiration (they are over), the count of tries, and the story of its death. A request without a correlation_id gets
+    the dead letter's id for one, by which it is known when the broker returns it. One of another dialect keeps its station
+    in a header, if it had it in what is stale.
+    """
+    properties = delivery.properties
+    headers = properties.headers or {}
+    form = inside(delivery)
+    origin = _origin(delivery, form)
+    if origin.exchange is None:
+        return None
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name != DEADLINE and not name.startswith((_OWN_HEADERS, *_BROKERS_OWN))
+    }
+    if form is not None and form.station_id:
+        kept.setdefault(STATION_ID, form.station_id)
+    fresh = msgspec.structs.replace(
+        properties,
+        headers=kept | {REPLAYED: letter.replayed + 1},
+        delivery_mode=PERSISTENT,
+        correlation_id=properties.correlation_id or letter.id,
+        reply_to=None,
+        expiration=None,
+        user_id=None,
+    )
+    return Publishing(origin.routing_key, delivery.body, fresh, origin.exchange, mandatory=True)
+
+
+def everything(delivery: Delivery, letter: DeadLetter) -> dict[str, Any]:
+    """All there is to know of a dead letter, fit for JSON: its story, the other properties, headers, and the body.
+
+    The body is text under ``body``; one that is not UTF-8 is under ``body_base64``.
+    """
+    properties = {
+        name: value
+        for name, value in msgspec.structs.asdict(delivery.properties).items()
+        if value is not None and name != "headers"
+    }
+    try:
+        body = {"body": delivery.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(delivery.body).decode()}
+    headers = delivery.properties.headers or {}
+    return msgspec.structs.asdict(letter) | {"properties": _plain(properties), "headers": _plain(headers)} | body
+
+
+def _plain(value: Any) -> Any:
+    """A property's or header's value as JSON can hold it; bytes, times and decimals msgspec knows how to write."""
+    match value:
+        case str():
+            return encodable(value)
+        case dict():
+            return {encodable(name): _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+    return value
+
+
+# ---- who tells the story ----
+
+_NATIVE: Final = Inside(b"", "", "", "")
+"""Nothing stands around the payload."""
+
+
+def _origin(delivery: Delivery, form: Inside | None) -> _Origin:
+    headers = delivery.properties.headers or {}
+    if REASON in headers:
+        return _told_by_bridge(headers)
+    return _told_by_broker(headers, delivery.routing_key, to_queue=form is not None)
+
+
+def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
+    exchange = headers.get(EXCHANGE)
+    routing_key = headers.get(ROUTING_KEY)
+    if not isinstance(exchange, str) or not isinstance(routing_key, str):
+        exchange, routing_key = None, ""
+    return _Origin(
+        _text(headers.get(REASON)), _text(headers.get(ERROR)), _time(headers.get(FAILED_AT)), exchange, routing_key
+    )
+
+
+def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: bool) -> _Origin:
+    """The newest entry of ``x-death``. Never ``x-first-death-…``: of a request that was tried again, that is its pause
+    in a retry queue. `to_queue`: it goes back to its queue by name, not by where it was published.
+    """
+    death = _newest_death(headers)
+    if death is None:
+        return _Origin("", "", None, None, "")
+    exchange = death.get("exchange")
+    keys = death.get("routing-keys")
+    key = keys[0] if isinstance(keys, list) and keys and type(keys[0]) is str else routing_key
+    queue = death.get("queue")
+    if to_queue:
+        exchange, key = ("", queue) if type(queue) is str else (None, "")
+    at = _time(death.get("time"))
+    reason = _text(death.get("reason"))
+    if reason == "rejected" and _was_over(headers.get(DEADLINE), at):
+        reason = Reason.EXPIRED.value  # workers reject what is past its deadline
+    error = f"{_BROKERS_REASONS.get(reason, 'dead-lettered by the broker')} (queue {_text(queue)})"
+    return _Origin(reason, error, at, exchange if type(exchange) is str else None, key)
+
+
+def _newest_death(headers: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The broker lists the newest first."""
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return deaths[0]
+    return None
+
+
+def _was_over(deadline: Any, at: datetime | None) -> bool:
+    """Whether a deadline (ms of Unix time) had passed by a time of which the broker has cut off the parts of a second."""
+    return type(deadline) is int and at is not None and deadline < (at.timestamp() + 1) * 1000
+
+
+def _vendor_and_message(body: bytes) -> tuple[str, str]:
+    try:
+        envelope = _ENVELOPE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", ""
+    return _text(envelope.vendor_id), _text(envelope.message_id)
+
+
+# ---- what headers hold ----
+
+
+def _text(value: Any) -> str:
+    """A header's text, fit to be printed as UTF-8; empty for what is no text."""
+    if isinstance(value, bytes):  # a string that is not UTF-8
+        return value.decode(errors="replace")
+    return encodable(value) if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _time(value: Any) -> datetime | None:
+    """A time: an AMQP timestamp, or milliseconds of Unix time."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if type(value) is not int:
+        return None
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _identify(headers: Mapping[str, Any], message_id: str | None, at: datetime | None, body: bytes) -> str:
+    """Of what no replay, restart or other reader changes."""
+    station = headers.get(STATION_ID)
+    parts = (station if isinstance(station, str) else "", message_id or "", at.isoformat() if at else "")
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:%s" % (len(encoded), encoded))
+    digest.update(body)
+    return digest.hexdigest()[:ID_LENGTH]
+
+
+# ---- which ones ----
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters are wanted: those that meet every condition given."""
+
+    vendor: str | None = None
+    """vendorId; like everywhere, the case of ASCII letters does not matter."""
+    message: str | None = None
+    """messageId, likewise; the empty text means: without one."""
+    station: str | None = None
+    reasons: frozenset[str] = frozenset()
+    """Any of them; none given: all."""
+    older_than: float | None = None
+    """Seconds since it was given up. A dead letter that does not say when is neither older nor newer."""
+    newer_than: float | None = None
+
+    def takes(self, letter: DeadLetter, now: datetime) -> bool:
+        """Whether the dead letter is wanted."""
+        return (
+            (self.vendor is None or _folded(letter.vendor) == _folded(self.vendor))
+            and (self.message is None or _folded(letter.message) == _folded(self.message))
+            and (self.station is None or letter.station == self.station)
+            and (not self.reasons or letter.reason in self.reasons)
+            and self._takes_age(letter.failed_at, now)
+        )
+
+    def _takes_age(self, failed_at: datetime | None, now: datetime) -> bool:
+        if self.older_than is None and self.newer_than is None:
+            return True
+        if failed_at is None:
+            return False
+        age = (now - failed_at).total_seconds()
+        return (self.older_than is None or age > self.older_than) and (self.newer_than is None or age < self.newer_than)
+
+
+def _folded(text: str) -> bytes:
+    """bytes.lower() knows ASCII alone."""
+    return text.encode("utf-8", "surrogatepass").lower()
+
+
+_AGE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_age(text: str) -> float:
+    """Seconds of an age like ``90s``, ``15m``, ``2h`` or ``7d``. Raises ValueError with a sentence."""
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not an age: expected a number and s, m, h or d, for example 90s, 15m, 2h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_reasons(words: list[str]) -> frozenset[str]:
+    """Reasons, checked. Raises ValueError with a sentence that lists them all."""
+    for word in words:
+        if word not in REASONS:
+            raise ValueError(f"{word!r} is no reason: expected {', '.join(REASONS)}")
+    return frozenset(words)
+
+
+_ID: Final = re.compile(rf"[0-9a-f]{{1,{ID_LENGTH}}}")
+
+
+def parse_id(text: str) -> str:
+    """The beginning of an id, checked. Raises ValueError with a sentence."""
+    prefix = text.strip().lower()
+    if not _ID.fullmatch(prefix):
+        raise ValueError(f"{text!r} is not an id, nor how one begins: expected up to {ID_LENGTH} hexadecimal digits")
+    return prefix

@@ -1,0 +1,250 @@
+"""One connection of a charging station: what its :class:`~bridge.gateway.websocket.conversation.Conversation` decides, done.
+
+Its socket and the bridge are two small protocols, so that this is tested without either.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from bridge.client.requester import NoAnswer, StationOffline
+from bridge.gateway.websocket.conversation import Answer, Conversation, Forward, Ignored, Settled
+from bridge.ocpp import CallError, ErrorCode, OcppVersion
+from bridge.request.outcome import COULD_NOT_PROCESS, TOOK_TOO_LONG, Reply, call_error, describe
+from bridge.transport import TransportError
+
+log = structlog.get_logger("bridge.gateway")
+
+CALL_TIMEOUT: Final = 25.0
+"""Seconds a DataTransfer may take until the station gets a CALLERROR: longer than a handler of the bridge may (20), shorter than
+stations wait (30 in the common libraries)."""
+
+
+class Gone(Exception):
+    """The station's connection has ended."""
+
+
+class Socket(Protocol):
+    """A WebSocket connection that is open."""
+
+    def messages(self) -> AsyncIterator[str | bytes]:
+        """What the station sends, until the connection ends."""
+
+    async def send(self, frame: str) -> None:
+        """Send a text message; returns when there is room for the next. Raises Gone if the connection ends before."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close in order. Never raises."""
+
+
+class Link(Protocol):
+    """The bridge, as one station sees it; :class:`~bridge.gateway.link.GatewayLink` is one."""
+
+    async def forward(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
+    ) -> Reply:
+        """The answer to a station's DataTransfer, asked in the station's turn.
+
+        Raises NoAnswer, and NotAccepted if the broker will not have it.
+        """
+
+
+class GatewayCounts(msgspec.Struct):
+    """What a gateway has done since it started."""
+
+    connected: int = 0
+    """Connections of stations."""
+    refused: int = 0
+    """Connections that were not let in."""
+    replaced: int = 0
+    """Connections that a newer one of the same station took the place of."""
+    cut_off: int = 0
+    """Connections that were ended because their peer broke a limit."""
+    answered: int = 0
+    """CALLs of stations that were answered without the bridge, broken frames included."""
+    forwarded: int = 0
+    """DataTransfers of stations that were given to the bridge."""
+    unanswered: int = 0
+    """Those of them that the bridge did not answer in time; the station got a CALLERROR."""
+    calls: int = 0
+    """CALLs to stations."""
+    late: int = 0
+    """Answers of stations that nobody waited for."""
+    ignored: int = 0
+    """Other messages of stations that ask for nothing."""
+
+
+class StationConnection:
+    """Serves one connection of one station. It is the handler of the requests that the CSMS has for the station, too."""
+
+    def __init__(
+        self,
+        station_id: str,
+        socket: Socket,
+        link: Link,
+        conversation: Conversation,
+        *,
+        counts: GatewayCounts,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """`call_timeout`: seconds that the bridge may take to answer a CALL of the station."""
+        self.station_id = station_id
+        self.version = conversation.version
+        self._socket = socket
+        self._link = link
+        self._conversation = conversation
+        self._counts = counts
+        self._call_timeout = call_timeout
+        self._answer: asyncio.Future[Reply] | None = None
+        self._gone = False
+        self._forwards: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Serve until the connection ends."""
+        try:
+            async for message in self._socket.messages():
+                await self._receive(message)
+                await asyncio.sleep(0)  # one that sends a thousand at once must not keep the others from their turn
+        except Gone:
+            pass
+        finally:
+            forwards = tuple(self._forwards)
+            self.abandon()
+            await asyncio.gather(*forwards, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """The connection counts no more: whatever waits for the station, or for an answer to it, ends at once."""
+        self._gone = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(StationOffline(self.station_id, sent=True))
+            self._answer.exception()  # whoever waits has perhaps ended already: then nobody misses it
+        for task in self._forwards:
+            task.cancel()
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection. Never raises."""
+        await self._socket.close(code, reason)
+
+    async def close_when_idle(self, code: int, reason: str, deadline: float) -> None:
+        """End the connection when no CALL is outstanding in either direction, or at `deadline` (on the loop's clock)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._idle.wait()
+        await self.close(code, reason)
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        """While it lasts, the connection is needed."""
+        self._busy += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    # ---- from the station ----
+
+    async def _receive(self, message: str | bytes) -> None:
+        decision = self._conversation.receive(message, dt.datetime.now(dt.UTC))
+        match decision:
+            case Answer():
+                self._counts.answered += 1
+                self._tell(decision)
+                await self._socket.send(decision.frame)
+            case Forward():
+                self._counts.forwarded += 1
+                self._start(self._forward(decision, asyncio.get_running_loop().time() + self._call_timeout))
+            case Settled() if self._answer is not None and not self._answer.done():
+                self._answer.set_result(decision.reply)
+            case Settled() | Ignored.LATE:  # a wait that ends in this very moment is over, too
+                self._counts.late += 1
+            case Ignored():
+                self._counts.ignored += 1
+                log.debug("message ignored", station=self.station_id, reason=decision.value)
+
+    def _tell(self, answer: Answer) -> None:
+        if answer.error:
+            log.debug("call refused", station=self.station_id, action=answer.action, error=answer.error)
+        elif answer.action == "BootNotification":
+            log.info("station booted", station=self.station_id, **answer.facts)
+        else:
+            log.debug("call answered", station=self.station_id, action=answer.action, **answer.facts)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._forwards.add(task)
+        task.add_done_callback(self._forwards.discard)
+
+    async def _forward(self, call: Forward, deadline: float) -> None:
+        with self._work():
+            reply = await self._ask_bridge(call, deadline)
+            try:
+                frame = self._conversation.reply(call.message_id, reply)
+            except ValueError as fault:
+                log.warning("reply not sent", station=self.station_id, reason=describe(fault))
+                frame = self._conversation.reply(call.message_id, self._could_not())
+            with contextlib.suppress(Gone):
+                await self._socket.send(frame)
+
+    async def _ask_bridge(self, call: Forward, deadline: float) -> Reply:
+        """Its reply, or the CALLERROR that says why there is none."""
+        try:
+            return await self._link.forward(
+                self.station_id,
+                self.version,
+                call.payload,
+                message_id=call.message_id,
+                timeout=deadline - asyncio.get_running_loop().time(),
+            )
+        except NoAnswer:
+            reply = call_error(CallError(ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG), self.version)
+        except TransportError as fault:
+            log.warning("request not accepted", station=self.station_id, error=str(fault))
+            reply = call_error(CallError(ErrorCode.GENERIC_ERROR, COULD_NOT_PROCESS), self.version)
+        except Exception as fault:
+            log.exception("request failed", station=self.station_id, error=describe(fault))
+            reply = self._could_not()
+        self._counts.unanswered += 1
+        return reply
+
+    def _could_not(self) -> Reply:
+        return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
+
+    # ---- to the station ----
+
+    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - the link cancels us after it
+        """Send the station a DataTransfer and await its answer. The link has one request at a time for it, and ends the wait.
+
+        Raises StationOffline if the connection ends, CallError if `payload` is not JSON.
+        """
+        if self._gone:
+            raise StationOffline(self.station_id)
+        call = self._conversation.call(payload)
+        self._counts.calls += 1
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        with self._work():
+            try:
+                await self._socket.send(call)
+                return await answer
+            except Gone:
+                raise StationOffline(self.station_id, sent=True) from None
+            finally:
+                self._conversation.give_up()
+                self._answer = None

@@ -1,0 +1,203 @@
+"""One station's connection as OCPP-J sees it: messages in, decisions out. No socket, no clock, no task.
+
+What a gateway in any language has to decide is in this file; what it has to wait for is in ``connection.py``.
+
+* :meth:`Conversation.receive` takes what the station sent and says what to do: send a frame, forward a DataTransfer to
+  the bridge, end the wait for the station's own answer, or nothing.
+* :meth:`Conversation.reply` turns the bridge's reply into the frame that answers a forwarded CALL.
+* :meth:`Conversation.call` begins a CALL to the station; there is one at a time.
+"""
+
+import datetime as dt
+import enum
+import uuid
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bridge.gateway.websocket.actions import KNOWN_ACTIONS
+from bridge.gateway.websocket.local_answers import Fact, local_answer
+from bridge.ocpp import (
+    FEATURE_NAME,
+    CallError,
+    CallErrorFrame,
+    CallFrame,
+    CallResultErrorFrame,
+    CallResultFrame,
+    ErrorCode,
+    Frame,
+    FrameError,
+    OcppVersion,
+    SendFrame,
+    call_error_frame,
+    decode_call_error,
+    decode_frame,
+    encode_frame,
+)
+from bridge.ocpp.faults import DECODE_FAULTS
+from bridge.request.outcome import Kind, Reply, call_error
+
+CALLS_AT_ONCE: Final = 5
+"""CALLs of one station in hand: the one that OCPP-J allows, and four that come because the station's time for those before
+them was over. A station that sends more does not await answers; it is told so."""
+
+
+# ---- decisions ----
+
+
+class Answer(Struct, frozen=True):
+    """Send this frame: the CALL is answered without the bridge."""
+
+    frame: str
+    action: str = ""
+    """Empty: the frame was no CALL that could be read."""
+    error: str = ""
+    """The error code of a CALLERROR, and what is wrong; empty: it is a CALLRESULT."""
+    facts: dict[str, Fact] = {}
+    """What the station told of itself."""
+
+
+class Forward(Struct, frozen=True):
+    """Ask the bridge; answer the station with :meth:`Conversation.reply`."""
+
+    message_id: str
+    payload: bytes
+
+
+class Settled(Struct, frozen=True):
+    """The station has answered our CALL."""
+
+    reply: Reply
+
+
+class Ignored(enum.StrEnum):
+    """Nothing is to be done; why."""
+
+    LATE = "an answer that nobody waits for"
+    BROKEN = "a broken frame that OCPP-J does not answer"
+    SEND = "a message that is never answered"
+    CALL_RESULT_ERROR = "the station cannot read what it was answered"
+    REPEATED = "a CALL sent again while it is handled"
+
+
+Decision = Answer | Forward | Settled | Ignored
+
+
+class Conversation:
+    """What has been said on one connection, and what must come next."""
+
+    def __init__(self, version: OcppVersion, *, heartbeat: int, max_payload: int) -> None:
+        """`heartbeat`: seconds between two Heartbeats, told to a station that boots. `max_payload`: bytes that a station is sent."""
+        self.version = version
+        self._heartbeat = heartbeat
+        self._max_payload = max_payload
+        self._handled: set[str] = set()
+        self._asked: str | None = None
+
+    # ---- what the station sends ----
+
+    def receive(self, message: str | bytes, now: dt.datetime) -> Decision:
+        """What to do about one WebSocket message. Never raises, whatever the message is."""
+        try:
+            frame = decode_frame(message, self.version)
+        except FrameError as error:
+            return self._on_broken(error)
+        match frame:
+            case CallFrame():
+                return self._on_call(frame, now)
+            case CallResultFrame():
+                return self._on_answer(frame.message_id, Reply(bytes(frame.payload)))
+            case CallErrorFrame():
+                error_ = CallError(frame.error_code, frame.error_description, frame.error_details)
+                return self._on_answer(frame.message_id, call_error(error_, self.version))
+            case SendFrame():
+                return Ignored.SEND
+            case CallResultErrorFrame():
+                return Ignored.CALL_RESULT_ERROR
+
+    def _on_broken(self, error: FrameError) -> Decision:
+        if error.wants_answer(self.version):
+            return Answer(_text(error.answer(self.version)), error=str(error))
+        if error.message_id == self._asked:
+            fault = CallError(ErrorCode.FORMAT_VIOLATION, f"the station's answer is broken: {error.description}")
+            return self._on_answer(error.message_id, call_error(fault, self.version))
+        return Ignored.BROKEN
+
+    def _on_call(self, call: CallFrame, now: dt.datetime) -> Decision:
+        if call.action == FEATURE_NAME:
+            return self._on_data_transfer(call)
+        try:
+            answer = local_answer(call.action, call.payload, self.version, now=now, heartbeat=self._heartbeat)
+        except CallError as error:
+            return self._refuse(call, error)
+        if answer is not None:
+            frame = CallResultFrame(call.message_id, Raw(answer.payload))
+            return Answer(_text(frame), call.action, facts=answer.facts)
+        if call.action in KNOWN_ACTIONS[self.version]:
+            return self._refuse(call, CallError(ErrorCode.NOT_SUPPORTED, f"{call.action} is not supported"))
+        return self._refuse(call, CallError(ErrorCode.NOT_IMPLEMENTED, f"{call.action:.60} is not known"))
+
+    def _on_data_transfer(self, call: CallFrame) -> Decision:
+        if call.message_id in self._handled:
+            # A retry may keep its message id in 2.1, and one answer serves both (OCPP-J 2.1 §4.1.4). Elsewhere it is an error
+            # (OCPP-J 1.6 and 2.0.1 §4.2.3).
+            if self.version is OcppVersion.V2_1:
+                return Ignored.REPEATED
+            return self._refuse(call, CallError(ErrorCode.RPC_FRAMEWORK_ERROR, "a CALL with this id is being handled"))
+        if len(self._handled) >= CALLS_AT_ONCE:
+            return self._refuse(call, CallError(ErrorCode.GENERIC_ERROR, "too many CALLs without awaiting the answers"))
+        self._handled.add(call.message_id)
+        return Forward(call.message_id, bytes(call.payload))
+
+    def _refuse(self, call: CallFrame, error: CallError) -> Answer:
+        return Answer(_text(call_error_frame(call.message_id, error, self.version)), call.action, str(error))
+
+    def _on_answer(self, message_id: str, reply: Reply) -> Decision:
+        if message_id != self._asked:
+            return Ignored.LATE
+        self._asked = None
+        return Settled(reply)
+
+    # ---- what it is sent ----
+
+    def reply(self, message_id: str, reply: Reply) -> str:
+        """The frame that answers a forwarded CALL. Raises ValueError for a reply that cannot be sent: give another."""
+        frame: Frame
+        if reply.kind is Kind.CALL_ERROR:
+            frame = call_error_frame(message_id, decode_call_error(reply.body), self.version)
+        else:
+            frame = CallResultFrame(message_id, self._checked(reply.body))
+        self._handled.discard(message_id)
+        return _text(frame)
+
+    def call(self, payload: bytes) -> str:
+        """The CALL of a DataTransfer, with a message id that no CALL before it had. Await its answer, or give it up, first.
+
+        Raises CallError if `payload` is not JSON, or too large.
+        """
+        try:
+            checked = self._checked(payload)
+        except ValueError as fault:
+            raise CallError(ErrorCode.FORMAT_VIOLATION, f"payload: {fault}") from fault
+        self._asked = str(uuid.uuid4())
+        return _text(CallFrame(self._asked, FEATURE_NAME, checked))
+
+    def give_up(self) -> None:
+        """Nobody waits any more for the answer to our CALL."""
+        self._asked = None
+
+    def _checked(self, payload: bytes) -> Raw:
+        """`payload`, if it can stand within a frame: JSON in UTF-8, not too large. Raises ValueError."""
+        if len(payload) > self._max_payload:
+            raise ValueError(f"{len(payload)} bytes, and at most {self._max_payload} are sent")
+        try:
+            checked = msgspec.json.decode(payload, type=Raw)
+        except DECODE_FAULTS as fault:
+            raise ValueError("not valid JSON") from fault
+        payload.decode()  # Raw is checked for syntax but not for UTF-8; UnicodeDecodeError is a ValueError
+        return checked
+
+
+def _text(frame: Frame) -> str:
+    return encode_frame(frame).decode()

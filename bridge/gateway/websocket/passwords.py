@@ -1,0 +1,181 @@
+"""Passwords of charging stations: OCPP's security profile 1 and 2, HTTP Basic authentication.
+
+A password file has a line for each station, ``STATION_ID:HASH``. The hash is scrypt (RFC 7914) in the PHC string format, as
+passlib and others write it: ``$scrypt$ln=12,r=8,p=1$SALT$HASH``, salt and hash in base64 without padding. A station id may hold
+colons, a hash has none. A password is bytes: OCPP 1.6 gives a station a key of 20 arbitrary ones (OCPP-J 1.6 §6.2.2).
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+from msgspec import Struct
+
+from bridge.request.outcome import describe
+
+log = structlog.get_logger("bridge.gateway")
+
+COST: Final = 12
+"""log2 of scrypt's N for new hashes: 4 MiB and about 10 ms for each station that connects. OCPP's passwords are 16 to 40 random
+characters (OCPP 2.0.1 A00, security profile 1), which no dictionary holds: what the hash must bear is a file that leaks, while a fleet
+that comes back all at once must get in."""
+BLOCK_SIZE: Final = 8
+SALT_LENGTH: Final = 16
+"""Bytes."""
+HASH_LENGTH: Final = 32
+"""Bytes."""
+MEMORY_MAX: Final = 256 * 1024 * 1024
+"""Bytes that checking one password may take, twice the highest that OWASP advises; a line that asks for more is refused."""
+
+_PHC: Final = re.compile(
+    r"\$scrypt\$ln=(?P<cost>\d{1,2}),r=(?P<block_size>\d{1,3}),p=(?P<parallel>\d{1,2})"
+    r"\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})"
+)
+
+
+class Passwords(Protocol):
+    """Who may connect."""
+
+    def check(self, station_id: str, password: bytes) -> bool:
+        """Whether this is the station's password. Takes as long for a station that is not known. May take CPU: call it in a thread."""
+
+
+class SharedPassword:
+    """One password for every station: for labs."""
+
+    def __init__(self, password: bytes) -> None:
+        self._password = password
+
+    def check(self, station_id: str, password: bytes) -> bool:
+        return hmac.compare_digest(self._password, password)
+
+
+class PasswordHash(Struct, frozen=True):
+    """What is kept of a password."""
+
+    cost: int
+    """log2 of N."""
+    block_size: int
+    parallel: int
+    salt: bytes
+    digest: bytes
+
+    @classmethod
+    def of(cls, password: bytes) -> "PasswordHash":
+        """A new hash, with a salt of its own."""
+        empty = cls(COST, BLOCK_SIZE, 1, secrets.token_bytes(SALT_LENGTH), bytes(HASH_LENGTH))
+        return cls(empty.cost, empty.block_size, empty.parallel, empty.salt, empty._compute(password))
+
+    @classmethod
+    def parse(cls, text: str) -> "PasswordHash":
+        """The hash in `text`, in PHC string format. Raises ValueError with a clause for any other text."""
+        match = _PHC.fullmatch(text)
+        if match is None:
+            raise ValueError("the hash is not $scrypt$ln=…,r=…,p=…$SALT$HASH")
+        try:
+            salt, digest = _decode(match["salt"]), _decode(match["hash"])
+        except binascii.Error:
+            raise ValueError("salt and hash are not base64") from None
+        found = cls(int(match["cost"]), int(match["block_size"]), int(match["parallel"]), salt, digest)
+        if 0 in {found.cost, found.block_size, found.parallel}:
+            raise ValueError("ln, r and p are 1 or more")
+        if found.memory > MEMORY_MAX:
+            raise ValueError(
+                f"checking it would take {found.memory >> 20} MiB, and at most {MEMORY_MAX >> 20} are given"
+            )
+        return found
+
+    @property
+    def memory(self) -> int:
+        """Bytes (RFC 7914 §2)."""
+        return 128 * self.block_size * ((1 << self.cost) + self.parallel)
+
+    def fits(self, password: bytes) -> bool:
+        return hmac.compare_digest(self._compute(password), self.digest)
+
+    def _compute(self, password: bytes) -> bytes:
+        return hashlib.scrypt(
+            password,
+            salt=self.salt,
+            n=1 << self.cost,
+            r=self.block_size,
+            p=self.parallel,
+            maxmem=self.memory + 1024 * 1024,
+            dklen=len(self.digest),
+        )
+
+    def __str__(self) -> str:
+        """In PHC string format."""
+        numbers = f"ln={self.cost},r={self.block_size},p={self.parallel}"
+        return f"$scrypt${numbers}${_encode(self.salt)}${_encode(self.digest)}"
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def parse_password_file(text: str) -> dict[str, PasswordHash]:
+    """The hash of each station. Empty lines and lines that begin with # are skipped.
+
+    Raises ValueError with a clause that names the line for one that is none, or a station's second.
+    """
+    hashes: dict[str, PasswordHash] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        station_id, colon, hash_ = line.strip().rpartition(":")
+        if not colon or not station_id:
+            raise ValueError(f"line {number}: expected STATION_ID:HASH")
+        if station_id in hashes:
+            raise ValueError(f"line {number}: {station_id!r} stands there twice")
+        try:
+            hashes[station_id] = PasswordHash.parse(hash_)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return hashes
+
+
+class PasswordFile:
+    """The passwords in a file, which is read again when it has changed: a new station need not wait for a restart."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError or ValueError if the file cannot be read."""
+        self._path = path
+        self._nobody = PasswordHash.of(secrets.token_bytes(SALT_LENGTH))
+        self._stamp = self._last_change()
+        self._hashes = self._read()
+
+    def _last_change(self) -> tuple[int, int]:
+        stat = self._path.stat()
+        return stat.st_mtime_ns, stat.st_size
+
+    def _read(self) -> dict[str, PasswordHash]:
+        return parse_password_file(self._path.read_text(encoding="utf-8"))
+
+    def check(self, station_id: str, password: bytes) -> bool:
+        self._refresh()
+        known = self._hashes.get(station_id)
+        return (known or self._nobody).fits(password) and known is not None
+
+    def _refresh(self) -> None:
+        """A file that cannot be read leaves what was read before, and is tried again when it changes once more."""
+        try:
+            stamp = self._last_change()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self._hashes = self._read()
+        except (OSError, ValueError) as error:
+            log.warning("password file not read", path=str(self._path), error=describe(error))
+        else:
+            log.info("password file read", path=str(self._path), stations=len(self._hashes))

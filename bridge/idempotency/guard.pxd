@@ -1,0 +1,20 @@
+# Types for the compiled idempotency.py.
+
+from bridge.compiled cimport fields
+from bridge.request.outcome cimport Reply
+from bridge.request.incoming cimport Request
+
+cdef class Once:
+    cdef readonly object store, on_absorbed, on_store_error
+    cdef readonly dict followers
+    cdef double _down_until
+    cdef readonly set _tasks
+
+cdef class Guard:
+    cdef readonly Once _once
+    cdef object _store, _dispatcher, _handle, _settle
+    cdef bint _is_plain
+
+    cpdef dispatch(self, Request request)
+
+    cpdef _settled(self, Request request, outcome)

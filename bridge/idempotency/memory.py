@@ -1,0 +1,139 @@
+"""Where replies are kept for requests that come again, and who says who is handling one. See :mod:`bridge.idempotency.guard`."""
+
+import enum
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Protocol
+
+from bridge.compiled import fields
+from bridge.request.outcome import Reply
+
+fields.check((Reply,))
+
+Key = Hashable
+"""OCPP version, station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
+which no two requests are to be expected to share; for one that processes share a text."""
+
+TTL: Final = 600.0
+"""Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
+ENTRIES: Final = 20_000
+"""Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
+LARGE: Final = 1024
+"""Bytes of a reply from which on it is counted; smaller ones are bounded by their number."""
+BYTES: Final = 32 * 1024 * 1024
+"""Bytes of replies kept in memory at most."""
+
+
+class Running(enum.Enum):
+    """Answer of :meth:`Store.begin`: the request is being handled."""
+
+    HERE = "here"
+    """By this worker; its outcome comes to the same :class:`Once`."""
+    ELSEWHERE = "elsewhere"
+    """By another one."""
+
+
+_HERE: Final = Running.HERE
+"""By itself: a member of an Enum is looked up at each use."""
+
+Begun = Reply | Running | None
+
+
+class Store(Protocol):
+    """Where replies are kept. Its methods are plain functions or, behind a network, coroutine functions: all or none.
+
+    They may raise what they like: the request is handled anyway, and the failure counted.
+    """
+
+    def begin(self, key: Key) -> Begun | Awaitable[Begun]:
+        """The stored reply; or who is handling the request; or None: nobody, so the caller does from now on."""
+
+    def finish(self, key: Key, reply: Reply) -> Awaitable[None] | None:
+        """Keep the reply."""
+
+    def forget(self, key: Key) -> Awaitable[None] | None:
+        """It has no reply and may be handled again."""
+
+
+class MemoryStore:
+    """Replies in this process, in two generations.
+
+    When the young one is full or old enough, it takes the place of the old one, which is dropped. So the cost of a reply is
+    one dictionary entry, whatever the bounds.
+    """
+
+    def __init__(
+        self,
+        ttl: float = TTL,
+        entries: int = ENTRIES,
+        max_bytes: int = BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached.
+
+        `clock`: seconds since some moment, never turned back.
+        """
+        self._clock = clock
+        self._ttl = ttl
+        self._entries = max(1, entries // 2)
+        self._max_bytes = max_bytes // 2
+        self._young: dict[Key, Reply | Running] = {}
+        self._old: dict[Key, Reply | Running] = {}
+        self._bytes = 0
+        self._grown_up_at = clock() + ttl
+
+    def begin(self, key: Key) -> Begun:
+        young = self._young
+        known = len(young)
+        young.setdefault(key, _HERE)
+        if len(young) > known:  # not there; so almost all come
+            if key not in self._old:
+                return None
+            del young[key]
+        return self._unless_aged(key)
+
+    def _unless_aged(self, key: Key) -> Begun:
+        """A store that nothing is added to must forget all the same; the time is asked for where it matters."""
+        now = self._clock()
+        if now >= self._grown_up_at:
+            self._grow_old(now)
+        begun = self._young.get(key) or self._old.get(key)
+        if begun is None:
+            self._young[key] = _HERE
+        return begun
+
+    def finish(self, key: Key, reply: Reply) -> None:
+        now = self._clock()
+        if now >= self._grown_up_at:
+            self._grow_old(now)
+        self._young[key] = reply
+        if len(reply.body) > LARGE:
+            self._bytes += len(reply.body)
+        if len(self._young) >= self._entries or self._bytes >= self._max_bytes:
+            self._next_generation(now + self._ttl)
+
+    def _grow_old(self, now: float) -> None:
+        """The young generation has had its time; the one before, and after a long silence both, are forgotten."""
+        silent = now >= self._grown_up_at + self._ttl
+        self._next_generation(now + self._ttl if silent else self._grown_up_at + self._ttl)
+        if silent:
+            self._old = {key: begun for key, begun in self._old.items() if begun is Running.HERE}
+
+    def _next_generation(self, grown_up_at: float) -> None:
+        """What is being handled is kept, however old."""
+        running: dict[Key, Reply | Running] = {}
+        running.update(
+            (key, begun) for key, begun in self._old.items() if begun is Running.HERE and key not in self._young
+        )
+        self._old, self._young = self._young, running
+        self._bytes = 0
+        self._grown_up_at = grown_up_at
+
+    def forget(self, key: Key) -> None:
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+    def __len__(self) -> int:
+        """Replies kept."""
+        kept = self._old | self._young
+        return sum(begun is not Running.HERE for begun in kept.values())

@@ -1,0 +1,94 @@
+"""What a lane hands on, and who waits for a confirm. See :mod:`bridge.rabbitmq.consuming`."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from bridge.transport import Confirm, Delivery, Properties, Publishing, Verdict
+
+_NO_PROPERTIES = Properties()
+
+
+class Confirmable(Protocol):
+    """Who waits for a publishing's confirm."""
+
+    publishing: Publishing | None
+
+    def confirmed(self, confirm: Confirm) -> None: ...
+
+
+class Publishes(Protocol):
+    """What a delivery needs of the lane that takes its reply."""
+
+    def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
+        """Send; `waiting.confirmed` is called once. Raises ValueError for what AMQP cannot carry."""
+
+
+class Settles(Protocol):
+    """What a delivery needs of the lane it came by."""
+
+    @property
+    def replies(self) -> Publishes: ...
+
+    def finish(self, tag: int, verdict: Verdict | None) -> None:
+        """Give the broker its verdict."""
+
+    def requeue(self, tag: int) -> None:
+        """Have the broker deliver it again, after a pause."""
+
+
+class LaneDelivery(Delivery, eq=False, gc=False):
+    """A delivery that knows the way back."""
+
+    tag: int
+    lane: Settles
+    verdict: Verdict | None = None
+    publishing: Publishing | None = None
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+        if self.verdict is not None:
+            raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
+        if copy is not None:
+            self._settle_after(copy, verdict, reply)
+            return
+        self.verdict = verdict
+        if reply is None:
+            self.lane.finish(self.tag, verdict)
+        else:
+            self.publishing = reply
+            try:
+                self.lane.replies.publish(reply, self)
+            except ValueError:  # nothing was sent: the delivery can still be settled
+                self.verdict = self.publishing = None
+                raise
+            # What it brought is done with, and until its confirm comes many others do: memory that is still in the cache is used again.
+            self.properties = _NO_PROPERTIES
+            self.body = b""
+
+    def _settle_after(self, copy: Publishing, verdict: Verdict, reply: Publishing | None) -> None:
+        def arrived(confirm: Confirm) -> None:
+            self.verdict = None
+            if confirm is Confirm.CONFIRMED:
+                self.settle(verdict, reply)
+            else:
+                self.verdict = verdict
+                self.lane.requeue(self.tag)
+
+        self.lane.replies.publish(copy, Pending(copy, arrived))
+        self.verdict = verdict  # settled, as far as others are concerned
+
+    def confirmed(self, confirm: Confirm) -> None:
+        """The reply's fate. A reply queue that is gone is no reason to handle the request again; a refusal is."""
+        if confirm is Confirm.CONFIRMED or confirm is Confirm.RETURNED:
+            self.lane.finish(self.tag, self.verdict)
+        else:
+            self.lane.requeue(self.tag)
+
+
+class Pending:
+    """A publishing on its way whose confirm is wanted by a callback."""
+
+    __slots__ = ("confirmed", "publishing")
+
+    def __init__(self, publishing: Publishing, callback: Callable[[Confirm], None]) -> None:
+        self.publishing: Publishing | None = publishing
+        self.confirmed = callback

@@ -1,0 +1,232 @@
+"""RabbitMQ behind the seam of :mod:`bridge.transport`: the supervisor that opens one session after the other."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+from yarl import URL
+
+from bridge.dialects.topology import Topology
+from bridge.rabbitmq.binding import Bindings
+from bridge.rabbitmq.connection import CONNECT_TIMEOUT, LOST, explain, is_refusal, losses_as_errors, printable
+from bridge.rabbitmq.session import Session
+from bridge.transport import (
+    BrokerUnreachable,
+    Confirm,
+    Publishing,
+    State,
+    StateListener,
+    Subscription,
+    TransportError,
+)
+
+log = structlog.get_logger("bridge.rabbitmq")
+
+START_TIMEOUT: Final = 15.0
+"""Seconds that a process tries to reach a broker when it starts, before it gives up."""
+BACK_OFF_FIRST: Final = 0.1
+"""Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
+BACK_OFF_LONGEST: Final = 4.0
+"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late: within 5 s of
+a broker's return, every worker consumes again."""
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait after that many failures in a row: anything up to the doubled limit ("full jitter")."""
+    return random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(failures, 16)))  # noqa: S311 - jitter
+
+
+class RabbitTransport:
+    """RabbitMQ behind the seam of :mod:`bridge.transport`: one session after the other, until closed."""
+
+    def __init__(
+        self,
+        urls: Sequence[URL],
+        *,
+        name: str = "dtbridge",
+        topology: Topology | None = None,
+        start_timeout: float = START_TIMEOUT,
+    ) -> None:
+        """`urls`: the broker's hosts, tried in turn. `name`: shown in the broker's list of connections."""
+        self._urls = list(urls)
+        self._name = name
+        self._topology = topology
+        self._start_timeout = start_timeout
+        # Every host gets its turn before a start is given up, one that swallows what is sent to it included.
+        self._connect_timeout = min(CONNECT_TIMEOUT, max(1.0, start_timeout / len(self._urls)))
+        self._next_url = 0
+        self._subscriptions: Sequence[Subscription] = ()
+        self._session: Session | None = None
+        self._opening: Session | None = None
+        """The one that is being opened just now."""
+        self._bindings = Bindings()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._on_state: StateListener = lambda *_: None
+        self._state = State.CONNECTING
+        self._farewells: set[asyncio.Task[None]] = set()
+        self.sessions = 0
+        """Sessions opened so far."""
+        self.returned = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def reply_queue(self) -> str | None:
+        return None if self._session is None else self._session.reply_queue
+
+    def lacks(self, exchange: str) -> bool:
+        return self._session is not None and exchange in self._session.missing
+
+    def _enter(self, state: State, reason: str) -> None:
+        self._state = state
+        self._on_state(state, reason)
+
+    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
+        self._subscriptions = subscriptions
+        self._on_state = on_state
+        session = await self._first_session()
+        self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
+
+    async def _first_session(self) -> Session:
+        """Be patient with a broker that is still starting, but tell a person who mistyped its URL."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._start_timeout
+        failures = 0
+        while True:
+            url = self._urls[self._next_url]
+            try:
+                return await self._open(url)
+            except LOST as error:
+                failures += 1
+                out_of_time = loop.time() >= give_up_at and failures >= len(self._urls)
+                if out_of_time or is_refusal(error):
+                    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
+                await asyncio.sleep(back_off(failures))
+
+    async def _open(self, url: URL) -> Session:
+        self._next_url = (self._next_url + 1) % len(self._urls)
+        self._enter(State.CONNECTING, f"to {printable(url)}")
+        self._opening = session = Session(self._name, self._blocked, self._count_returned)
+        try:
+            with losses_as_errors():
+                await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
+        except BaseException:
+            self._abandon(session)
+            raise
+        self._next_url = self._urls.index(url)  # stay with a host that works
+        self._session = session
+        self.sessions += 1
+        session.opened.set()
+        try:
+            await self._restore_bindings(session, url)
+        except BaseException:
+            self._lose(session)
+            raise
+        if self._state is not State.DRAINING:
+            requests = sum(not each.waits for each in self._subscriptions)
+            self._enter(State.CONSUMING, f"from {requests} queues at {printable(url)}")
+            if session.blocked:  # since before
+                self._blocked("an alarm")
+        return session
+
+    async def _restore_bindings(self, session: Session, url: URL) -> None:
+        """Raises ConnectionError if the session ends meanwhile."""
+        if session.bind_lane is None or self._state is State.DRAINING:
+            return
+        restored = asyncio.Event()
+        self._bindings.restore(session.bind_lane, restored.set)
+        if restored.is_set():
+            return
+        self._enter(State.CONNECTING, f"binding {len(self._bindings):,} keys at {printable(url)}")
+        await session.until(restored)
+        if session.ended.done():
+            raise ConnectionError(session.ended.result())
+
+    def _lose(self, session: Session) -> None:
+        self._session = None
+        self._bindings.lost()
+        self._abandon(session)
+
+    async def _supervise(self, session: Session) -> None:
+        while True:
+            reason = await session.ended
+            if self._state is State.DRAINING:
+                return
+            self._lose(session)
+            self._enter(State.CONNECTING, reason)
+            self._next_url = (self._next_url + 1) % len(self._urls)
+            session = await self._next_session()
+
+    async def _next_session(self) -> Session:
+        failures = 0
+        while True:
+            await asyncio.sleep(back_off(failures))
+            url = self._urls[self._next_url]
+            try:
+                return await self._open(url)
+            except (*LOST, TransportError) as error:
+                failures += 1
+                log.warning("broker unreachable", url=printable(url), error=explain(error), failures=failures)
+            except Exception:
+                failures += 1
+                log.exception("no session", url=printable(url), failures=failures)
+
+    def _abandon(self, session: Session) -> None:
+        """Make its deliveries void now, and let the libraries tidy up on their own time."""
+        session.void()
+        farewell = asyncio.create_task(session.abandon())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    def _count_returned(self) -> None:
+        self.returned += 1
+
+    def _blocked(self, reason: str | None) -> None:
+        if self._state is State.CONSUMING and reason is not None:
+            self._enter(State.BLOCKED, f"the broker blocks publishing: {reason}")
+        elif self._state is State.BLOCKED and reason is None:
+            self._enter(State.CONSUMING, "the broker takes publishings again")
+
+    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
+        if self._session is None:
+            on_confirm(Confirm.LOST)
+        else:
+            self._session.publish(publishing, on_confirm)
+
+    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        self._bindings.bind(routing_key, on_done)
+
+    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        self._bindings.unbind(routing_key, on_done)
+
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
+        self._enter(State.DRAINING, f"at most {timeout:g} s")
+        session = self._session or self._opening
+        if session is None or not session.consumes:
+            await self._bindings.stop()
+            return 0
+        with contextlib.suppress(*LOST), losses_as_errors():  # asyncio.TimeoutError is one of them
+            async with asyncio.timeout(timeout):
+                await self._bindings.stop()
+                await session.until(session.opened)
+                await session.cancel_consumers()
+                await session.settled()
+        return 0 if session.ended.done() else session.unsettled
+
+    async def close(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait((self._supervisor,))
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        self._bindings.lost()
+        await self._bindings.stop()
+        if self._farewells:
+            await asyncio.wait(self._farewells)
+        self._enter(State.STOPPED, "closed")

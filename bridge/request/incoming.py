@@ -1,0 +1,99 @@
+"""A DataTransfer request on its way through the bridge, and what its handler sees of it. Pure values."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from bridge.ocpp import DataTransferRequest, OcppVersion, RequestEnvelope
+
+
+class Request(msgspec.Struct, eq=False, gc=False):
+    """What a dialect reads from a delivery: everything dispatch needs to know, nothing of the broker."""
+
+    body: bytes
+    """The OCPP payload, JSON, as the station sent it."""
+    station_id: str
+    version: OcppVersion
+    ocpp_message_id: str | None
+    """The OCPP message id of the CALL; together with the station it names the request."""
+    deadline: float | None
+    """When nobody waits for the answer any more, in seconds of Unix time; None: not said."""
+    attempt: int
+    """1 for the first try, one more for each after a :class:`~bridge.request.outcome.Retry`."""
+    redelivered: bool
+    """The broker has delivered it before; whether it was handled then is not known."""
+    reply_wanted: bool
+    fault: str | None = None
+    """What is wrong with the message around the payload, as a sentence; it cannot be handled."""
+    source: Any = None
+    """The transport's delivery. For whoever settles it."""
+    key: Any = None
+    """Its place in the idempotency store, once it is the one that runs."""
+    started: float | None = None
+    """When its handling began, in seconds of Unix time; None: not measured."""
+    first_try: float | None = None
+    """When it was handled first, in seconds of Unix time; None: this is the first try."""
+
+
+class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):
+    """What a handler is told about the request beside its data."""
+
+    _request: Request
+    _envelope: RequestEnvelope
+
+    @property
+    def station_id(self) -> str:
+        """The charging station that sent it."""
+        return self._request.station_id
+
+    @property
+    def vendor_id(self) -> str:
+        """As the station spelled it."""
+        return self._envelope.vendor_id
+
+    @property
+    def message_id(self) -> str | None:
+        """As the station spelled it; None if it gave none, or an empty one."""
+        return self._envelope.message_id or None
+
+    @property
+    def ocpp_version(self) -> OcppVersion:
+        return self._request.version
+
+    @property
+    def ocpp_message_id(self) -> str | None:
+        """The OCPP message id of the CALL, at most 36 characters; unique per station and connection."""
+        return self._request.ocpp_message_id
+
+    @property
+    def deadline(self) -> float | None:
+        """When the station stops waiting, in seconds of Unix time; None: not known."""
+        return self._request.deadline
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, never negative; None: no deadline is known."""
+        deadline = self._request.deadline
+        return None if deadline is None else max(0.0, deadline - time.time())
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first try."""
+        return self._request.attempt
+
+    @property
+    def redelivered(self) -> bool:
+        """The request may have been handled before, by a worker that died before its reply was safe."""
+        return self._request.redelivered
+
+    @property
+    def request(self) -> DataTransferRequest:
+        """The whole request, its data decoded as plain JSON values. Decoded anew at each access.
+
+        Raises CallError if the data cannot be decoded.
+        """
+        return self._envelope.to_request()
+
+    def __repr__(self) -> str:
+        return f"<Call {self.vendor_id} {self.message_id} from {self.station_id} attempt={self.attempt}>"

@@ -1,0 +1,186 @@
+"""What becomes of a request: one value from a short closed list.
+
+Dispatch returns an outcome and knows no broker; the worker gives it to the transport. The table from whatever a handler
+raised to its outcome is :func:`outcome_of_error`, below.
+"""
+
+import enum
+import math
+from datetime import timedelta
+
+import msgspec
+
+from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error, rejected
+from bridge.ocpp.errors import encodable
+from bridge.request.incoming import Request
+from bridge.request.retry import RetryPolicy
+
+
+class Rejected(Exception):
+    """Raised by a handler: answer ``Rejected``. From OCPP 2.0.1 on the answer carries the reason as statusInfo."""
+
+    def __init__(self, reason_code: str | None = None, additional_info: str | None = None) -> None:
+        """`reason_code`: at most 20 characters. `additional_info`: at most 512, in OCPP 2.1 1024. Longer ones are cut."""
+        super().__init__(reason_code, additional_info)
+        self.reason_code = reason_code
+        self.additional_info = additional_info
+
+
+class Retry(Exception):
+    """Raised by a handler: something it depends on is down, try the request again later, while its deadline allows."""
+
+    def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
+        """`after`: seconds until the next try; None: an exponential back-off. `reason` is for logs, it never leaves.
+
+        Raises ValueError if `after` is negative, infinite or not a number.
+        """
+        super().__init__(after, reason)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+        self.reason = reason
+        if self.after is not None and not 0 <= self.after < math.inf:
+            raise ValueError(f"Retry(after=…) takes seconds from 0 up, not {self.after}")
+
+
+class Kind(enum.Enum):
+    """Which answer of OCPP-J a reply is; its value is the AMQP `type` property."""
+
+    RESPONSE = "DataTransferResponse"
+    CALL_ERROR = "CallError"
+
+
+class Reason(enum.StrEnum):
+    """Why a request was dead-lettered."""
+
+    FAILED = "failed"
+    """Its handler raised, or returned what cannot be sent."""
+    TIMED_OUT = "timed-out"
+    """Its handler took longer than it may."""
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    """Its handler asked for another try and there is none left, or no time for it."""
+    EXPIRED = "expired"
+    """Its deadline passed before it was handled."""
+    OVERLOADED = "overloaded"
+    """More came than could be handled, and its deadline was too near to begin with it."""
+    FOREIGN = "foreign"
+    """It is no request of the dialect that is spoken in its queue."""
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Answer; then the request is done."""
+
+    body: bytes
+    kind: Kind = Kind.RESPONSE
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """Answer with a CALLERROR, if somebody still waits; then keep the request as a dead letter."""
+
+    body: bytes | None
+    """The CALLERROR; None: nobody waits."""
+    reason: Reason
+    error: str = ""
+    """Type and text of what went wrong. For logs and the dead letter; it never goes to the station."""
+
+
+class RetryLater(msgspec.Struct, frozen=True, gc=False):
+    """No answer yet: try the request again after a while."""
+
+    after: float
+    """Seconds."""
+    error: str = ""
+    counts: bool = True
+    """Whether it was a try: another worker's handling of it is not."""
+
+
+class Late(msgspec.Struct, frozen=True, gc=False):
+    """Handled, but its deadline has passed: nobody waits for the answer, and the request is done."""
+
+
+class Dropped(msgspec.Struct, frozen=True, gc=False):
+    """Its deadline had passed before it was handled, and the configuration says to forget such requests."""
+
+
+class Offline(msgspec.Struct, frozen=True, gc=False):
+    """Of a request to a station: the gateway has lost the station, and whoever waits is told at once."""
+
+    sent: bool
+    """The station had been given it, so that it may have handled it."""
+
+
+Outcome = Reply | Failure | RetryLater | Late | Dropped | Offline
+
+COULD_NOT_PROCESS = "The request could not be processed."
+TOOK_TOO_LONG = "The request took too long to process."
+"""What a station is told of a failure. Never the text of an exception: it may hold anything."""
+
+_failure_bodies = {
+    (version, code): encode_call_error(CallError(code, text), version)
+    for version in OcppVersion
+    for code, text in ((ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), (ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG))
+}
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an error for logs and dead letters, capped: a text can hold a whole document. Never raises."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error is somebody else's class
+        text = "(its text cannot be had)"
+    return encodable(f"{type(error).__name__}: {text}"[:512])
+
+
+def failed(request: Request, error: str, reason: Reason = Reason.FAILED) -> Failure:
+    """The handler is at fault, or what it returned."""
+    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], reason, error)
+
+
+def timed_out(request: Request, now: float, error: str) -> Failure:
+    """The handler did not finish in its time, or not before the deadline: then nobody waits for the answer."""
+    if request.deadline is not None and now >= request.deadline:
+        return Failure(None, Reason.EXPIRED, error)
+    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error)
+
+
+def overloaded(request: Request, error: str) -> Failure:
+    """There is no time left to handle it, and whoever waits is told so while they wait."""
+    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.OVERLOADED, error)
+
+
+def call_error(error: CallError, version: OcppVersion) -> Reply:
+    """The payload, or the handler's own choice, asks for this CALLERROR. An answer like any other: nothing failed."""
+    return Reply(encode_call_error(error, version), Kind.CALL_ERROR)
+
+
+def outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+    """What a request gets whose handler raised `error`. `now` in seconds of Unix time. Never raises."""
+    late = request.deadline is not None and request.deadline <= now
+    try:
+        outcome = _outcome_of_error(error, request, policy, now)
+    except Exception as fault:  # noqa: BLE001 - an error made wrongly: a reason that is no text, a class without its fields
+        outcome = failed(request, f"{describe(fault)}, while answering for {describe(error)}")
+    if not late:
+        return outcome
+    return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
+
+
+def _outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+    match error:
+        case Rejected():
+            return Reply(rejected(error.reason_code, error.additional_info, request.version))
+        case CallError():
+            return call_error(error, request.version)
+        case Retry():
+            return _retry(error.after, error, request, policy, now)
+        case _ if isinstance(error, policy.on):
+            return _retry(None, error, request, policy, now)
+        case _:
+            return failed(request, describe(error))
+
+
+def _retry(after: float | None, error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+    """Another try, if there is one left and time for it."""
+    first_try = now if request.first_try is None else request.first_try
+    delay = policy.pause(request.attempt, after=after, now=now, first_try=first_try, deadline=request.deadline)
+    if delay is None:
+        return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
+    return RetryLater(delay, describe(error))

@@ -1,0 +1,206 @@
+"""Which handler a request goes to: vendor → message → handler.
+
+vendorId and messageId are matched without regard to the case of ASCII letters: OCPP 1.6 defines both as case-insensitive
+(§3.1, CiString), OCPP 2.x is silent.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar, overload
+
+from bridge.ocpp import UNKNOWN_MESSAGE, UNKNOWN_VENDOR, CSMSHandler
+from bridge.request.incoming import Call
+from bridge.request.outcome import Reply
+from bridge.request.retry import RetryPolicy
+from bridge.routing.handler import Handler, HandlerError, compile_handler, handler_name
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT: Final = 20.0
+"""Seconds a handler may take. The least patient CSMS in the field gives up after 20 s (CitrineOS), OCPP libraries
+after 30 s."""
+
+VENDOR_ID_MAX_LENGTH: Final = 255
+MESSAGE_ID_MAX_LENGTH: Final = 50
+
+
+def fold(text: str) -> str:
+    """`text` with its ASCII letters in lower case, and nothing else changed."""
+    return text.lower() if text.isascii() else "".join(c.lower() if c.isascii() else c for c in text)
+
+
+class Router:
+    """The handlers of one vendor.
+
+    >>> router = Router("com.acme")
+    >>> @router.on("SetTariff")
+    ... async def set_tariff(call: Call, data: Tariff) -> TariffAck: ...
+    """
+
+    def __init__(
+        self,
+        vendor_id: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        retry: RetryPolicy | None = None,
+        prefetch: int | None = None,
+        concurrency: int | None = None,
+        threads: int = 8,
+    ) -> None:
+        """`timeout`: seconds each handler may take. `retry`: when they are tried again, None: as the worker says. `prefetch`, `concurrency`: this vendor's own, None: the worker's.
+
+        `threads`: how many plain ``def`` handlers of this vendor run at a time; more wait their turn.
+        Raises :class:`HandlerError` for what no station could send or no worker could run.
+        """
+        if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
+            raise HandlerError(
+                f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters, not {vendor_id!r:.80}"
+            )
+        for name, value in (("prefetch", prefetch), ("concurrency", concurrency), ("threads", threads)):
+            if value is not None and value < 1:
+                raise HandlerError(f"{name} of Router({vendor_id!r}) must be at least 1, not {value}")
+        self.vendor_id = vendor_id
+        self.timeout = timeout
+        self.retry = retry
+        self.prefetch = prefetch
+        self.concurrency = concurrency
+        self.threads = threads
+        self._handlers: dict[str, Handler] = {}
+        self._spellings: dict[str, str] = {}
+        self._default: Handler | None = None
+
+    def on(
+        self, message_id: str | None = None, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Callable[[Function], Function]:
+        """Register a handler for a messageId, or, without one, for the requests that carry none.
+
+        `timeout`: seconds; `retry`: when it is tried again; None: the router's. Raises :class:`HandlerError` for a duplicate and for a function that
+        could not be called.
+        """
+        if not isinstance(message_id, str | None):
+            raise HandlerError(f"write @router.on() with parentheses above {handler_name(message_id)}")
+        spelling = message_id or ""
+        if len(spelling) > MESSAGE_ID_MAX_LENGTH:
+            raise HandlerError(f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}")
+
+        def register(function: Function) -> Function:
+            handler = self._compile(function, timeout, retry)
+            key = fold(spelling)
+            other = self._handlers.get(key)
+            if other is not None:
+                what = f"messageId {spelling!r}" if spelling else "requests without messageId"
+                raise HandlerError(
+                    f"{handler.name} and {other.name} both handle {what} of vendor {self.vendor_id!r}"
+                    " (case does not count)"
+                )
+            self._handlers[key] = handler
+            self._spellings[key] = spelling
+            return function
+
+        return register
+
+    @overload
+    def default(self, function: Function, /) -> Function: ...
+
+    @overload
+    def default(
+        self, function: None = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Callable[[Function], Function]: ...
+
+    def default(
+        self, function: Any = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+    ) -> Any:
+        """Register the handler for every message of this vendor that has no other; ``call.message_id`` tells which."""
+
+        def register(function: Any) -> Any:
+            self._set_default(self._compile(function, timeout, retry))
+            return function
+
+        return register if function is None else register(function)
+
+    def mount(self, handler: CSMSHandler, *, timeout: float | None = None, retry: RetryPolicy | None = None) -> None:
+        """Have a :class:`~bridge.ocpp.CSMSHandler` answer every message of this vendor that has no other handler."""
+        method = getattr(handler, "on_data_transfer", None)
+        if not callable(method):
+            raise HandlerError(f"{type(handler).__name__} has no method on_data_transfer(charging_station_id, request)")
+        function = _with_station_and_request(method)
+        self._set_default(self._compile(function, timeout, retry))
+
+    def _compile(self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None) -> Handler:
+        return compile_handler(function, self.timeout if timeout is None else timeout, retry or self.retry)
+
+    def _set_default(self, handler: Handler) -> None:
+        if self._default is not None:
+            raise HandlerError(
+                f"{handler.name} and {self._default.name} are both the default handler of vendor {self.vendor_id!r}"
+            )
+        self._default = handler
+
+    def resolve(self, message_id: str | None) -> Handler | None:
+        """The handler for a messageId; None, null and "" are one. None: this vendor has no such message."""
+        return self._handlers.get(fold(message_id or "")) or self._default
+
+    def handlers(self) -> Iterator[tuple[str, Handler]]:
+        """Every handler with the message it is for, in the order of registration."""
+        for key, handler in self._handlers.items():
+            yield self._spellings[key] or "(no messageId)", handler
+        if self._default is not None:
+            yield "(default)", self._default
+
+    def __repr__(self) -> str:
+        return f"<Router {self.vendor_id!r} messages={len(self._handlers)} default={self._default is not None}>"
+
+
+def _with_station_and_request(method: Callable[..., Any]) -> Callable[[Call], Any]:
+    """A CSMSHandler's method as a handler: it is given the station and the whole request."""
+
+    async def waiting(call: Call) -> Any:
+        return await method(call.station_id, call.request)
+
+    def plain(call: Call) -> Any:
+        return method(call.station_id, call.request)
+
+    function: Callable[[Call], Any] = waiting if inspect.iscoroutinefunction(method) else plain
+    # Its name alone: functools.wraps would lend it the method's parameters as well.
+    function.__module__ = getattr(method, "__module__", __name__)
+    function.__qualname__ = getattr(method, "__qualname__", "on_data_transfer")
+    return function
+
+
+UNKNOWN_VENDOR_REPLY: Final = Reply(UNKNOWN_VENDOR)
+UNKNOWN_MESSAGE_REPLY: Final = Reply(UNKNOWN_MESSAGE)
+
+_REMEMBERED: Final = 4_096
+"""Routes kept by the spelling that stations use. Bounded, because a spelling comes from outside."""
+
+
+class Routes:
+    """All routers of a worker."""
+
+    def __init__(self, routers: Iterable[Router]) -> None:
+        """Raises :class:`HandlerError` if two routers are for the same vendor."""
+        self.routers = tuple(routers)
+        self._by_vendor: dict[str, Router] = {}
+        for router in self.routers:
+            other = self._by_vendor.setdefault(fold(router.vendor_id), router)
+            if other is not router:
+                raise HandlerError(
+                    f"there are two routers for vendor {router.vendor_id!r} (case does not count): register all its handlers on one"
+                )
+        self._remembered: dict[tuple[str, str | None], Handler] = {}
+
+    def resolve(self, vendor_id: str, message_id: str | None) -> Handler | Reply:
+        """The handler for a request, or the answer where there is none (OCPP 1.6 §4.3, OCPP 2.0.1 P02.FR.06, .07)."""
+        found = self._remembered.get((vendor_id, message_id))
+        if found is not None:
+            return found
+        router = self._by_vendor.get(fold(vendor_id))
+        if router is None:
+            return UNKNOWN_VENDOR_REPLY
+        found = router.resolve(message_id)
+        if found is None:
+            return UNKNOWN_MESSAGE_REPLY
+        if len(self._remembered) >= _REMEMBERED:
+            self._remembered.clear()
+        self._remembered[vendor_id, message_id] = found
+        return found

@@ -1,0 +1,13 @@
+# The counts of counts.py as they lie in memory, every field in the order of the names; see fields.py.
+
+cdef extern from *:
+    """
+    typedef struct {
+        PyObject_HEAD
+        PyObject *absorbed, *dropped, *failed, *forbidden, *foreign, *late, *overloaded, *put_off, *received, *replied, *retried,
+            *store_errors, *unasked;
+    } dtbridge_Counts;
+    """
+
+    ctypedef class bridge.telemetry.counts.Counts [object dtbridge_Counts, check_size error]:
+        cdef object dropped, failed, forbidden, late, overloaded, received, replied, retried, unasked

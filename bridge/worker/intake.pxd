@@ -1,0 +1,37 @@
+# Types for the compiled intake.py.
+
+import cython
+from bridge.compiled cimport fields
+from bridge.telemetry.counts cimport Counts
+from bridge.request.outcome cimport Reply
+from bridge.request.incoming cimport Request
+
+cdef object _ACK
+cdef double SMOOTHING, SPREAD, FADING
+
+cdef class Pace:
+    cdef double _mean, _deviation
+
+    cpdef took(self, double seconds)
+
+cdef class Intake:
+    cdef readonly str queue
+    cdef readonly Py_ssize_t prefetch
+    cdef object _contract, _read, _make_reply, _dispatcher, _dispatch, _lacks, _waiting, _delayed
+    cdef readonly Counts _counts
+    cdef Pace _pace
+    cdef Py_ssize_t _busy, _concurrency
+    cdef public Py_ssize_t _running
+    cdef bint _starting
+    cdef str _worker
+
+    cpdef on_delivery(self, delivery)
+
+    cpdef take(self, Request request)
+
+    cpdef _begin_if_in_time(self, Request request)
+
+    @cython.locals(reply=Reply)
+    cpdef _settle(self, Request request, outcome)
+
+    cpdef _reply(self, Request request, body, kind)

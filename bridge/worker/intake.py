@@ -1,0 +1,272 @@
+"""One queue's way through the worker: delivery → request → dispatch → outcome → settle.
+
+An intake lets no more than its vendor's `concurrency` of handlers run; what else has arrived (at most the queue's prefetch)
+waits in it. So a vendor whose handlers all hang holds up its own requests and nobody else's.
+
+When more comes than can be handled, requests wait until their deadlines are near, and if all were still tried, all would be
+answered too late. So a busy intake (:data:`BUSY`) measures how long handling takes, and does not begin with a request whose deadline is
+nearer than that: it is answered with a CALLERROR at once, and the time goes to a younger one that can still be answered.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from bridge.compiled import fields
+from bridge.dialects.dialect import Dialect
+from bridge.idempotency.guard import Guard
+from bridge.ocpp.errors import encodable
+from bridge.request.incoming import Request
+from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater, overloaded
+from bridge.telemetry.counts import Counts
+from bridge.transport import Delivery, Publishing, Verdict
+from bridge.worker.dispatch import Dispatcher, Settle
+
+log = structlog.get_logger("bridge.worker")
+
+fields.check((Counts, Reply, Request))
+
+_ACK: Final = Verdict.ACK
+"""By itself: a member of an Enum is looked up at each use."""
+
+BUSY: Final = 0.75
+"""The part of its handlers from which on an intake counts as busy."""
+
+
+SMOOTHING: Final = 1 / 8
+"""How much one measurement of how long handling takes changes the mean."""
+SPREAD: Final = 1 / 4
+"""How much one measurement changes the deviation from it."""
+FADING: Final = 0.95
+"""What remains of both after each request that was not begun: else one bad spell would keep every later request out."""
+
+
+class Pace:
+    """How long handling takes while an intake is busy: smoothed as TCP smooths its round trips (RFC 6298 §2)."""
+
+    __slots__ = ("_deviation", "_mean")
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._deviation = 0.0
+
+    @property
+    def needed(self) -> float:
+        """Seconds in which almost every request is done."""
+        return self._mean + 2 * self._deviation
+
+    def took(self, seconds: float) -> None:
+        """One request was handled in so many seconds."""
+        self._deviation += SPREAD * (abs(seconds - self._mean) - self._deviation)
+        self._mean += SMOOTHING * (seconds - self._mean)
+
+    def fade(self) -> None:
+        self._mean *= FADING
+        self._deviation *= FADING
+
+
+class Intake:
+    """The requests of one queue."""
+
+    EXPIRED_BY_BROKER = True
+    """What has expired is rejected, and the broker keeps it; a copy would say more and cost more."""
+
+    def __init__(
+        self,
+        queue: str,
+        make_dispatcher: Callable[[Settle], Dispatcher | Guard],
+        *,
+        contract: Dialect,
+        counts: Counts,
+        prefetch: int,
+        concurrency: int,
+        lacks: Callable[[str], bool],
+        worker: str,
+    ) -> None:
+        """`lacks`: whether the broker has no such exchange. `worker`: who we are, for dead letters."""
+        self.queue = queue
+        self.prefetch = prefetch
+        self._contract = contract
+        self._read = contract.request
+        self._make_reply = contract.reply
+        self._counts = counts
+        self._concurrency = concurrency
+        self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
+        self._pace = Pace()
+        self._dispatcher = make_dispatcher(self._settle)
+        self._dispatch = self._dispatcher.dispatch
+        self._running = 0
+        self._waiting: deque[Request] = deque()
+        self._starting = False
+        self._lacks = lacks
+        self._worker = worker
+        self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
+
+    @property
+    def running(self) -> int:
+        """Handlers started and not settled."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a handler to finish."""
+        return len(self._waiting)
+
+    @property
+    def in_hand(self) -> int:
+        """Requests that run, wait for a handler, or wait here for their next try."""
+        return self._running + len(self._waiting) + len(self._delayed)
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        """Take a delivery."""
+        self._counts.received += 1
+        self.take(self._read(delivery))
+
+    def take(self, request: Request) -> None:
+        """Handle a request now, or when a handler of this vendor has finished."""
+        if self._running < self._busy:
+            self._running += 1
+            self._dispatch(request)
+        elif self._running < self._concurrency:
+            self._begin_if_in_time(request)
+        else:
+            self._waiting.append(request)
+
+    def void(self) -> None:
+        """The connection is gone, and with it every delivery. What waits is delivered again; what runs goes on for its effect."""
+        self._waiting.clear()
+        for timer in self._delayed:
+            timer.cancel()
+        self._delayed.clear()
+
+    def give_back(self) -> None:
+        """The worker is to stop: what only waits here for its next try can wait in its queue."""
+        for timer, delivery in self._delayed.items():
+            timer.cancel()
+            delivery.settle(Verdict.REQUEUE)
+        self._delayed.clear()
+
+    def close(self) -> None:
+        """Stop for good, handlers included."""
+        self.void()
+        self._dispatcher.close()
+
+    def _begin_if_in_time(self, request: Request) -> None:
+        """Begin with a request, or answer at once that there is no time for it."""
+        self._running += 1
+        deadline = request.deadline
+        now = time.time()
+        left = math.inf if deadline is None else deadline - now
+        if 0 < left < self._pace.needed:
+            self._counts.overloaded += 1
+            text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
+            self._pace.fade()
+            self._settle(request, overloaded(request, text))
+            return
+        if left > 0:
+            request.started = now
+        self._dispatch(request)
+
+    def _settle(self, request: Request, outcome: Outcome) -> None:
+        self._running -= 1
+        if request.started is not None:
+            self._pace.took(time.time() - request.started)
+        if isinstance(outcome, Reply):
+            # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
+            reply: Reply = outcome
+            request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+        else:
+            self._settle_otherwise(request, outcome)
+        if self._waiting and not self._starting:
+            self._start_waiting()
+
+    def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
+        counts = self._counts
+        match outcome:
+            case Failure():
+                counts.failed += 1
+                self._log_failure(request, outcome)
+                self._give_up(request, outcome)
+            case RetryLater():
+                counts.retried += 1
+                self._try_again(request, outcome)
+            case Late():
+                counts.late += 1
+                request.source.settle(Verdict.ACK)
+            case Dropped():
+                counts.dropped += 1
+                request.source.settle(Verdict.ACK)
+
+    def _reply(self, request: Request, body: bytes | None, kind: Kind) -> Publishing | None:
+        if not request.reply_wanted:
+            self._counts.unasked += 1
+        elif body is not None:
+            reply = self._make_reply(request, body, kind)
+            if reply is not None:
+                self._counts.replied += 1
+                return reply
+            self._counts.forbidden += 1
+        return None
+
+    def _give_up(self, request: Request, failure: Failure) -> None:
+        """Keep the request as a dead letter, answer, and be done with it."""
+        self._keep(request, failure, self._reply(request, failure.body, Kind.CALL_ERROR))
+
+    def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
+        cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
+        if cheap or self._lacks(self._contract.names.dead):
+            # The queue's own dead-lettering: cheap, and the reason is the broker's.
+            request.source.settle(Verdict.REJECT, reply)
+        else:
+            copy = self._contract.dead_letter(request, failure, self._worker)
+            try:
+                request.source.settle(Verdict.ACK, reply, copy)
+            except ValueError:  # headers that fill a frame leave no room for ours
+                request.source.settle(Verdict.REJECT, reply)
+
+    def _try_again(self, request: Request, outcome: RetryLater) -> None:
+        """Let the request wait in the broker for its next try; without a queue for that, here."""
+        if self._lacks(self._contract.names.retry(outcome.after)):
+            self._requeue(request.source, outcome.after)
+        else:
+            copy = self._contract.again(request, outcome.after, counts=outcome.counts)
+            try:
+                request.source.settle(Verdict.ACK, None, copy)
+            except ValueError:  # as in _give_up
+                self._requeue(request.source, outcome.after)
+
+    def _requeue(self, delivery: Delivery, after: float) -> None:
+        """Give the delivery back after a pause: at once would be a busy loop."""
+
+        def requeue() -> None:
+            del self._delayed[timer]
+            delivery.settle(Verdict.REQUEUE)
+
+        timer = asyncio.get_running_loop().call_later(after, requeue)
+        self._delayed[timer] = delivery
+
+    def _start_waiting(self) -> None:
+        """One loop, and not one call within another: a handler that never waits settles before dispatch returns."""
+        self._starting = True
+        try:
+            while self._waiting and self._running < self._concurrency:
+                self._begin_if_in_time(self._waiting.popleft())
+        finally:
+            self._starting = False
+
+    def _log_failure(self, request: Request, failure: Failure) -> None:
+        log.warning(
+            "request dead-lettered",
+            reason=failure.reason.value,
+            error=failure.error,
+            queue=self.queue,
+            # Bytes that are not UTF-8 came in as lone surrogates, which no log can be written with.
+            station=encodable(request.station_id),
+            ocpp_message_id=encodable(request.ocpp_message_id or ""),
+            attempt=request.attempt,
+        )

@@ -1,0 +1,89 @@
+"""Where a gateway listens, and what it needs."""
+
+import inspect
+import resource
+import subprocess
+import sys
+
+import pytest
+import structlog
+import typer
+
+from bridge.cli.gateway import _allow_files, _versions, gateway, parse_listen
+from bridge.gateway.websocket.server import Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:9000", ("127.0.0.1", 9000)),
+        ("localhost:0", ("localhost", 0)),
+        (":9000", (None, 9000)),
+        ("[::]:9000", ("::", 9000)),
+        ("[::1]:9000", ("::1", 9000)),
+    ],
+)
+def test_host_and_port(text: str, expected: tuple[str | None, int]) -> None:
+    assert parse_listen(text) == expected
+
+
+NONE = """
+9000 localhost localhost: localhost:http localhost:99999 localhost:-1 ::1:9000 [::1] [x]:1 [localhost]:1
+ws://localhost:9000 localhost:9000/ocpp a@localhost:9000
+"""
+
+
+@pytest.mark.parametrize("text", ["", "local host:9000", *NONE.split()])
+def test_anything_else_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT, for example"):
+        parse_listen(text)
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(typer.Exit):
+        gateway()
+    assert capsys.readouterr().err == (
+        "dtbridge: the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "becomes", "told"),
+    [
+        ((1024, 4096), (1100, 4096), False),
+        ((1024, 1050), (1050, 1050), True),
+        ((1024, resource.RLIM_INFINITY), (1100, resource.RLIM_INFINITY), False),
+        ((2000, 4096), None, False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
+    ],
+)
+def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], becomes: tuple[int, int] | None, told: bool
+) -> None:
+    became: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, value: became.append(value))
+    with structlog.testing.capture_logs() as lines:
+        _allow_files(1000)
+    assert became == ([] if becomes is None else [becomes])
+    assert [line["event"] for line in lines] == (["few file descriptors"] if told else [])
+
+
+def test_the_commands_defaults_are_the_servers() -> None:
+    options = {name: parameter.default for name, parameter in inspect.signature(gateway).parameters.items()}
+    defaults = Settings()
+    named = {field for field in defaults.__struct_fields__ if field in options}
+    assert len(named) >= 9
+    assert {name: options[name] for name in named} == {name: getattr(defaults, name) for name in named}
+    assert parse_listen(options["listen"]) == (defaults.host, defaults.port)
+    assert tuple(_versions(options["ocpp_versions"])) == defaults.versions
+
+
+def test_all_but_the_server_is_imported_without_the_extra() -> None:
+    program = (
+        "import sys; sys.modules['websockets'] = None; import bridge.cli.main, bridge.gateway.websocket.connection"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,85 @@
+"""The supervisor of several workers, with small real children."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.cli.supervisor import Supervisor
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Await a condition that another process brings about."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def children_of(supervisor: Supervisor, folder: Path) -> set[int]:
+    """The children that have said that they are up."""
+    return {int(entry.name) for entry in folder.iterdir()} & set(supervisor.pids)
+
+
+@pytest.fixture
+def waits(tmp_path: Path) -> list[str]:
+    """A child that leaves a file named by its number once it is up, and ends with 0 at SIGTERM."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+        "while True: signal.pause()\n"
+    )
+    return [sys.executable, "-c", code]
+
+
+async def test_runs_as_many_as_asked_and_stops_them_all(waits: list[str], tmp_path: Path) -> None:
+    supervisor = Supervisor(waits, 3, 5.0)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 3)
+    supervisor.stop()
+    assert await running == 0
+    assert supervisor.pids == []
+
+
+async def test_a_child_that_is_killed_is_started_again(waits: list[str], tmp_path: Path) -> None:
+    supervisor = Supervisor(waits, 2, 5.0)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 2)
+    victim = supervisor.pids[0]
+    os.kill(victim, signal.SIGKILL)
+    await until(lambda: len(children_of(supervisor, tmp_path) - {victim}) == 2)
+    assert supervisor.restarts == 1
+    supervisor.stop()
+    assert await running == 0
+
+
+async def test_a_child_that_fails_at_its_first_start_ends_all_with_its_exit_code() -> None:
+    code = await Supervisor([sys.executable, "-c", "import sys; sys.exit(7)"], 2, 5.0).run()
+    assert code == 7
+
+
+async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -> None:
+    code = f"import os, pathlib, signal; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); signal.pause()"
+    supervisor = Supervisor([sys.executable, "-c", code], 1, 5.0)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 1)
+    supervisor.stop(signal.SIGINT)
+    assert await running in {1, 128 + signal.SIGINT}  # Python turns SIGINT into KeyboardInterrupt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+async def test_children_end_with_a_supervisor_that_is_killed(waits: list[str], tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys; from bridge.cli.supervisor import Supervisor\n"
+        f"asyncio.run(Supervisor({waits!r}, 2, 5.0).run())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    await until(lambda: len(list(tmp_path.iterdir())) == 2)
+    pids = [int(entry.name) for entry in tmp_path.iterdir()]
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

@@ -1,0 +1,76 @@
+"""The demo's handlers give the answers the corpus expects, with no broker in between."""
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bridge.demo.corpus import CORPUS, Message, Row
+from bridge.demo.verdict import Answer, judge
+from bridge.demo.workshop import CRASH_TEXT, routers, split_outside_braces
+from bridge.ocpp import OcppVersion
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind, Reply
+from bridge.request.outcome import Outcome as Dispatched
+from bridge.routing.router import Routes
+from bridge.worker.dispatch import Dispatcher
+
+
+def request_of(message: Message) -> Request:
+    return Request(
+        body=message.payload,
+        station_id=message.station_id,
+        version=OcppVersion(message.ocpp_version),
+        ocpp_message_id="b3f1",
+        deadline=time.time() + 10,
+        attempt=1,
+        redelivered=False,
+        reply_wanted=True,
+    )
+
+
+async def answer_to(message: Message) -> Answer:
+    settled: asyncio.Future[Dispatched] = asyncio.get_running_loop().create_future()
+    dispatcher = Dispatcher(Routes(routers), lambda _, outcome: settled.set_result(outcome))
+    try:
+        dispatcher.dispatch(request_of(message))
+        outcome = await settled
+    finally:
+        dispatcher.close()
+    if isinstance(outcome, Reply):
+        return Answer(outcome.kind.value, outcome.body)
+    assert isinstance(outcome, Failure)
+    assert outcome.body is not None
+    return Answer(Kind.CALL_ERROR.value, outcome.body)
+
+
+FORWARDED = [message for message in CORPUS if message.row not in {Row.BROKEN_FRAME, Row.OTHER_ACTION}]
+
+
+@pytest.mark.parametrize("message", FORWARDED, ids=lambda message: message.name)
+async def test_every_message_gets_exactly_its_answer(message: Message) -> None:
+    answer = await answer_to(message)
+    outcome = judge(answer, message.answer)
+    assert outcome.fits, f"{outcome.kind} {outcome.detail}"
+    assert CRASH_TEXT.encode() not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", [""]),
+        ("1,Charging,{32,22000,53}", ["1", "Charging", "{32,22000,53}"]),
+        ("{1,{2,3}},,4", ["{1,{2,3}}", "", "4"]),
+        ("{1,2", ["{1,2"]),
+    ],
+)
+def test_commas_within_braces_part_no_fields(text: str, fields: list[str]) -> None:
+    assert split_outside_braces(text) == fields
+
+
+def test_the_handlers_need_neither_a_screen_nor_an_amqp_client() -> None:
+    code = "import sys, bridge.demo.workshop; print(sorted({'rich', 'aio_pika', 'aiormq', 'websockets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,338 @@
+"""One station at work, between a socket and a bridge that tests hold in their hands."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bridge.client.requester import NoAnswer, NotAccepted, StationOffline
+from bridge.gateway.websocket.connection import GatewayCounts, Gone, StationConnection
+from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
+from bridge.ocpp import CallError, OcppVersion
+from bridge.request.outcome import Kind, Reply
+from tests.support import UNTIL_SETTLED
+
+V16, V20, V201, V21 = OcppVersion
+ACCEPTED = Reply(b'{"status":"Accepted"}')
+FOREVER = 3600.0
+
+
+class FakeSocket:
+    """What the test says is what the station sends; None ends the connection."""
+
+    def __init__(self) -> None:
+        self._incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self._sent: asyncio.Queue[list[Any]] = asyncio.Queue()
+        self.closed: tuple[int, str] | None = None
+        self.reads = asyncio.Event()
+        """While it is not set, nothing more can be written."""
+        self.reads.set()
+
+    async def messages(self) -> AsyncIterator[str | bytes]:
+        while (message := await self._incoming.get()) is not None:
+            yield message
+
+    async def send(self, frame: str) -> None:
+        if self.closed is not None:
+            raise Gone
+        self._sent.put_nowait(json.loads(frame))
+        await self.reads.wait()
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+        self._incoming.put_nowait(None)
+
+    def say(self, *frames: Any) -> None:
+        for frame in frames:
+            self._incoming.put_nowait(frame if isinstance(frame, str | bytes) or frame is None else json.dumps(frame))
+
+    async def sent(self) -> list[Any]:
+        async with asyncio.timeout(UNTIL_SETTLED):
+            return await self._sent.get()
+
+    @property
+    def silent(self) -> bool:
+        return self._sent.empty()
+
+
+class FakeLink:
+    """The test answers each request that is forwarded."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[tuple[bytes, str, float, asyncio.Future[Reply]]] = asyncio.Queue()
+        self.outstanding = 0
+
+    async def forward(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the link has it
+    ) -> Reply:
+        assert station_id == "CP001"
+        assert timeout is not None
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.requests.put_nowait((payload, message_id, timeout, answer))
+        self.outstanding += 1
+        try:
+            return await answer
+        finally:
+            self.outstanding -= 1
+
+    async def request(self) -> tuple[bytes, str, float, "asyncio.Future[Reply]"]:
+        async with asyncio.timeout(UNTIL_SETTLED):
+            return await self.requests.get()
+
+
+class Running:
+    """A station that runs until the test ends."""
+
+    def __init__(self, version: OcppVersion = V201, call_timeout: float = FOREVER) -> None:
+        self.socket = FakeSocket()
+        self.link = FakeLink()
+        self.counts = GatewayCounts()
+        conversation = Conversation(version, heartbeat=300, max_payload=1000)
+        self.station = StationConnection(
+            "CP001", self.socket, self.link, conversation, counts=self.counts, call_timeout=call_timeout
+        )
+        self.task = asyncio.create_task(self.station.run())
+
+    async def end(self) -> None:
+        self.socket.say(None)
+        async with asyncio.timeout(UNTIL_SETTLED):
+            await self.task
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    running = Running()
+    yield running
+    await running.end()
+    assert running.link.outstanding == 0
+
+
+def data_transfer(message_id: str, number: int = 0) -> list[Any]:
+    return [2, message_id, "DataTransfer", {"vendorId": "v", "data": number}]
+
+
+# ---- from the station ----
+
+
+async def test_a_data_transfer_is_forwarded_and_its_reply_sent(running: Running) -> None:
+    running.socket.say(data_transfer("1", 7))
+    payload, message_id, timeout, answer = await running.link.request()
+    assert json.loads(payload) == {"vendorId": "v", "data": 7}
+    assert message_id == "1"
+    assert FOREVER - 60 < timeout <= FOREVER
+    answer.set_result(ACCEPTED)
+    assert await running.socket.sent() == [3, "1", {"status": "Accepted"}]
+
+
+async def test_what_the_bridge_has_no_part_in_does_not_wait_for_it(running: Running) -> None:
+    running.socket.say(data_transfer("1"), [2, "2", "Heartbeat", {}])
+    assert (await running.socket.sent())[:2] == [3, "2"]
+    (await running.link.request())[3].set_result(ACCEPTED)
+    assert (await running.socket.sent())[:2] == [3, "1"]
+
+
+async def test_a_flood_is_refused(running: Running) -> None:
+    running.socket.say(*(data_transfer(str(number)) for number in range(CALLS_AT_ONCE + 100)))
+    for number in range(CALLS_AT_ONCE, CALLS_AT_ONCE + 100):
+        assert (await running.socket.sent())[:3] == [4, str(number), "GenericError"]
+    assert running.counts.forwarded == CALLS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NoAnswer("no answer within 1 s"), "GenericError"),
+        (NotAccepted("no queue takes the request"), "GenericError"),
+        (RuntimeError("password=hunter2"), "InternalError"),
+    ],
+)
+async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exception(
+    running: Running, error: Exception, code: str
+) -> None:
+    running.socket.say(data_transfer("1"))
+    _, _, _, answer = await running.link.request()
+    answer.set_exception(error)
+    frame = await running.socket.sent()
+    assert frame[:3] == [4, "1", code]
+    assert "hunter2" not in json.dumps(frame)
+
+
+async def test_a_reply_that_cannot_be_sent_is_an_internal_error(running: Running) -> None:
+    running.socket.say(data_transfer("1"))
+    (await running.link.request())[3].set_result(Reply(b'{"status":'))
+    frame = await running.socket.sent()
+    assert frame == [4, "1", "InternalError", "The request could not be processed.", {}]
+
+
+async def test_a_connection_that_ends_ends_what_was_forwarded_for_it() -> None:
+    running = Running()
+    running.socket.say(data_transfer("1"), data_transfer("2"))
+    await running.link.request()
+    await running.end()
+    assert running.link.outstanding == 0
+
+
+async def test_an_answer_to_a_station_that_has_gone_is_dropped() -> None:
+    running = Running()
+    running.socket.say(data_transfer("1"))
+    _, _, _, answer = await running.link.request()
+    running.socket.closed = 1006, ""
+    answer.set_result(ACCEPTED)
+    await running.end()
+
+
+async def test_a_station_that_does_not_read_is_read_no_more(running: Running) -> None:
+    running.socket.reads.clear()
+    running.socket.say([2, "1", "Heartbeat", {}], [2, "2", "Heartbeat", {}])
+    await running.socket.sent()
+    assert running.socket.silent
+    running.socket.reads.set()
+    assert (await running.socket.sent())[1] == "2"
+
+
+# ---- to the station ----
+
+
+def ask(running: Running, payload: bytes = b'{"vendorId":"v"}') -> "asyncio.Task[Reply]":
+    return asyncio.create_task(running.station.on_payload(payload, FOREVER))
+
+
+async def test_a_request_of_the_csms_is_a_call_and_the_answer_its_reply(running: Running) -> None:
+    asked = ask(running)
+    kind, message_id, action, payload = await running.socket.sent()
+    assert (kind, action, payload) == (2, "DataTransfer", {"vendorId": "v"})
+    running.socket.say(f'[3,"{message_id}",{{ "status":"Accepted" }}]')
+    assert await asked == Reply(b'{ "status":"Accepted" }')
+
+
+async def test_both_directions_do_not_wait_for_each_other(running: Running) -> None:
+    asked = ask(running)
+    call = await running.socket.sent()
+    running.socket.say(data_transfer("1"))
+    _, _, _, answer = await running.link.request()
+    answer.set_result(ACCEPTED)
+    assert (await running.socket.sent())[:2] == [3, "1"]
+    running.socket.say([3, call[1], {"status": "Accepted"}])
+    await asked
+
+
+async def test_a_callerror_of_the_station_is_its_answer(running: Running) -> None:
+    asked = ask(running)
+    call = await running.socket.sent()
+    running.socket.say([4, call[1], "NotSupported", "no", {}])
+    reply = await asked
+    assert reply.kind is Kind.CALL_ERROR
+    assert json.loads(reply.body)["errorCode"] == "NotSupported"
+
+
+async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(running: Running) -> None:
+    """The link ends a wait by cancelling it, and then has the next request sent."""
+    given_up = ask(running)
+    first = await running.socket.sent()
+    given_up.cancel()
+    asked = ask(running)
+    second = await running.socket.sent()
+    running.socket.say([3, first[1], {"status": "Rejected"}], [3, second[1], {"status": "Accepted"}])
+    assert json.loads((await asked).body) == {"status": "Accepted"}
+    assert (running.counts.late, running.counts.calls) == (1, 2)
+
+
+async def test_an_answer_in_the_moment_the_wait_ends_harms_nobody(running: Running) -> None:
+    asked = ask(running)
+    call = await running.socket.sent()
+    running.socket.say([3, call[1], {"status": "Accepted"}])
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    running.socket.say([2, "h", "Heartbeat", {}])
+    assert (await running.socket.sent())[:2] == [3, "h"]
+
+
+async def test_a_station_that_disconnects_fails_its_call_at_once() -> None:
+    running = Running()
+    asked = ask(running)
+    await running.socket.sent()
+    await running.end()
+    with pytest.raises(StationOffline) as caught:
+        await asked
+    assert caught.value.sent
+    with pytest.raises(StationOffline) as caught:
+        await ask(running)
+    assert not caught.value.sent
+
+
+async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(running: Running) -> None:
+    running.socket.closed = 1006, ""
+    with pytest.raises(StationOffline) as caught:
+        await ask(running)
+    assert caught.value.sent
+
+
+async def test_a_connection_that_is_abandoned_waits_for_nothing_any_more() -> None:
+    """Its station has another one; the socket may be closed much later."""
+    running = Running()
+    running.socket.say(data_transfer("1"))
+    await running.link.request()
+    asked = ask(running)
+    await running.socket.sent()
+    running.station.abandon()
+    with pytest.raises(StationOffline):
+        await asked
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while running.link.outstanding:
+            await asyncio.sleep(0)
+    assert not running.task.done()
+    await running.end()
+
+
+async def test_a_request_whose_payload_is_broken_is_told(running: Running) -> None:
+    with pytest.raises(CallError, match="FormatViolation"):
+        await ask(running, b"{")
+    assert running.socket.silent
+
+
+# ---- the end ----
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_a_station_with_nothing_outstanding_is_closed_at_once() -> None:
+    running = Running()
+    await running.station.close_when_idle(1001, "restart", soon(FOREVER))
+    assert running.socket.closed == (1001, "restart")
+    await running.task
+
+
+async def test_a_station_is_closed_when_what_is_outstanding_is_done() -> None:
+    running = Running()
+    running.socket.say(data_transfer("1"))
+    _, _, _, answer = await running.link.request()
+    asked = ask(running)
+    call = await running.socket.sent()
+    closing = asyncio.create_task(running.station.close_when_idle(1001, "restart", soon(FOREVER)))
+    answer.set_result(ACCEPTED)
+    assert (await running.socket.sent())[:2] == [3, "1"]
+    assert not closing.done()
+    running.socket.say([3, call[1], {}])
+    await asked
+    await closing
+    assert running.socket.closed == (1001, "restart")
+    await running.task
+
+
+async def test_a_station_that_is_never_done_is_closed_at_the_deadline() -> None:
+    running = Running()
+    running.socket.say(data_transfer("1"))
+    await running.link.request()
+    await running.station.close_when_idle(1001, "restart", soon(0.02))
+    assert running.socket.closed == (1001, "restart")
+    await running.task

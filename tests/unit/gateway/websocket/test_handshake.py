@@ -1,0 +1,100 @@
+"""What is read in the opening HTTP request."""
+
+import base64
+
+import pytest
+
+from bridge.gateway.websocket.handshake import PREFERRED, choose_version, offered_versions, password, station_id
+from bridge.ocpp import OcppVersion
+
+V16, V20, V201, V21 = OcppVersion
+
+
+@pytest.mark.parametrize(
+    ("target", "prefix", "expected"),
+    [
+        ("/CP001", "", "CP001"),
+        ("/ocpp/CP001", "/ocpp", "CP001"),
+        ("/a/b/CP001", "/a/b", "CP001"),
+        ("/CP001?token=1", "", "CP001"),
+        ("/RDAM%20123", "", "RDAM 123"),
+        ("/RDAM%7C123", "", "RDAM|123"),
+        ("/a%2Fb", "", "a/b"),
+        ("/S%C3%A4ule", "", "Säule"),
+        ("/" + "x" * 255, "", "x" * 255),
+        ("/", "", None),
+        ("", "", None),
+        ("/ocpp", "/ocpp", None),
+        ("/ocpp/", "/ocpp", None),
+        ("/ocppx/CP001", "/ocpp", None),
+        ("/CP001", "/ocpp", None),
+        ("/other/CP001", "", None),
+        ("/CP001/", "", None),
+        ("/%ff", "", None),
+        ("/CP%00", "", None),
+        ("/CP%0A1", "", None),
+        ("/" + "x" * 256, "", None),
+    ],
+)
+def test_the_path_ends_with_the_station(target: str, prefix: str, expected: str | None) -> None:
+    assert station_id(target, prefix) == expected
+
+
+def basic(credentials: bytes) -> str:
+    return "Basic " + base64.b64encode(credentials).decode()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (basic(b"CP001:secret"), b"secret"),
+        (basic(b"CP001:secret").replace("Basic", "basic"), b"secret"),
+        (basic(b"CP001:with:colons"), b"with:colons"),
+        (basic(b"CP001:"), b""),
+        # The example of OCPP-J 1.6 §6.2.2: 20 bytes that are no text.
+        (basic(b"CP001:" + bytes.fromhex("0001020304050607FFFFFF")), bytes.fromhex("0001020304050607FFFFFF")),
+        (None, None),
+        ("", None),
+        (basic(b"CP002:secret"), None),
+        (basic(b"cp001:secret"), None),
+        (basic(b"CP001"), None),
+        ("Bearer abc", None),
+        ("Basic", None),
+        ("Basic !!!", None),
+        ("Basic é", None),
+    ],
+)
+def test_the_password_is_that_of_the_station_in_the_path(header: str | None, expected: bytes | None) -> None:
+    assert password(header, "CP001") == expected
+
+
+def test_a_station_id_may_hold_colons() -> None:
+    assert password(basic(b"A:1:secret"), "A:1") == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["ocpp1.6"], V16),
+        (["ocpp1.6", "ocpp2.0.1", "ocpp2.1"], V21),
+        (["ocpp1.6", "ocpp2.0.1"], V201),
+        (["ocpp2.0", "ocpp1.6"], V20),
+        (["ocpp1.5", "ocpp1.6"], V16),
+        (["ocpp1.5"], None),
+        (["OCPP1.6"], None),
+        ([], None),
+    ],
+)
+def test_the_gateways_preference_decides(offered: list[str], chosen: OcppVersion | None) -> None:
+    assert choose_version(offered) == chosen
+
+
+def test_what_is_offered_may_stand_in_one_header_or_several() -> None:
+    assert offered_versions([]) == []
+    assert offered_versions(["ocpp1.6, ocpp2.0.1,,", " ocpp2.1 "]) == ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
+
+
+def test_the_preference_can_be_another() -> None:
+    assert choose_version(["ocpp2.1", "ocpp1.6"], (V16, V201)) == V16
+    assert choose_version(["ocpp2.1"], (V16, V201)) is None
+    assert set(PREFERRED) == set(OcppVersion)

@@ -1,0 +1,122 @@
+"""Passwords of stations, and the file that holds their hashes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.gateway.websocket.passwords import (
+    MEMORY_MAX,
+    PasswordFile,
+    PasswordHash,
+    SharedPassword,
+    parse_password_file,
+)
+
+FOREIGN = "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
+"""Another implementation's: the example of passlib's documentation, for the password "password"."""
+KEY = bytes.fromhex("0001020304050607FFFFFFCCCCCCCCCCCCCCCCCC")
+
+
+def test_a_hash_fits_its_password_and_no_other() -> None:
+    kept = PasswordHash.of(KEY)
+    assert kept.fits(KEY)
+    assert not kept.fits(KEY[:-1])
+    assert not kept.fits(b"")
+
+
+def test_a_hash_is_read_as_it_is_written_and_never_the_same_twice() -> None:
+    kept = PasswordHash.of(b"secret")
+    assert PasswordHash.parse(str(kept)) == kept
+    assert str(PasswordHash.of(b"secret")) != str(kept)
+    assert ":" not in str(kept)
+
+
+def test_a_hash_of_another_implementation_is_read() -> None:
+    kept = PasswordHash.parse(FOREIGN)
+    assert kept.fits(b"password")
+    assert not kept.fits(b"Password")
+    assert str(kept) == FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("secret", "the hash is not $scrypt$"),
+        ("$2b$12$abc", "the hash is not $scrypt$"),
+        (FOREIGN.replace("ln=16", "ln=30"), "checking it would take 1048576 MiB"),
+        (FOREIGN.replace("r=8", "r=999"), "checking it would take"),
+        (FOREIGN.replace("ln=16", "ln=0"), "ln, r and p are 1 or more"),
+        (FOREIGN.replace("aM15713r3Xsvxbi31lqr1Q", "aM15713r3Xsvx"), "salt and hash are not base64"),
+    ],
+)
+def test_what_is_no_hash_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r"^line 1: ") as caught:
+        parse_password_file(f"CP001:{text}")
+    assert told in str(caught.value)
+
+
+def test_the_memory_a_check_takes_is_bounded() -> None:
+    largest = FOREIGN.replace("ln=16", "ln=17").replace("r=8", "r=15")
+    assert PasswordHash.parse(largest).memory <= MEMORY_MAX
+
+
+def test_a_file_has_a_line_for_each_station() -> None:
+    hashes = parse_password_file(f"# lab\n\nCP001:{FOREIGN}\n  A:1:{FOREIGN}  \nSäule 1:{FOREIGN}\n")
+    assert list(hashes) == ["CP001", "A:1", "Säule 1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("CP001", "line 1: expected STATION_ID:HASH"),
+        (f":{FOREIGN}", "line 1: expected STATION_ID:HASH"),
+        (f"A:{FOREIGN}\nA:{FOREIGN}", "line 2: 'A' stands there twice"),
+    ],
+)
+def test_a_line_that_is_none_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_password_file(text)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "passwords"
+    path.write_text(f"CP001:{PasswordHash.of(b'one')}\n")
+    return path
+
+
+def test_a_station_is_let_in_with_its_own_password_only(file: Path) -> None:
+    passwords = PasswordFile(file)
+    assert passwords.check("CP001", b"one")
+    assert not passwords.check("CP001", b"two")
+    assert not passwords.check("CP002", b"one")
+    assert not passwords.check("", b"one")
+
+
+def rewrite(file: Path, text: str) -> None:
+    file.write_text(text)
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # a clock of a coarse file system may not have moved
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(file: Path) -> None:
+    passwords = PasswordFile(file)
+    rewrite(file, "nonsense")
+    assert passwords.check("CP001", b"one")
+    rewrite(file, f"CP002:{PasswordHash.of(b'two')}\n")
+    assert passwords.check("CP002", b"two")
+    assert not passwords.check("CP001", b"one")
+    file.unlink()
+    assert passwords.check("CP002", b"two")
+
+
+def test_a_file_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        PasswordFile(tmp_path / "nowhere")
+
+
+def test_one_password_for_all() -> None:
+    passwords = SharedPassword(b"lab")
+    assert passwords.check("anybody", b"lab")
+    assert not passwords.check("anybody", b"la")
+    assert not passwords.check("anybody", b"")

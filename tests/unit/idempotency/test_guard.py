@@ -1,0 +1,583 @@
+"""Each request handled once: the store, and the guard before the dispatcher."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from bridge import Call, Rejected, Retry, Router
+from bridge.idempotency.guard import BUSY_RETRY, Guard, Once, check_store, open_store
+from bridge.idempotency.memory import Begun, Key, MemoryStore, Running
+from bridge.ocpp import OcppVersion
+from bridge.request.incoming import Request
+from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
+from bridge.request.retry import DELAYS, RetryPolicy
+from bridge.routing.router import Routes
+from bridge.worker.dispatch import Dispatcher, Expired, Settle
+from tests.support import UNTIL_SETTLED, a_request, payload
+
+REPLY = Reply(b'{"status":"Accepted"}')
+
+
+def key(number: int) -> Key:
+    return f"00000000:1:{number}:CP001"
+
+
+# ---- replies in memory ----
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_request_is_nobodys_then_running_then_answered() -> None:
+    store = MemoryStore()
+    assert store.begin(key(1)) is None
+    assert store.begin(key(1)) is Running.HERE
+    assert store.begin(key(2)) is None
+    store.finish(key(1), REPLY)
+    assert store.begin(key(1)) is REPLY
+    assert store.begin(key(2)) is Running.HERE
+
+
+def test_what_is_forgotten_may_be_handled_again() -> None:
+    store = MemoryStore()
+    store.begin(key(1))
+    store.forget(key(1))
+    assert store.begin(key(1)) is None
+    store.forget(key(2))  # never begun: nothing to do
+    assert len(store) == 0
+
+
+def test_no_more_replies_are_kept_than_the_bound_and_the_youngest_stay() -> None:
+    store = MemoryStore(entries=10)
+    for number in range(100):
+        assert store.begin(key(number)) is None
+        store.finish(key(number), REPLY)
+        assert len(store) <= 10
+        assert store.begin(key(number)) is REPLY
+        if number >= 4:
+            assert store.begin(key(number - 4)) is REPLY
+    assert store.begin(key(80)) is None
+
+
+def test_no_more_bytes_of_replies_are_kept_than_the_bound() -> None:
+    store = MemoryStore(max_bytes=100_000)
+    for number in range(50):
+        store.begin(key(number))
+        store.finish(key(number), Reply(bytes(10_000)))
+        assert len(store) * 10_000 <= 100_000
+    assert len(store) >= 5
+
+
+def test_a_reply_is_kept_for_its_time_and_at_most_twice_as_long(clock: Clock) -> None:
+    start = clock.now
+    for offset in (0.0, 1.0, 9.0, 9.9):
+        clock.now = start
+        store = MemoryStore(ttl=10, clock=clock)
+        clock.now = start + offset
+        store.finish(key(1), REPLY)
+        clock.now = start + offset + 10
+        assert store.begin(key(1)) is REPLY
+        clock.now = start + offset + 20
+        assert store.begin(key(1)) is None
+
+
+def test_a_busy_store_keeps_a_reply_no_longer_either(clock: Clock) -> None:
+    store = MemoryStore(ttl=10, clock=clock)
+    for number in range(600):
+        clock.now += 0.1
+        assert store.begin(key(number)) is None
+        store.finish(key(number), REPLY)
+        for older in (number - 99, number - 201):
+            if older >= 0:
+                kept = store._young.get(key(older)) or store._old.get(key(older))
+                assert kept is (REPLY if older == number - 99 else None)
+    assert len(store) <= 201
+
+
+def test_what_is_being_handled_is_known_however_long_it_takes_and_no_longer() -> None:
+    store = MemoryStore(entries=4)
+    store.begin(key(0))
+    for number in range(1, 50):
+        store.begin(key(number))
+        store.finish(key(number), REPLY)
+        assert store.begin(key(0)) is Running.HERE
+    store.finish(key(0), REPLY)
+    for number in range(50, 100):
+        store.begin(key(number))
+        store.finish(key(number), REPLY)
+    assert store.begin(key(0)) is None
+
+
+@pytest.mark.parametrize("silence", [20.0, 86_400.0])
+def test_a_store_forgets_after_a_silence_too(clock: Clock, silence: float) -> None:
+    """A station that counts its messages from 1 again, next morning, must not be told yesterday's answer."""
+    store = MemoryStore(ttl=10, clock=clock)
+    store.finish(key(1), REPLY)
+    clock.now += silence
+    assert store.begin(key(1)) is None
+    assert len(store) == 0
+
+
+# ---- the guard ----
+
+
+class NetworkStore:
+    """A memory store behind a network: each call takes a turn, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryStore()
+        self.down = False
+        self.calls: list[str] = []
+
+    async def _call(self, name: str) -> None:
+        self.calls.append(name)
+        await asyncio.sleep(0)
+        if self.down:
+            raise ConnectionError("no store")
+
+    async def begin(self, key: Key) -> Begun:
+        await self._call("begin")
+        return self.memory.begin(key)
+
+    async def finish(self, key: Key, reply: Reply) -> None:
+        await self._call("finish")
+        self.memory.finish(key, reply)
+
+    async def forget(self, key: Key) -> None:
+        await self._call("forget")
+        self.memory.forget(key)
+
+
+class PlainStore(MemoryStore):
+    """One that fails when it is told to."""
+
+    down = False
+
+    def _check(self) -> None:
+        if self.down:
+            raise ConnectionError("no store")
+
+    def begin(self, key: Key) -> Begun:
+        self._check()
+        return super().begin(key)
+
+    def finish(self, key: Key, reply: Reply) -> None:
+        self._check()
+        super().finish(key, reply)
+
+    def forget(self, key: Key) -> None:
+        self._check()
+        super().forget(key)
+
+
+class Bench:
+    """A guard, what its requests were settled with, and how often their handler ran."""
+
+    def __init__(self, store: Any, **settings: Any) -> None:
+        self.store = store
+        self.runs = 0
+        self.absorbed = 0
+        self.store_errors = 0
+        self.settled: list[tuple[Request, Outcome]] = []
+        self.go_on = asyncio.Event()
+        self.result: Callable[[], Any] = lambda: "done"
+        self._changed = asyncio.Event()
+        self.once = Once(store, on_absorbed=self._count_absorbed, on_store_error=self._count_error)
+        router = Router("v", retry=RetryPolicy(jitter=0))
+        router.on("m", timeout=settings.pop("timeout", 20.0))(self._handler)
+        routes = Routes([router])
+
+        def dispatcher(settle: Settle) -> Dispatcher:
+            return Dispatcher(routes, settle, **settings)
+
+        self.guard = Guard(self.once, dispatcher, self._settle)
+
+    async def _handler(self, call: Call, data: Any = None) -> Any:
+        self.runs += 1
+        await self.go_on.wait()
+        return self.result()
+
+    def _count_absorbed(self) -> None:
+        self.absorbed += 1
+
+    def _count_error(self) -> None:
+        self.store_errors += 1
+
+    def _settle(self, request: Request, outcome: Outcome) -> None:
+        self.settled.append((request, outcome))
+        self._changed.set()
+
+    def send(self, count: int = 1, **fields: Any) -> list[Request]:
+        requests = [a_request(**fields) for _ in range(count)]
+        for request in requests:
+            self.guard.dispatch(request)
+        return requests
+
+    async def until(self, count: int) -> list[Outcome]:
+        """The outcomes, once there are so many, and no more."""
+        async with asyncio.timeout(UNTIL_SETTLED):
+            while len(self.settled) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        await turns()
+        assert len(self.settled) == count
+        return [outcome for _, outcome in self.settled]
+
+
+async def turns(count: int = 8) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+DONE = Reply(b'{"status":"Accepted","data":"done"}')
+
+
+@pytest.fixture(params=[MemoryStore, NetworkStore])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(request.param())
+
+
+async def test_the_first_delivery_runs_and_those_that_come_meanwhile_get_its_reply(bench: Bench) -> None:
+    requests = bench.send(3)
+    await turns()
+    assert (bench.runs, bench.settled) == (1, [])
+    bench.go_on.set()
+    assert await bench.until(3) == [DONE] * 3
+    assert {id(request) for request, _ in bench.settled} == set(map(id, requests))
+    assert (bench.runs, bench.absorbed, bench.once.followers) == (1, 2, {})
+
+
+async def test_a_delivery_that_comes_later_is_given_the_stored_reply(bench: Bench) -> None:
+    bench.go_on.set()
+    bench.send()
+    await bench.until(1)
+    bench.send(2, redelivered=True)
+    assert await bench.until(3) == [DONE] * 3
+    assert (bench.runs, bench.absorbed) == (1, 2)
+
+
+def response(error: Exception) -> Callable[[], Any]:
+    def raises() -> None:
+        raise error
+
+    return raises
+
+
+async def test_rejections_are_replies_and_stored(bench: Bench) -> None:
+    bench.go_on.set()
+    bench.result = response(Rejected("No"))
+    bench.send()
+    await bench.until(1)
+    bench.send()
+    first, second = await bench.until(2)
+    assert first == second
+    assert isinstance(first, Reply)
+    assert bench.runs == 1
+
+
+async def test_the_same_message_id_is_another_request_with_another_payload_or_station(bench: Bench) -> None:
+    bench.go_on.set()
+    first = a_request(payload(data=1))
+    other_payload = a_request(payload(data=2))
+    other_station = msgspec.structs.replace(first, station_id="CP002")
+    other_id = a_request(payload(data=1), ocpp_message_id="2")
+    colons = [
+        msgspec.structs.replace(a_request(payload(data=1), ocpp_message_id=message_id), station_id=station_id)
+        for message_id, station_id in (("a:b", "c"), ("a", "b:c"))
+    ]
+    other_version = a_request(payload(data=1), version=OcppVersion.V1_6)  # its answer may be written in another way
+    for request in (first, other_payload, other_station, other_id, other_version, *colons):
+        bench.guard.dispatch(request)
+    assert await bench.until(7) == [DONE] * 7
+    assert (bench.runs, bench.absorbed) == (7, 0)
+
+
+@pytest.mark.parametrize("message_id", [None, ""])
+async def test_a_request_without_a_message_id_has_no_repetition(bench: Bench, message_id: str | None) -> None:
+    bench.go_on.set()
+    bench.send(2, ocpp_message_id=message_id)
+    assert await bench.until(2) == [DONE] * 2
+    assert bench.runs == 2
+
+
+async def test_a_message_that_breaks_the_contract_is_not_stored(bench: Bench) -> None:
+    bench.send(2, fault="header x: wrong")
+    for outcome in await bench.until(2):
+        assert isinstance(outcome, Reply)
+        assert outcome.kind is Kind.CALL_ERROR
+    bench.go_on.set()
+    bench.send()
+    assert (await bench.until(3))[2] == DONE
+
+
+async def test_a_failure_is_one_dead_letter_and_told_to_all_who_wait(bench: Bench) -> None:
+    bench.result = response(ValueError("broken"))
+    bench.send(3)
+    await turns()
+    bench.go_on.set()
+    leader, *followers = await bench.until(3)
+    assert isinstance(leader, Failure)
+    assert leader.reason is Reason.FAILED
+    assert followers == [Reply(leader.body or b"", Kind.CALL_ERROR)] * 2
+    assert bench.absorbed == 2
+
+
+async def test_a_failure_is_not_stored_and_the_request_may_be_handled_again(bench: Bench) -> None:
+    bench.go_on.set()
+    bench.result = response(ValueError("broken"))
+    bench.send()
+    await bench.until(1)
+    bench.result = lambda: "done"
+    bench.send()
+    assert (await bench.until(2))[1] == DONE
+    assert bench.runs == 2
+
+
+async def test_all_who_wait_for_a_request_that_is_tried_again_are_tried_again(bench: Bench) -> None:
+    bench.result = response(Retry(5))
+    bench.send(2)
+    await turns()
+    bench.go_on.set()
+    outcomes = await bench.until(2)
+    assert [type(outcome) for outcome in outcomes] == [RetryLater, RetryLater]
+    assert {outcome.after for outcome in outcomes if isinstance(outcome, RetryLater)} == {5.0}
+    assert bench.absorbed == 0
+    bench.result = lambda: "done"
+    bench.send(2, attempt=2)
+    assert (await bench.until(4))[2:] == [DONE, DONE]
+    assert bench.runs == 2
+
+
+SHORT = 0.05
+
+
+async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_for_had_no_time(bench: Bench) -> None:
+    """The first ends at its deadline without an answer; the second was sent later, and somebody waits for it."""
+    bench.send(deadline=time.time() + SHORT)
+    bench.send(deadline=time.time() + SHORT)
+    bench.send(deadline=time.time() + 60)
+    leader, early, open_ = await bench.until(3)
+    assert isinstance(leader, Failure)
+    if leader.body is None:  # its timer may fire a millisecond before the deadline
+        assert early == Late()
+        assert isinstance(open_, RetryLater)
+        assert (open_.after, open_.counts) == (DELAYS[0], False)
+    else:
+        assert open_ == Reply(leader.body, Kind.CALL_ERROR)
+
+
+@pytest.mark.parametrize("outcome", [Late(), Dropped(), Failure(None, Reason.EXPIRED)], ids=lambda o: type(o).__name__)
+async def test_an_outcome_without_an_answer_leaves_nobody_in_vain(outcome: Outcome) -> None:
+    bench = Bench(MemoryStore())
+    bench.send()
+    (late,) = bench.send(deadline=time.time() - 1)
+    (open_,) = bench.send(deadline=time.time() + 60)
+    (without,) = bench.send()
+    await turns()
+    ((key, _),) = bench.once.followers.items()
+    bench.once.tell_followers(key, outcome)
+    again = RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False)
+    assert bench.settled == [(late, Late()), (open_, again), (without, again)]
+    assert bench.absorbed == 1
+    bench.guard.close()
+
+
+@pytest.mark.parametrize("outcome", [DONE, Failure(b"{}", Reason.FAILED)], ids=lambda o: type(o).__name__)
+async def test_a_reply_too_late_for_one_who_waited_is_not_sent(outcome: Outcome) -> None:
+    bench = Bench(MemoryStore())
+    bench.send()
+    (late,) = bench.send(deadline=time.time() - 1)
+    await turns()
+    ((key, _),) = bench.once.followers.items()
+    bench.once.tell_followers(key, outcome)
+    assert bench.settled == [(late, Late())]
+    bench.guard.close()
+
+
+async def test_a_stored_reply_is_not_sent_after_the_deadline_and_the_request_is_done(bench: Bench) -> None:
+    bench.go_on.set()
+    bench.send()
+    await bench.until(1)
+    bench.send(deadline=time.time() - 1)
+    assert (await bench.until(2))[1] == Late()
+    assert bench.runs == 1
+
+
+async def test_an_expired_request_that_was_never_handled_is_given_up(bench: Bench) -> None:
+    for number in (1, 2):
+        bench.send(deadline=time.time() - 1)
+        outcome = (await bench.until(number))[-1]
+        assert isinstance(outcome, Failure)
+        assert outcome.reason is Reason.EXPIRED
+    assert bench.runs == 0
+
+
+async def test_expired_requests_that_are_to_be_handled_are_handled_once() -> None:
+    bench = Bench(MemoryStore(), expired=Expired.HANDLE)
+    bench.send(2, deadline=time.time() - 1)
+    await turns()
+    bench.go_on.set()
+    assert await bench.until(2) == [Late(), Late()]
+    assert bench.runs == 1
+
+
+class Elsewhere(MemoryStore):
+    """Another worker has the request."""
+
+    def begin(self, key: Key) -> Begun:
+        return Running.ELSEWHERE
+
+
+async def test_a_request_that_another_worker_is_handling_comes_back_without_counting_as_a_try() -> None:
+    bench = Bench(Elsewhere())
+    bench.send()
+    assert await bench.until(1) == [RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)]
+    assert BUSY_RETRY in DELAYS
+    assert (bench.runs, bench.absorbed) == (0, 0)
+
+
+# ---- stores that fail ----
+
+
+@pytest.fixture(params=[PlainStore, NetworkStore])
+def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr("bridge.idempotency.guard.log", structlog.wrap_logger(structlog.testing.CapturingLogger()))
+    return Bench(request.param())
+
+
+async def test_without_its_store_a_request_is_handled_and_that_is_counted(failing: Bench) -> None:
+    failing.store.down = True
+    failing.go_on.set()
+    failing.send(2)
+    assert await failing.until(2) == [DONE, DONE]
+    assert (failing.runs, failing.store_errors) == (2, 2)
+
+
+@pytest.mark.parametrize("result", [lambda: "done", response(ValueError("broken"))], ids=["reply", "failure"])
+async def test_a_store_that_fails_meanwhile_keeps_nobody_from_being_answered(
+    failing: Bench, result: Callable[[], Any]
+) -> None:
+    failing.result = result
+    failing.send(2)
+    await turns()
+    assert failing.runs == 1
+    failing.store.down = True
+    failing.go_on.set()
+    outcomes = await failing.until(2)
+    assert isinstance(outcomes[1], Reply)
+    assert (failing.runs, failing.store_errors) == (1, 1)
+
+
+async def test_a_store_that_has_come_back_is_used_again(failing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.idempotency.guard.DOWN", 0.0)
+    failing.go_on.set()
+    failing.store.down = True
+    failing.send()
+    await failing.until(1)
+    failing.store.down = False
+    failing.send()
+    await failing.until(2)
+    failing.send()
+    assert await failing.until(3) == [DONE] * 3
+    assert (failing.runs, failing.store_errors, failing.absorbed) == (2, 1, 1)
+
+
+async def test_a_store_that_has_just_failed_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs must not hold up every request."""
+    monkeypatch.setattr("bridge.idempotency.guard.DOWN", 60.0)
+    store = NetworkStore()
+    bench = Bench(store)
+    bench.go_on.set()
+    store.down = True
+    bench.send()
+    await bench.until(1)
+    calls = len(store.calls)
+    bench.send()
+    bench.send()
+    assert await bench.until(3) == [DONE] * 3
+    assert len(store.calls) == calls
+    assert bench.store_errors >= 3
+
+
+async def test_a_reply_is_stored_before_it_is_published() -> None:
+    store = NetworkStore()
+    bench = Bench(store)
+    bench.go_on.set()
+    bench.send()
+    await bench.until(1)
+    assert store.calls == ["begin", "finish"]
+    ((request, _),) = bench.settled
+    assert store.memory.begin(request.key) == DONE
+
+
+# ---- the end ----
+
+
+async def test_closing_settles_nothing_and_stops_what_waits_for_the_store() -> None:
+    class Hanging(NetworkStore):
+        async def begin(self, key: Key) -> Begun:
+            await asyncio.Event().wait()
+            raise AssertionError("the event was never set")
+
+    bench = Bench(Hanging())
+    bench.send()
+    await turns()
+    assert len(bench.once._tasks) == 1
+    bench.guard.close()
+    bench.once.close()
+    await turns()
+    assert not bench.once._tasks
+    assert (bench.runs, bench.settled) == (0, [])
+
+
+async def test_closing_stops_handlers_too(bench: Bench) -> None:
+    bench.send(2)
+    await turns()
+    bench.guard.close()
+    bench.once.close()
+    bench.go_on.set()
+    await turns()
+    assert (bench.runs, bench.settled) == (1, [])
+
+
+# ---- which store ----
+
+
+@pytest.mark.parametrize("location", ["memory", "none", "redis://localhost", "rediss://u:p@h:1/0", "unix:///tmp/r"])
+def test_a_location_that_names_a_store_is_taken(location: str) -> None:
+    check_store(location)
+
+
+@pytest.mark.parametrize("location", ["", "Memory", "redis", "http://localhost", "localhost:6379"])
+def test_a_location_that_names_none_is_refused_with_a_sentence(location: str) -> None:
+    with pytest.raises(ValueError, match="--idempotency is memory, none or redis://HOST:PORT/DB, not"):
+        check_store(location)
+
+
+def test_redis_without_its_library_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'datatransfer-bridge\[redis\]'"):
+        check_store("redis://localhost")
+    check_store("memory")
+
+
+async def test_a_store_is_opened_by_its_location() -> None:
+    async with open_store("none") as store:
+        assert store is None
+    async with open_store("memory") as store:
+        assert isinstance(store, MemoryStore)

@@ -1,0 +1,333 @@
+"""One queue's way through the worker, seen from the broker: what is settled, how, and when."""
+
+import asyncio
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+
+from bridge import Call, Router
+from bridge.dialects.native import Contract
+from bridge.request.outcome import Retry
+from bridge.routing.router import Routes
+from bridge.telemetry.counts import Counts
+from bridge.transport import Properties, Verdict
+from bridge.worker.dispatch import Dispatcher, Expired, Settle
+from bridge.worker.intake import Intake
+from tests.support import UNTIL_SETTLED, Kept, payload
+
+
+def delivery(message_id: str = "m", *, reply_to: str | None = "amq.gen-1", **headers: Any) -> Kept:
+    properties = Properties(
+        headers={"ocpp-station-id": "CP001", **{name.replace("_", "-"): value for name, value in headers.items()}},
+        correlation_id="c",
+        reply_to=reply_to,
+    )
+    return Kept("datatransfer", "v", False, properties, payload(message_id=message_id))
+
+
+class Bench:
+    """An intake with its counts."""
+
+    def __init__(
+        self, *, concurrency: int = 10, expired: Expired = Expired.DEAD_LETTER, lacks: tuple[str, ...] = ()
+    ) -> None:
+        self.router = Router("v")
+        self.counts = Counts()
+
+        def dispatcher(settle: Settle) -> Dispatcher:
+            return Dispatcher(Routes([self.router]), settle, expired=expired)
+
+        self.intake = Intake(
+            "datatransfer.v",
+            dispatcher,
+            contract=Contract(),
+            counts=self.counts,
+            prefetch=100,
+            concurrency=concurrency,
+            lacks=lacks.__contains__,
+            worker="dtbridge@host:1",
+        )
+
+    def on(self, message_id: str, function: Callable[..., Any], *, timeout: float = 20.0) -> None:
+        self.router.on(message_id, timeout=timeout)(function)
+
+    async def settled(self, *deliveries: Kept) -> None:
+        async with asyncio.timeout(UNTIL_SETTLED):
+            for delivery in deliveries:
+                await delivery.settled.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def accepts(call: Call) -> str:
+    return "done"
+
+
+async def breaks(call: Call) -> None:
+    raise ValueError("secret")
+
+
+async def waits_for_ever(call: Call) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_an_answer_is_published_and_then_acknowledged(bench: Bench) -> None:
+    bench.on("m", accepts)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+    assert source.reply is not None
+    assert (source.reply.routing_key, source.reply.body) == ("amq.gen-1", b'{"status":"Accepted","data":"done"}')
+    assert bench.counts == Counts(received=1, replied=1)
+    assert bench.intake.running == 0
+
+
+async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged(bench: Bench) -> None:
+    bench.on("m", breaks)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+    assert source.reply is not None
+    assert source.reply.properties.type == "CallError"
+    assert source.copy is not None
+    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == ("datatransfer.dead", source.body, True)
+    story = source.copy.properties.headers or {}
+    assert (story["dtbridge-reason"], story["dtbridge-error"]) == ("failed", "ValueError: secret")
+    assert story["dtbridge-worker"] == "dtbridge@host:1"
+    assert bench.counts == Counts(received=1, replied=1, failed=1)
+
+
+@pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.dead",), True), ((), False)])
+async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers_own_dead_letters(
+    lacks: tuple[str, ...], sendable: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", breaks)
+    source = delivery()
+    source.sendable = sendable
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.copy) == (Verdict.REJECT, None)
+    assert source.reply is not None
+    assert bench.counts == Counts(received=1, replied=1, failed=1)
+
+
+async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are not UTF-8 reach the bridge as lone surrogates."""
+    strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr("bridge.worker.intake.log", structlog.wrap_logger(structlog.PrintLogger(strict)))
+
+    async def breaks_oddly(call: Call) -> None:
+        raise ValueError("\udcff")
+
+    bench.on("m", breaks_oddly)
+    source = delivery(ocpp_station_id="CP\udcff")
+    source.properties.message_id = "\udcff"
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+    assert source.copy is not None
+    assert (source.copy.properties.headers or {})["dtbridge-error"] == "ValueError: ?"
+
+
+@pytest.mark.parametrize(("function", "is_kept"), [(accepts, False), (breaks, True)])
+async def test_where_nobody_waits_no_answer_is_published(bench: Bench, function: Any, is_kept: bool) -> None:
+    bench.on("m", function)
+    source = delivery(reply_to=None)
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert (source.copy is not None) is is_kept
+    assert (bench.counts.unasked, bench.counts.replied) == (1, 0)
+
+
+async def test_a_reply_queue_that_is_not_allowed_gets_nothing(bench: Bench) -> None:
+    bench.on("m", accepts)
+    source = delivery(reply_to="datatransfer.dead")
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert (bench.counts.forbidden, bench.counts.replied) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("expired", "verdict", "counts"),
+    [
+        (Expired.DEAD_LETTER, Verdict.REJECT, Counts(received=1, failed=1)),
+        (Expired.DROP, Verdict.ACK, Counts(received=1, dropped=1)),
+        (Expired.HANDLE, Verdict.ACK, Counts(received=1, late=1)),
+    ],
+)
+async def test_an_expired_request_gets_no_reply(expired: Expired, verdict: Verdict, counts: Counts) -> None:
+    bench = Bench(expired=expired)
+    bench.on("m", accepts)
+    source = delivery(ocpp_deadline=int(time.time() * 1000) - 1_000)
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply, source.copy) == (verdict, None, None)
+    assert bench.counts == counts
+
+
+async def retries(call: Call) -> None:
+    raise Retry(0.02)
+
+
+async def test_a_request_waits_for_its_next_try_in_the_broker(bench: Bench) -> None:
+    bench.on("m", retries)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert source.copy is not None
+    assert (source.copy.exchange, source.copy.routing_key) == ("datatransfer.retry.100", "v")
+    assert (source.copy.body, source.copy.mandatory) == (source.body, True)
+    assert (source.copy.properties.headers or {})["dtbridge-attempt"] == 2
+    assert bench.counts == Counts(received=1, retried=1)
+
+
+@pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.retry.100",), True), ((), False)])
+async def test_a_request_that_cannot_wait_in_the_broker_is_given_back_after_its_pause(
+    lacks: tuple[str, ...], sendable: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", retries)
+    source = delivery()
+    source.sendable = sendable
+    started = asyncio.get_running_loop().time()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert asyncio.get_running_loop().time() - started >= 0.099
+    assert (source.verdict, source.reply, source.copy) == (Verdict.REQUEUE, None, None)
+    assert (bench.counts.retried, bench.intake.running) == (1, 0)
+
+
+async def test_a_worker_that_stops_gives_back_at_once_what_waits_in_it_for_its_next_try() -> None:
+    bench = Bench(lacks=("datatransfer.retry.300000",))
+
+    async def retries_late(call: Call) -> None:
+        raise Retry(3_600)
+
+    bench.on("m", retries_late)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await until(lambda: bench.counts.retried == 1)
+    bench.intake.give_back()
+    assert source.verdict is Verdict.REQUEUE
+
+
+async def test_no_more_handlers_run_than_the_concurrency_allows_and_none_is_forgotten() -> None:
+    bench = Bench(concurrency=3)
+    running, most = 0, 0
+    order: list[str | None] = []
+
+    async def counts(call: Call) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        order.append(call.message_id)
+        await asyncio.sleep(0)
+        running -= 1
+
+    bench.router.default(counts)
+    sources = [delivery(str(number)) for number in range(20)]
+    for source in sources:
+        bench.intake.on_delivery(source)
+    assert bench.intake.running == 3
+    assert bench.intake.waiting == 17
+    await bench.settled(*sources)
+    assert most == 3
+    assert order == [str(number) for number in range(20)]
+    assert (bench.intake.running, bench.intake.waiting) == (0, 0)
+
+
+async def test_a_long_row_of_handlers_that_never_wait_does_not_exhaust_the_stack() -> None:
+    bench = Bench(concurrency=1)
+    release = asyncio.Event()
+
+    async def first(call: Call) -> None:
+        await release.wait()
+
+    bench.on("first", first)
+    sources = [delivery("first"), *(delivery("unknown") for _ in range(5_000))]
+    for source in sources:
+        bench.intake.on_delivery(source)
+    release.set()
+    await bench.settled(*sources)
+    assert {source.verdict for source in sources} == {Verdict.ACK}
+
+
+async def test_handlers_that_hang_hold_up_their_own_queue_alone() -> None:
+    hanging, other = Bench(concurrency=1), Bench(concurrency=1)
+    hanging.on("m", waits_for_ever)
+    other.on("m", accepts)
+    stuck, waiting, free = delivery(), delivery(), delivery()
+    hanging.intake.on_delivery(stuck)
+    hanging.intake.on_delivery(waiting)
+    other.intake.on_delivery(free)
+    await other.settled(free)
+    assert (stuck.verdict, waiting.verdict) == (None, None)
+    hanging.intake.close()
+
+
+async def test_a_lost_connection_drops_what_waits_and_lets_what_runs_end() -> None:
+    bench = Bench(concurrency=1)
+    release = asyncio.Event()
+    handled: list[str | None] = []
+
+    async def notes(call: Call) -> None:
+        await release.wait()
+        handled.append(call.message_id)
+
+    bench.router.default(notes)
+    first, second, third = delivery("1"), delivery("2"), delivery("3")
+    bench.intake.on_delivery(first)
+    bench.intake.on_delivery(second)
+    await asyncio.sleep(0)
+    bench.intake.void()
+    assert bench.intake.waiting == 0
+    release.set()
+    await bench.settled(first)
+    bench.intake.on_delivery(third)
+    await bench.settled(third)
+    assert handled == ["1", "3"]
+    assert second.verdict is None
+
+
+async def test_a_lost_connection_forgets_the_retries_that_are_due() -> None:
+    bench = Bench(lacks=("datatransfer.retry.100",))
+    bench.on("m", retries)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await until(lambda: bench.counts.retried == 1)
+    bench.intake.void()
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.12, later.set)
+    await later.wait()
+    assert source.verdict is None
+
+
+async def test_closing_settles_nothing_that_still_runs(bench: Bench) -> None:
+    bench.on("m", waits_for_ever)
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await asyncio.sleep(0)
+    bench.intake.close()
+    await asyncio.sleep(0)
+    assert source.verdict is None

@@ -1,0 +1,139 @@
+"""More requests than an intake can handle: the ones it begins with are answered in time, the others at once."""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from bridge import Call, Router
+from bridge.dialects.dialect import DEADLINE, STATION_ID
+from bridge.dialects.native import Contract
+from bridge.request.outcome import Kind
+from bridge.routing.router import Routes
+from bridge.telemetry.counts import Counts
+from bridge.transport import Delivery, Properties, Publishing, Verdict
+from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.intake import Intake
+from tests.support import UNTIL_SETTLED, payload
+
+SERVICE = 0.02
+"""Seconds a handler takes."""
+HANDLERS = 4
+PATIENCE = 0.2
+"""Seconds a requester waits."""
+
+
+class Timed(Delivery, eq=False, gc=True):
+    """A delivery that notes when it was settled, and how."""
+
+    settled_at: float | None = None
+    reply: Publishing | None = None
+    verdict: Verdict | None = None
+
+    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+        assert self.verdict is None, "settled twice"
+        self.verdict, self.reply, self.settled_at = verdict, reply, time.time()
+
+    @property
+    def answer(self) -> str | None:
+        return None if self.reply is None else self.reply.properties.type
+
+
+def request(deadline: float) -> Timed:
+    headers: dict[str, Any] = {STATION_ID: "CP001", DEADLINE: round(deadline * 1000)}
+    return Timed(
+        "datatransfer", "v", False, Properties(headers=headers, correlation_id="c", reply_to="amq.gen-1"), payload()
+    )
+
+
+def an_intake(router: Router, counts: Counts) -> Intake:
+    def dispatcher(settle: Settle) -> Dispatcher:
+        return Dispatcher(Routes([router]), settle)
+
+    return Intake(
+        "datatransfer.v",
+        dispatcher,
+        contract=Contract(),
+        counts=counts,
+        prefetch=1000,
+        concurrency=HANDLERS,
+        lacks=lambda _: False,
+        worker="w",
+    )
+
+
+def slow_router(seconds: list[float]) -> Router:
+    router = Router("v")
+
+    @router.on("m")
+    async def slow(call: Call) -> None:
+        await asyncio.sleep(seconds[0])
+
+    return router
+
+
+async def play(intake: Intake, *, factor: float, seconds: float) -> list[Timed]:
+    """Requests at `factor` times what the handlers can do, for so many seconds, and then until all are settled."""
+    deliveries: list[Timed] = []
+    pause = SERVICE / HANDLERS / factor
+    end = time.time() + seconds
+    while time.time() < end:
+        # The timer of a busy machine is late: catch up, as arrivals would.
+        while len(deliveries) * pause < seconds - (end - time.time()):
+            delivery = request(time.time() + PATIENCE)
+            deliveries.append(delivery)
+            intake.on_delivery(delivery)
+        await asyncio.sleep(pause)
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while any(delivery.verdict is None for delivery in deliveries):
+            await asyncio.sleep(SERVICE)
+    return deliveries
+
+
+def in_time(delivery: Timed) -> bool:
+    """Answered with a response while its requester waited."""
+    assert delivery.settled_at is not None
+    assert delivery.properties.headers is not None
+    deadline = delivery.properties.headers[DEADLINE] / 1000
+    return delivery.answer == Kind.RESPONSE.value and delivery.settled_at <= deadline + 0.001
+
+
+async def test_at_three_times_the_capacity_what_is_begun_is_answered_in_time() -> None:
+    counts = Counts()
+    intake = an_intake(slow_router([SERVICE]), counts)
+    deliveries = await play(intake, factor=3.0, seconds=2.0)
+    answered = sum(map(in_time, deliveries))
+    # A third is what the handlers can do. Without shedding, next to nobody would be answered in time once the queue has grown.
+    assert answered >= len(deliveries) * 0.15, (answered, len(deliveries), msgspec.to_builtins(counts))
+    assert counts.overloaded > 0
+    assert counts.late + counts.failed - counts.overloaded <= len(deliveries) * 0.1
+
+
+async def test_who_is_not_begun_with_is_told_at_once_and_kept() -> None:
+    counts = Counts()
+    intake = an_intake(slow_router([SERVICE]), counts)
+    deliveries = await play(intake, factor=3.0, seconds=1.0)
+    refused = [delivery for delivery in deliveries if delivery.answer == Kind.CALL_ERROR.value]
+    assert counts.overloaded > 0
+    assert len(refused) >= counts.overloaded
+    assert all(delivery.reply is not None and b"GenericError" in delivery.reply.body for delivery in refused)
+
+
+async def test_within_the_capacity_nobody_is_refused() -> None:
+    counts = Counts()
+    intake = an_intake(slow_router([SERVICE]), counts)
+    deliveries = await play(intake, factor=0.3, seconds=1.0)
+    assert counts.overloaded == 0
+    assert all(map(in_time, deliveries))
+
+
+async def test_a_bad_spell_does_not_keep_later_requests_out_for_ever() -> None:
+    seconds = [PATIENCE * 2]
+    counts = Counts()
+    intake = an_intake(slow_router(seconds), counts)
+    await play(intake, factor=3.0, seconds=1.0)  # nothing can be done in time
+    seconds[0] = 0.001
+    deliveries = await play(intake, factor=3.0, seconds=1.0)
+    last = deliveries[-50:]
+    assert sum(map(in_time, last)) > len(last) * 0.9
