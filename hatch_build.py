@@ -7,6 +7,7 @@ changed. ``DTBRIDGE_COMPILE`` says what is to be done: ``auto`` (the default: co
 """
 
 import os
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -16,18 +17,29 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
 MODULES = (
-    "bridge.rabbitmq.frames.reading",
-    "bridge.rabbitmq.consuming",
     "bridge.dialects.native",
-    "bridge.worker.dispatch",
     "bridge.idempotency.guard",
-    "bridge.worker.intake",
-    "bridge.routing.router",
     "bridge.idempotency.memory",
+    "bridge.rabbitmq.consuming",
+    "bridge.rabbitmq.frames.reading",
+    "bridge.rabbitmq.frames.writing",
+    "bridge.rabbitmq.outbox",
+    "bridge.rabbitmq.publishing",
+    "bridge.rabbitmq.socket",
+    "bridge.request.running",
+    "bridge.routing.router",
+    "bridge.worker.dispatch",
+    "bridge.worker.intake",
+    "bridge.worker.pace",
 )
 """Nothing but what runs for each message, and of that what gains by it."""
 
-WARNINGS = ("-Wno-maybe-uninitialized", "-Wno-sign-compare", "-Wno-array-bounds", "-Wno-unused-function")
+WARNINGS = (
+    "-Wno-maybe-uninitialized",
+    "-Wno-sign-compare",
+    "-Wno-array-bounds",
+    "-Wno-unused-function",
+)
 """Those that Cython's own C raises."""
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -45,7 +57,9 @@ def extension(module: str) -> Path:
 
 def stale() -> list[str]:
     """The modules that are not compiled, or were before their source or any of the types changed."""
-    types = max(file.stat().st_mtime for file in (Path(__file__), *(ROOT / "bridge").rglob("*.pxd")))
+    types = max(
+        file.stat().st_mtime for file in (Path(__file__), *(ROOT / "bridge").rglob("*.pxd"))
+    )
     return [
         module
         for module in MODULES
@@ -61,13 +75,34 @@ def compile_in_place() -> None:
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
     os.chdir(ROOT)
+    types = Path("build/types/bridge")  # where Cython looks for them: the tree they mirror
+    shutil.rmtree(types, ignore_errors=True)
+    for file in Path("bridge/compiled").rglob("*.pxd"):
+        (types / file.relative_to("bridge/compiled")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, types / file.relative_to("bridge/compiled"))
     extensions = [
         # O3, for -O2 does not inline what reads the frames.
-        Extension(module, [str(source(module).relative_to(ROOT))], extra_compile_args=["-O3", "-g1", *WARNINGS])
+        Extension(
+            module,
+            [str(source(module).relative_to(ROOT))],
+            extra_compile_args=["-O3", "-g1", *WARNINGS],
+        )
         for module in MODULES
     ]
-    directives = {"annotation_typing": False, "binding": True, "language_level": 3, "nonecheck": True}
-    compiled = cythonize(extensions, build_dir="build/cython", compiler_directives=directives, quiet=True, force=True)
+    directives = {
+        "annotation_typing": False,
+        "binding": True,
+        "language_level": 3,
+        "nonecheck": True,
+    }
+    compiled = cythonize(
+        extensions,
+        build_dir="build/cython",
+        include_path=[str(types.parent)],
+        compiler_directives=directives,
+        quiet=True,
+        force=True,
+    )
     command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
     command.inplace = True
     command.build_temp = "build/objects"
@@ -95,7 +130,9 @@ def compile_as_told() -> bool:
             extension(module).unlink(missing_ok=True)
         if wish == "required":
             raise RuntimeError(f"the hot path could not be compiled: {error}") from error
-        sys.stderr.write(f"The hot path is not compiled, and runs as Python: {type(error).__name__}: {error}\n")
+        sys.stderr.write(
+            f"The hot path is not compiled, and runs as Python: {type(error).__name__}: {error}\n"
+        )
         return False
     return True
 

@@ -114,7 +114,9 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     properties: Properties
     body: bytes
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         """Send `copy`, await its confirm; send `reply`, await its confirm; then give the verdict.
 
         `copy` is the request itself on its way elsewhere, to be tried again or kept as a dead letter: it must arrive. A

@@ -23,5 +23,7 @@ TARIFFS = {1: Tariff("EUR", 0.49), 2: Tariff("EUR", 0.59)}
 @router.on("GetTariff")
 async def get_tariff(call: Call, data: TariffQuery) -> Tariff:
     if data.connector_id not in TARIFFS:
-        raise Rejected("UnknownConnector", f"{call.station_id} has no connector {data.connector_id}")
+        raise Rejected(
+            "UnknownConnector", f"{call.station_id} has no connector {data.connector_id}"
+        )
     return TARIFFS[data.connector_id]

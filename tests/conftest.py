@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bridge.testing.rabbitmq.node import PrivateBroker, PrivateCluster
+from bridge.testing.rabbitmq.cluster import PrivateCluster
+from bridge.testing.rabbitmq.node import PrivateBroker
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,16 +61,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
-        raise pytest.UsageError(f"{', '.join(stale)} changed since compiled: run `make test`, or python hatch_build.py")
+        raise pytest.UsageError(
+            f"{', '.join(stale)} changed since compiled: run `make test`, or python hatch_build.py"
+        )
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")
     if server:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
     # A broker or worker the developer has configured in the shell is not what the tests are about.
     for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
-        if name not in {SESSION_MARK, "DTBRIDGE_RABBITMQ_SERVER", "DTBRIDGE_PURE"} and not name.startswith(
-            "DTBRIDGE_TEST_"
-        ):
+        if name not in {
+            SESSION_MARK,
+            "DTBRIDGE_RABBITMQ_SERVER",
+            "DTBRIDGE_PURE",
+        } and not name.startswith("DTBRIDGE_TEST_"):
             del os.environ[name]
 
 
@@ -92,7 +97,9 @@ def _marked_processes() -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (folder / "environ").read_bytes():
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                found[int(folder.name)] = (
+                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                )
         except OSError:  # it has just ended, or is not ours
             continue
     return found
@@ -154,19 +161,30 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 def _assert_no_connections(broker: PrivateBroker, seconds: float = 5.0) -> None:
     """A closed connection needs a moment to disappear from the broker's list."""
     deadline = time.monotonic() + seconds
-    while (count := int(broker.eval("length(rabbit_networking:connections())"))) and time.monotonic() < deadline:
+    while (
+        count := int(broker.eval("length(rabbit_networking:connections())"))
+    ) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert count == 0, f"{count} connections were left open: {broker.ctl('list_connections', 'name', 'state')}"
+    assert count == 0, (
+        f"{count} connections were left open: {broker.ctl('list_connections', 'name', 'state')}"
+    )
 
 
 def _add_vhost_by_http(amqp_url: str, name: str) -> str:
     user = urllib.parse.urlsplit(amqp_url).username or "guest"
     _call_management(amqp_url, "PUT", f"vhosts/{name}")
-    _call_management(amqp_url, "PUT", f"permissions/{name}/{user}", {"configure": ".*", "write": ".*", "read": ".*"})
+    _call_management(
+        amqp_url,
+        "PUT",
+        f"permissions/{name}/{user}",
+        {"configure": ".*", "write": ".*", "read": ".*"},
+    )
     return urllib.parse.urlsplit(amqp_url)._replace(path=f"/{name}").geturl()
 
 
-def _call_management(amqp_url: str, method: str, path: str, body: dict[str, str] | None = None) -> None:
+def _call_management(
+    amqp_url: str, method: str, path: str, body: dict[str, str] | None = None
+) -> None:
     parts = urllib.parse.urlsplit(amqp_url)
     base = os.environ.get("DTBRIDGE_TEST_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
     login = b64encode(f"{parts.username or 'guest'}:{parts.password or 'guest'}".encode()).decode()

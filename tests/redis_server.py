@@ -20,7 +20,9 @@ class RedisServer:
         """`folder`: an empty one; nothing is written there. Raises FileNotFoundError where Redis is not installed."""
         server = shutil.which("redis-server")
         if server is None:
-            raise FileNotFoundError("these tests need redis-server on PATH: make test installs it with apt")
+            raise FileNotFoundError(
+                "these tests need redis-server on PATH: make test installs it with apt"
+            )
         self._server = server
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,13 +38,22 @@ class RedisServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.kill()
 
     def start(self) -> None:
         """Start it, empty, and return when it answers."""
-        settings = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
+        settings = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "no",
+            "dir": self._folder,
+        }
         arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._process = subprocess.Popen([self._server, *arguments], stdout=subprocess.DEVNULL)
         give_up_at = time.monotonic() + START_TIMEOUT

@@ -21,7 +21,9 @@ UNTIL_SETTLED = 10.0
 
 def payload(vendor_id: str = "v", message_id: str | None = "m", data: Any = UNSET) -> bytes:
     fields = {"vendorId": vendor_id, "messageId": message_id, "data": data}
-    return msgspec.json.encode({name: value for name, value in fields.items() if value is not UNSET})
+    return msgspec.json.encode(
+        {name: value for name, value in fields.items() if value is not UNSET}
+    )
 
 
 def a_request(
@@ -61,7 +63,9 @@ class Kept(Delivery, eq=False, gc=True):
     """Whether a copy fits a frame."""
     settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         assert self.verdict is None, "settled twice"
         if copy is not None and not self.sendable:
             raise ValueError("properties of 200000 bytes do not fit a frame")
@@ -91,10 +95,14 @@ class Settled:
                 await self._something.wait()
 
 
-async def dispatched(routers: Router | Iterable[Router], request: Request, **settings: Any) -> Outcome:
+async def dispatched(
+    routers: Router | Iterable[Router], request: Request, **settings: Any
+) -> Outcome:
     """The one outcome of a request."""
     settled = Settled()
-    dispatcher = Dispatcher(Routes([routers] if isinstance(routers, Router) else routers), settled, **settings)
+    dispatcher = Dispatcher(
+        Routes([routers] if isinstance(routers, Router) else routers), settled, **settings
+    )
     dispatcher.dispatch(request)
     outcome = await settled.first()
     await asyncio.sleep(0)  # a second outcome would come in the next turn

@@ -12,28 +12,11 @@ import rich.table
 import rich.text
 import typer
 
-from bridge.cli.options import (
-    EXIT_FAILED,
-    EXIT_USAGE,
-    LOCAL,
-    AmqpUrl,
-    LogLevelOption,
-    Prefix,
-    broker_urls,
-    complete,
-    fail,
-    words,
-)
-from bridge.dead_letters.letter import (
-    ID_LENGTH,
-    REASONS,
-    DeadLetter,
-    Filter,
-    everything,
-    parse_age,
-    parse_id,
-    parse_reasons,
-)
+from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
+from bridge.cli.options import LOCAL, AmqpUrl, LogLevelOption, Prefix, broker_urls, words
+from bridge.cli.process import complete
+from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
+from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything
 from bridge.dead_letters.queue import (
     Choice,
     DeadQueue,
@@ -45,7 +28,7 @@ from bridge.dead_letters.queue import (
     purge,
     replay,
 )
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import Delivery, TransportError
 
@@ -61,25 +44,42 @@ dead = typer.Typer(
 
 # ---- options ----
 
-Vendor = Annotated[str | None, typer.Option(envvar="DTBRIDGE_VENDOR", help="Only those of this vendorId.")]
+Vendor = Annotated[
+    str | None, typer.Option(envvar="DTBRIDGE_VENDOR", help="Only those of this vendorId.")
+]
 Message = Annotated[
     str | None,
-    typer.Option(envvar="DTBRIDGE_MESSAGE", help="Only those with this messageId; '' for those without one."),
+    typer.Option(
+        envvar="DTBRIDGE_MESSAGE", help="Only those with this messageId; '' for those without one."
+    ),
 ]
-Station = Annotated[str | None, typer.Option(envvar="DTBRIDGE_STATION", help="Only those of this charging station.")]
+Station = Annotated[
+    str | None, typer.Option(envvar="DTBRIDGE_STATION", help="Only those of this charging station.")
+]
 ReasonOption = Annotated[
     list[str],
-    typer.Option("--reason", envvar="DTBRIDGE_REASON", help=f"Only for these reasons: {', '.join(REASONS)}."),
+    typer.Option(
+        "--reason", envvar="DTBRIDGE_REASON", help=f"Only for these reasons: {', '.join(REASONS)}."
+    ),
 ]
 OlderThan = Annotated[
     str | None,
-    typer.Option(envvar="DTBRIDGE_OLDER_THAN", help="Only those given up longer ago: 90s, 15m, 2h, 7d."),
+    typer.Option(
+        envvar="DTBRIDGE_OLDER_THAN", help="Only those given up longer ago: 90s, 15m, 2h, 7d."
+    ),
 ]
 NewerThan = Annotated[
-    str | None, typer.Option(envvar="DTBRIDGE_NEWER_THAN", help="Only those given up more recently: 90s, 15m, 2h, 7d.")
+    str | None,
+    typer.Option(
+        envvar="DTBRIDGE_NEWER_THAN", help="Only those given up more recently: 90s, 15m, 2h, 7d."
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", envvar="DTBRIDGE_DRY_RUN", help="Only count; change nothing.")]
+Limit = Annotated[
+    int | None, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", envvar="DTBRIDGE_DRY_RUN", help="Only count; change nothing.")
+]
 AsJson = Annotated[bool, typer.Option("--json", envvar="DTBRIDGE_JSON", help="Print JSON.")]
 
 
@@ -118,7 +118,10 @@ class _Command(msgspec.Struct):
         configure(LogFormat.AUTO, self.log_level)
 
         async def main() -> Any:
-            async with open_dead_queue(urls, Names(self.prefix).dead) as queue, _bar(queue.count) as progress:
+            async with (
+                open_dead_queue(urls, Names(self.prefix).dead) as queue,
+                _bar(queue.count) as progress,
+            ):
                 return await work(queue, progress)
 
         try:
@@ -131,9 +134,17 @@ class _Command(msgspec.Struct):
 async def _bar(total: int) -> AsyncIterator[Progress]:
     """A progress bar, where a person watches."""
     console = rich.console.Console(stderr=True)
-    columns = rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn()
+    columns = (
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
     with rich.progress.Progress(
-        "dead letters read", *columns, console=console, transient=True, disable=not console.is_terminal
+        "dead letters read",
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("", total=total)
         yield lambda seen: progress.update(task, completed=seen)
@@ -150,7 +161,9 @@ def list_letters(
     reason: ReasonOption = [],  # noqa: B006 - typer copies it
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
-    limit: Annotated[int, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")] = 100,
+    limit: Annotated[
+        int, typer.Option(envvar="DTBRIDGE_LIMIT", min=1, help="The oldest so many at most.")
+    ] = 100,
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
     prefix: Prefix = "datatransfer",
@@ -182,7 +195,9 @@ def list_letters(
 
 
 def _print_table(letters: list[DeadLetter]) -> None:
-    table = rich.table.Table("id", "given up (UTC)", "reason", "vendor", "message", "station", "tries", "error")
+    table = rich.table.Table(
+        "id", "given up (UTC)", "reason", "vendor", "message", "station", "tries", "error"
+    )
     for column in table.columns[:3]:
         column.no_wrap = True
     for letter in letters:
@@ -215,7 +230,10 @@ def _printable(text: str) -> str:
 @dead.command()
 def show(
     letter_id: Annotated[
-        str, typer.Argument(envvar="DTBRIDGE_ID", metavar="ID", help="The id of a dead letter, or how it begins.")
+        str,
+        typer.Argument(
+            envvar="DTBRIDGE_ID", metavar="ID", help="The id of a dead letter, or how it begins."
+        ),
     ],
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
@@ -231,18 +249,25 @@ def show(
     async def work(queue: DeadQueue, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
         """Any number of them: the beginning of an id may be that of several."""
         matches: dict[str, tuple[Delivery, DeadLetter]] = {}
-        async with aclosing(find(queue, lambda letter: letter.id.startswith(start), progress)) as found:
+        async with aclosing(
+            find(queue, lambda letter: letter.id.startswith(start), progress)
+        ) as found:
             async for delivery, letter in found:
                 matches.setdefault(letter.id, (delivery, letter))
                 if len(start) == ID_LENGTH:
                     break
         return matches
 
-    matches: dict[str, tuple[Delivery, DeadLetter]] = _Command(amqp_url, prefix, log_level).run(work)
+    matches: dict[str, tuple[Delivery, DeadLetter]] = _Command(amqp_url, prefix, log_level).run(
+        work
+    )
     if not matches:
         fail(f"there is no dead letter {start}")
     if len(matches) > 1:
-        fail(f"{start} is the beginning of {len(matches)} dead letters: {', '.join(sorted(matches)[:10])}", EXIT_USAGE)
+        fail(
+            f"{start} is the beginning of {len(matches)} dead letters: {', '.join(sorted(matches)[:10])}",
+            EXIT_USAGE,
+        )
     [(delivery, letter)] = matches.values()
     if as_json:
         exact = msgspec.json.encode(everything(delivery, letter))
@@ -370,13 +395,18 @@ def purge_letters(
         return await purge(queue, wanted, progress, limit)
 
     count: int = command.run(work)
-    typer.echo(msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}.")
+    typer.echo(
+        msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}."
+    )
 
 
 def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:
     """Ask, and return how many may be deleted: no more than were counted, whatever has arrived since."""
     if not sys.stdin.isatty():
-        fail("purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count", EXIT_USAGE)
+        fail(
+            "purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count",
+            EXIT_USAGE,
+        )
     count = _count(command, wanted, limit)
     if count and not typer.confirm(f"Delete {count:,} dead letters for ever?", err=True):
         fail("nothing was purged")

@@ -13,8 +13,8 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import (
-    EXIT_USAGE,
     LOCAL,
     AmqpUrl,
     ConnectTimeout,
@@ -23,13 +23,11 @@ from bridge.cli.options import (
     LogLevelOption,
     Prefix,
     broker_urls,
-    complete,
-    fail,
     finite,
-    on_signals,
     words,
 )
-from bridge.dialects.dialect import Names
+from bridge.cli.process import complete, on_signals
+from bridge.dialects.names import Names
 from bridge.dialects.native import Contract
 from bridge.dialects.topology import GatewayTopology, Mode
 from bridge.gateway.link import GatewayLink
@@ -119,15 +117,26 @@ def _allow_files(connections: int) -> None:
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < needed:
-        log.warning("few file descriptors", allowed=allowed, needed=needed, reason=f"--max-connections {connections}")
+        log.warning(
+            "few file descriptors",
+            allowed=allowed,
+            needed=needed,
+            reason=f"--max-connections {connections}",
+        )
 
 
 def gateway(
     listen: Annotated[
-        str, typer.Option(envvar="DTBRIDGE_LISTEN", help="HOST:PORT for stations; :PORT is every interface.")
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_LISTEN", help="HOST:PORT for stations; :PORT is every interface."
+        ),
     ] = "127.0.0.1:9000",
     path: Annotated[
-        str, typer.Option(envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp.")
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp."
+        ),
     ] = "",
     amqp_url: AmqpUrl = LOCAL,
     topology: Annotated[
@@ -148,17 +157,26 @@ def gateway(
     ] = [],  # noqa: B006 - typer copies it
     station_password: Annotated[
         str | None,
-        typer.Option(envvar="DTBRIDGE_STATION_PASSWORD", help="One password for every station. For labs."),
+        typer.Option(
+            envvar="DTBRIDGE_STATION_PASSWORD", help="One password for every station. For labs."
+        ),
     ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option(envvar="DTBRIDGE_PASSWORD_FILE", help="Lines of STATION_ID:HASH, as `dtbridge password` prints."),
+        typer.Option(
+            envvar="DTBRIDGE_PASSWORD_FILE",
+            help="Lines of STATION_ID:HASH, as `dtbridge password` prints.",
+        ),
     ] = None,
     tls_cert: Annotated[
         Path | None,
-        typer.Option(envvar="DTBRIDGE_TLS_CERT", help="Certificate chain, PEM: stations connect by wss://."),
+        typer.Option(
+            envvar="DTBRIDGE_TLS_CERT", help="Certificate chain, PEM: stations connect by wss://."
+        ),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(envvar="DTBRIDGE_TLS_KEY", help="Its private key, PEM.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="DTBRIDGE_TLS_KEY", help="Its private key, PEM.")
+    ] = None,
     call_timeout: Annotated[
         float,
         typer.Option(
@@ -171,13 +189,18 @@ def gateway(
     heartbeat_interval: Annotated[
         int,
         typer.Option(
-            envvar="DTBRIDGE_HEARTBEAT_INTERVAL", min=1, help="Seconds between Heartbeats, as stations are told."
+            envvar="DTBRIDGE_HEARTBEAT_INTERVAL",
+            min=1,
+            help="Seconds between Heartbeats, as stations are told.",
         ),
     ] = 300,
     ping_interval: Annotated[
         float,
         typer.Option(
-            envvar="DTBRIDGE_PING_INTERVAL", min=0.1, callback=finite, help="Seconds between WebSocket pings."
+            envvar="DTBRIDGE_PING_INTERVAL",
+            min=0.1,
+            callback=finite,
+            help="Seconds between WebSocket pings.",
         ),
     ] = 30.0,
     ping_timeout: Annotated[
@@ -192,11 +215,17 @@ def gateway(
     handshake_timeout: Annotated[
         float,
         typer.Option(
-            envvar="DTBRIDGE_HANDSHAKE_TIMEOUT", min=0.1, callback=finite, help="Seconds for TLS, and for HTTP."
+            envvar="DTBRIDGE_HANDSHAKE_TIMEOUT",
+            min=0.1,
+            callback=finite,
+            help="Seconds for TLS, and for HTTP.",
         ),
     ] = 10.0,
     max_message: Annotated[
-        int, typer.Option(envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways.")
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways."
+        ),
     ] = 1024 * 1024,
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
@@ -262,12 +291,18 @@ def password(
     hex: Annotated[  # noqa: A002 - its name is the option's
         bool,
         typer.Option(
-            "--hex", envvar="DTBRIDGE_HEX", help="The password is given as hexadecimal digits, as OCPP 1.6 does."
+            "--hex",
+            envvar="DTBRIDGE_HEX",
+            help="The password is given as hexadecimal digits, as OCPP 1.6 does.",
         ),
     ] = False,
 ) -> None:
     """Ask for a station's password, or read it from standard input, and print its line of a password file."""
-    given = getpass.getpass(f"Password of {station}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    given = (
+        getpass.getpass(f"Password of {station}: ")
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\r\n")
+    )
     try:
         secret = bytes.fromhex(given) if hex else given.encode()
     except ValueError:

@@ -73,9 +73,15 @@ class Supervisor:
                 return
             first = False
             deaths = 0 if lived > HEALTHY else deaths + 1
-            pause = random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(deaths, 16)))  # noqa: S311 - jitter
+            pause = random.uniform(
+                0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(deaths, 16))
+            )  # noqa: S311 - jitter
             log.warning(
-                "worker died", number=number, exit_code=code, lived_s=round(lived, 1), restart_in_s=round(pause, 1)
+                "worker died",
+                number=number,
+                exit_code=code,
+                lived_s=round(lived, 1),
+                restart_in_s=round(pause, 1),
             )
             self.restarts += 1
             try:

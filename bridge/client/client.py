@@ -8,9 +8,11 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from bridge.client.requester import TIMEOUT, NoAnswer, NotAccepted, Question, Requester, StationOffline, read_response
-from bridge.dialects.dialect import VERSION, read_offline
+from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+from bridge.client.requester import TIMEOUT, Question, Requester, read_response
+from bridge.dialects.headers import VERSION
 from bridge.dialects.native import Contract
+from bridge.dialects.replies import read_offline
 from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import (
     DEFAULT_VERSION,
@@ -21,8 +23,8 @@ from bridge.ocpp import (
     parse_version,
 )
 from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.transport import Delivery, Publishing, State, Subscription, Transport
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
@@ -56,7 +58,9 @@ class Client:
         for tests. Raises ValueError for a URL that is none.
         """
         if transport is None:
-            transport = RabbitTransport(parse_urls([urls] if isinstance(urls, str) else urls), name="dtbridge client")
+            transport = RabbitTransport(
+                parse_urls([urls] if isinstance(urls, str) else urls), name="dtbridge client"
+            )
         self._transport = transport
         self._contract = contract or Contract()
         self._dialect = dialect
@@ -88,7 +92,10 @@ class Client:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self._transport.close()
         self._requester.close()
@@ -129,7 +136,9 @@ class Client:
                 reply_to=reply_to,
             )
 
-        return read_response(await self._requester.ask(Question(station_id, publishing), seconds), version)
+        return read_response(
+            await self._requester.ask(Question(station_id, publishing), seconds), version
+        )
 
     async def send_to_station(
         self,
@@ -156,9 +165,13 @@ class Client:
         ``docs/dialects.md`` says when a station counts as offline.
         """
         if self._dialect is not None:
-            return await self._send_in_dialect(self._dialect, station_id, request, ocpp_version, timeout, message_id)
+            return await self._send_in_dialect(
+                self._dialect, station_id, request, ocpp_version, timeout, message_id
+            )
         if ocpp_version is not None:
-            raise ValueError("the gateway knows the station's version: give ocpp_version in a dialect only")
+            raise ValueError(
+                "the gateway knows the station's version: give ocpp_version in a dialect only"
+            )
         body = encode_request(request, _RICHEST)
         seconds = self._timeout if timeout is None else timeout
         deadline = time.time() + seconds
@@ -191,7 +204,9 @@ class Client:
     ) -> DataTransferResponse:
         """Raises ValueError for a station id, or a message id, that the dialect cannot carry."""
         if message_id is not None and not 0 < len(message_id) <= MESSAGE_ID_MAX_LENGTH:
-            raise ValueError(f"a message id has 1 to {MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}")
+            raise ValueError(
+                f"a message id has 1 to {MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}"
+            )
         version = DEFAULT_VERSION if ocpp_version is None else parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
@@ -199,12 +214,22 @@ class Client:
 
         def publishing(correlation_id: str, _: str = "") -> Publishing:
             return dialect.station_request(
-                station_id=station_id, version=version, body=body, deadline=deadline, message_id=correlation_id
+                station_id=station_id,
+                version=version,
+                body=body,
+                deadline=deadline,
+                message_id=correlation_id,
             )
 
-        publishing(message_id or "")  # raises now what would else be raised when a connection is back
+        publishing(
+            message_id or ""
+        )  # raises now what would else be raised when a connection is back
         question = Question(
-            station_id, publishing, lambda: StationOffline(station_id), once=True, correlation_id=message_id
+            station_id,
+            publishing,
+            lambda: StationOffline(station_id),
+            once=True,
+            correlation_id=message_id,
         )
         reply = await self._requester.ask(question, seconds)
         return read_response(reply, _version_of(reply))
@@ -214,7 +239,9 @@ class Client:
         self._requester.on_state()
 
 
-def _in_dialect(subscription: Subscription, dialect: SharedDialect, requester: Requester) -> Subscription:
+def _in_dialect(
+    subscription: Subscription, dialect: SharedDialect, requester: Requester
+) -> Subscription:
     """The replies of stations, as the requester reads them. Those that others asked for are there as well: they are not late."""
 
     def on_delivery(delivery: Delivery) -> None:
@@ -222,7 +249,9 @@ def _in_dialect(subscription: Subscription, dialect: SharedDialect, requester: R
         if reply is not None and requester.asked(reply.properties.correlation_id or ""):
             subscription.on_delivery(reply)
 
-    return msgspec.structs.replace(subscription, on_delivery=on_delivery, bindings=dialect.station_replies)
+    return msgspec.structs.replace(
+        subscription, on_delivery=on_delivery, bindings=dialect.station_replies
+    )
 
 
 def _version_of(reply: Delivery) -> OcppVersion:

@@ -14,11 +14,13 @@ from typing import Final
 
 import msgspec
 
-from bridge.dialects.dialect import STATION_ID, read_offline, read_reply
+from bridge.backoff import back_off
+from bridge.client.errors import NoAnswer, NotAccepted, no_queue
+from bridge.dialects.headers import STATION_ID
+from bridge.dialects.replies import read_offline, read_reply
 from bridge.ocpp import DataTransferResponse, OcppVersion, decode_call_error, decode_response
-from bridge.rabbitmq.transport import back_off
 from bridge.request.outcome import Kind
-from bridge.transport import Confirm, Delivery, Publishing, Subscription, Transport, TransportError
+from bridge.transport import Confirm, Delivery, Publishing, Subscription, Transport
 
 TIMEOUT: Final = 30.0
 """Seconds to wait for an answer. OCPP libraries wait as long."""
@@ -27,32 +29,6 @@ REFUSALS: Final = 6
 UNROUTED_PAUSE: Final = 1.0
 """Seconds until a patient request is published again that no queue took, at most: a worker that comes up declares its queues, and
 then nobody is to wait much longer."""
-
-
-class NoAnswer(TimeoutError):
-    """Nobody answered in time. The request may have been handled all the same."""
-
-
-class NotAccepted(TransportError):
-    """The broker did not take the request: no exchange or queue for it, or a full one."""
-
-
-class StationOffline(ConnectionError):
-    """No gateway holds the station, or the one that held it has lost it.
-
-    A gateway's handler raises it to say that the station's connection is gone.
-    """
-
-    def __init__(self, station_id: str, *, sent: bool = False) -> None:
-        """`sent`: the station had been sent the request, so that it may have handled it."""
-        after = ": it was lost after it had been sent the request" if sent else ""
-        super().__init__(f"station {station_id!r} is not connected{after}")
-        self.station_id = station_id
-        self.sent = sent
-
-
-def no_queue() -> NotAccepted:
-    return NotAccepted("no queue takes the request: is the topology declared?")
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -75,9 +51,20 @@ class Question(msgspec.Struct, frozen=True):
 class _Outstanding:
     """A request without its answer."""
 
-    __slots__ = ("again", "answer", "correlation_id", "published", "question", "refusals", "reported_lost", "unrouted")
+    __slots__ = (
+        "again",
+        "answer",
+        "correlation_id",
+        "published",
+        "question",
+        "refusals",
+        "reported_lost",
+        "unrouted",
+    )
 
-    def __init__(self, question: Question, correlation_id: str, answer: "asyncio.Future[Delivery]") -> None:
+    def __init__(
+        self, question: Question, correlation_id: str, answer: "asyncio.Future[Delivery]"
+    ) -> None:
         self.question = question
         self.correlation_id = correlation_id
         self.answer = answer
@@ -128,7 +115,9 @@ class Requester:
         if correlation_id is None:
             correlation_id = f"{self._prefix}-{next(self._numbers):x}"
         elif correlation_id in self._outstanding:
-            raise ValueError(f"a request with the id {correlation_id!r} waits for its answer already")
+            raise ValueError(
+                f"a request with the id {correlation_id!r} waits for its answer already"
+            )
         outstanding = _Outstanding(question, correlation_id, loop.create_future())
         self._outstanding[correlation_id] = outstanding
         timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
@@ -182,7 +171,9 @@ class Requester:
             elif confirm is Confirm.REFUSED:
                 self._refused(outstanding)
 
-        self._transport.publish(outstanding.question.publishing(outstanding.correlation_id, reply_to), on_confirm)
+        self._transport.publish(
+            outstanding.question.publishing(outstanding.correlation_id, reply_to), on_confirm
+        )
 
     def _unrouted(self, outstanding: _Outstanding) -> None:
         if outstanding.question.patient:
@@ -194,12 +185,16 @@ class Requester:
         """A queue whose leader has just gone refuses until it has another; a full one goes on refusing."""
         outstanding.refusals += 1
         if outstanding.refusals > REFUSALS or outstanding.question.once:
-            self._fail(outstanding, NotAccepted("the broker refuses the request: its queue is full"))
+            self._fail(
+                outstanding, NotAccepted("the broker refuses the request: its queue is full")
+            )
         else:
             self._publish_again_in(back_off(outstanding.refusals), outstanding)
 
     def _publish_again_in(self, seconds: float, outstanding: _Outstanding) -> None:
-        outstanding.again = asyncio.get_running_loop().call_later(seconds, self._publish, outstanding)
+        outstanding.again = asyncio.get_running_loop().call_later(
+            seconds, self._publish, outstanding
+        )
 
     def _time_out(self, outstanding: _Outstanding, seconds: float) -> None:
         if outstanding.unrouted:
@@ -213,7 +208,11 @@ class Requester:
 
     def _on_reply(self, delivery: Delivery) -> None:
         outstanding = self._outstanding.get(delivery.properties.correlation_id or "")
-        if outstanding is None or outstanding.answer.done() or _about_another(delivery, outstanding.question):
+        if (
+            outstanding is None
+            or outstanding.answer.done()
+            or _about_another(delivery, outstanding.question)
+        ):
             self.late += 1
         elif read_offline(delivery) is False and not outstanding.reported_lost:
             # Nobody has sent it to the station, which may be at another gateway by now: that one has bound its key, and

@@ -9,7 +9,6 @@ exchange to its queue. Pure; :mod:`bridge.dead_letters.queue` reads the queue an
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.dead_letters.forms import Inside, inside
-from bridge.dialects.dialect import (
+from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
     ERROR,
@@ -187,7 +186,11 @@ def everything(delivery: Delivery, letter: DeadLetter) -> dict[str, Any]:
     except UnicodeDecodeError:
         body = {"body_base64": base64.b64encode(delivery.body).decode()}
     headers = delivery.properties.headers or {}
-    return msgspec.structs.asdict(letter) | {"properties": _plain(properties), "headers": _plain(headers)} | body
+    return (
+        msgspec.structs.asdict(letter)
+        | {"properties": _plain(properties), "headers": _plain(headers)}
+        | body
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -221,7 +224,11 @@ def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
     if not isinstance(exchange, str) or not isinstance(routing_key, str):
         exchange, routing_key = None, ""
     return _Origin(
-        _text(headers.get(REASON)), _text(headers.get(ERROR)), _time(headers.get(FAILED_AT)), exchange, routing_key
+        _text(headers.get(REASON)),
+        _text(headers.get(ERROR)),
+        _time(headers.get(FAILED_AT)),
+        exchange,
+        routing_key,
     )
 
 
@@ -293,10 +300,16 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
-def _identify(headers: Mapping[str, Any], message_id: str | None, at: datetime | None, body: bytes) -> str:
+def _identify(
+    headers: Mapping[str, Any], message_id: str | None, at: datetime | None, body: bytes
+) -> str:
     """Of what no replay, restart or other reader changes."""
     station = headers.get(STATION_ID)
-    parts = (station if isinstance(station, str) else "", message_id or "", at.isoformat() if at else "")
+    parts = (
+        station if isinstance(station, str) else "",
+        message_id or "",
+        at.isoformat() if at else "",
+    )
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
@@ -306,72 +319,3 @@ def _identify(headers: Mapping[str, Any], message_id: str | None, at: datetime |
 
 
 # ---- which ones ----
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are wanted: those that meet every condition given."""
-
-    vendor: str | None = None
-    """vendorId; like everywhere, the case of ASCII letters does not matter."""
-    message: str | None = None
-    """messageId, likewise; the empty text means: without one."""
-    station: str | None = None
-    reasons: frozenset[str] = frozenset()
-    """Any of them; none given: all."""
-    older_than: float | None = None
-    """Seconds since it was given up. A dead letter that does not say when is neither older nor newer."""
-    newer_than: float | None = None
-
-    def takes(self, letter: DeadLetter, now: datetime) -> bool:
-        """Whether the dead letter is wanted."""
-        return (
-            (self.vendor is None or _folded(letter.vendor) == _folded(self.vendor))
-            and (self.message is None or _folded(letter.message) == _folded(self.message))
-            and (self.station is None or letter.station == self.station)
-            and (not self.reasons or letter.reason in self.reasons)
-            and self._takes_age(letter.failed_at, now)
-        )
-
-    def _takes_age(self, failed_at: datetime | None, now: datetime) -> bool:
-        if self.older_than is None and self.newer_than is None:
-            return True
-        if failed_at is None:
-            return False
-        age = (now - failed_at).total_seconds()
-        return (self.older_than is None or age > self.older_than) and (self.newer_than is None or age < self.newer_than)
-
-
-def _folded(text: str) -> bytes:
-    """bytes.lower() knows ASCII alone."""
-    return text.encode("utf-8", "surrogatepass").lower()
-
-
-_AGE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_age(text: str) -> float:
-    """Seconds of an age like ``90s``, ``15m``, ``2h`` or ``7d``. Raises ValueError with a sentence."""
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not an age: expected a number and s, m, h or d, for example 90s, 15m, 2h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def parse_reasons(words: list[str]) -> frozenset[str]:
-    """Reasons, checked. Raises ValueError with a sentence that lists them all."""
-    for word in words:
-        if word not in REASONS:
-            raise ValueError(f"{word!r} is no reason: expected {', '.join(REASONS)}")
-    return frozenset(words)
-
-
-_ID: Final = re.compile(rf"[0-9a-f]{{1,{ID_LENGTH}}}")
-
-
-def parse_id(text: str) -> str:
-    """The beginning of an id, checked. Raises ValueError with a sentence."""
-    prefix = text.strip().lower()
-    if not _ID.fullmatch(prefix):
-        raise ValueError(f"{text!r} is not an id, nor how one begins: expected up to {ID_LENGTH} hexadecimal digits")
-    return prefix

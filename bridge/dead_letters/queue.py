@@ -25,11 +25,13 @@ from yarl import URL
 
 from bridge.dead_letters.letter import DeadLetter, read, replayed
 from bridge.dialects.topology import Topology
-from bridge.rabbitmq.connection import CONNECT_TIMEOUT, explain, losses_as_errors, printable
+from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.delivery import LaneDelivery
-from bridge.rabbitmq.frames.reading import encode_nack
+from bridge.rabbitmq.frames.writing import encode_nack
+from bridge.rabbitmq.losses import explain, losses_as_errors
 from bridge.rabbitmq.session import Session
+from bridge.rabbitmq.urls import printable
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -84,7 +86,13 @@ class _ReadingLane(ConsumeLane):
         body: bytes,
     ) -> None:
         super().on_deliver(
-            consumer_tag, delivery_tag, redelivered, exchange, routing_key, properties or Properties(), body
+            consumer_tag,
+            delivery_tag,
+            redelivered,
+            exchange,
+            routing_key,
+            properties or Properties(),
+            body,
         )
 
 
@@ -103,7 +111,11 @@ class _ReadingSession(Session):
         self.consumers = 0
 
     async def open(
-        self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
+        self,
+        url: URL,
+        topology: Topology | None,
+        subscriptions: Sequence[Subscription],
+        connect_timeout: float,
     ) -> None:
         await super().open(url, topology, subscriptions, connect_timeout)
         await self._consume_channel.basic_qos(prefetch_count=WINDOW)
@@ -112,7 +124,10 @@ class _ReadingSession(Session):
         """Messages in the queue that nobody has taken. Raises TopologyError if there is no such queue."""
         try:
             declared = await self._consume_channel.queue_declare(self._queue, passive=True)
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+        except (
+            aiormq.exceptions.ChannelNotFoundEntity,
+            aiormq.exceptions.ChannelAccessRefused,
+        ) as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         return int(declared.message_count or 0)
 
@@ -122,7 +137,10 @@ class _ReadingSession(Session):
         self.consume_lane.subscribe(tag, Subscription(self._queue, WINDOW, self._take))
         try:
             await self._consume_channel.basic_consume(self._queue, _never, consumer_tag=tag)
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+        except (
+            aiormq.exceptions.ChannelNotFoundEntity,
+            aiormq.exceptions.ChannelAccessRefused,
+        ) as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         self._consumers.append((self._consume_channel, tag))
         self.consumers += 1
@@ -199,7 +217,11 @@ class _ReadingSession(Session):
             portion = tags[given : given + TOGETHER * AT_ONCE] if in_order else tags[given:]
             step = TOGETHER if in_order else len(portion)
             for last in (*range(step, len(portion), step), len(portion)):
-                outbox.add(encode_nack(self._consume_channel.number, portion[last - 1], multiple=True, requeue=True))
+                outbox.add(
+                    encode_nack(
+                        self._consume_channel.number, portion[last - 1], multiple=True, requeue=True
+                    )
+                )
             given += len(portion)
             await self._are_ready(there + given)
 
@@ -244,7 +266,10 @@ class DeadQueue:
         """
         silences = 0
         for _ in range(self.count):
-            if self._session.taken >= self._session.consumers * WINDOW and not self._session.waiting:
+            if (
+                self._session.taken >= self._session.consumers * WINDOW
+                and not self._session.waiting
+            ):
                 await self._session.add_consumer()
             while (delivery := await self._session.next()) is None:
                 # Some have expired, or somebody else has taken them.
@@ -252,7 +277,9 @@ class DeadQueue:
                     return
                 silences += not self._session.blocked
                 if silences >= PATIENCE:
-                    raise TransportError("the broker delivers no more of the queue, and says there is more")
+                    raise TransportError(
+                        "the broker delivers no more of the queue, and says there is more"
+                    )
             yield delivery
 
     def forget(self, delivery: Delivery) -> None:
@@ -304,7 +331,9 @@ async def _open(urls: Sequence[URL], queue: str, connect_timeout: float) -> _Rea
             if not isinstance(error, _LOST):
                 raise
             if number == len(urls):
-                raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
+                raise BrokerUnreachable(
+                    f"no broker at {printable(url)}: {explain(error)}"
+                ) from error
         else:
             return session
     raise BrokerUnreachable("no broker URL is given")
@@ -313,7 +342,9 @@ async def _open(urls: Sequence[URL], queue: str, connect_timeout: float) -> _Rea
 # ---- what is done with it ----
 
 
-async def find(queue: DeadQueue, wanted: Choice, progress: Progress) -> AsyncGenerator[tuple[Delivery, DeadLetter]]:
+async def find(
+    queue: DeadQueue, wanted: Choice, progress: Progress
+) -> AsyncGenerator[tuple[Delivery, DeadLetter]]:
     """The dead letters that are wanted, oldest first, each with its delivery."""
     seen = 0
     async for delivery in queue.deliveries():
@@ -324,7 +355,9 @@ async def find(queue: DeadQueue, wanted: Choice, progress: Progress) -> AsyncGen
             yield delivery, letter
 
 
-async def purge(queue: DeadQueue, wanted: Choice, progress: Progress, limit: int | None = None) -> int:
+async def purge(
+    queue: DeadQueue, wanted: Choice, progress: Progress, limit: int | None = None
+) -> int:
     """Delete the oldest `limit` dead letters that are wanted. Returns how many were deleted."""
     done = 0
     if limit == 0:
@@ -356,7 +389,9 @@ class Replayed(msgspec.Struct):
         return self.unroutable + self.refused + self.impossible
 
 
-async def replay(queue: DeadQueue, wanted: Choice, progress: Progress, limit: int | None = None) -> Replayed:
+async def replay(
+    queue: DeadQueue, wanted: Choice, progress: Progress, limit: int | None = None
+) -> Replayed:
     """Publish the oldest `limit` dead letters that are wanted to where they came from.
 
     Each leaves the dead-letter queue only when the broker has confirmed its publishing and no return came before; a

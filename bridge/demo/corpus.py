@@ -140,7 +140,10 @@ PLUG_AND_CHARGE = (
         rb'"data":"{\"iso15118SchemaVersion\":\"urn:iso:15118:2:2013:MsgDef\",\"action\":\"Install\",'
         rb"\"exiRequest\":\"" + b"gJgCEZ" * 933 + rb'==\"}"}',
         row=Row.ACCEPTED_WITH_DATA,
-        answer=Response("Accepted", rb'"{\"status\":\"Accepted\",\"exiResponse\":\"' + b"gJgCEZ" * 933 + rb'==\"}"'),
+        answer=Response(
+            "Accepted",
+            rb'"{\"status\":\"Accepted\",\"exiResponse\":\"' + b"gJgCEZ" * 933 + rb'==\"}"',
+        ),
     ),
     Message(
         name="GetCertificateStatus",
@@ -152,7 +155,8 @@ PLUG_AND_CHARGE = (
         rb'\"responderURL\":\"http://ocsp.example.com\"}}"}',
         row=Row.ACCEPTED_WITH_DATA,
         answer=Response(
-            "Accepted", rb'"{\"status\":\"Accepted\",\"ocspResult\":\"MIIBCgoBAKCCAQMwgf8GCSsGAQUFBzABAQ==\"}"'
+            "Accepted",
+            rb'"{\"status\":\"Accepted\",\"ocspResult\":\"MIIBCgoBAKCCAQMwgf8GCSsGAQUFBzABAQ==\"}"',
         ),
     ),
     Message(
@@ -472,7 +476,8 @@ UNTOUCHED = (
         rb'{"PnCEnabled":true,"kWhPrice":null,"serial":9007199254740993,"key":18446744073709551617}}',
         row=Row.ACCEPTED_WITH_DATA,
         answer=Response(
-            "Accepted", rb'{"PnCEnabled":true,"kWhPrice":null,"serial":9007199254740993,"key":18446744073709551617}'
+            "Accepted",
+            rb'{"PnCEnabled":true,"kWhPrice":null,"serial":9007199254740993,"key":18446744073709551617}',
         ),
     ),
     Message(
@@ -590,7 +595,11 @@ FAULTS = (
         error_code_16="OccurenceConstraintViolation",
     ),
     Fault("vendorId a number", rb'{"vendorId":12}', "TypeConstraintViolation"),
-    Fault("vendorId of 256 characters", b'{"vendorId":"' + b"v" * 256 + b'"}', "PropertyConstraintViolation"),
+    Fault(
+        "vendorId of 256 characters",
+        b'{"vendorId":"' + b"v" * 256 + b'"}',
+        "PropertyConstraintViolation",
+    ),
     Fault(
         "messageId of 51 characters",
         b'{"vendorId":"EN+","messageId":"' + b"m" * 51 + b'"}',
@@ -621,7 +630,11 @@ FRAMES = (
             row=Row.BROKEN_FRAME,
             answer=Failure(code),
         )
-        for version, code in ((V16, "FormationViolation"), (V201, "RpcFrameworkError"), (V21, "RpcFrameworkError"))
+        for version, code in (
+            (V16, "FormationViolation"),
+            (V201, "RpcFrameworkError"),
+            (V21, "RpcFrameworkError"),
+        )
     ),
     Message(
         name="an action that is the CSMS's own affair",
@@ -675,20 +688,26 @@ COMMANDS = (
         name="a price for the driver, in 1.6",
         station_id="US-CAL-7001",
         request=DataTransferRequest(
-            "org.openchargealliance.costmsg", "SetUserPrice", {"idToken": "CA1B2C3D4", "priceText": "$0.12/kWh"}
+            "org.openchargealliance.costmsg",
+            "SetUserPrice",
+            {"idToken": "CA1B2C3D4", "priceText": "$0.12/kWh"},
         ),
         answer=Response("Accepted"),
     ),
     Command(
         name="certificates, in 1.6",
         station_id="DE-8AA-E0117",
-        request=DataTransferRequest("org.openchargealliance.iso15118pnc", "GetInstalledCertificateIds", {}),
+        request=DataTransferRequest(
+            "org.openchargealliance.iso15118pnc", "GetInstalledCertificateIds", {}
+        ),
         answer=Response("Accepted", rb'"{\"status\":\"NotFound\"}"'),
     ),
     Command(
         name="an echo, in 2.0.1",
         station_id=LABS[V201],
-        request=DataTransferRequest("com.example.workshop", "Echo", {"PnCEnabled": True, "kWhPrice": None}),
+        request=DataTransferRequest(
+            "com.example.workshop", "Echo", {"PnCEnabled": True, "kWhPrice": None}
+        ),
         answer=Response("Accepted", rb'{"PnCEnabled":true,"kWhPrice":null}'),
     ),
     Command(

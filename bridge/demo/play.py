@@ -23,13 +23,15 @@ from bridge.demo.screen import Phase, Result, Screen
 from bridge.demo.stations import Station, StationFailed
 from bridge.demo.verdict import Answer, judge
 from bridge.demo.workshop import routers
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.native import Contract
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
-from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
 from bridge.request.retry import DELAYS
-from bridge.testing.rabbitmq.node import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
+from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
+from bridge.testing.rabbitmq.server import BrokerUnavailable
 from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0
@@ -72,7 +74,9 @@ def run(amqp_url: str | None, count: int, pace: float) -> int:
 @contextlib.contextmanager
 def _broker_url(given: str | None, screen: Screen) -> Iterator[str]:
     """The URL of a broker; of a cluster, which is given as several, that of the first host."""
-    with contextlib.nullcontext(GivenBroker(given)) if given else obtain_broker(screen.say) as broker:
+    with (
+        contextlib.nullcontext(GivenBroker(given)) if given else obtain_broker(screen.say) as broker
+    ):
         try:
             first, *_ = parse_urls(broker.url.replace(",", " ").split())
         except ValueError as error:
@@ -85,7 +89,9 @@ def _ctrl_c_for_sigterm() -> Iterator[None]:
     """Let SIGTERM end the demo as Ctrl-C does, putting everything away; and let Ctrl-C do so where it is ignored."""
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)),
+        signal.SIGTERM: signal.signal(
+            signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
+        ),
     }
     try:
         yield
@@ -98,7 +104,10 @@ class _TaskGroup(asyncio.TaskGroup):
     """One that fails as its first task does: the broker or the gateway is gone, for all of them."""
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             await super().__aexit__(kind, error, trace)
@@ -107,7 +116,9 @@ class _TaskGroup(asyncio.TaskGroup):
 
 
 async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
-    names = Names(prefix=f"datatransfer-demo-{secrets.token_hex(4)}")  # beside whatever else the broker is used for
+    names = Names(
+        prefix=f"datatransfer-demo-{secrets.token_hex(4)}"
+    )  # beside whatever else the broker is used for
     (port,) = free_ports(1)
     settings = {
         "DTBRIDGE_AMQP_URL": url,
@@ -141,7 +152,9 @@ async def _until(ready: Coroutine[Any, Any, None], process: BridgeProcess) -> No
     waiting = asyncio.create_task(ready)
     ended = asyncio.create_task(process.ended())
     try:
-        await asyncio.wait({waiting, ended}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {waiting, ended}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+        )
         if ended.done():
             raise ended.result()
         if not waiting.done():
@@ -181,9 +194,13 @@ async def _has_consumer(connection: aio_pika.abc.AbstractConnection, name: str) 
 
 
 @contextlib.asynccontextmanager
-async def _stations(gateway_url: str, versions: Mapping[str, str]) -> AsyncIterator[dict[str, Station]]:
+async def _stations(
+    gateway_url: str, versions: Mapping[str, str]
+) -> AsyncIterator[dict[str, Station]]:
     """Charging stations that have booted, by their ids; at the end they disconnect."""
-    stations = {name: Station(gateway_url, name, OcppVersion(version)) for name, version in versions.items()}
+    stations = {
+        name: Station(gateway_url, name, OcppVersion(version)) for name, version in versions.items()
+    }
     async with contextlib.AsyncExitStack() as connected:
         async with _TaskGroup() as tasks:
             for station in stations.values():
@@ -216,9 +233,15 @@ async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
     """`count` everyday messages, from as many more stations as may ask at a time."""
     if not count:
         return Phase("burst", [], 0.0)
-    everyday = {version: [m for m in CORPUS if m.row in QUICK and m.ocpp_version == version] for version in VERSIONS}
+    everyday = {
+        version: [m for m in CORPUS if m.row in QUICK and m.ocpp_version == version]
+        for version in VERSIONS
+    }
     shares = _shared(count, min(count, BURST_STATIONS))
-    versions = {f"BURST-{number:03}": version for number, version in zip(range(len(shares)), itertools.cycle(VERSIONS))}
+    versions = {
+        f"BURST-{number:03}": version
+        for number, version in zip(range(len(shares)), itertools.cycle(VERSIONS))
+    }
     results: list[Result] = []
 
     async def ask(station: Station, share: int) -> None:
@@ -249,7 +272,9 @@ async def _ask(station: Station, message: Message) -> Result:
     with contextlib.suppress(TimeoutError):
         answer = await station.ask(message.action, message.payload, ANSWER_TIMEOUT)
     seconds = time.perf_counter() - start
-    return Result(message, message.ocpp_version, message.payload, judge(answer, message.answer), seconds)
+    return Result(
+        message, message.ocpp_version, message.payload, judge(answer, message.answer), seconds
+    )
 
 
 async def _play_commands(url: str, names: Names, pace: float, screen: Screen) -> Phase:
@@ -273,7 +298,9 @@ async def _command(client: Client, command: Command) -> Result:
     start = time.perf_counter()
     answer: Answer | None = None
     try:
-        response = await client.send_to_station(command.station_id, command.request, timeout=ANSWER_TIMEOUT)
+        response = await client.send_to_station(
+            command.station_id, command.request, timeout=ANSWER_TIMEOUT
+        )
         answer = Answer(Kind.RESPONSE.value, encode_response(response, version))
     except CallError as error:
         answer = Answer(Kind.CALL_ERROR.value, encode_call_error(error, version))
@@ -306,5 +333,9 @@ def _closing_words(results: Sequence[Result], screen: Screen) -> int:
         outcome = result.outcome
         screen.say(f"{result.asked.name}: expected {result.asked.answer!r:.200}, got")
         screen.say(f"  {outcome.kind} {outcome.detail:.200}")
-    screen.say(f"{len(wrong)} answers are wrong." if wrong else "Every request got exactly the answer it should.")
+    screen.say(
+        f"{len(wrong)} answers are wrong."
+        if wrong
+        else "Every request got exactly the answer it should."
+    )
     return 1 if wrong else 0

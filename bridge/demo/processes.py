@@ -34,7 +34,9 @@ class BridgeProcess:
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")
+        }
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "bridge", *self._arguments),
@@ -47,7 +49,10 @@ class BridgeProcess:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             exit_code = await self._stop()
@@ -68,7 +73,9 @@ class BridgeProcess:
             async with asyncio.timeout(STOP_TIMEOUT):
                 return await self._process.wait()
         except TimeoutError:
-            raise self.failure(f"The {self.name} did not end within {STOP_TIMEOUT:.0f} s of SIGTERM") from None
+            raise self.failure(
+                f"The {self.name} did not end within {STOP_TIMEOUT:.0f} s of SIGTERM"
+            ) from None
         finally:
             if self._process.returncode is None:
                 self._process.kill()

@@ -9,7 +9,14 @@ from typing import Any, Self
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -106,7 +113,10 @@ class Screen:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
 
@@ -145,12 +155,26 @@ class Screen:
         if not self._console.is_terminal:
             self.say(_plain(cells, fits=result.outcome.fits))
             return
-        style = "yellow" if result.outcome.is_error else "green" if result.outcome.kind == "Accepted" else "cyan"
+        style = (
+            "yellow"
+            if result.outcome.is_error
+            else "green"
+            if result.outcome.kind == "Accepted"
+            else "cyan"
+        )
         mark = "" if result.outcome.fits else "✗ "
         answer = Text(mark + cells.answer, style=style if result.outcome.fits else "bold red")
         vendor = Text(_cut_front(cells.vendor, _widths(self._console.width)[1]))
         others = map(Text, (cells.message, cells.version, cells.data))
-        self._print([Text(cells.station, style="dim"), vendor, *others, answer, Text(cells.milliseconds, style="dim")])
+        self._print(
+            [
+                Text(cells.station, style="dim"),
+                vendor,
+                *others,
+                answer,
+                Text(cells.milliseconds, style="dim"),
+            ]
+        )
 
     def _print(self, cells: Sequence[Text]) -> None:
         """A line of the table, without the columns that have no room."""
@@ -163,9 +187,14 @@ class Screen:
         self._progress.stop()
         outcomes = [result.outcome for phase in phases for result in phase.results]
         facts = [("requests", f"{len(outcomes):,}")]
-        facts += [(f"  {kind}", f"{count:,}") for kind, count in Counter(map(_kind, outcomes)).most_common()]
+        facts += [
+            (f"  {kind}", f"{count:,}")
+            for kind, count in Counter(map(_kind, outcomes)).most_common()
+        ]
         for phase in filter(lambda phase: phase.results, phases):
-            rate = f", {len(phase.results) / phase.seconds:,.0f} requests/s" if phase.is_burst else ""
+            rate = (
+                f", {len(phase.results) / phase.seconds:,.0f} requests/s" if phase.is_burst else ""
+            )
             facts.append((phase.title, _percentiles(phase.results) + rate))
         self.say("")
         for name, value in facts:

@@ -57,7 +57,11 @@ class Firmware:
             case "com.example.workshop", "Crash":
                 raise CallError(ErrorCode.INTERNAL_ERROR, "the display is broken")
             case (
-                ("org.openchargealliance.costmsg" | "org.openchargealliance.iso15118pnc" | "com.example.workshop"),
+                (
+                    "org.openchargealliance.costmsg"
+                    | "org.openchargealliance.iso15118pnc"
+                    | "com.example.workshop"
+                ),
                 _,
             ):
                 return DataTransferResponse(DataTransferStatus.UNKNOWN_MESSAGE_ID)
@@ -67,8 +71,14 @@ class Firmware:
 
 BOOT: dict[str, dict[str, Any]] = {
     OcppVersion.V1_6: {"chargePointVendor": "Demo", "chargePointModel": "Wallbox"},
-    OcppVersion.V2_0_1: {"reason": "PowerUp", "chargingStation": {"vendorName": "Demo", "model": "Wallbox"}},
-    OcppVersion.V2_1: {"reason": "PowerUp", "chargingStation": {"vendorName": "Demo", "model": "Wallbox"}},
+    OcppVersion.V2_0_1: {
+        "reason": "PowerUp",
+        "chargingStation": {"vendorName": "Demo", "model": "Wallbox"},
+    },
+    OcppVersion.V2_1: {
+        "reason": "PowerUp",
+        "chargingStation": {"vendorName": "Demo", "model": "Wallbox"},
+    },
 }
 
 
@@ -97,7 +107,9 @@ class Station:
     async def __aenter__(self) -> Self:
         """Raises OSError, an InvalidHandshake of websockets, or StationFailed."""
         subprotocol = Subprotocol(self.version.value)
-        self._connection = await connect(self._url, subprotocols=[subprotocol], proxy=None, ping_interval=None)
+        self._connection = await connect(
+            self._url, subprotocols=[subprotocol], proxy=None, ping_interval=None
+        )
         self._reading = asyncio.create_task(self._read())
         for action, payload in (
             ("BootNotification", BOOT[self.version]),
@@ -105,11 +117,16 @@ class Station:
         ):
             answer = await self.ask(action, msgspec.json.encode(payload), 10.0)
             if answer.type != Kind.RESPONSE.value:
-                raise StationFailed(f"{action} of {self.station_id} was answered {answer.body.decode()}")
+                raise StationFailed(
+                    f"{action} of {self.station_id} was answered {answer.body.decode()}"
+                )
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._connection.close()
         await self._reading
@@ -143,7 +160,12 @@ class Station:
                 self._settle(Answer(Kind.RESPONSE.value, bytes(frame.payload)))
             case CallErrorFrame():
                 error = CallError(frame.error_code, frame.error_description, frame.error_details)
-                self._settle(Answer(Kind.CALL_ERROR.value, msgspec.json.encode(call_error_body(error, self.version))))
+                self._settle(
+                    Answer(
+                        Kind.CALL_ERROR.value,
+                        msgspec.json.encode(call_error_body(error, self.version)),
+                    )
+                )
 
     def _settle(self, answer: Answer) -> None:
         """The answer to our CALL: there is one at a time, and one that could not be read is answered without its id."""
@@ -152,7 +174,9 @@ class Station:
 
     async def _reply(self, call: CallFrame) -> Frame:
         if call.action != FEATURE_NAME:
-            return call_error_frame(call.message_id, CallError(ErrorCode.NOT_SUPPORTED, call.action), self.version)
+            return call_error_frame(
+                call.message_id, CallError(ErrorCode.NOT_SUPPORTED, call.action), self.version
+            )
         try:
             request = decode_request(bytes(call.payload), self.version, strict=True).to_request()
             response = await self._firmware.on_data_transfer(request)

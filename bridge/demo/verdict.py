@@ -50,7 +50,9 @@ def judge(answer: Answer | None, expected: Response | Failure | Offline) -> Outc
         return Outcome("no answer", is_error=True, detail="", fits=False)
     if answer.type == "StationOffline":
         detail = "no gateway has the station"
-        return Outcome("StationOffline", is_error=False, detail=detail, fits=isinstance(expected, Offline))
+        return Outcome(
+            "StationOffline", is_error=False, detail=detail, fits=isinstance(expected, Offline)
+        )
     try:
         if answer.type == "CallError":
             return _judge_error(msgspec.json.decode(answer.body, type=_CallError), expected)

@@ -30,7 +30,9 @@ class CertificateHashData(msgspec.Struct, rename="camel"):
     issuer_name_hash: Annotated[str, Meta(max_length=128)]
     issuer_key_hash: Annotated[str, Meta(max_length=128)]
     serial_number: Annotated[str, Meta(max_length=40)]
-    responder_url: Annotated[str, Meta(max_length=512)] | None = msgspec.field(name="responderURL", default=None)
+    responder_url: Annotated[str, Meta(max_length=512)] | None = msgspec.field(
+        name="responderURL", default=None
+    )
 
 
 class AuthorizeRequest(msgspec.Struct, rename="camel"):
@@ -61,7 +63,9 @@ async def authorize(call: Call, data: AuthorizeRequest) -> AuthorizeResponse:
         return AuthorizeResponse(IdTokenInfo("Blocked"))
     expiry = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
     checked = bool(data.certificate or data.iso15118_certificate_hash_data)
-    return AuthorizeResponse(IdTokenInfo("Accepted", expiry), certificate_status="Accepted" if checked else None)
+    return AuthorizeResponse(
+        IdTokenInfo("Accepted", expiry), certificate_status="Accepted" if checked else None
+    )
 
 
 class Get15118EVCertificateRequest(msgspec.Struct, rename="camel"):
@@ -76,7 +80,9 @@ class Get15118EVCertificateResponse(msgspec.Struct, rename="camel"):
 
 
 @plug_and_charge.on("Get15118EVCertificate")
-async def get_ev_certificate(call: Call, data: Get15118EVCertificateRequest) -> Get15118EVCertificateResponse:
+async def get_ev_certificate(
+    call: Call, data: Get15118EVCertificateRequest
+) -> Get15118EVCertificateResponse:
     """Hand the vehicle's EXI request to the contract certificate pool; here the pool sends it straight back."""
     return Get15118EVCertificateResponse("Accepted", exi_response=data.exi_request)
 
@@ -91,10 +97,14 @@ class GetCertificateStatusResponse(msgspec.Struct, rename="camel", omit_defaults
 
 
 @plug_and_charge.on("GetCertificateStatus")
-async def get_certificate_status(call: Call, data: GetCertificateStatusRequest) -> GetCertificateStatusResponse:
+async def get_certificate_status(
+    call: Call, data: GetCertificateStatusRequest
+) -> GetCertificateStatusResponse:
     if data.ocsp_request_data.responder_url is None:
         return GetCertificateStatusResponse("Failed")
-    return GetCertificateStatusResponse("Accepted", ocsp_result="MIIBCgoBAKCCAQMwgf8GCSsGAQUFBzABAQ==")
+    return GetCertificateStatusResponse(
+        "Accepted", ocsp_result="MIIBCgoBAKCCAQMwgf8GCSsGAQUFBzABAQ=="
+    )
 
 
 class SignCertificateRequest(msgspec.Struct):

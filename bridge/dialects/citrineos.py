@@ -27,8 +27,18 @@ from typing import Any, Final, TypeGuard
 import msgspec
 from msgspec import Raw
 
-from bridge.dialects.dialect import CONTENT_TYPE, REQUEST_TYPE, Foreign, GatewayExchange, SharedQueue, milliseconds_left
-from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
+from bridge.dialects.copies import milliseconds_left
+from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
+from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE
+from bridge.dialects.shared import (
+    DialectNames,
+    SharedDialect,
+    deadline,
+    fits,
+    is_replayed,
+    native_reply,
+    tries,
+)
 from bridge.ocpp import DEFAULT_VERSION, CallError, ErrorCode, OcppVersion
 from bridge.ocpp.errors import CallErrorBody, call_error_body, encodable
 from bridge.ocpp.faults import DECODE_FAULTS, describe
@@ -176,15 +186,20 @@ class CitrineOs(SharedDialect):
         return self._answer(envelope, _json(_ocpp_error(envelope.correlation_id, error)), until)
 
     def _answer(self, envelope: Envelope, payload: bytes, until: float) -> Publishing:
-        protocol = b"" if envelope.protocol is None else b'"protocol":%b,' % _json(envelope.protocol)
-        body = b'{"origin":"%b","eventGroup":%b,"action":"%b","context":%b,"state":%d,%b"payload":%b}' % (
-            ORIGIN_CSMS.encode(),
-            _json(envelope.event_group),
-            REQUEST_TYPE.encode(),
-            envelope.context,
-            STATE_RESPONSE,
-            protocol,
-            payload,
+        protocol = (
+            b"" if envelope.protocol is None else b'"protocol":%b,' % _json(envelope.protocol)
+        )
+        body = (
+            b'{"origin":"%b","eventGroup":%b,"action":"%b","context":%b,"state":%d,%b"payload":%b}'
+            % (
+                ORIGIN_CSMS.encode(),
+                _json(envelope.event_group),
+                REQUEST_TYPE.encode(),
+                envelope.context,
+                STATE_RESPONSE,
+                protocol,
+                payload,
+            )
         )
         headers = {
             **_routing(ORIGIN_CSMS, STATE_RESPONSE),
@@ -209,7 +224,13 @@ class CitrineOs(SharedDialect):
         return [Binding(self._exchange, arguments=headers)]
 
     def station_request(
-        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+        message_id: str,
     ) -> Publishing:
         """As :meth:`SharedDialect.station_request`, for both versions of CitrineOS: the station has both names.
 
@@ -217,12 +238,22 @@ class CitrineOs(SharedDialect):
         """
         if not _is_text(station_id):
             raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
-        told = {**dict.fromkeys(_STATIONS, station_id), "correlationId": message_id, "timestamp": _now()}
+        told = {
+            **dict.fromkeys(_STATIONS, station_id),
+            "correlationId": message_id,
+            "timestamp": _now(),
+        }
         # Version 2 lets no request grow older than it says here.
         lives = max(1, math.ceil(deadline - time.time()))
         context = {**told, "tenantId": self._tenant_id, "staleAfterSeconds": lives}
         routing = _routing(ORIGIN_CSMS, STATE_REQUEST) | {"eventGroup": _EVENT_GROUP}
-        parts = {**routing, "context": context, "state": STATE_REQUEST, "protocol": version.value, "payload": Raw(body)}
+        parts = {
+            **routing,
+            "context": context,
+            "state": STATE_REQUEST,
+            "protocol": version.value,
+            "payload": Raw(body),
+        }
         properties = Properties(
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
@@ -262,9 +293,9 @@ def _routing(origin: str, state: int) -> dict[str, str]:
 def _read_parts(body: bytes) -> dict[str, Raw]:
     """The parts of a body by their names, which may have an underscore before them. Raises DECODE_FAULTS."""
     parts = _parts(body)
-    return {name.removeprefix("_"): part for name, part in parts.items() if name.startswith("_")} | {
-        name: part for name, part in parts.items() if not name.startswith("_")
-    }
+    return {
+        name.removeprefix("_"): part for name, part in parts.items() if name.startswith("_")
+    } | {name: part for name, part in parts.items() if not name.startswith("_")}
 
 
 def _value(part: Raw | None) -> Any:
@@ -275,7 +306,9 @@ def _value(part: Raw | None) -> Any:
         return None
 
 
-def _expect(parts: Mapping[str, Raw], headers: Mapping[str, Any], name: str, expected: str | int) -> None:
+def _expect(
+    parts: Mapping[str, Raw], headers: Mapping[str, Any], name: str, expected: str | int
+) -> None:
     """Raises Foreign if a message has another `name`, or none."""
     found = _value(parts[name]) if name in parts else headers.get(name)
     if type(found) not in {int, str} or found not in {expected, str(expected)}:
@@ -303,12 +336,16 @@ def _version(parts: Mapping[str, Raw]) -> tuple[OcppVersion, str | None]:
     return version, None
 
 
-def _envelope(context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Mapping[str, Any]) -> Envelope:
+def _envelope(
+    context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Mapping[str, Any]
+) -> Envelope:
     """Raises Foreign if station or correlation id are missing: without them nobody can be answered."""
     told = {name: value for name, value in headers.items() if _is_text(value)} | dict(context)
     stations = {name: told[name] for name in _STATIONS if _is_text(told.get(name))}
     if not stations:
-        raise Foreign("context.stationId or context.ocppConnectionName: required, a string of at most 255 bytes")
+        raise Foreign(
+            "context.stationId or context.ocppConnectionName: required, a string of at most 255 bytes"
+        )
     correlation_id = told.get("correlationId")
     if not _is_text(correlation_id):
         raise Foreign("context.correlationId: required, a string of at most 255 bytes")
@@ -322,7 +359,12 @@ def _envelope(context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Map
     protocol = _value(parts.get("protocol"))
     # The tenant is a number in a body; in headers, where this one may be from, it is text.
     tenant = int(tenant_id) if _NUMBER.fullmatch(str(tenant_id)) else tenant_id
-    essential = {**stations, "correlationId": correlation_id, "tenantId": tenant, "timestamp": timestamp}
+    essential = {
+        **stations,
+        "correlationId": correlation_id,
+        "tenantId": tenant,
+        "timestamp": timestamp,
+    }
     return Envelope(
         bytes(parts["context"]) if context else _json(essential),
         stations,

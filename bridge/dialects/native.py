@@ -13,7 +13,14 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from bridge.compiled import fields
-from bridge.dialects.dialect import (
+from bridge.dialects.copies import (
+    milliseconds_left,
+    properties_of_dead_letter,
+    properties_of_next_try,
+    vendor_and_message,
+)
+from bridge.dialects.dialect import GatewayExchange, SharedQueue
+from bridge.dialects.headers import (
     ATTEMPT,
     CONTENT_TYPE,
     DEADLINE,
@@ -29,17 +36,9 @@ from bridge.dialects.dialect import (
     TRACE_STATE,
     TRANSIENT,
     VERSION,
-    GatewayExchange,
-    Names,
-    OfflineBody,
-    SharedQueue,
-    milliseconds_left,
-    properties_of_dead_letter,
-    properties_of_next_try,
-    station_key,
-    vendor_and_message,
-    vendor_key,
 )
+from bridge.dialects.names import Names, station_key, vendor_key
+from bridge.dialects.replies import OfflineBody
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind
@@ -53,7 +52,9 @@ _TRACE_LENGTH: Final = 512
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SERVER_NAMED: Final = "amq.gen-"
 
-_DIRECT: Final = re.compile(r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}")
+_DIRECT: Final = re.compile(
+    r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}"
+)
 
 
 def is_direct_reply_to(name: str) -> bool:
@@ -88,13 +89,17 @@ _RESPONSE: Final = Kind.RESPONSE
 """By itself: a member of an Enum is looked up at each use."""
 
 
-def _reply_properties(kind: Kind, station_id: str, request_headers: Mapping[str, Any] = _NO_HEADERS) -> Properties:
+def _reply_properties(
+    kind: Kind, station_id: str, request_headers: Mapping[str, Any] = _NO_HEADERS
+) -> Properties:
     headers = {STATION_ID: station_id}
     for name in (TRACE_PARENT, TRACE_STATE):
         value = request_headers.get(name)
         if type(value) is str and len(value) <= _TRACE_LENGTH:
             headers[name] = value
-    return Properties(content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value)
+    return Properties(
+        content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value
+    )
 
 
 def _way_back(prefixes: tuple[str, ...], reply_to: str) -> bool | None:
@@ -136,7 +141,9 @@ class Contract:
         # Of all replies of a kind to one station: they differ in correlation_id and expiration alone.
         self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
         self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
-        self._ways_back = _Remembered(partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes)))
+        self._ways_back = _Remembered(
+            partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes))
+        )
 
     def request(self, delivery: Delivery) -> Request:
         """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.incoming.Request.fault`."""
@@ -161,7 +168,9 @@ class Contract:
             if type(deadline) is int:
                 deadline /= 1000
             else:
-                fault = fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
+                fault = (
+                    fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
+                )
                 deadline = None
         elif properties.expiration is not None:
             deadline = _end_of_life(properties.expiration)
@@ -190,7 +199,9 @@ class Contract:
         """As :meth:`Dialect.again`."""
         delivery: Delivery = request.source
         key = delivery.routing_key
-        if delivery.exchange != self.names.requests:  # it came another way; from its delay it comes back this way
+        if (
+            delivery.exchange != self.names.requests
+        ):  # it came another way; from its delay it comes back this way
             key = vendor_key(vendor_and_message(request)[0])
         properties = properties_of_next_try(request, delay, counts=counts)
         return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
@@ -200,7 +211,9 @@ class Contract:
         delivery: Delivery = request.source
         origin = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key}
         properties = properties_of_dead_letter(request, failure, worker, origin)
-        return Publishing(delivery.routing_key, request.body, properties, self.names.dead, mandatory=True)
+        return Publishing(
+            delivery.routing_key, request.body, properties, self.names.dead, mandatory=True
+        )
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
         """The answer to a request, if its ``reply_to`` is allowed: a request must not make the bridge publish to just any queue.
@@ -218,7 +231,9 @@ class Contract:
         if headers is not None and TRACE_PARENT in headers:
             properties = _reply_properties(kind, request.station_id, headers)
         else:
-            properties = (self._responses if kind is _RESPONSE else self._call_errors)[request.station_id]
+            properties = (self._responses if kind is _RESPONSE else self._call_errors)[
+                request.station_id
+            ]
         deadline = request.deadline
         return Publishing(
             reply_to,
@@ -244,13 +259,24 @@ class Contract:
     ) -> Publishing:
         """A request, as a gateway publishes it. `deadline` in seconds of Unix time."""
         headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
-        properties = _request_properties(headers, PERSISTENT, deadline, message_id, correlation_id, reply_to)
-        return Publishing(vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True)
+        properties = _request_properties(
+            headers, PERSISTENT, deadline, message_id, correlation_id, reply_to
+        )
+        return Publishing(
+            vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True
+        )
 
     # CSMS → station:
 
     def station_request(
-        self, *, station_id: str, body: bytes, deadline: float, message_id: str, correlation_id: str, reply_to: str
+        self,
+        *,
+        station_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str,
+        correlation_id: str,
+        reply_to: str,
     ) -> Publishing:
         """A request to a station, as the CSMS publishes it. `deadline` in seconds of Unix time.
 
@@ -258,8 +284,12 @@ class Contract:
         queue of a gateway lives no longer than the gateway.
         """
         headers = {STATION_ID: station_id, DEADLINE: int(deadline * 1000)}
-        properties = _request_properties(headers, TRANSIENT, deadline, message_id, correlation_id, reply_to)
-        return Publishing(station_key(station_id), body, properties, self.names.stations, mandatory=True)
+        properties = _request_properties(
+            headers, TRANSIENT, deadline, message_id, correlation_id, reply_to
+        )
+        return Publishing(
+            station_key(station_id), body, properties, self.names.stations, mandatory=True
+        )
 
     def station_reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
         """A station's answer, as :meth:`reply`; with the version it is written in, which the CSMS need not know."""
@@ -267,18 +297,27 @@ class Contract:
         if reply is None:
             return None
         headers = (reply.properties.headers or {}) | {VERSION: request.version.value}
-        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, headers=headers))
+        return msgspec.structs.replace(
+            reply, properties=msgspec.structs.replace(reply.properties, headers=headers)
+        )
 
     def offline_reply(self, request: Request, *, sent: bool) -> Publishing | None:
         """What the CSMS is told of a station that is gone. `sent`: it had been sent the request."""
         reply = self.reply(request, msgspec.json.encode(OfflineBody(sent)), Kind.CALL_ERROR)
         if reply is None:
             return None
-        return msgspec.structs.replace(reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE))
+        return msgspec.structs.replace(
+            reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE)
+        )
 
 
 def _request_properties(
-    headers: dict[str, Any], delivery_mode: int, deadline: float, message_id: str, correlation_id: str, reply_to: str
+    headers: dict[str, Any],
+    delivery_mode: int,
+    deadline: float,
+    message_id: str,
+    correlation_id: str,
+    reply_to: str,
 ) -> Properties:
     """Those of a request in either direction."""
     return Properties(

@@ -9,7 +9,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
-from bridge.dialects.dialect import (
+from bridge.dialects.copies import properties_of_dead_letter, properties_of_next_try
+from bridge.dialects.dialect import Dialect, GatewayExchange, SharedQueue
+from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
     EXCHANGE,
@@ -18,13 +20,8 @@ from bridge.dialects.dialect import (
     ROUTING_KEY,
     STATION_ID,
     VERSION,
-    Dialect,
-    GatewayExchange,
-    Names,
-    SharedQueue,
-    properties_of_dead_letter,
-    properties_of_next_try,
 )
+from bridge.dialects.names import Names
 from bridge.ocpp import OcppVersion
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reply
@@ -49,7 +46,7 @@ class DialectNames(Names, frozen=True):
         return f"{self.prefix}-{self.dialect}"
 
     def retry(self, delay: float) -> str:
-        """As :meth:`~bridge.dialects.dialect.Names.retry`."""
+        """As :meth:`~bridge.dialects.names.Names.retry`."""
         return f"{self.own}.retry.{milliseconds(delay)}"
 
     @property
@@ -61,7 +58,9 @@ class DialectNames(Names, frozen=True):
 class SharedDialect(Dialect):
     """A dialect without a queue for each vendor."""
 
-    def __init__(self, names: DialectNames, exchange: GatewayExchange, queues: Sequence[SharedQueue]) -> None:
+    def __init__(
+        self, names: DialectNames, exchange: GatewayExchange, queues: Sequence[SharedQueue]
+    ) -> None:
         self.name = names.dialect
         self.names: Names = names
         self.exchange: GatewayExchange | None = exchange
@@ -78,7 +77,13 @@ class SharedDialect(Dialect):
 
     @abstractmethod
     def station_request(
-        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+        message_id: str,
     ) -> Publishing:
         """A request of the CSMS to a station. `deadline` in seconds of Unix time. Raises ValueError for what is no station's id.
 
@@ -96,7 +101,9 @@ class SharedDialect(Dialect):
         """As :meth:`~bridge.dialects.dialect.Dialect.again`: in the gateway's own form."""
         properties = properties_of_next_try(request, delay, counts=counts)
         source: Delivery = request.source
-        return Publishing(self.queue_of(source), source.body, properties, self.names.retry(delay), mandatory=True)
+        return Publishing(
+            self.queue_of(source), source.body, properties, self.names.retry(delay), mandatory=True
+        )
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
         """As :meth:`~bridge.dialects.dialect.Dialect.dead_letter`: in the gateway's own form, to be replayed to its queue."""
@@ -122,7 +129,9 @@ def is_replayed(headers: Mapping[str, Any]) -> bool:
     return REPLAYED in headers
 
 
-def deadline(headers: Mapping[str, Any], patience: float, sent: float | None = None) -> float | None:
+def deadline(
+    headers: Mapping[str, Any], patience: float, sent: float | None = None
+) -> float | None:
     """When nobody waits any more, in seconds of Unix time; None: nobody does, and nobody did.
 
     `patience`: seconds from when it was `sent`, if that is known and has passed, or from now. A request that was tried
@@ -143,10 +152,16 @@ def fits(text: object) -> TypeGuard[str]:
 
 
 def native_reply(
-    delivery: Delivery, station_id: str | None, version: OcppVersion | None, message_id: str, answer: Reply
+    delivery: Delivery,
+    station_id: str | None,
+    version: OcppVersion | None,
+    message_id: str,
+    answer: Reply,
 ) -> Delivery:
     """A station's answer as the native contract would have it. `station_id` and `version` if they are known."""
     told = {STATION_ID: station_id, VERSION: None if version is None else version.value}
     headers = {name: value for name, value in told.items() if value is not None}
     properties = Properties(headers=headers, correlation_id=message_id, type=answer.kind.value)
-    return Delivery(delivery.exchange, delivery.routing_key, delivery.redelivered, properties, answer.body)
+    return Delivery(
+        delivery.exchange, delivery.routing_key, delivery.redelivered, properties, answer.body
+    )

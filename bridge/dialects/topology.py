@@ -7,14 +7,24 @@ A dialect whose gateway does not route by vendor has the gateway's exchange and 
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import aio_pika
 import aiormq
 import msgspec
 
-from bridge.dialects.dialect import GatewayExchange, Names, SharedQueue, vendor_key
+from bridge.dialects.dialect import GatewayExchange, SharedQueue
+from bridge.dialects.names import Names, vendor_key
+from bridge.rabbitmq.declaring import (
+    _REFUSALS,
+    _Declaring,
+    _exchange,
+    _gateway_exchanges,
+    _queue,
+    _reason,
+    bind,
+)
 from bridge.request.retry import DELAYS, GRACE, milliseconds
 from bridge.transport import Binding, TopologyError
 
@@ -118,7 +128,10 @@ class Topology(msgspec.Struct, frozen=True):
         """Of a queue that all vendors share."""
         arguments = self.queue_arguments
         if not queue.replicated:
-            arguments = {"x-queue-type": QueueType.CLASSIC.value, "x-dead-letter-exchange": self.names.dead}
+            arguments = {
+                "x-queue-type": QueueType.CLASSIC.value,
+                "x-dead-letter-exchange": self.names.dead,
+            }
         if queue.message_ttl is not None:
             arguments["x-message-ttl"] = milliseconds(queue.message_ttl)
         return arguments
@@ -150,9 +163,13 @@ class Topology(msgspec.Struct, frozen=True):
         AMQP cannot ask for a queue's arguments, only declare it again and see whether the broker objects; so a limit set by
         a policy is not seen, and without the permission to configure nothing is. In mode declare `ensure` has done it.
         """
-        ends_by_age = bool(self.shared) and all(queue.message_ttl is not None for queue in self.shared)
+        ends_by_age = bool(self.shared) and all(
+            queue.message_ttl is not None for queue in self.shared
+        )
         if self.queue_type is QueueType.CLASSIC and not ends_by_age:
-            return ["classic queues have no delivery limit: a request that kills its worker comes back for ever"]
+            return [
+                "classic queues have no delivery limit: a request that kills its worker comes back for ever"
+            ]
         warnings = []
         if self.mode is not Mode.DECLARE:
             for queue, arguments in self._request_queues.items():
@@ -161,7 +178,9 @@ class Topology(msgspec.Struct, frozen=True):
                         await channel.queue_declare(queue, durable=True, passive=True)
                         await channel.queue_declare(queue, durable=True, arguments=arguments)
                 except aiormq.exceptions.ChannelPreconditionFailed as error:
-                    warnings.append(f"queue {queue!r} is not what the bridge would declare: {_reason(error)}")
+                    warnings.append(
+                        f"queue {queue!r} is not what the bridge would declare: {_reason(error)}"
+                    )
                 except _REFUSALS:
                     continue  # not there, or no permission: nothing can be said
         return warnings
@@ -175,31 +194,43 @@ class Topology(msgspec.Struct, frozen=True):
             names = self.names
             await self._ensure_exchanges(channel, passive=passive)
             await _exchange(channel, names.dead, "fanout", passive=passive)
-            await _queue(channel, names.dead, self.dead_arguments, Binding(names.dead), passive=passive)
+            await _queue(
+                channel, names.dead, self.dead_arguments, Binding(names.dead), passive=passive
+            )
             for delay in DELAYS:
                 retry = names.retry(delay)
                 await _exchange(channel, retry, "fanout", passive=passive)
-                await _queue(channel, retry, self.retry_arguments(delay), Binding(retry), passive=passive)
+                await _queue(
+                    channel, retry, self.retry_arguments(delay), Binding(retry), passive=passive
+                )
             if self.exchange is None:
                 await self._ensure_vendors(channel, passive=passive)
             else:
                 await self._ensure_shared(channel, self.exchange, passive=passive)
 
-    async def _ensure_exchanges(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
+    async def _ensure_exchanges(
+        self, channel: aiormq.abc.AbstractChannel, *, passive: bool
+    ) -> None:
         """Those that gateways publish to."""
         theirs = self.exchange
         if theirs is not None:
             known = theirs.name.startswith("amq.")  # the broker's own: nobody declares those
-            await _exchange(channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known)
+            await _exchange(
+                channel, theirs.name, theirs.kind, durable=theirs.durable, passive=passive or known
+            )
             return
         await _gateway_exchanges(channel, self.names, passive=passive)
 
     async def _ensure_vendors(self, channel: aiormq.abc.AbstractChannel, *, passive: bool) -> None:
         names, arguments = self.names, self.queue_arguments
-        await _queue(channel, names.unknown_vendor, arguments, Binding(names.unrouted), passive=passive)
+        await _queue(
+            channel, names.unknown_vendor, arguments, Binding(names.unrouted), passive=passive
+        )
         for vendor_id in self.vendor_ids:
             binding = Binding(names.requests, vendor_key(vendor_id))
-            await _queue(channel, names.vendor_queue(vendor_id), arguments, binding, passive=passive)
+            await _queue(
+                channel, names.vendor_queue(vendor_id), arguments, binding, passive=passive
+            )
 
     async def _ensure_shared(
         self, channel: aiormq.abc.AbstractChannel, exchange: GatewayExchange, *, passive: bool
@@ -208,7 +239,9 @@ class Topology(msgspec.Struct, frozen=True):
         needs the permission to write to the queue and to read from the exchange, not to configure.
         """
         for queue in self.shared:
-            await _queue(channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive)
+            await _queue(
+                channel, queue.name, self.shared_arguments(queue), queue.binding, passive=passive
+            )
             if passive and not exchange.durable:
                 await bind(channel, queue.name, queue.binding)
 
@@ -234,77 +267,3 @@ class GatewayTopology(Topology, frozen=True):
     async def check_delivery_limits(self, connection: aio_pika.abc.AbstractConnection) -> list[str]:
         """None: it consumes from its own queues alone."""
         return []
-
-
-class _Declaring:
-    """A channel for declarations; a broker that refuses one closes it, with a reason worth telling."""
-
-    def __init__(self, connection: aio_pika.abc.AbstractConnection) -> None:
-        self._channel = connection.channel(publisher_confirms=False)
-
-    async def __aenter__(self) -> aiormq.abc.AbstractChannel:
-        await self._channel.initialize()
-        return await self._channel.get_underlay_channel()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if kind is None:
-            await self._channel.close()
-
-
-_REFUSALS: Final = (
-    aiormq.exceptions.ChannelNotFoundEntity,
-    aiormq.exceptions.ChannelPreconditionFailed,
-    aiormq.exceptions.ChannelAccessRefused,
-    aiormq.exceptions.ChannelLockedResource,
-)
-
-
-async def _gateway_exchanges(channel: aiormq.abc.AbstractChannel, names: Names, *, passive: bool) -> None:
-    await _exchange(channel, names.unrouted, "fanout", passive=passive)
-    await _exchange(channel, names.requests, "direct", {"alternate-exchange": names.unrouted}, passive=passive)
-    await _exchange(channel, names.stations, "direct", passive=passive)
-
-
-async def _exchange(
-    channel: aiormq.abc.AbstractChannel,
-    name: str,
-    kind: str,
-    arguments: Mapping[str, Any] | None = None,
-    *,
-    durable: bool = True,
-    passive: bool,
-) -> None:
-    try:
-        await channel.exchange_declare(
-            name, exchange_type=kind, durable=durable, passive=passive, arguments=dict(arguments or {})
-        )
-    except _REFUSALS as error:
-        raise TopologyError(f"exchange {name!r}: {_reason(error)}") from error
-
-
-async def _queue(
-    channel: aiormq.abc.AbstractChannel,
-    name: str,
-    arguments: Mapping[str, Any],
-    binding: Binding,
-    *,
-    passive: bool,
-) -> None:
-    try:
-        await channel.queue_declare(name, durable=True, passive=passive, arguments=dict(arguments))
-    except _REFUSALS as error:
-        raise TopologyError(f"queue {name!r}: {_reason(error)}") from error
-    if not passive:
-        await bind(channel, name, binding)
-
-
-async def bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:
-    """Raises :class:`TopologyError`."""
-    try:
-        await channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
-    except _REFUSALS as error:
-        raise TopologyError(f"queue {queue!r} and exchange {binding.exchange!r}: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    return str(error.args[0] if error.args else error).strip()

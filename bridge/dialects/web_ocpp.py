@@ -18,18 +18,26 @@ from typing import Final
 
 import msgspec
 
-from bridge.dialects.dialect import (
-    CONTENT_TYPE,
-    REQUEST_TYPE,
-    STATION_ID,
-    TRANSIENT,
-    Foreign,
-    GatewayExchange,
-    SharedQueue,
-    milliseconds_left,
+from bridge.dialects.copies import milliseconds_left
+from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
+from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE, STATION_ID, TRANSIENT
+from bridge.dialects.shared import (
+    DialectNames,
+    SharedDialect,
+    deadline,
+    fits,
+    is_replayed,
+    native_reply,
+    tries,
 )
-from bridge.dialects.shared import DialectNames, SharedDialect, deadline, fits, is_replayed, native_reply, tries
-from bridge.ocpp import CallErrorFrame, CallFrame, FrameError, OcppVersion, decode_frame, encode_frame
+from bridge.ocpp import (
+    CallErrorFrame,
+    CallFrame,
+    FrameError,
+    OcppVersion,
+    decode_frame,
+    encode_frame,
+)
 from bridge.ocpp.errors import CallErrorBody
 from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
 from bridge.request.incoming import Request
@@ -51,7 +59,9 @@ PROTOCOLS: Final = {
 """How the plugin's routing keys begin."""
 _PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
 """Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
-_REQUEST_PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE)
+_REQUEST_PROPERTIES: Final = Properties(
+    content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE
+)
 _KEY: Final = re.compile(r"(ocpp\d+)\.")
 """How a routing key of the plugin's own begins. A station that bears such a name is not answered: its answers would come to us,
 or to somebody else who listens for requests."""
@@ -63,14 +73,18 @@ _call_error = msgspec.json.Decoder(CallErrorBody).decode
 class WebOcpp(SharedDialect):
     """Requests and answers as rabbitmq-web-ocpp has them."""
 
-    def __init__(self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE
+    ) -> None:
         """`patience`: seconds from a request's arrival until nobody waits for its answer any more."""
         names = DialectNames(prefix, NAME)
         self._exchange = exchange
         self._patience = patience
         self._protocols = {f"{names.own}.{protocol}": protocol for protocol in PROTOCOLS}
         super().__init__(
-            names, GatewayExchange(exchange, "topic", durable=True), list(map(self._queue, self._protocols))
+            names,
+            GatewayExchange(exchange, "topic", durable=True),
+            list(map(self._queue, self._protocols)),
         )
 
     def _queue(self, name: str) -> SharedQueue:
@@ -90,13 +104,17 @@ class WebOcpp(SharedDialect):
     def queue_of(self, delivery: Delivery) -> str:
         """As :meth:`SharedDialect.queue_of`."""
         protocol = self._protocol_of(delivery)
-        return next((name for name, of in self._protocols.items() if of == protocol), self.queues[0].name)
+        return next(
+            (name for name, of in self._protocols.items() if of == protocol), self.queues[0].name
+        )
 
     def request(self, delivery: Delivery) -> Request:
         """As :meth:`~bridge.dialects.dialect.Dialect.request`."""
         version = PROTOCOLS.get(self._protocol_of(delivery) or "")
         if version is None:
-            raise Foreign(f"routing key {delivery.routing_key[:60]!r}: not of a version of OCPP with DataTransfer")
+            raise Foreign(
+                f"routing key {delivery.routing_key[:60]!r}: not of a version of OCPP with DataTransfer"
+            )
         properties = delivery.properties
         headers = properties.headers or {}
         replayed = is_replayed(headers)
@@ -120,7 +138,9 @@ class WebOcpp(SharedDialect):
             first_try=first_try,
         )
 
-    def _frame(self, delivery: Delivery, version: OcppVersion, station_id: str, until: float | None) -> CallFrame:
+    def _frame(
+        self, delivery: Delivery, version: OcppVersion, station_id: str, until: float | None
+    ) -> CallFrame:
         try:
             frame = decode_frame(delivery.body, version)
         except FrameError as error:
@@ -128,7 +148,9 @@ class WebOcpp(SharedDialect):
             answer = None
             if error.message_type in {None, 2} and until is not None:
                 error.message_id = _readable_id(error, delivery.properties.correlation_id)
-                answer = self._publishing(station_id, error.message_id, encode_frame(error.answer(version)), until)
+                answer = self._publishing(
+                    station_id, error.message_id, encode_frame(error.answer(version)), until
+                )
             raise Foreign(f"no OCPP-J frame: {error}", answer) from error
         if not isinstance(frame, CallFrame):
             raise Foreign(f"a {type(frame).__name__.removesuffix('Frame')}, not a CALL")
@@ -144,7 +166,9 @@ class WebOcpp(SharedDialect):
         else:
             error = _call_error(body)
             frame = encode_frame(
-                CallErrorFrame(message_id, error.error_code, error.error_description, error.error_details)
+                CallErrorFrame(
+                    message_id, error.error_code, error.error_description, error.error_details
+                )
             )
         assert request.deadline is not None  # noqa: S101 - whoever waits does so until then
         return self._publishing(request.station_id, message_id, frame, request.deadline)
@@ -156,7 +180,13 @@ class WebOcpp(SharedDialect):
         return [Binding(self._exchange, key) for key in keys]
 
     def station_request(
-        self, *, station_id: str, version: OcppVersion, body: bytes, deadline: float, message_id: str
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+        message_id: str,
     ) -> Publishing:
         """As :meth:`SharedDialect.station_request`. The frame is the same in every version."""
         frame = b'[2,%b,"%b",%b]' % (_json(message_id), REQUEST_TYPE.encode(), body)
@@ -183,14 +213,28 @@ class WebOcpp(SharedDialect):
                 return None
         return native_reply(delivery, delivery.properties.reply_to, version, message_id, answer)
 
-    def _publishing(self, station_id: str, message_id: str, frame: bytes, until: float) -> Publishing | None:
+    def _publishing(
+        self, station_id: str, message_id: str, frame: bytes, until: float
+    ) -> Publishing | None:
         if _KEY.match(station_id):
             return None
-        return Publishing(station_id, frame, _PROPERTIES, self._exchange, True, message_id, milliseconds_left(until))
+        return Publishing(
+            station_id,
+            frame,
+            _PROPERTIES,
+            self._exchange,
+            True,
+            message_id,
+            milliseconds_left(until),
+        )
 
 
 def _readable_id(error: FrameError, correlation_id: str | None) -> str:
     """The message id for the answer to a broken CALL: the plugin takes a number for one, and gives it as text."""
-    if error.message_id != UNREADABLE_MESSAGE_ID or not correlation_id or len(correlation_id) > MESSAGE_ID_MAX_LENGTH:
+    if (
+        error.message_id != UNREADABLE_MESSAGE_ID
+        or not correlation_id
+        or len(correlation_id) > MESSAGE_ID_MAX_LENGTH
+    ):
         return error.message_id
     return correlation_id

@@ -9,7 +9,7 @@ handshake, passwords          who connects
 server                        all of them; the only module that needs `websockets`
 """
 
-from bridge.client.requester import NoAnswer, NotAccepted, StationOffline
+from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.gateway.link import Counts, GatewayLink
 from bridge.gateway.station_handler import PayloadHandler, StationHandler
 from bridge.request.outcome import Kind, Reply

@@ -19,9 +19,12 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from bridge.client.requester import REFUSALS, TIMEOUT, NoAnswer, Question, Requester, read_response
-from bridge.dialects.dialect import read_reply, read_vendor_id, station_key
+from bridge.backoff import back_off
+from bridge.client.errors import NoAnswer
+from bridge.client.requester import REFUSALS, TIMEOUT, Question, Requester, read_response
+from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Contract
+from bridge.dialects.replies import read_reply
 from bridge.dialects.topology import GatewayTopology
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
@@ -38,11 +41,20 @@ from bridge.ocpp import (
     parse_version,
 )
 from bridge.ocpp.errors import encodable
-from bridge.rabbitmq.connection import parse_urls
-from bridge.rabbitmq.transport import RabbitTransport, back_off
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, call_error
-from bridge.transport import Confirm, Delivery, Publishing, State, Subscription, Transport, TransportError, Verdict
+from bridge.transport import (
+    Confirm,
+    Delivery,
+    Publishing,
+    State,
+    Subscription,
+    Transport,
+    TransportError,
+    Verdict,
+)
 
 log = structlog.get_logger("bridge.gateway")
 
@@ -137,7 +149,10 @@ class GatewayLink:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """What is still in hand is StationOffline. :meth:`drain` first, so that it has its answer."""
         self._draining = True
@@ -193,7 +208,9 @@ class GatewayLink:
 
     # ---- stations come and go ----
 
-    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: StationHandler) -> None:
+    async def connect_station(
+        self, station_id: str, version: OcppVersion | str, handler: StationHandler
+    ) -> None:
         """Have the requests of the CSMS to this station given to `handler`. Returns when the station can be reached.
 
         While the broker is away it waits for it; cancelled, it leaves the station disconnected. A station that is
@@ -217,7 +234,9 @@ class GatewayLink:
         if self._draining:
             raise TransportError("the link is draining: it takes no more stations")
 
-    async def disconnect_station(self, station_id: str, handler: StationHandler | None = None) -> None:
+    async def disconnect_station(
+        self, station_id: str, handler: StationHandler | None = None
+    ) -> None:
         """The station is gone. Requests to it are answered so from now on; returns when the broker knows.
 
         `handler`: only if it is still this one. A gateway that notices late that a connection has died names it, lest it
@@ -292,7 +311,9 @@ class GatewayLink:
         """
         version = parse_version(version)
         try:
-            reply = await self._ask(station_id, version, read_vendor_id(payload), payload, message_id, timeout)
+            reply = await self._ask(
+                station_id, version, read_vendor_id(payload), payload, message_id, timeout
+            )
         except CallError as error:
             return call_error(error, version)
         return read_reply(reply)
@@ -328,9 +349,13 @@ class GatewayLink:
             )
 
         if not await self._up.take(station_id, seconds):
-            raise NoAnswer(f"not sent: an earlier request of the station had no answer within {seconds:g} s")
+            raise NoAnswer(
+                f"not sent: an earlier request of the station had no answer within {seconds:g} s"
+            )
         try:
-            return await self._requester.ask(Question(station_id, publishing, patient=True), end - loop.time())
+            return await self._requester.ask(
+                Question(station_id, publishing, patient=True), end - loop.time()
+            )
         finally:
             self._up.give(station_id)
 
@@ -351,17 +376,24 @@ class GatewayLink:
                 counts.failed += 1
                 counts.answered += 1
                 self._log_failure(request, outcome)
-                self._answer(request, lambda: self._contract.station_reply(request, body, Kind.CALL_ERROR))
+                self._answer(
+                    request, lambda: self._contract.station_reply(request, body, Kind.CALL_ERROR)
+                )
             case Offline(sent):
                 counts.offline += 1
                 leaving = self._leaving.get(request.station_id)
-                self._answer(request, lambda: self._contract.offline_reply(request, sent=sent), leaving)
+                self._answer(
+                    request, lambda: self._contract.offline_reply(request, sent=sent), leaving
+                )
             case _:
                 counts.late += 1
         request.source.settle(Verdict.ACK)
 
     def _answer(
-        self, request: Request, publishing: Callable[[], Publishing | None], later: "list[_Answer] | None" = None
+        self,
+        request: Request,
+        publishing: Callable[[], Publishing | None],
+        later: "list[_Answer] | None" = None,
     ) -> None:
         """Publish it, or put it with those that are published `later`."""
         if not request.reply_wanted:
@@ -401,7 +433,9 @@ class GatewayLink:
 
     def _send_if_in_time(self, answer: "_Answer") -> None:
         deadline = answer.request.deadline
-        if deadline is None or deadline > time.time():  # else nobody waits for it any more; it has been counted
+        if (
+            deadline is None or deadline > time.time()
+        ):  # else nobody waits for it any more; it has been counted
             self._send(answer)
 
     def _on_state(self, state: State, reason: str) -> None:

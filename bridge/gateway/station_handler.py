@@ -27,7 +27,7 @@ class PayloadHandler(Protocol):
 
         That is a :class:`~bridge.request.outcome.Reply` with the payload of the CALLRESULT, or of kind ``CALL_ERROR`` with
         ``{"errorCode":…,"errorDescription":…,"errorDetails":{}}``. `timeout`: seconds until nobody waits any more; then the
-        call is cancelled. Raise :class:`~bridge.client.requester.StationOffline` if the station's connection is gone, with
+        call is cancelled. Raise :class:`~bridge.client.errors.StationOffline` if the station's connection is gone, with
         ``sent=True`` if the payload may have reached it.
         """
         ...
@@ -73,16 +73,24 @@ def answer_of(handler: StationHandler, version: OcppVersion) -> Answer:
     elif callable(handler):
         function = handler
     else:
-        raise TypeError(f"{type(handler).__name__} is no station handler: it has no on_payload or on_data_transfer")
+        raise TypeError(
+            f"{type(handler).__name__} is no station handler: it has no on_payload or on_data_transfer"
+        )
     is_async = inspect.iscoroutinefunction(function)
 
     async def answer(payload: bytes, _: float) -> Reply:
         request = decode_request(payload, version).to_request()
-        response = function(request) if is_async else await asyncio.to_thread(_in_thread, function, request)
+        response = (
+            function(request)
+            if is_async
+            else await asyncio.to_thread(_in_thread, function, request)
+        )
         if inspect.isawaitable(response):
             response = await response
         if not isinstance(response, DataTransferResponse):
-            raise TypeError(f"the handler returned a {type(response).__name__}, not a DataTransferResponse")
+            raise TypeError(
+                f"the handler returned a {type(response).__name__}, not a DataTransferResponse"
+            )
         return Reply(encode_response(response, version))
 
     return answer

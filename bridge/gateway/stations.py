@@ -12,8 +12,8 @@ from typing import Final
 
 import structlog
 
-from bridge.client.requester import StationOffline
-from bridge.dialects.dialect import STATION_ID_MAX_LENGTH
+from bridge.client.errors import StationOffline
+from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.gateway.station_handler import StationHandler, answer_of, payload_for
 from bridge.gateway.turns import Turns
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error
@@ -25,12 +25,13 @@ from bridge.request.outcome import (
     Outcome,
     Reason,
     Reply,
+    Settle,
     call_error,
     describe,
     failed,
     timed_out,
 )
-from bridge.worker.dispatch import Settle, start
+from bridge.request.running import start
 
 log = structlog.get_logger("bridge.gateway")
 
@@ -55,7 +56,9 @@ class Station:
     def __init__(self, station_id: str, version: OcppVersion, handler: StationHandler) -> None:
         """Raises ValueError for a station id that the contract does not allow, TypeError for a handler that is none."""
         if not 0 < len(station_id) <= STATION_ID_MAX_LENGTH:
-            raise ValueError(f"a station id has 1 to {STATION_ID_MAX_LENGTH} characters, not {len(station_id)}")
+            raise ValueError(
+                f"a station id has 1 to {STATION_ID_MAX_LENGTH} characters, not {len(station_id)}"
+            )
         self.station_id = station_id
         self.version = version
         self.handler = handler
@@ -151,7 +154,9 @@ class _Call:
 
     __slots__ = ("_ended", "_stations", "_task", "_timer", "request", "sent", "station")
 
-    def __init__(self, stations: Stations, request: Request, station: Station, payload: bytes, seconds: float) -> None:
+    def __init__(
+        self, stations: Stations, request: Request, station: Station, payload: bytes, seconds: float
+    ) -> None:
         self.request = request
         self.station = station
         self.sent = False
@@ -185,14 +190,20 @@ class _Call:
         except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
             return outcome_of_error(error, request)
         if type(reply) is not Reply:
-            return failed(request, f"TypeError: on_payload returned a {type(reply).__name__}, not a Reply")
+            return failed(
+                request, f"TypeError: on_payload returned a {type(reply).__name__}, not a Reply"
+            )
         if len(reply.body) > LARGEST:
-            return failed(request, f"the answer has {len(reply.body)} bytes, and at most {LARGEST} are sent")
+            return failed(
+                request, f"the answer has {len(reply.body)} bytes, and at most {LARGEST} are sent"
+            )
         return reply
 
     def _time_out(self) -> None:
         text = (
-            "TimeoutError: the station did not answer in time" if self.sent else "TimeoutError: its turn did not come"
+            "TimeoutError: the station did not answer in time"
+            if self.sent
+            else "TimeoutError: its turn did not come"
         )
         self.end(timed_out(self.request, time.time(), text))
 

@@ -4,29 +4,27 @@ A broker delivers a request again when a worker died, or its connection, before 
 again when it lost its reply queue. :class:`Guard` stands before a dispatcher: the first delivery of a request runs the handler, one that
 comes meanwhile waits for its outcome, and one that comes later is given the stored reply.
 
-Replies are kept in a :class:`~bridge.idempotency.memory.Store`. A request is the same if OCPP version, station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
+Replies are kept in a :class:`~bridge.idempotency.store.Store`. A request is the same if OCPP version, station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
 connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1 uses them again after each restart.
 
 What is stored are replies alone. A request that failed, or that will be tried again, is forgotten, so that it can be.
 """
 
 import asyncio
-import importlib.util
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol
 from zlib import crc32
 
 import structlog
 
 from bridge.compiled import fields
-from bridge.idempotency.memory import Begun, Key, MemoryStore, Running, Store
+from bridge.idempotency.store import Begun, Key, Running, Store
 from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater
+from bridge.request.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater, Settle
 from bridge.request.retry import DELAYS
-from bridge.worker.dispatch import Settle, start
+from bridge.request.running import start
 
 log = structlog.get_logger("bridge.idempotency")
 
@@ -41,7 +39,9 @@ BUSY_RETRY: Final = 1.0
 class Once:
     """What the guards of a worker share: the store, and the deliveries that wait for another one of the same request."""
 
-    def __init__(self, store: Store, *, on_absorbed: Callable[[], None], on_store_error: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, *, on_absorbed: Callable[[], None], on_store_error: Callable[[], None]
+    ) -> None:
         """`on_absorbed`: called for each delivery that is answered without its handler."""
         self.store = store
         self.followers: dict[Key, list[tuple[Settle, Request]]] = {}
@@ -64,7 +64,8 @@ class Once:
         self.on_store_error()
         if not self._down_until:
             log.warning(
-                "idempotency store failed; requests are handled all the same", error=f"{type(error).__name__}: {error}"
+                "idempotency store failed; requests are handled all the same",
+                error=f"{type(error).__name__}: {error}",
             )
         self._down_until = time.monotonic() + DOWN
 
@@ -101,7 +102,10 @@ def _followed(request: Request, outcome: Outcome) -> Outcome:
         case RetryLater() | Offline():
             return outcome
         case _:  # the other one has no answer, for its deadline has passed; this one's may be open
-            return _unless_late(request, RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False))
+            return _unless_late(
+                request,
+                RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False),
+            )
 
 
 def _unless_late(request: Request, outcome: Outcome) -> Outcome:
@@ -120,7 +124,9 @@ class Dispatches(Protocol):
 class Guard:
     """A dispatcher that handles each request once."""
 
-    def __init__(self, once: Once, make_dispatcher: Callable[[Settle], Dispatches], settle: Settle) -> None:
+    def __init__(
+        self, once: Once, make_dispatcher: Callable[[Settle], Dispatches], settle: Settle
+    ) -> None:
         self._once = once
         self._store = once.store
         self._is_plain = not inspect.iscoroutinefunction(once.store.begin)
@@ -176,7 +182,9 @@ class Guard:
         if begun is Running.HERE:
             self._once.followers.setdefault(key, []).append((self._settle, request))
         elif isinstance(begun, Running):
-            self._settle(request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False))
+            self._settle(
+                request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
+            )
         else:
             self._once.on_absorbed()
             self._settle(request, _unless_late(request, begun))
@@ -189,7 +197,11 @@ class Guard:
             return
         kept = None
         try:
-            kept = self._store.finish(key, outcome) if isinstance(outcome, Reply) else self._store.forget(key)
+            kept = (
+                self._store.finish(key, outcome)
+                if isinstance(outcome, Reply)
+                else self._store.forget(key)
+            )
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
         if kept is not None:
@@ -199,7 +211,9 @@ class Guard:
         if self._once.followers:
             self._once.tell_followers(key, outcome)
 
-    async def _keep(self, kept: Awaitable[None], request: Request, outcome: Outcome, key: Key) -> None:
+    async def _keep(
+        self, kept: Awaitable[None], request: Request, outcome: Outcome, key: Key
+    ) -> None:
         """The reply is stored before it is published: else a crash in between would run the handler twice."""
         try:
             await kept
@@ -211,28 +225,3 @@ class Guard:
     def close(self) -> None:
         """As :meth:`~bridge.worker.dispatch.Dispatcher.close`."""
         self._dispatcher.close()
-
-
-def check_store(location: str) -> None:
-    """Raises ValueError with a sentence for a location that :func:`open_store` could not open."""
-    if location in {"memory", "none"}:
-        return
-    if not location.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError(f"--idempotency is memory, none or redis://HOST:PORT/DB, not {location!r}")
-    if importlib.util.find_spec("redis") is None:
-        raise ValueError("--idempotency with Redis needs the extra: pip install 'datatransfer-bridge[redis]'")
-
-
-@asynccontextmanager
-async def open_store(location: str) -> AsyncIterator[Store | None]:
-    """The store that ``memory``, ``none`` or a Redis URL names, for as long as the block lasts."""
-    check_store(location)
-    if location == "none":
-        yield None
-    elif location == "memory":
-        yield MemoryStore()
-    else:
-        from bridge.idempotency.redis import RedisStore  # noqa: PLC0415 - an extra
-
-        async with RedisStore(location) as store:
-            yield store

@@ -1,21 +1,16 @@
 """Where replies are kept for requests that come again, and who says who is handling one. See :mod:`bridge.idempotency.guard`."""
 
-import enum
 import time
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from bridge.compiled import fields
+from bridge.idempotency.store import TTL, Begun, Key, Running
 from bridge.request.outcome import Reply
 
 fields.check((Reply,))
 
-Key = Hashable
-"""OCPP version, station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
-which no two requests are to be expected to share; for one that processes share a text."""
 
-TTL: Final = 600.0
-"""Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
 ENTRIES: Final = 20_000
 """Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
 LARGE: Final = 1024
@@ -24,35 +19,8 @@ BYTES: Final = 32 * 1024 * 1024
 """Bytes of replies kept in memory at most."""
 
 
-class Running(enum.Enum):
-    """Answer of :meth:`Store.begin`: the request is being handled."""
-
-    HERE = "here"
-    """By this worker; its outcome comes to the same :class:`Once`."""
-    ELSEWHERE = "elsewhere"
-    """By another one."""
-
-
 _HERE: Final = Running.HERE
 """By itself: a member of an Enum is looked up at each use."""
-
-Begun = Reply | Running | None
-
-
-class Store(Protocol):
-    """Where replies are kept. Its methods are plain functions or, behind a network, coroutine functions: all or none.
-
-    They may raise what they like: the request is handled anyway, and the failure counted.
-    """
-
-    def begin(self, key: Key) -> Begun | Awaitable[Begun]:
-        """The stored reply; or who is handling the request; or None: nobody, so the caller does from now on."""
-
-    def finish(self, key: Key, reply: Reply) -> Awaitable[None] | None:
-        """Keep the reply."""
-
-    def forget(self, key: Key) -> Awaitable[None] | None:
-        """It has no reply and may be handled again."""
 
 
 class MemoryStore:
@@ -123,7 +91,9 @@ class MemoryStore:
         """What is being handled is kept, however old."""
         running: dict[Key, Reply | Running] = {}
         running.update(
-            (key, begun) for key, begun in self._old.items() if begun is Running.HERE and key not in self._young
+            (key, begun)
+            for key, begun in self._old.items()
+            if begun is Running.HERE and key not in self._young
         )
         self._old, self._young = self._young, running
         self._bytes = 0

@@ -17,7 +17,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from bridge.idempotency.memory import TTL, Begun, Key, Running
+from bridge.idempotency.store import TTL, Begun, Key, Running
 from bridge.request.outcome import Kind, Reply
 
 LEASE: Final = 10.0
@@ -39,9 +39,11 @@ _KIND_OF: Final = {mark[0]: kind for kind, mark in _KINDS.items()}
 
 
 class RedisStore:
-    """A :class:`~bridge.idempotency.memory.Store` that many workers share."""
+    """A :class:`~bridge.idempotency.store.Store` that many workers share."""
 
-    def __init__(self, url: str, *, ttl: float = TTL, lease: float = LEASE, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, *, ttl: float = TTL, lease: float = LEASE, timeout: float = TIMEOUT
+    ) -> None:
         """`ttl`, `lease` and `timeout` in seconds. Connects with the first call."""
         self._ttl = round(ttl * 1000)
         self._lease = round(lease * 1000)
@@ -67,7 +69,10 @@ class RedisStore:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
@@ -129,7 +134,10 @@ class RedisStore:
             if not running:
                 continue
             with contextlib.suppress(redis.RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(self._timeout), self._redis.pipeline(transaction=False) as pipeline:
+                async with (
+                    asyncio.timeout(self._timeout),
+                    self._redis.pipeline(transaction=False) as pipeline,
+                ):
                     for name in running:
                         pipeline.pexpire(name, self._lease)
                     await pipeline.execute()

@@ -11,7 +11,12 @@ handlers       what the two ends implement
 """
 
 from bridge.ocpp.codes import ErrorCode, error_codes
-from bridge.ocpp.data_transfer import DataTransferRequest, DataTransferResponse, DataTransferStatus, StatusInfo
+from bridge.ocpp.data_transfer import (
+    DataTransferRequest,
+    DataTransferResponse,
+    DataTransferStatus,
+    StatusInfo,
+)
 from bridge.ocpp.errors import CallError, decode_call_error, encode_call_error
 from bridge.ocpp.feature import FEATURE_NAME, PROFILE, DataTransferFeature, Feature, Profile
 from bridge.ocpp.handlers import ChargingStationHandler, CSMSHandler

@@ -64,7 +64,9 @@ _CANONICAL: dict[str, ErrorCode] = {code.value: code for code in ErrorCode} | {
 _SPELLED: dict[str, dict[ErrorCode, str]] = {
     version: {code: code.value for code in ErrorCode} for version in OcppVersion
 }
-_SPELLED[OcppVersion.V1_6] = {code: _MISSPELT.get(code, code.value) for code in ErrorCode if code not in _NOT_IN_1_6}
+_SPELLED[OcppVersion.V1_6] = {
+    code: _MISSPELT.get(code, code.value) for code in ErrorCode if code not in _NOT_IN_1_6
+}
 
 
 def error_codes(version: OcppVersion) -> frozenset[str]:

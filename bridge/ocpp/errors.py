@@ -16,7 +16,9 @@ class CallError(Exception):
     `code` is an ErrorCode where the text is one in the spelling of any version, else the text as it is.
     """
 
-    def __init__(self, code: ErrorCode | str, description: str = "", details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode | str, description: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(code, description, details)
         self.code: ErrorCode | str = canonical(code)
         self.description = description

@@ -15,7 +15,14 @@ DECODE_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that decoding hostile bytes raises: UnicodeDecodeError (invalid UTF-8 in a string) and RecursionError (nesting
 too deep) are not DecodeErrors."""
 
-ENCODE_FAULTS = (TypeError, ValueError, AttributeError, OverflowError, RecursionError, msgspec.MsgspecError)
+ENCODE_FAULTS = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    msgspec.MsgspecError,
+)
 """All that encoding a value of unknown origin raises: a type JSON has no form for, a lone surrogate or an integer of
 more than 4,300 digits (ValueError), an object with an attribute unset, a structure that contains itself
 (RecursionError)."""
@@ -41,7 +48,11 @@ def _unknown(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
 
 
 def _too_long(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
-    return ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, "", f"expected a string of at most {found[1]} characters"
+    return (
+        ErrorCode.PROPERTY_CONSTRAINT_VIOLATION,
+        "",
+        f"expected a string of at most {found[1]} characters",
+    )
 
 
 def _not_in_enum(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
@@ -50,7 +61,11 @@ def _not_in_enum(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
 
 def _wrong_type(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
     expected = " or ".join(_NAMES.get(name, name) for name in found[1].split(" | "))
-    return ErrorCode.TYPE_CONSTRAINT_VIOLATION, "", f"expected {expected}, got {_NAMES.get(found[2], found[2])}"
+    return (
+        ErrorCode.TYPE_CONSTRAINT_VIOLATION,
+        "",
+        f"expected {expected}, got {_NAMES.get(found[2], found[2])}",
+    )
 
 
 def _too_few(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
@@ -62,7 +77,9 @@ def _too_many(_: re.Match[str]) -> tuple[ErrorCode, str, str]:
     return ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "", "too many elements"
 
 
-_KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[ErrorCode, str, str]]], ...] = (
+_KINDS: tuple[
+    tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[ErrorCode, str, str]]], ...
+] = (
     (re.compile(r"Object missing required field `(.+)`", re.DOTALL), _missing),
     (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), _unknown),
     (re.compile(r"Expected `str` of length <= (\d+)"), _too_long),
@@ -102,4 +119,6 @@ def _joined(field: str, name: str) -> str:
 
 
 def _named(field: str, sentence: str) -> str:
-    return f"{field or 'payload'}: {sentence}"[:DESCRIPTION_MAX_LENGTH]  # A field's name may be a megabyte.
+    return f"{field or 'payload'}: {sentence}"[
+        :DESCRIPTION_MAX_LENGTH
+    ]  # A field's name may be a megabyte.

@@ -21,6 +21,8 @@ class CSMSHandler(Protocol):
 class ChargingStationHandler(Protocol):
     """The charging station's side: its CSMS sends to it (OCPP 1.6 §5.6, OCPP 2.0.1 P01)."""
 
-    def on_data_transfer(self, request: DataTransferRequest) -> DataTransferResponse | Awaitable[DataTransferResponse]:
+    def on_data_transfer(
+        self, request: DataTransferRequest
+    ) -> DataTransferResponse | Awaitable[DataTransferResponse]:
         """Answer `request` of the CSMS. May raise CallError to answer with a CALLERROR."""
         ...

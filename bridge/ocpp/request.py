@@ -10,7 +10,11 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from bridge.ocpp.codes import ErrorCode
-from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH, DataTransferRequest
+from bridge.ocpp.data_transfer import (
+    MESSAGE_ID_MAX_LENGTH,
+    VENDOR_ID_MAX_LENGTH,
+    DataTransferRequest,
+)
 from bridge.ocpp.errors import CallError
 from bridge.ocpp.faults import DECODE_FAULTS, ENCODE_FAULTS
 from bridge.ocpp.versions import OcppVersion
@@ -75,12 +79,16 @@ class _ClosedEnvelope(_StrictEnvelope, rename="camel", gc=False, forbid_unknown_
 
 _decode_lenient = msgspec.json.Decoder(RequestEnvelope).decode
 _STRICT: dict[str, msgspec.json.Decoder[RequestEnvelope]] = {
-    version: msgspec.json.Decoder(_ClosedEnvelope if version in FORBIDS_UNKNOWN_FIELDS else _StrictEnvelope)
+    version: msgspec.json.Decoder(
+        _ClosedEnvelope if version in FORBIDS_UNKNOWN_FIELDS else _StrictEnvelope
+    )
     for version in OcppVersion
 }
 
 
-def decode_request(payload: bytes | Raw, version: OcppVersion, *, strict: bool = False) -> RequestEnvelope:
+def decode_request(
+    payload: bytes | Raw, version: OcppVersion, *, strict: bool = False
+) -> RequestEnvelope:
     """The envelope of a DataTransferRequest.
 
     By default it is read leniently: other fields are ignored, `data` may be any JSON value in every version, messageId
@@ -107,14 +115,18 @@ def _settle_custom_data(envelope: RequestEnvelope, version: OcppVersion, *, stri
         envelope.custom_data = UNSET
 
 
-def encode_request(request: DataTransferRequest, version: OcppVersion, *, strict: bool = True) -> bytes:
+def encode_request(
+    request: DataTransferRequest, version: OcppVersion, *, strict: bool = True
+) -> bytes:
     """The payload of `request` in `version`, valid by its schema. Fields without a value are left out.
 
     bytes as data are sent as the text they hold, `msgspec.Raw` verbatim; in 1.6 structured data is sent as JSON text
     inside a string. Raises CallError naming the field that does not fit; customData in a version without it is such a
     field, unless `strict` is off: then it is left out.
     """
-    parts: dict[str, object] = {"vendorId": _text(request.vendor_id, "vendorId", VENDOR_ID_MAX_LENGTH)}
+    parts: dict[str, object] = {
+        "vendorId": _text(request.vendor_id, "vendorId", VENDOR_ID_MAX_LENGTH)
+    }
     if request.message_id is not None:
         parts["messageId"] = _text(request.message_id, "messageId", MESSAGE_ID_MAX_LENGTH)
     try:
@@ -130,10 +142,14 @@ def encode_request(request: DataTransferRequest, version: OcppVersion, *, strict
 
 def _text(value: object, field: str, max_length: int) -> str:
     if not isinstance(value, str):
-        raise CallError(ErrorCode.TYPE_CONSTRAINT_VIOLATION, f"{field}: expected a string, got {type(value).__name__}")
+        raise CallError(
+            ErrorCode.TYPE_CONSTRAINT_VIOLATION,
+            f"{field}: expected a string, got {type(value).__name__}",
+        )
     if len(value) > max_length:
         raise CallError(
-            ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, f"{field}: expected a string of at most {max_length} characters"
+            ErrorCode.PROPERTY_CONSTRAINT_VIOLATION,
+            f"{field}: expected a string of at most {max_length} characters",
         )
     if not value.isascii():
         try:

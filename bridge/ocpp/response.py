@@ -88,7 +88,9 @@ _STATUS_INFO: dict[tuple[str, bool], msgspec.json.Decoder[_StatusInfo]] = {
 }
 
 
-def decode_response(payload: bytes | Raw, version: OcppVersion, *, strict: bool = False) -> DataTransferResponse:
+def decode_response(
+    payload: bytes | Raw, version: OcppVersion, *, strict: bool = False
+) -> DataTransferResponse:
     """The response in `payload`, its data decoded with integers of any size exact.
 
     By default it is read leniently: other fields are ignored, statusInfo and customData too in the versions that have
@@ -120,7 +122,9 @@ def _leave_out_newer_fields(envelope: _Envelope, *, strict: bool) -> None:
     envelope.custom_data = UNSET
 
 
-def _read_status_info(raw: Raw | UnsetType, version: OcppVersion, *, strict: bool) -> StatusInfo | None:
+def _read_status_info(
+    raw: Raw | UnsetType, version: OcppVersion, *, strict: bool
+) -> StatusInfo | None:
     if raw is UNSET:
         return None
     try:
@@ -128,7 +132,11 @@ def _read_status_info(raw: Raw | UnsetType, version: OcppVersion, *, strict: boo
     except DECODE_FAULTS as fault:
         raise CallError.from_fault(fault, "statusInfo") from fault
     additional_info = None if info.additional_info is UNSET else info.additional_info
-    return StatusInfo(info.reason_code, additional_info, _read_custom_data(info.custom_data, "statusInfo.customData"))
+    return StatusInfo(
+        info.reason_code,
+        additional_info,
+        _read_custom_data(info.custom_data, "statusInfo.customData"),
+    )
 
 
 def _read_custom_data(raw: Raw | UnsetType, field: str) -> dict[str, Any] | None:
@@ -160,7 +168,9 @@ def encode_response(response: DataTransferResponse, version: OcppVersion) -> byt
     return encode_json(parts)
 
 
-def _write_newer_fields(response: DataTransferResponse, version: OcppVersion, parts: dict[str, object]) -> None:
+def _write_newer_fields(
+    response: DataTransferResponse, version: OcppVersion, parts: dict[str, object]
+) -> None:
     try:
         if response.status_info is not None:
             parts["statusInfo"] = status_info = _part(response.status_info, "statusInfo")

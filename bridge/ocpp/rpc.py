@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     Payload: TypeAlias = Raw | bytes
     """JSON: `Raw` from a decoder, or bytes to send; `encode_frame` writes both verbatim."""
 else:
-    Payload = Raw  # What a decoder is to make of it; for msgspec, bytes would be a string in base64.
+    Payload = (
+        Raw  # What a decoder is to make of it; for msgspec, bytes would be a string in base64.
+    )
 
 
 class CallFrame(Struct, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
@@ -113,14 +115,18 @@ class FrameError(ValueError):
         """
         if self.message_type is None or self.message_type == _CALL:
             return True
-        return self.message_type not in _MESSAGE_TYPES[version] and version in _ANSWERS_UNKNOWN_TYPES
+        return (
+            self.message_type not in _MESSAGE_TYPES[version] and version in _ANSWERS_UNKNOWN_TYPES
+        )
 
     def answer(self, version: OcppVersion) -> CallErrorFrame:
         """The CALLERROR to a broken CALL."""
         return call_error_frame(self.message_id, CallError(self.code, self.description), version)
 
 
-_UP_TO_2_0_1: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(CallFrame | CallResultFrame | CallErrorFrame)
+_UP_TO_2_0_1: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(
+    CallFrame | CallResultFrame | CallErrorFrame
+)
 _DECODERS: dict[str, msgspec.json.Decoder[Frame]] = {
     OcppVersion.V1_6: _UP_TO_2_0_1,
     OcppVersion.V2_0: _UP_TO_2_0_1,
@@ -155,7 +161,9 @@ def encode_frame(frame: Frame) -> bytes:
     """The bytes of `frame`, its payload verbatim, its description cut to 255 characters."""
     if isinstance(frame, CallErrorFrame | CallResultErrorFrame):
         if len(frame.error_description) > DESCRIPTION_MAX_LENGTH:
-            frame = msgspec.structs.replace(frame, error_description=frame.error_description[:DESCRIPTION_MAX_LENGTH])
+            frame = msgspec.structs.replace(
+                frame, error_description=frame.error_description[:DESCRIPTION_MAX_LENGTH]
+            )
     elif isinstance(frame.payload, bytes):
         frame = msgspec.structs.replace(frame, payload=Raw(frame.payload))
     return msgspec.json.encode(frame)
@@ -192,12 +200,22 @@ def _read(decode: Callable[[Raw], _T], parts: list[Raw], position: int) -> _T | 
 
 
 def _describe(fault: Exception) -> str:
-    return "frame: invalid UTF-8" if isinstance(fault, UnicodeEncodeError) else describe(fault, "frame")[1]
+    return (
+        "frame: invalid UTF-8"
+        if isinstance(fault, UnicodeEncodeError)
+        else describe(fault, "frame")[1]
+    )
 
 
 def _malformed(version: OcppVersion) -> ErrorCode:
-    return ErrorCode.FORMAT_VIOLATION if version == OcppVersion.V1_6 else ErrorCode.RPC_FRAMEWORK_ERROR
+    return (
+        ErrorCode.FORMAT_VIOLATION if version == OcppVersion.V1_6 else ErrorCode.RPC_FRAMEWORK_ERROR
+    )
 
 
 def _unknown_type(version: OcppVersion) -> ErrorCode:
-    return ErrorCode.PROTOCOL_ERROR if version == OcppVersion.V1_6 else ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED
+    return (
+        ErrorCode.PROTOCOL_ERROR
+        if version == OcppVersion.V1_6
+        else ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED
+    )

@@ -39,7 +39,13 @@ class _Verbatim(dict[type, bool]):
 
 _is_verbatim = _Verbatim()
 _QUOTE = ord('"')
-_GOT = {ord("{"): "an object", ord("["): "an array", ord("n"): "null", ord("t"): "a boolean", ord("f"): "a boolean"}
+_GOT = {
+    ord("{"): "an object",
+    ord("["): "an array",
+    ord("n"): "null",
+    ord("t"): "a boolean",
+    ord("f"): "a boolean",
+}
 
 encode_json = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode

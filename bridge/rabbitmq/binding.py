@@ -23,8 +23,10 @@ from zlib import crc32
 
 import msgspec
 
-from bridge.rabbitmq.consuming import Outbox
-from bridge.rabbitmq.frames.reading import ContentReader, FrameError, encode_method, short_string
+from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.reading import ContentReader
+from bridge.rabbitmq.frames.writing import encode_method, short_string
+from bridge.rabbitmq.outbox import Outbox
 
 IN_FLIGHT: Final = 500
 """Methods that the broker has not answered. More do not make it faster (it takes them one by one, 0.1 ms each), and an
@@ -44,12 +46,17 @@ _NO_ARGUMENTS: Final = b"\0\0\0\0"
 
 def encode_bind(channel: int, queue: bytes, exchange: bytes, key: bytes) -> bytes:
     """Queue.Bind of three short strings, as a frame."""
-    return encode_method(channel, b"".join((_PACK_METHOD(_BIND, 0), queue, exchange, key, _NOT_NOWAIT, _NO_ARGUMENTS)))
+    return encode_method(
+        channel,
+        b"".join((_PACK_METHOD(_BIND, 0), queue, exchange, key, _NOT_NOWAIT, _NO_ARGUMENTS)),
+    )
 
 
 def encode_unbind(channel: int, queue: bytes, exchange: bytes, key: bytes) -> bytes:
     """Queue.Unbind, likewise. It has no "no wait"."""
-    return encode_method(channel, b"".join((_PACK_METHOD(_UNBIND, 0), queue, exchange, key, _NO_ARGUMENTS)))
+    return encode_method(
+        channel, b"".join((_PACK_METHOD(_UNBIND, 0), queue, exchange, key, _NO_ARGUMENTS))
+    )
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

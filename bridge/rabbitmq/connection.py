@@ -3,88 +3,24 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import aio_pika
 import aiormq
 from yarl import URL
 
-from bridge.rabbitmq.consuming import LaneProtocol, LaneTransportFactory, Outbox
+from bridge.rabbitmq.losses import LOST, losses_as_errors
+from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.socket import LaneProtocol, LaneTransportFactory
+from bridge.rabbitmq.urls import HEARTBEAT
 
-HEARTBEAT: Final = 10
-"""Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20."""
-_HEARTBEAT_MAX: Final = 65_535
-"""Seconds; a short integer in Connection.Tune (AMQP 0-9-1 §1.4.2.6)."""
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and login to one host."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
 
-_NOT_ALLOWED: Final = " 530 "
-"""The reply code for a virtual host that is not there, or not for this user (AMQP 0-9-1 §1.2)."""
 NO_LIMIT: Final = 131_072
 """Bytes of a frame when the broker names no limit (0): RabbitMQ's default."""
-
-LOST: Final = (
-    aio_pika.exceptions.AMQPError,
-    aiormq.exceptions.AMQPError,
-    OSError,
-    asyncio.TimeoutError,
-    RuntimeError,  # aiormq: "connection closed" while something waits for it
-)
-
-
-@contextlib.contextmanager
-def losses_as_errors() -> Iterator[None]:
-    """What is awaited within tells a lost connection by an error, ConnectionError at worst, and a cancellation by CancelledError.
-
-    aiormq does not always: whoever waits for the broker's answer when the connection is lost may be "cancelled", or get a bare
-    Exception, and a task that nobody wanted to stop would end without a word. A real cancellation it swallows at certain
-    moments of connecting.
-    """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - it is for coroutines
-    cancellations = task.cancelling()
-    try:
-        yield
-    except BaseException as error:
-        if task.cancelling() > cancellations:
-            raise asyncio.CancelledError from error
-        if isinstance(error, asyncio.CancelledError) or type(error) is Exception:
-            raise ConnectionError("the connection was lost") from error
-        raise
-    if task.cancelling() > cancellations:
-        raise asyncio.CancelledError
-
-
-def printable(url: URL) -> str:
-    """A URL without its password and options, for people."""
-    shown = url.with_query(None)
-    return str(shown.with_password("***") if shown.password else shown)
-
-
-def parse_urls(texts: Sequence[str]) -> list[URL]:
-    """Broker URLs, checked. Raises ValueError with a sentence for one that is none."""
-    urls = []
-    for text in texts:
-        try:
-            url = URL(text)
-        except ValueError as error:
-            raise ValueError(f"{text!r} is not a URL: {error}") from None
-        if url.scheme not in {"amqp", "amqps"} or not url.host:
-            raise ValueError(
-                f"{text!r} is not a broker URL: expected amqp://user:password@host:5672/vhost or amqps://…"
-            )
-        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
-        if not heartbeat.isdecimal() or int(heartbeat) > _HEARTBEAT_MAX:
-            raise ValueError(
-                f"heartbeat={heartbeat} of {printable(url)} is not a number of seconds up to {_HEARTBEAT_MAX}"
-            )
-        urls.append(url)
-    if not urls:
-        raise ValueError("no broker URL is given")
-    return urls
 
 
 class LinkOwner(Protocol):
@@ -114,7 +50,9 @@ class Link:
 
     async def open(self, url: URL, timeout: float) -> None:  # noqa: ASYNC109 - the library's own, which names what it waited for
         heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
-        self.connection = connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=self.name))
+        self.connection = connection = aio_pika.Connection(
+            url.update_query(heartbeat=heartbeat, name=self.name)
+        )
         connection.kwargs["transport_factory"] = self.factory
         try:
             await connection.connect(timeout=timeout)
@@ -162,7 +100,9 @@ class Link:
     @property
     def silent_for(self) -> float:
         """Heartbeat intervals since the last byte from the broker."""
-        return (asyncio.get_running_loop().time() - self.protocol.received_at) / self.protocol.heartbeat
+        return (
+            asyncio.get_running_loop().time() - self.protocol.received_at
+        ) / self.protocol.heartbeat
 
     # What the protocol tells:
 
@@ -177,24 +117,3 @@ class Link:
 
     def after_turn(self) -> None:
         self._owner.after_turn()
-
-
-def is_refusal(error: BaseException) -> bool:
-    """The broker is there and will not have us: trying again does not help."""
-    return isinstance(
-        error,
-        aiormq.exceptions.AuthenticationError
-        | aiormq.exceptions.ProbableAuthenticationError
-        | aiormq.exceptions.ConnectionNotAllowed
-        | aiormq.exceptions.IncompatibleProtocolError,
-    ) or (isinstance(error, aiormq.exceptions.ConnectionClosed) and _NOT_ALLOWED in str(error))
-
-
-def explain(error: BaseException) -> str:
-    """An error of the libraries in words."""
-    match error:
-        case aiormq.exceptions.ProbableAuthenticationError():
-            return "it refused the user name or password"
-        case asyncio.TimeoutError():
-            return "it does not answer"
-    return str(error) or type(error).__name__

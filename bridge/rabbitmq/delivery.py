@@ -44,9 +44,13 @@ class LaneDelivery(Delivery, eq=False, gc=False):
     verdict: Verdict | None = None
     publishing: Publishing | None = None
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         if self.verdict is not None:
-            raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
+            raise RuntimeError(
+                f"a delivery is settled once, and this one was already: {self.verdict}"
+            )
         if copy is not None:
             self._settle_after(copy, verdict, reply)
             return

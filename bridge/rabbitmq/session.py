@@ -18,12 +18,16 @@ import aiormq
 import structlog
 from yarl import URL
 
-from bridge.dialects.topology import Mode, Topology, bind
+from bridge.dialects.topology import Mode, Topology
 from bridge.rabbitmq.binding import BindLane, BindReader
-from bridge.rabbitmq.connection import CLOSE_TIMEOUT, LOST, Link, losses_as_errors
-from bridge.rabbitmq.consuming import ConsumeLane, Outbox, PublishLane
+from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Link
+from bridge.rabbitmq.consuming import ConsumeLane
+from bridge.rabbitmq.declaring import bind
 from bridge.rabbitmq.delivery import Pending
 from bridge.rabbitmq.frames.reading import ContentReader
+from bridge.rabbitmq.losses import LOST, losses_as_errors
+from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.publishing import PublishLane
 from bridge.transport import Confirm, Publishing, Subscription, TopologyError
 
 log = structlog.get_logger("bridge.rabbitmq")
@@ -56,7 +60,9 @@ class Session:
 
     lane_type: type[ConsumeLane] = ConsumeLane
 
-    def __init__(self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]
+    ) -> None:
         self._consuming = Link(self, f"{name} consume")
         self._publishing = Link(self, f"{name} publish")
         self._on_blocked = on_blocked
@@ -95,7 +101,11 @@ class Session:
         """That one; and one for requests that wait for their next try, if any are to be consumed."""
 
     async def open(
-        self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
+        self,
+        url: URL,
+        topology: Topology | None,
+        subscriptions: Sequence[Subscription],
+        connect_timeout: float,
     ) -> None:
         """Connect, see to the topology, consume. Raises what the libraries raise, and TopologyError."""
         starting = asyncio.create_task(self._start(url, topology, subscriptions, connect_timeout))
@@ -112,7 +122,11 @@ class Session:
         self._audit = asyncio.create_task(self._keep_auditing())
 
     async def _start(
-        self, url: URL, topology: Topology | None, subscriptions: Sequence[Subscription], connect_timeout: float
+        self,
+        url: URL,
+        topology: Topology | None,
+        subscriptions: Sequence[Subscription],
+        connect_timeout: float,
     ) -> None:
         await self._publishing.open(url, connect_timeout)
         await self._consuming.open(url, connect_timeout)
@@ -120,7 +134,9 @@ class Session:
         async with asyncio.timeout(OPEN_TIMEOUT + OPEN_TIMEOUT_PER_QUEUE * len(subscriptions)):
             await self._set_up(topology, subscriptions)
 
-    async def _set_up(self, topology: Topology | None, subscriptions: Sequence[Subscription]) -> None:
+    async def _set_up(
+        self, topology: Topology | None, subscriptions: Sequence[Subscription]
+    ) -> None:
         if topology is not None:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
             await topology.ensure(self._publishing.connection)
@@ -138,7 +154,9 @@ class Session:
 
     async def _open_publish_lane(self) -> None:
         channel = await self._publishing.channel(confirms=True)
-        self.publish_lane = lane = PublishLane(channel.number, self._publishing.outbox, self._publishing.frame_max)
+        self.publish_lane = lane = PublishLane(
+            channel.number, self._publishing.outbox, self._publishing.frame_max
+        )
         lane.on_end = self._publishing_ended
         lane.on_returned = self._on_returned
         lane.on_refused = self._refused
@@ -170,11 +188,15 @@ class Session:
         """See to it that a peer is noticed which is gone without a word (a dead host, a black hole), or cut off from its cluster."""
         for link in (self._consuming, self._publishing):
             if link.silent_for > SILENCE:
-                self.end(f"{link.name}: no sign of life from the broker for {SILENCE * link.protocol.heartbeat:g} s")
+                self.end(
+                    f"{link.name}: no sign of life from the broker for {SILENCE * link.protocol.heartbeat:g} s"
+                )
                 return
         heartbeat = self._consuming.protocol.heartbeat
         if self._without_confirm() > SILENCE * heartbeat:
-            self.end(f"{self._publishing.name}: the broker has confirmed nothing for {SILENCE * heartbeat:g} s")
+            self.end(
+                f"{self._publishing.name}: the broker has confirmed nothing for {SILENCE * heartbeat:g} s"
+            )
             return
         if heartbeat < math.inf:
             self._watchdog = asyncio.get_running_loop().call_later(heartbeat / 2, self._watch)
@@ -203,7 +225,10 @@ class Session:
             while not self.ended.done():
                 await asyncio.sleep(AUDIT)
                 for number, lane in enumerate(self._lanes):
-                    quiet, last[number] = lane.received == last[number] and not lane.unsettled, lane.received
+                    quiet, last[number] = (
+                        lane.received == last[number] and not lane.unsettled,
+                        lane.received,
+                    )
                     for queue in lane.queues:
                         try:
                             found = await self._look_at(queue)
@@ -224,7 +249,9 @@ class Session:
             # Of the connection that goes on being read while an alarm is on.
             self._audit_channel = await self._consuming.channel(confirms=False)
         try:
-            declared = await self._audit_channel.queue_declare(queue, passive=True, timeout=CLOSE_TIMEOUT)
+            declared = await self._audit_channel.queue_declare(
+                queue, passive=True, timeout=CLOSE_TIMEOUT
+            )
         except aiormq.exceptions.AMQPChannelError:
             return None
         return declared.message_count or 0, declared.consumer_count or 0
@@ -237,7 +264,9 @@ class Session:
             return subscriptions  # just seen to
         return [each for each in subscriptions if await self._look_at(each.queue) is not None]
 
-    async def _consume(self, subscriptions: Sequence[Subscription]) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
+    async def _consume(
+        self, subscriptions: Sequence[Subscription]
+    ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
         """From these queues, on a channel of their own."""
         channel = await self._consuming.channel(confirms=False)
         lane = self.lane_type(channel.number, self._consuming.outbox, self.publish_lane)
@@ -269,13 +298,20 @@ class Session:
         return str(declared.queue)
 
     async def _consume_from(
-        self, channel: aiormq.abc.AbstractChannel, lane: ConsumeLane, queue: str, subscription: Subscription
+        self,
+        channel: aiormq.abc.AbstractChannel,
+        lane: ConsumeLane,
+        queue: str,
+        subscription: Subscription,
     ) -> None:
         tag = f"dtbridge-{next(self._numbers)}"
         lane.subscribe(tag, subscription)
         try:
             await channel.basic_consume(queue, _never, no_ack=subscription.no_ack, consumer_tag=tag)
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
+        except (
+            aiormq.exceptions.ChannelNotFoundEntity,
+            aiormq.exceptions.ChannelAccessRefused,
+        ) as error:
             raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
         if subscription.queue or subscription.exchange:
             self._consumers.append((channel, tag))
@@ -295,8 +331,13 @@ class Session:
         channel = await self._consuming.channel(confirms=False)
         try:
             await channel.exchange_declare(exchange, passive=True)
-        except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused) as error:
-            raise TopologyError(f"exchange {exchange!r} cannot be bound to: {error.args[0]}") from error
+        except (
+            aiormq.exceptions.ChannelNotFoundEntity,
+            aiormq.exceptions.ChannelAccessRefused,
+        ) as error:
+            raise TopologyError(
+                f"exchange {exchange!r} cannot be bound to: {error.args[0]}"
+            ) from error
         self.bind_lane = lane = BindLane(channel.number, self._consuming.outbox, exchange, queues)
         lane.on_end = self.end
         self._consuming.protocol.readers[channel.number] = BindReader(lane, channel.number)

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 from yarl import URL
 
+from bridge.backoff import back_off
 from bridge.dialects.topology import Topology
 from bridge.rabbitmq.binding import Bindings
-from bridge.rabbitmq.connection import CONNECT_TIMEOUT, LOST, explain, is_refusal, losses_as_errors, printable
+from bridge.rabbitmq.connection import CONNECT_TIMEOUT
+from bridge.rabbitmq.losses import LOST, explain, is_refusal, losses_as_errors
 from bridge.rabbitmq.session import Session
+from bridge.rabbitmq.urls import printable
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -27,16 +29,6 @@ log = structlog.get_logger("bridge.rabbitmq")
 
 START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""
-BACK_OFF_FIRST: Final = 0.1
-"""Seconds: the longest pause before the first attempt to reconnect; doubled for each one after it."""
-BACK_OFF_LONGEST: Final = 4.0
-"""Seconds: the longest pause between attempts. A fleet that comes back must not arrive all at once, nor be late: within 5 s of
-a broker's return, every worker consumes again."""
-
-
-def back_off(failures: int) -> float:
-    """Seconds to wait after that many failures in a row: anything up to the doubled limit ("full jitter")."""
-    return random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(failures, 16)))  # noqa: S311 - jitter
 
 
 class RabbitTransport:
@@ -105,7 +97,9 @@ class RabbitTransport:
                 failures += 1
                 out_of_time = loop.time() >= give_up_at and failures >= len(self._urls)
                 if out_of_time or is_refusal(error):
-                    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(error)}") from error
+                    raise BrokerUnreachable(
+                        f"no broker at {printable(url)}: {explain(error)}"
+                    ) from error
                 await asyncio.sleep(back_off(failures))
 
     async def _open(self, url: URL) -> Session:
@@ -171,7 +165,12 @@ class RabbitTransport:
                 return await self._open(url)
             except (*LOST, TransportError) as error:
                 failures += 1
-                log.warning("broker unreachable", url=printable(url), error=explain(error), failures=failures)
+                log.warning(
+                    "broker unreachable",
+                    url=printable(url),
+                    error=explain(error),
+                    failures=failures,
+                )
             except Exception:
                 failures += 1
                 log.exception("no session", url=printable(url), failures=failures)

@@ -6,11 +6,18 @@ raised to its outcome is :func:`outcome_of_error`, below.
 
 import enum
 import math
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
 
-from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error, rejected
+from bridge.ocpp import (
+    CallError,
+    ErrorCode,
+    OcppVersion,
+    encode_call_error,
+    rejected,
+)
 from bridge.ocpp.errors import encodable
 from bridge.request.incoming import Request
 from bridge.request.retry import RetryPolicy
@@ -116,7 +123,10 @@ TOOK_TOO_LONG = "The request took too long to process."
 _failure_bodies = {
     (version, code): encode_call_error(CallError(code, text), version)
     for version in OcppVersion
-    for code, text in ((ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), (ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG))
+    for code, text in (
+        (ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS),
+        (ErrorCode.GENERIC_ERROR, TOOK_TOO_LONG),
+    )
 }
 
 
@@ -138,12 +148,16 @@ def timed_out(request: Request, now: float, error: str) -> Failure:
     """The handler did not finish in its time, or not before the deadline: then nobody waits for the answer."""
     if request.deadline is not None and now >= request.deadline:
         return Failure(None, Reason.EXPIRED, error)
-    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error)
+    return Failure(
+        _failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error
+    )
 
 
 def overloaded(request: Request, error: str) -> Failure:
     """There is no time left to handle it, and whoever waits is told so while they wait."""
-    return Failure(_failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.OVERLOADED, error)
+    return Failure(
+        _failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.OVERLOADED, error
+    )
 
 
 def call_error(error: CallError, version: OcppVersion) -> Reply:
@@ -151,7 +165,9 @@ def call_error(error: CallError, version: OcppVersion) -> Reply:
     return Reply(encode_call_error(error, version), Kind.CALL_ERROR)
 
 
-def outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+def outcome_of_error(
+    error: BaseException, request: Request, policy: RetryPolicy, now: float
+) -> Outcome:
     """What a request gets whose handler raised `error`. `now` in seconds of Unix time. Never raises."""
     late = request.deadline is not None and request.deadline <= now
     try:
@@ -163,7 +179,9 @@ def outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy
     return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
 
 
-def _outcome_of_error(error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+def _outcome_of_error(
+    error: BaseException, request: Request, policy: RetryPolicy, now: float
+) -> Outcome:
     match error:
         case Rejected():
             return Reply(rejected(error.reason_code, error.additional_info, request.version))
@@ -177,10 +195,17 @@ def _outcome_of_error(error: BaseException, request: Request, policy: RetryPolic
             return failed(request, describe(error))
 
 
-def _retry(after: float | None, error: BaseException, request: Request, policy: RetryPolicy, now: float) -> Outcome:
+def _retry(
+    after: float | None, error: BaseException, request: Request, policy: RetryPolicy, now: float
+) -> Outcome:
     """Another try, if there is one left and time for it."""
     first_try = now if request.first_try is None else request.first_try
-    delay = policy.pause(request.attempt, after=after, now=now, first_try=first_try, deadline=request.deadline)
+    delay = policy.pause(
+        request.attempt, after=after, now=now, first_try=first_try, deadline=request.deadline
+    )
     if delay is None:
         return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
     return RetryLater(delay, describe(error))
+
+
+Settle = Callable[[Request, Outcome], None]

@@ -53,7 +53,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter is a part of 1, not {self.jitter}")
         on: Any = self.on
-        if type(on) is not tuple or not all(isinstance(error, type) and issubclass(error, Exception) for error in on):
+        if type(on) is not tuple or not all(
+            isinstance(error, type) and issubclass(error, Exception) for error in on
+        ):
             raise ValueError(f"on is a tuple of exception classes, not {on!r}")
 
     def pause(

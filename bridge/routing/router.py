@@ -12,7 +12,8 @@ from bridge.ocpp import UNKNOWN_MESSAGE, UNKNOWN_VENDOR, CSMSHandler
 from bridge.request.incoming import Call
 from bridge.request.outcome import Reply
 from bridge.request.retry import RetryPolicy
-from bridge.routing.handler import Handler, HandlerError, compile_handler, handler_name
+from bridge.routing.errors import HandlerError
+from bridge.routing.handler import Handler, compile_handler, handler_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +27,9 @@ MESSAGE_ID_MAX_LENGTH: Final = 50
 
 def fold(text: str) -> str:
     """`text` with its ASCII letters in lower case, and nothing else changed."""
-    return text.lower() if text.isascii() else "".join(c.lower() if c.isascii() else c for c in text)
+    return (
+        text.lower() if text.isascii() else "".join(c.lower() if c.isascii() else c for c in text)
+    )
 
 
 class Router:
@@ -56,9 +59,15 @@ class Router:
             raise HandlerError(
                 f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters, not {vendor_id!r:.80}"
             )
-        for name, value in (("prefetch", prefetch), ("concurrency", concurrency), ("threads", threads)):
+        for name, value in (
+            ("prefetch", prefetch),
+            ("concurrency", concurrency),
+            ("threads", threads),
+        ):
             if value is not None and value < 1:
-                raise HandlerError(f"{name} of Router({vendor_id!r}) must be at least 1, not {value}")
+                raise HandlerError(
+                    f"{name} of Router({vendor_id!r}) must be at least 1, not {value}"
+                )
         self.vendor_id = vendor_id
         self.timeout = timeout
         self.retry = retry
@@ -70,7 +79,11 @@ class Router:
         self._default: Handler | None = None
 
     def on(
-        self, message_id: str | None = None, *, timeout: float | None = None, retry: RetryPolicy | None = None
+        self,
+        message_id: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Callable[[Function], Function]:
         """Register a handler for a messageId, or, without one, for the requests that carry none.
 
@@ -78,10 +91,14 @@ class Router:
         could not be called.
         """
         if not isinstance(message_id, str | None):
-            raise HandlerError(f"write @router.on() with parentheses above {handler_name(message_id)}")
+            raise HandlerError(
+                f"write @router.on() with parentheses above {handler_name(message_id)}"
+            )
         spelling = message_id or ""
         if len(spelling) > MESSAGE_ID_MAX_LENGTH:
-            raise HandlerError(f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}")
+            raise HandlerError(
+                f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}"
+            )
 
         def register(function: Function) -> Function:
             handler = self._compile(function, timeout, retry)
@@ -104,11 +121,21 @@ class Router:
 
     @overload
     def default(
-        self, function: None = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+        self,
+        function: None = None,
+        /,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Callable[[Function], Function]: ...
 
     def default(
-        self, function: Any = None, /, *, timeout: float | None = None, retry: RetryPolicy | None = None
+        self,
+        function: Any = None,
+        /,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Any:
         """Register the handler for every message of this vendor that has no other; ``call.message_id`` tells which."""
 
@@ -118,16 +145,28 @@ class Router:
 
         return register if function is None else register(function)
 
-    def mount(self, handler: CSMSHandler, *, timeout: float | None = None, retry: RetryPolicy | None = None) -> None:
+    def mount(
+        self,
+        handler: CSMSHandler,
+        *,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
         """Have a :class:`~bridge.ocpp.CSMSHandler` answer every message of this vendor that has no other handler."""
         method = getattr(handler, "on_data_transfer", None)
         if not callable(method):
-            raise HandlerError(f"{type(handler).__name__} has no method on_data_transfer(charging_station_id, request)")
+            raise HandlerError(
+                f"{type(handler).__name__} has no method on_data_transfer(charging_station_id, request)"
+            )
         function = _with_station_and_request(method)
         self._set_default(self._compile(function, timeout, retry))
 
-    def _compile(self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None) -> Handler:
-        return compile_handler(function, self.timeout if timeout is None else timeout, retry or self.retry)
+    def _compile(
+        self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None
+    ) -> Handler:
+        return compile_handler(
+            function, self.timeout if timeout is None else timeout, retry or self.retry
+        )
 
     def _set_default(self, handler: Handler) -> None:
         if self._default is not None:

@@ -22,82 +22,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
 
-from bridge.dialects.dialect import Dialect, Names, vendor_key
-from bridge.ocpp import (
-    DEFAULT_VERSION,
-    DataTransferRequest,
-    DataTransferResponse,
-    OcppVersion,
-    decode_call_error,
-    decode_response,
-    encode_request,
-    parse_version,
-)
-from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLater
+from bridge.dialects.dialect import Dialect
+from bridge.dialects.names import Names, vendor_key
 from bridge.request.retry import DELAYS, GRACE
-from bridge.routing.router import Router, Routes
 from bridge.transport import (
     Binding,
     Confirm,
     Delivery,
     Properties,
     Publishing,
-    State,
-    StateListener,
     Subscription,
     TopologyError,
     Verdict,
 )
-from bridge.worker.dispatch import Dispatcher
 
 # ---- handlers ----
-
-
-async def ask(
-    routers: Router | Iterable[Router],
-    vendor_id: str,
-    message_id: str | None = None,
-    data: Any = UNSET,
-    *,
-    version: OcppVersion | str = DEFAULT_VERSION,
-    station_id: str = "CP001",
-) -> DataTransferResponse:
-    """The answer of `routers` to a request, encoded and decoded as it would be on its way.
-
-    `data`: any JSON value; ``msgspec.Raw`` is sent verbatim; in OCPP 1.6 structured data travels as JSON text in a string.
-    Raises CallError if the answer is a CALLERROR (where a handler failed, a note on the error says how), and
-    :class:`~bridge.request.outcome.Retry` if the handler asks for another try.
-    """
-    version = parse_version(version)
-    body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)
-    request = Request(body, station_id, version, "1", None, 1, redelivered=False, reply_wanted=True)
-    answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    routes = Routes([routers] if isinstance(routers, Router) else routers)
-    dispatcher = Dispatcher(routes, lambda _, outcome: answer.set_result(outcome))
-    try:
-        dispatcher.dispatch(request)
-        outcome = await answer
-    finally:
-        dispatcher.close()
-    return _response(outcome, version)
-
-
-def _response(outcome: Outcome, version: OcppVersion) -> DataTransferResponse:
-    match outcome:
-        case Reply(body, Kind.RESPONSE):
-            return decode_response(body, version)
-        case Reply(body):
-            raise decode_call_error(body)
-        case Failure(bytes(body), _, text):
-            error = decode_call_error(body)
-            error.add_note(text)
-            raise error
-        case RetryLater(after, text):
-            raise Retry(after, text)
-    raise AssertionError(f"a request without a deadline was given {outcome}")
 
 
 # ---- the broker ----
@@ -131,7 +71,7 @@ class MemoryQueue:
         self.full = False
         """Set it to have every publishing to this queue refused (overflow reject-publish)."""
         self.ready: deque[Message] = deque()
-        self.consumers: list[_Consumer] = []
+        self.consumers: list[MemoryConsumer] = []
         self._broker = broker
         self._dead_letter_exchange = dead_letter_exchange
         self._delivery_limit = delivery_limit
@@ -193,7 +133,9 @@ class MemoryQueue:
         self._broker.publish(dead)
 
     def __repr__(self) -> str:
-        return f"<MemoryQueue {self.name!r} ready={len(self.ready)} consumers={len(self.consumers)}>"
+        return (
+            f"<MemoryQueue {self.name!r} ready={len(self.ready)} consumers={len(self.consumers)}>"
+        )
 
 
 class Exchange(msgspec.Struct):
@@ -272,10 +214,12 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.queues: dict[str, MemoryQueue] = {}
         self.exchanges: dict[str, Exchange] = {}
-        self._connections: list[_Connection] = []
+        self._connections: list[MemoryConnection] = []
         self._numbers = itertools.count(1)
 
-    def declare_exchange(self, name: str, kind: str = "direct", *, alternate: str | None = None) -> None:
+    def declare_exchange(
+        self, name: str, kind: str = "direct", *, alternate: str | None = None
+    ) -> None:
         """`kind`: direct, fanout, topic or headers. `alternate`: the exchange that takes what this one cannot route."""
         if kind not in _KINDS:
             raise ValueError(f"an exchange in memory is {', '.join(_KINDS)}, not {kind}")
@@ -300,37 +244,59 @@ class MemoryBroker:
         for exchange in self.exchanges.values():
             exchange.forget(queue)
         for consumer in tuple(queue.consumers):
-            consumer.connection.end(f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved")
+            consumer.connection.end(
+                f"the broker cancelled the consumer of {name!r}: the queue was deleted or moved"
+            )
 
     def bind(
-        self, queue: str, exchange: str, routing_key: str = "", arguments: Mapping[str, Any] | None = None
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """`arguments`: of a headers exchange, the headers that a message must have, and ``x-match`` (all or any).
 
         Raises KeyError if there is no such queue or exchange.
         """
-        self.exchanges[exchange].bind(_binding(exchange, routing_key, arguments), self.queues[queue])
+        self.exchanges[exchange].bind(
+            _binding(exchange, routing_key, arguments), self.queues[queue]
+        )
 
     def unbind(
-        self, queue: str, exchange: str, routing_key: str = "", arguments: Mapping[str, Any] | None = None
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Take back :meth:`bind`; nothing, if there is nothing to take back."""
         if queue in self.queues:
-            self.exchanges[exchange].unbind(_binding(exchange, routing_key, arguments), self.queues[queue])
+            self.exchanges[exchange].unbind(
+                _binding(exchange, routing_key, arguments), self.queues[queue]
+            )
 
     def publish(self, publishing: Publishing) -> Confirm:
         """Route a message, and say what became of it. Raises KeyError if there is no such exchange."""
-        queues = self._route(publishing.exchange, publishing.routing_key, publishing.properties.headers or {})
+        queues = self._route(
+            publishing.exchange, publishing.routing_key, publishing.properties.headers or {}
+        )
         if not queues:
             return Confirm.RETURNED if publishing.mandatory else Confirm.CONFIRMED
         if any(queue.full for queue in queues):
             return Confirm.REFUSED
         properties = _own_properties(publishing)
         for queue in queues:
-            queue.put(Message(publishing.exchange, publishing.routing_key, properties, bytes(publishing.body)))
+            queue.put(
+                Message(
+                    publishing.exchange, publishing.routing_key, properties, bytes(publishing.body)
+                )
+            )
         return Confirm.CONFIRMED
 
-    def _route(self, exchange: str, routing_key: str, headers: Mapping[str, Any]) -> list[MemoryQueue]:
+    def _route(
+        self, exchange: str, routing_key: str, headers: Mapping[str, Any]
+    ) -> list[MemoryQueue]:
         if not exchange:
             queue = self.queues.get(routing_key)
             return [] if queue is None else [queue]
@@ -350,7 +316,9 @@ def _own_properties(publishing: Publishing) -> Properties:
     """With what the publishing puts in place of them."""
     own = {"correlation_id": publishing.correlation_id, "expiration": publishing.expiration}
     given = {name: value for name, value in own.items() if value is not None}
-    return msgspec.structs.replace(publishing.properties, **given) if given else publishing.properties
+    return (
+        msgspec.structs.replace(publishing.properties, **given) if given else publishing.properties
+    )
 
 
 def declare_topology(
@@ -364,7 +332,9 @@ def declare_topology(
     broker.declare_exchange(names.unrouted, "fanout")
     broker.declare_exchange(names.requests, "direct", alternate=names.unrouted)
     broker.declare_exchange(names.stations, "direct")
-    broker.declare_queue(names.unknown_vendor, dead_letter_exchange=names.dead, delivery_limit=delivery_limit)
+    broker.declare_queue(
+        names.unknown_vendor, dead_letter_exchange=names.dead, delivery_limit=delivery_limit
+    )
     broker.bind(names.unknown_vendor, names.unrouted)
     for vendor_id in vendor_ids:
         queue = names.vendor_queue(vendor_id)
@@ -381,7 +351,10 @@ def declare_dialect(broker: MemoryBroker, dialect: Dialect, *, delivery_limit: i
     for queue in dialect.queues:
         limit = delivery_limit if queue.replicated else None
         broker.declare_queue(
-            queue.name, dead_letter_exchange=names.dead, delivery_limit=limit, message_ttl=queue.message_ttl
+            queue.name,
+            dead_letter_exchange=names.dead,
+            delivery_limit=limit,
+            message_ttl=queue.message_ttl,
         )
         binding = queue.binding
         broker.bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
@@ -394,7 +367,9 @@ def _declare_common(broker: MemoryBroker, names: Names) -> None:
     for delay in DELAYS:
         retry = names.retry(delay)
         broker.declare_exchange(retry, "fanout")
-        broker.declare_queue(retry, dead_letter_exchange=names.after_retry, message_ttl=delay + GRACE)
+        broker.declare_queue(
+            retry, dead_letter_exchange=names.after_retry, message_ttl=delay + GRACE
+        )
         broker.bind(retry, retry)
 
 
@@ -405,12 +380,16 @@ class MemoryDelivery(Delivery, eq=False, gc=True):
     """A delivery that knows its consumer."""
 
     message: Message
-    consumer: "_Consumer"
+    consumer: "MemoryConsumer"
     verdict: Verdict | None = None
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         if self.verdict is not None:
-            raise RuntimeError(f"a delivery is settled once, and this one was already: {self.verdict}")
+            raise RuntimeError(
+                f"a delivery is settled once, and this one was already: {self.verdict}"
+            )
         self.verdict = verdict
         if copy is None:
             self._answer(reply)
@@ -438,10 +417,12 @@ class MemoryDelivery(Delivery, eq=False, gc=True):
         self.consumer.finish(self, self.verdict if safe else Verdict.REQUEUE)
 
 
-class _Consumer:
+class MemoryConsumer:
     """One subscription, for the life of one connection."""
 
-    def __init__(self, connection: "_Connection", queue: MemoryQueue, subscription: Subscription) -> None:
+    def __init__(
+        self, connection: "MemoryConnection", queue: MemoryQueue, subscription: Subscription
+    ) -> None:
         self.connection = connection
         self.queue = queue
         self.unsettled: dict[MemoryDelivery, None] = {}
@@ -492,7 +473,7 @@ class _Consumer:
         self.queue.put_back(messages)
 
 
-class _Connection:
+class MemoryConnection:
     """One connection's life."""
 
     def __init__(
@@ -503,14 +484,24 @@ class _Connection:
         on_return: Callable[[], None],
     ) -> None:
         """Raises TopologyError if a queue or an exchange is missing that must be there."""
-        subscriptions = [found for found in subscriptions if not found.waits or found.queue in broker.queues]
+        subscriptions = [
+            found for found in subscriptions if not found.waits or found.queue in broker.queues
+        ]
         for subscription in subscriptions:
             if subscription.queue and subscription.queue not in broker.queues:
-                raise TopologyError(f"queue {subscription.queue!r} cannot be consumed: there is no such queue")
+                raise TopologyError(
+                    f"queue {subscription.queue!r} cannot be consumed: there is no such queue"
+                )
             if subscription.exchange and subscription.exchange not in broker.exchanges:
-                raise TopologyError(f"exchange {subscription.exchange!r} cannot be bound to: there is no such exchange")
-            for exchange in {binding.exchange for binding in subscription.bindings} - broker.exchanges.keys():
-                raise TopologyError(f"exchange {exchange!r} cannot be bound to: there is no such exchange")
+                raise TopologyError(
+                    f"exchange {subscription.exchange!r} cannot be bound to: there is no such exchange"
+                )
+            for exchange in {
+                binding.exchange for binding in subscription.bindings
+            } - broker.exchanges.keys():
+                raise TopologyError(
+                    f"exchange {exchange!r} cannot be bound to: there is no such exchange"
+                )
         self.alive = True
         self.changed = asyncio.Event()
         """Set when a delivery has been settled, and when the connection has ended."""
@@ -525,15 +516,17 @@ class _Connection:
         broker._connections.append(self)  # noqa: SLF001 - its other half
         self._consumers = [self._consume(subscription) for subscription in subscriptions]
 
-    def _consume(self, subscription: Subscription) -> _Consumer:
+    def _consume(self, subscription: Subscription) -> MemoryConsumer:
         queue = self._broker.declare_queue(subscription.queue)
         if subscription.exchange:
             self._bound = queue.name, subscription.exchange
         elif not subscription.queue:
             self.reply_queue = queue.name
             for binding in subscription.bindings:
-                self._broker.bind(queue.name, binding.exchange, binding.routing_key, binding.arguments)
-        consumer = _Consumer(self, queue, subscription)
+                self._broker.bind(
+                    queue.name, binding.exchange, binding.routing_key, binding.arguments
+                )
+        consumer = MemoryConsumer(self, queue, subscription)
         queue.consumers.append(consumer)
         queue.hand_out()
         return consumer
@@ -556,7 +549,9 @@ class _Connection:
         try:
             confirm = self._broker.publish(publishing)
         except KeyError as error:
-            self._unconfirmed.pop(number)(Confirm.RETURNED)  # no queue took it, and none would the next time
+            self._unconfirmed.pop(number)(
+                Confirm.RETURNED
+            )  # no queue took it, and none would the next time
             self.end(f"the broker closed the publishing channel: 404 no exchange {error}")
             return
         if confirm is Confirm.RETURNED:
@@ -577,7 +572,7 @@ class _Connection:
         if self._bound is not None and self._bound[0] in self._broker.queues:
             self._broker.delete_queue(self._bound[0])
 
-    def _cancel(self, which: Callable[["_Consumer"], bool]) -> None:
+    def _cancel(self, which: Callable[["MemoryConsumer"], bool]) -> None:
         for consumer in filter(which, self._consumers):
             if consumer in consumer.queue.consumers:
                 consumer.queue.consumers.remove(consumer)
@@ -599,143 +594,3 @@ class _Connection:
         self._on_end(reason)
         for consumer in self._consumers:
             consumer.give_back()
-
-
-class MemoryTransport:
-    """A :class:`~bridge.transport.Transport` to a :class:`MemoryBroker`. Declare the topology first."""
-
-    RECONNECT_AFTER: Final = 0.01
-    """Seconds between attempts to connect again, when a queue is missing."""
-
-    def __init__(self, broker: MemoryBroker) -> None:
-        self._broker = broker
-        self._connection: _Connection | None = None
-        self._subscriptions: Sequence[Subscription] = ()
-        self._on_state: StateListener = lambda *_: None
-        self._state = State.CONNECTING
-        self._keys: dict[str, None] = {}
-        self._asked: deque[tuple[bool, Callable[[], None]]] = deque()
-        """Bindings and unbindings that this connection has still to make, and whom to tell."""
-        self._waiting: list[Callable[[], None]] = []
-        """Whom to tell when the next connection has bound all keys."""
-        self.returned = 0
-        """Mandatory publishings that no queue took, since the start."""
-
-    @property
-    def state(self) -> State:
-        return self._state
-
-    @property
-    def reply_queue(self) -> str | None:
-        return None if self._connection is None else self._connection.reply_queue
-
-    def _enter(self, state: State, reason: str) -> None:
-        self._state = state
-        self._on_state(state, reason)
-
-    def lacks(self, exchange: str) -> bool:
-        return exchange not in self._broker.exchanges
-
-    async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
-        self._subscriptions = subscriptions
-        self._on_state = on_state
-        self._enter(State.CONNECTING, "to the broker in memory")
-        self._connect()
-
-    def _connect(self) -> None:
-        self._connection = _Connection(self._broker, self._subscriptions, self._lost, self._count_return)
-        for routing_key in self._keys:
-            self._connection.bind(routing_key)
-        self._tell_waiting()
-        requests = sum(not each.waits for each in self._subscriptions)
-        self._enter(State.CONSUMING, f"from {requests} queues in memory")
-
-    def _lost(self, reason: str) -> None:
-        self._connection = None
-        while self._asked:
-            bound, on_done = self._asked.popleft()
-            if bound:
-                self._waiting.append(on_done)
-            else:
-                on_done()
-        if self._state in {State.CONSUMING, State.CONNECTING}:
-            self._enter(State.CONNECTING, reason)
-            asyncio.get_running_loop().call_soon(self._connect_again)
-
-    def _count_return(self) -> None:
-        self.returned += 1
-
-    def _connect_again(self) -> None:
-        if self._state is not State.CONNECTING:
-            return
-        try:
-            self._connect()
-        except TopologyError:
-            asyncio.get_running_loop().call_later(self.RECONNECT_AFTER, self._connect_again)
-
-    def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
-        if self._connection is None:
-            on_confirm(Confirm.LOST)
-        else:
-            self._connection.publish(publishing, on_confirm)
-
-    def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        _check_key(routing_key)
-        self._keys[routing_key] = None
-        if self._connection is None and self._state is State.CONNECTING:
-            self._waiting.append(on_done)
-        else:
-            self._change(routing_key, True, on_done)
-
-    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        _check_key(routing_key)
-        self._keys.pop(routing_key, None)
-        self._change(routing_key, False, on_done)
-
-    def _change(self, routing_key: str, bound: bool, on_done: Callable[[], None]) -> None:
-        connection = self._connection
-        if connection is None or self._state in {State.DRAINING, State.STOPPED}:
-            on_done()
-            return
-
-        def change() -> None:
-            if connection.alive:
-                connection.bind(routing_key, bound=bound)
-                self._asked.popleft()[1]()
-
-        self._asked.append((bound, on_done))
-        asyncio.get_running_loop().call_soon(change)
-
-    def _tell_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
-
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
-        self._enter(State.DRAINING, f"at most {timeout:g} s")
-        self._tell_waiting()
-        connection = self._connection
-        if connection is None:
-            return 0
-        connection.stop_requests()
-        try:
-            async with asyncio.timeout(timeout):
-                while connection.unsettled and connection.alive:
-                    connection.changed.clear()
-                    await connection.changed.wait()
-        except TimeoutError:
-            pass
-        return connection.unsettled
-
-    async def close(self) -> None:
-        self._enter(State.STOPPED, "closed")
-        await asyncio.sleep(0)  # what was published before goes out in this turn
-        if self._connection is not None:
-            self._connection.end("closed")
-        self._tell_waiting()
-
-
-def _check_key(routing_key: str) -> None:
-    """As AMQP does."""
-    if (size := len(routing_key.encode("utf-8", "surrogateescape"))) > 255:
-        raise ValueError(f"a routing key of {size} bytes, and AMQP allows 255")

@@ -13,7 +13,8 @@ to another worker if this one dies.
 import asyncio
 from typing import Final
 
-from bridge.dialects.dialect import Names, after_pause, pause_left
+from bridge.dialects.copies import after_pause, pause_left
+from bridge.dialects.names import Names
 from bridge.transport import Delivery, Subscription, Verdict
 
 PREFETCH: Final = 200

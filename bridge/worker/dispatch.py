@@ -8,18 +8,24 @@ does wait gets a timer and a callback.
 import asyncio
 import enum
 import inspect
-import sys
 import time
 from asyncio import Task, get_running_loop
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
 from bridge.compiled import fields
-from bridge.ocpp import CallError, ErrorCode, decode_request, encode_accepted, encode_response, rejected
+from bridge.ocpp import (
+    CallError,
+    ErrorCode,
+    decode_request,
+    encode_accepted,
+    encode_response,
+    rejected,
+)
 from bridge.ocpp.data_transfer import DataTransferResponse
 from bridge.ocpp.request import RequestEnvelope
+from bridge.request import running
 from bridge.request.incoming import Call, Request
 from bridge.request.outcome import (
     Dropped,
@@ -28,6 +34,7 @@ from bridge.request.outcome import (
     Outcome,
     Reason,
     Reply,
+    Settle,
     call_error,
     describe,
     failed,
@@ -35,12 +42,13 @@ from bridge.request.outcome import (
     timed_out,
 )
 from bridge.request.retry import RetryPolicy
-from bridge.routing.handler import Handler, InvalidData
+from bridge.request.running import EAGER
+from bridge.routing.errors import InvalidData
+from bridge.routing.handler import Handler
 from bridge.routing.router import Routes
 
 fields.check((Handler, Reply, Request, RequestEnvelope))
 
-Settle = Callable[[Request, Outcome], None]
 
 INVALID_DATA: Final = "InvalidData"
 """The reasonCode for data that does not fit the handler's type (OCPP 2.0.1 Appendix 5 leaves the codes open)."""
@@ -49,7 +57,6 @@ MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a payload that are decoded by default. OCPP messages are a few kB; firmware logs and certificates have been
 seen near 1 MiB; RabbitMQ itself takes 16 MiB."""
 
-_EAGER: Final = sys.version_info >= (3, 12)
 
 THREADS: Final = 8
 """Plain ``def`` handlers of one vendor that run at a time by default. They wait for I/O, mostly, and each is a thread."""
@@ -98,7 +105,11 @@ class Dispatcher:
 
     def dispatch(self, request: Request) -> None:
         """Answer one request. Settles it now, or when its handler has returned or run out of time. Never raises."""
-        if request.deadline is not None and request.deadline <= time.time() and not self._handles_expired:
+        if (
+            request.deadline is not None
+            and request.deadline <= time.time()
+            and not self._handles_expired
+        ):
             self._settle(request, _expired_outcome(self._expired))
             return
         if request.fault is not None or len(request.body) > self._max_body:
@@ -124,7 +135,9 @@ class Dispatcher:
                 self._settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
             except Exception as error:  # noqa: BLE001 - decoding runs the code of the handler's type, its __post_init__
-                self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
+                self._settle(
+                    request, outcome_of_error(error, request, self._policy_of(handler), time.time())
+                )
                 return
         self._call(request, handler, arguments)
 
@@ -137,11 +150,17 @@ class Dispatcher:
     def _call(self, request: Request, handler: Handler, arguments: tuple[Any, ...]) -> None:
         loop = get_running_loop()
         try:
-            coroutine = handler.function(*arguments) if handler.is_async else self._in_thread(handler, arguments)
-            task = start(coroutine, loop)
+            coroutine = (
+                handler.function(*arguments)
+                if handler.is_async
+                else self._in_thread(handler, arguments)
+            )
+            task = running.start(coroutine, loop)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine; and a task lets these two through, past its owner.
-            self._settle(request, outcome_of_error(error, request, self._policy_of(handler), time.time()))
+            self._settle(
+                request, outcome_of_error(error, request, self._policy_of(handler), time.time())
+            )
             return
         if task.done():
             self._settle(request, self._outcome(request, handler, task))
@@ -169,13 +188,17 @@ class Dispatcher:
         except Exception as fault:  # noqa: BLE001 - mostly InvalidResponse, but encoding may run the code of a vendor's type
             return failed(request, describe(fault))
         if len(body) > self._max_body:
-            return failed(request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent")
+            return failed(
+                request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent"
+            )
         return Reply(body)
 
     async def _in_thread(self, handler: Handler, arguments: tuple[Any, ...]) -> Any:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="handler")
-        result = await asyncio.get_running_loop().run_in_executor(self._pool, _in_thread, handler, arguments)
+        result = await asyncio.get_running_loop().run_in_executor(
+            self._pool, _in_thread, handler, arguments
+        )
         return await result if inspect.isawaitable(result) else result
 
     def close(self) -> None:
@@ -200,13 +223,6 @@ def _expired_outcome(policy: Expired) -> Outcome:
     return Failure(None, Reason.EXPIRED, "its deadline had passed when it arrived")
 
 
-def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "Task[Any]":
-    """Run a coroutine as a task of `loop`: now, up to where it first waits; before CPython 3.12 from the loop's next turn on."""
-    if _EAGER:
-        return Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg] # not in 3.11
-    return Task(coroutine, loop=loop)
-
-
 class _Waiting:
     """A handler that has not returned: its time is measured, and the first of answer and time-out settles the request."""
 
@@ -228,7 +244,7 @@ class _Waiting:
         self._timer: asyncio.TimerHandle | None = None
         self._settled = False
         dispatcher.waiting.add(self)
-        if _EAGER:
+        if EAGER:
             self._watch()
         else:
             loop.call_soon(self._watch)
@@ -257,9 +273,7 @@ class _Waiting:
 
     def _time_out(self) -> None:
         """Settle first: a handler that will not be cancelled must not keep the station waiting."""
-        if (
-            self._task.done()
-        ):  # in this very turn, in which a handler that blocked the loop held up both: `_returned` follows
+        if self._task.done():  # in this very turn, in which a handler that blocked the loop held up both: `_returned` follows
             return
         self.abandon()
         text = f"TimeoutError: {self._handler.name} took longer than {self._handler.timeout:g} s or its deadline"

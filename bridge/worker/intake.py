@@ -22,10 +22,22 @@ from bridge.dialects.dialect import Dialect
 from bridge.idempotency.guard import Guard
 from bridge.ocpp.errors import encodable
 from bridge.request.incoming import Request
-from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater, overloaded
+from bridge.request.outcome import (
+    Dropped,
+    Failure,
+    Kind,
+    Late,
+    Outcome,
+    Reason,
+    Reply,
+    RetryLater,
+    Settle,
+    overloaded,
+)
 from bridge.telemetry.counts import Counts
 from bridge.transport import Delivery, Publishing, Verdict
-from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.dispatch import Dispatcher
+from bridge.worker.pace import Pace
 
 log = structlog.get_logger("bridge.worker")
 
@@ -36,38 +48,6 @@ _ACK: Final = Verdict.ACK
 
 BUSY: Final = 0.75
 """The part of its handlers from which on an intake counts as busy."""
-
-
-SMOOTHING: Final = 1 / 8
-"""How much one measurement of how long handling takes changes the mean."""
-SPREAD: Final = 1 / 4
-"""How much one measurement changes the deviation from it."""
-FADING: Final = 0.95
-"""What remains of both after each request that was not begun: else one bad spell would keep every later request out."""
-
-
-class Pace:
-    """How long handling takes while an intake is busy: smoothed as TCP smooths its round trips (RFC 6298 §2)."""
-
-    __slots__ = ("_deviation", "_mean")
-
-    def __init__(self) -> None:
-        self._mean = 0.0
-        self._deviation = 0.0
-
-    @property
-    def needed(self) -> float:
-        """Seconds in which almost every request is done."""
-        return self._mean + 2 * self._deviation
-
-    def took(self, seconds: float) -> None:
-        """One request was handled in so many seconds."""
-        self._deviation += SPREAD * (abs(seconds - self._mean) - self._deviation)
-        self._mean += SMOOTHING * (seconds - self._mean)
-
-    def fade(self) -> None:
-        self._mean *= FADING
-        self._deviation *= FADING
 
 
 class Intake:

@@ -15,7 +15,8 @@ from typing import Final
 
 import structlog
 
-from bridge.dialects.dialect import Dialect, Foreign, read_vendor_id
+from bridge.dialects.dialect import Dialect, Foreign
+from bridge.dialects.names import read_vendor_id
 from bridge.ocpp import DEFAULT_VERSION
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reason, RetryLater, overloaded
@@ -68,17 +69,24 @@ class Part(Intake):
             self._counts.overloaded += 1
             self._running += 1  # as if it had begun: it is settled like all others
             self._settle(
-                request, overloaded(request, f"{self.prefetch} others of its vendor were in hand all the time")
+                request,
+                overloaded(
+                    request, f"{self.prefetch} others of its vendor were in hand all the time"
+                ),
             )
             return
         self._counts.put_off += 1
-        self._try_again(request, RetryLater(delay, "its vendor has its share in hand", counts=False))
+        self._try_again(
+            request, RetryLater(delay, "its vendor has its share in hand", counts=False)
+        )
 
 
 class Sorter:
     """Reads the deliveries of a shared queue and gives each to its vendor's part."""
 
-    def __init__(self, dialect: Dialect, parts: Mapping[str, Part], rest: Part, counts: Counts) -> None:
+    def __init__(
+        self, dialect: Dialect, parts: Mapping[str, Part], rest: Part, counts: Counts
+    ) -> None:
         """`parts`: by vendorId in lower case (:func:`~bridge.routing.router.fold`). `rest`: for the vendors that nobody handles."""
         self._dialect = dialect
         self._parts = parts
@@ -102,8 +110,23 @@ class Sorter:
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
             key, size = ascii(delivery.routing_key), len(delivery.body)
-            log.warning("foreign message", reason=error.reason, routing_key=key, size=size, so_far=self._counts.foreign)
+            log.warning(
+                "foreign message",
+                reason=error.reason,
+                routing_key=key,
+                size=size,
+                so_far=self._counts.foreign,
+            )
         nobodys = Request(
-            delivery.body, "", DEFAULT_VERSION, None, None, 1, delivery.redelivered, False, error.reason, delivery
+            delivery.body,
+            "",
+            DEFAULT_VERSION,
+            None,
+            None,
+            1,
+            delivery.redelivered,
+            False,
+            error.reason,
+            delivery,
         )
         self._rest.refuse(nobodys, error)

@@ -12,13 +12,14 @@ import structlog
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Contract
 from bridge.idempotency.guard import Guard, Once
-from bridge.idempotency.memory import Store
+from bridge.idempotency.store import Store
+from bridge.request.outcome import Settle
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import Router, Routes, fold
 from bridge.telemetry.counts import Counts
 from bridge.transport import State, Subscription, Transport
 from bridge.worker.delay_queue import WaitingRoom
-from bridge.worker.dispatch import MAX_BODY, THREADS, Dispatcher, Expired, Settle
+from bridge.worker.dispatch import MAX_BODY, THREADS, Dispatcher, Expired
 from bridge.worker.intake import Intake
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
@@ -71,7 +72,7 @@ class Worker:
     ) -> None:
         """`store`: where replies are kept for requests that come again; None: nowhere, each delivery is handled.
 
-        `name`: who we are, in dead letters. Raises :class:`~bridge.routing.handler.HandlerError` if two routers are for one vendor.
+        `name`: who we are, in dead letters. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
         """
         self.settings = settings or Settings()
         self.contract: Dialect = contract or Contract()
@@ -81,10 +82,14 @@ class Worker:
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._once: Once | None = None
         if store is not None:
-            self._once = Once(store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error)
+            self._once = Once(
+                store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error
+            )
         self.intakes: list[Intake] = []
         self._rooms = [WaitingRoom(delay, self.contract.names) for delay in DELAYS]
-        self._subscriptions = self._subscribe_vendors() if not self.contract.queues else self._subscribe_shared()
+        self._subscriptions = (
+            self._subscribe_vendors() if not self.contract.queues else self._subscribe_shared()
+        )
         self._subscriptions += [room.subscription for room in self._rooms]
         self._stop = asyncio.Event()
         self._was_connected = False
@@ -93,23 +98,32 @@ class Worker:
         """A queue for each vendor, and one for the requests of vendors that nobody has."""
         names = self.contract.names
         for router in self._routes.routers:
-            self._intake(Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight)
+            self._intake(
+                Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight
+            )
         self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
-        return [Subscription(intake.queue, intake.prefetch, intake.on_delivery) for intake in self.intakes]
+        return [
+            Subscription(intake.queue, intake.prefetch, intake.on_delivery)
+            for intake in self.intakes
+        ]
 
     def _subscribe_shared(self) -> list[Subscription]:
         """Queues that all vendors share, whose requests are sorted by vendor here."""
         queues = self.contract.queues
         prefetch = max(1, min(SHARED_PREFETCH, self.settings.max_in_flight // len(queues)))
         parts = {
-            fold(router.vendor_id): self._intake(Part, f"{self.contract.name}: {router.vendor_id}", router, prefetch)
+            fold(router.vendor_id): self._intake(
+                Part, f"{self.contract.name}: {router.vendor_id}", router, prefetch
+            )
             for router in self._routes.routers
         }
         rest = self._intake(Part, f"{self.contract.name}: other vendors", None, prefetch)
         sorter = Sorter(self.contract, parts, rest, self.counts)
         return [Subscription(queue.name, prefetch, sorter.on_delivery) for queue in queues]
 
-    def _intake(self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int) -> _Intake:
+    def _intake(
+        self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int
+    ) -> _Intake:
         """One more, for a router or for all that none is for. `in_flight`: deliveries to be shared out among all of them."""
         settings = self.settings
         prefetch = router.prefetch if router and router.prefetch else settings.prefetch
@@ -127,7 +141,9 @@ class Worker:
             )
 
         def guard(settle: Settle) -> Dispatcher | Guard:
-            return dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
+            return (
+                dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
+            )
 
         intake = kind(
             queue,

@@ -11,7 +11,8 @@ import typer
 
 from bridge.cli.main import app
 from bridge.gateway.websocket.passwords import parse_password_file
-from bridge.testing.rabbitmq.node import PrivateBroker, free_ports
+from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment
 
@@ -32,28 +33,62 @@ def test_send_prints_the_answer_as_json(amqp_url: str, command: list[str]) -> No
     arguments = ["--station", "CP1", "--vendor", "com.acme", "--message", "Value", "--data", data]
     done = dtbridge("send", *arguments, "--amqp-url", amqp_url, command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"status": "Accepted", "data": {"currency": "EUR", "price": 0.5}}
+    assert json.loads(done.stdout) == {
+        "status": "Accepted",
+        "data": {"currency": "EUR", "price": 0.5},
+    }
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize(("version", "code"), [("ocpp1.6", "InternalError"), ("ocpp2.1", "InternalError")])
-def test_send_ends_with_3_for_a_callerror_and_prints_it(amqp_url: str, version: str, code: str) -> None:
-    arguments = ["--station", "CP1", "--vendor", "com.acme", "--message", "Raises", "--ocpp-version", version]
+@pytest.mark.parametrize(
+    ("version", "code"), [("ocpp1.6", "InternalError"), ("ocpp2.1", "InternalError")]
+)
+def test_send_ends_with_3_for_a_callerror_and_prints_it(
+    amqp_url: str, version: str, code: str
+) -> None:
+    arguments = [
+        "--station",
+        "CP1",
+        "--vendor",
+        "com.acme",
+        "--message",
+        "Raises",
+        "--ocpp-version",
+        version,
+    ]
     done = dtbridge("send", *arguments, "--amqp-url", amqp_url)
     assert (done.returncode, done.stderr) == (3, "")
     description = "The request could not be processed."
-    assert json.loads(done.stdout) == {"errorCode": code, "errorDescription": description, "errorDetails": {}}
+    assert json.loads(done.stdout) == {
+        "errorCode": code,
+        "errorDescription": description,
+        "errorDetails": {},
+    }
 
 
 def test_send_ends_with_4_when_nobody_answers_in_time(amqp_url: str) -> None:
     with WorkerProcess(VENDOR, amqp_url):
         pass  # it leaves its queues behind
     done = dtbridge(
-        *["send", "--station", "CP1", "--vendor", "com.acme", "--message", "Value", "--timeout", "0.3"],
+        *[
+            "send",
+            "--station",
+            "CP1",
+            "--vendor",
+            "com.acme",
+            "--message",
+            "Value",
+            "--timeout",
+            "0.3",
+        ],
         "--amqp-url",
         amqp_url,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (4, "", "dtbridge: no answer within 0.3 s\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        4,
+        "",
+        "dtbridge: no answer within 0.3 s\n",
+    )
 
 
 @pytest.mark.usefixtures("worker")
@@ -82,14 +117,28 @@ def test_run_takes_everything_from_the_environment(amqp_url: str) -> None:
         "DTBRIDGE_PREFETCH": "10",
     }
     process = subprocess.Popen(
-        [*SCRIPT, "run"], env=clean_environment(settings), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*SCRIPT, "run"],
+        env=clean_environment(settings),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     with process.stderr as log:
         consuming = next(line for line in map(json.loads, log) if line["event"] == "consuming")
         assert consuming["reason"].startswith("from 5 queues at ")
         done = dtbridge(
-            *["send", "--station", "CP1", "--vendor", "com.acme", "--message", "GetTariff", "--prefix", "other"],
+            *[
+                "send",
+                "--station",
+                "CP1",
+                "--vendor",
+                "com.acme",
+                "--message",
+                "GetTariff",
+                "--prefix",
+                "other",
+            ],
             *("--data", '{"connectorId": 1}'),
             settings={"DTBRIDGE_AMQP_URL": amqp_url},
         )
@@ -115,7 +164,9 @@ def test_the_operations_page_lists_every_variable() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     for name in ("run", "gateway", "password"):
         command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-        options = {parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")} - {"--help"}
+        options = {
+            parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")
+        } - {"--help"}
         assert {option for option in options if option not in page} == set()
 
 
@@ -124,15 +175,28 @@ def test_run_ends_well_on_a_signal(amqp_url: str, number: signal.Signals) -> Non
     with WorkerProcess(VENDOR, amqp_url) as worker:
         worker.signal(number)
         assert worker.wait() == 0
-    assert [line["event"] for line in worker.log] == ["connecting", "consuming", "draining", "stopped", "drained"]
+    assert [line["event"] for line in worker.log] == [
+        "connecting",
+        "consuming",
+        "draining",
+        "stopped",
+        "drained",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_ends_well_on_a_signal_while_it_looks_for_a_broker(number: signal.Signals) -> None:
     (closed,) = free_ports(1)
-    settings = {"DTBRIDGE_AMQP_URL": f"amqp://127.0.0.1:{closed}/", "DTBRIDGE_CONNECT_TIMEOUT": "60"}
+    settings = {
+        "DTBRIDGE_AMQP_URL": f"amqp://127.0.0.1:{closed}/",
+        "DTBRIDGE_CONNECT_TIMEOUT": "60",
+    }
     process = subprocess.Popen(
-        [*MODULE, "run", VENDOR], env=clean_environment(settings), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*MODULE, "run", VENDOR],
+        env=clean_environment(settings),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     with process.stderr as log:
@@ -154,10 +218,26 @@ def test_check_lists_handlers_with_their_types_and_needs_no_broker() -> None:
     rows = [re.split(r"\s*[│┃]\s*", line)[1:-1] for line in done.stdout.splitlines()]
     assert [row for row in rows if row] == [
         ["vendor", "message", "data", "kind", "timeout", "handler", "queue"],
-        ["com.acme", "GetTariff", "TariffQuery", "async", "20 s", "examples.acme.get_tariff", "datatransfer.com.acme"],
+        [
+            "com.acme",
+            "GetTariff",
+            "TariffQuery",
+            "async",
+            "20 s",
+            "examples.acme.get_tariff",
+            "datatransfer.com.acme",
+        ],
         ["hostile", "Read", "Reading", "async", "20 s", f"{LOAD}.read", "datatransfer.hostile"],
         ["hostile", "Text", "str | None", "async", "20 s", f"{LOAD}.text", "datatransfer.hostile"],
-        ["hostile", "(default)", "Any", "async", "20 s", f"{LOAD}.anything", "datatransfer.hostile"],
+        [
+            "hostile",
+            "(default)",
+            "Any",
+            "async",
+            "20 s",
+            f"{LOAD}.anything",
+            "datatransfer.hostile",
+        ],
         ["slow", "(default)", "int", "async", "60 s", f"{LOAD}.take_a_while", "datatransfer.slow"],
         ["hanging", "(default)", "-", "async", "60 s", f"{LOAD}.hang_once", "datatransfer.hanging"],
     ]
@@ -169,8 +249,13 @@ def test_the_demo_runs_on_a_given_broker_and_leaves_nothing_behind(broker: Priva
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every request got exactly the answer it should." in done.stdout
     assert broker.eval('length(rabbit_amqqueue:list(<<"demo">>))') == "0"
-    named = '[{name, {resource, _, exchange, Name}}] <- rabbit_exchange:info_all(<<"demo">>, [name])'
-    assert broker.eval(f'[Name || {named}, binary:match(Name, <<"datatransfer">>) =/= nomatch]') == "[]"
+    named = (
+        '[{name, {resource, _, exchange, Name}}] <- rabbit_exchange:info_all(<<"demo">>, [name])'
+    )
+    assert (
+        broker.eval(f'[Name || {named}, binary:match(Name, <<"datatransfer">>) =/= nomatch]')
+        == "[]"
+    )
     broker.delete_vhost("demo")
 
 
@@ -182,18 +267,26 @@ def test_the_demo_runs_on_a_given_broker_and_leaves_nothing_behind(broker: Priva
         (("--hex",), "00ffCC\n", b"\x00\xff\xcc"),
     ],
 )
-def test_password_prints_a_line_of_the_password_file(arguments: tuple[str, ...], given: str, password: bytes) -> None:
+def test_password_prints_a_line_of_the_password_file(
+    arguments: tuple[str, ...], given: str, password: bytes
+) -> None:
     command = [*MODULE, "password", "--station", "CP:1", *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True, env=clean_environment())
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, check=True, env=clean_environment()
+    )
     hashes = parse_password_file(done.stdout)
     assert list(hashes) == ["CP:1"]
     assert hashes["CP:1"].fits(password)
 
 
-@pytest.mark.parametrize(("given", "told"), [("\n", "the password is empty"), ("xyz\n", "is not hexadecimal")])
+@pytest.mark.parametrize(
+    ("given", "told"), [("\n", "the password is empty"), ("xyz\n", "is not hexadecimal")]
+)
 def test_password_refuses_what_is_none(given: str, told: str) -> None:
     command = [*MODULE, "password", "--station", "CP001", "--hex"]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=clean_environment())
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, check=False, env=clean_environment()
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
 
@@ -208,6 +301,10 @@ def test_no_arguments_show_the_commands() -> None:
 
 
 def test_make_alone_lists_the_commands() -> None:
-    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     listed = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert {"demo", "test", "lint", "types", "check"} <= {name for word, name in listed if word == "make"}
+    assert {"demo", "test", "lint", "types", "check"} <= {
+        name for word, name in listed if word == "make"
+    }

@@ -15,9 +15,9 @@ import aio_pika
 import aiormq
 import pytest
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.topology import QueueType, Topology
-from bridge.testing.rabbitmq.node import free_ports
+from bridge.testing.rabbitmq.home import free_ports
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,10 @@ def said(url: str, *arguments: str, **settings: str) -> str:
 
 
 def listed(url: str, *arguments: str, **settings: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in said(url, "list", "--json", *arguments, **settings).splitlines()]
+    return [
+        json.loads(line)
+        for line in said(url, "list", "--json", *arguments, **settings).splitlines()
+    ]
 
 
 async def _with_channel(url: str, work: Any) -> Any:
@@ -63,9 +66,13 @@ def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueT
     async def work(connection: Any, channel: aiormq.abc.AbstractChannel) -> None:
         await Topology(NAMES, ["acme"], queue_type=queue_type).ensure(connection)
         for first in range(0, len(letters), 250):
-            await asyncio.gather(*(put(channel, n, letters[n]) for n in range(first, min(first + 250, len(letters)))))
+            await asyncio.gather(
+                *(put(channel, n, letters[n]) for n in range(first, min(first + 250, len(letters))))
+            )
 
-    async def put(channel: aiormq.abc.AbstractChannel, number: int, changes: dict[str, Any]) -> None:
+    async def put(
+        channel: aiormq.abc.AbstractChannel, number: int, changes: dict[str, Any]
+    ) -> None:
         headers: Any = {
             "ocpp-station-id": f"CP{number}",
             "dtbridge-reason": "failed",
@@ -77,7 +84,9 @@ def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueT
             "dtbridge-exchange": NAMES.requests,
             "dtbridge-routing-key": "acme",
         } | changes
-        properties = aiormq.spec.Basic.Properties(headers=headers, delivery_mode=2, message_id=str(number))
+        properties = aiormq.spec.Basic.Properties(
+            headers=headers, delivery_mode=2, message_id=str(number)
+        )
         await channel.basic_publish(
             b'{"vendorId":"acme","messageId":"GetTariff"}',
             exchange=NAMES.dead,
@@ -148,7 +157,13 @@ def test_list_prints_a_table_for_people_and_json_for_programs(amqp_url: str) -> 
 def test_every_filter_is_an_option_and_a_variable(amqp_url: str) -> None:
     fill(
         amqp_url,
-        [{}, {"dtbridge-vendor": "EN+ two"}, {"dtbridge-message": ""}, {"dtbridge-reason": "timed-out"}, NEW],
+        [
+            {},
+            {"dtbridge-vendor": "EN+ two"},
+            {"dtbridge-message": ""},
+            {"dtbridge-reason": "timed-out"},
+            NEW,
+        ],
     )
     everyone = ["CP0", "CP1", "CP2", "CP3", "CP4"]
     for name, value, expected in (
@@ -160,7 +175,9 @@ def test_every_filter_is_an_option_and_a_variable(amqp_url: str) -> None:
         ("newer-than", "7d", ["CP4"]),
         ("limit", "5", everyone),
     ):
-        assert [letter["station"] for letter in listed(amqp_url, f"--{name}", value)] == expected, name
+        assert [letter["station"] for letter in listed(amqp_url, f"--{name}", value)] == expected, (
+            name
+        )
         if value:
             variable = {f"DTBRIDGE_{name.upper().replace('-', '_')}": value}
             assert [letter["station"] for letter in listed(amqp_url, **variable)] == expected, name
@@ -171,11 +188,16 @@ def test_list_says_when_it_does_not_show_all(amqp_url: str) -> None:
     ended = dtbridge(amqp_url, "list", "--limit", "2", "--json")
     assert len(ended.stdout.splitlines()) == 2
     assert "these are the oldest 2; there are more (--limit)" in ended.stderr
-    assert said(amqp_url, "list", "--limit", "3", "--vendor", "nobody") == "There are no such dead letters.\n"
+    assert (
+        said(amqp_url, "list", "--limit", "3", "--vendor", "nobody")
+        == "There are no such dead letters.\n"
+    )
 
 
 def test_no_text_of_a_dead_letter_reaches_the_terminal_as_a_command(amqp_url: str) -> None:
-    fill(amqp_url, [{"dtbridge-error": "\x1b]0;owned\x07[bold]\u202e", "ocpp-station-id": "\x1b[2J"}])
+    fill(
+        amqp_url, [{"dtbridge-error": "\x1b]0;owned\x07[bold]\u202e", "ocpp-station-id": "\x1b[2J"}]
+    )
     for output in (said(amqp_url, "list"), said(amqp_url, "show", listed(amqp_url)[0]["id"])):
         assert not {"\x1b", "\x07", "\u202e"} & set(output)
         assert "[bold]" in output
@@ -185,7 +207,11 @@ def test_show_tells_everything_of_one(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"traceparent": "00-a-b-01"}])
     letter = listed(amqp_url)[1]
     text = said(amqp_url, "show", letter["id"])
-    for line in ("station: CP1", "  traceparent: 00-a-b-01", '{"vendorId":"acme","messageId":"GetTariff"}'):
+    for line in (
+        "station: CP1",
+        "  traceparent: 00-a-b-01",
+        '{"vendorId":"acme","messageId":"GetTariff"}',
+    ):
         assert line in text
     exact = json.loads(said(amqp_url, "show", letter["id"][:6].upper(), "--json"))
     assert exact["body"] == '{"vendorId":"acme","messageId":"GetTariff"}'
@@ -203,7 +229,10 @@ def test_show_wants_the_beginning_of_exactly_one_id(amqp_url: str) -> None:
     assert ended.returncode == 2
     assert f"{start} is the beginning of {starts.count(start)} dead letters" in ended.stderr
     ended = dtbridge(amqp_url, "show", "0" * 12)
-    assert (ended.returncode, ended.stderr) == (1, "dtbridge: there is no dead letter 000000000000\n")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "dtbridge: there is no dead letter 000000000000\n",
+    )
 
 
 # ---- replay ----
@@ -238,21 +267,29 @@ def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
 
 
 @pytest.mark.parametrize("queue_type", list(QueueType))
-def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(amqp_url: str, queue_type: QueueType) -> None:
+def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(
+    amqp_url: str, queue_type: QueueType
+) -> None:
     count = 2000
     fill(amqp_url, [{} for _ in range(count)], queue_type)
     command = [sys.executable, "-m", "bridge", "dead", "replay"]
     environment = clean_environment() | {"DTBRIDGE_AMQP_URL": amqp_url}
 
     async def kill_when_it_has_begun(_: Any, channel: aiormq.abc.AbstractChannel) -> None:
-        replaying = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        replaying = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+        )
         try:
             async with asyncio.timeout(PATIENCE):
-                while not (await channel.queue_declare(NAMES.vendor_queue("acme"), passive=True)).message_count:
+                while not (
+                    await channel.queue_declare(NAMES.vendor_queue("acme"), passive=True)
+                ).message_count:
                     assert replaying.returncode is None
         finally:
             replaying.send_signal(signal.SIGKILL)
-            assert await replaying.wait() == -signal.SIGKILL, "it was done before it could be killed"
+            assert await replaying.wait() == -signal.SIGKILL, (
+                "it was done before it could be killed"
+            )
 
     async def message_ids(_: Any, channel: aiormq.abc.AbstractChannel) -> set[str]:
         queue = NAMES.vendor_queue("acme")
@@ -266,7 +303,9 @@ def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(amqp_url: str
     asyncio.run(asyncio.wait_for(_until_given_back(amqp_url, count), PATIENCE))
     said(amqp_url, "replay")
     assert counts(amqp_url)[0] == 0
-    assert asyncio.run(_with_channel(amqp_url, message_ids)) == {str(number) for number in range(count)}
+    assert asyncio.run(_with_channel(amqp_url, message_ids)) == {
+        str(number) for number in range(count)
+    }
 
 
 async def _until_given_back(url: str, count: int) -> None:
@@ -275,7 +314,10 @@ async def _until_given_back(url: str, count: int) -> None:
     async def work(_: Any, channel: aiormq.abc.AbstractChannel) -> None:
         queues = NAMES.dead, NAMES.vendor_queue("acme")
         while True:
-            found = [(await channel.queue_declare(queue, passive=True)).message_count or 0 for queue in queues]
+            found = [
+                (await channel.queue_declare(queue, passive=True)).message_count or 0
+                for queue in queues
+            ]
             if sum(found) >= count:
                 return
             await asyncio.sleep(0.02)
@@ -311,7 +353,11 @@ def test_on_a_terminal_purge_says_how_many_and_asks(amqp_url: str, answer: str, 
 def on_a_terminal(url: str, *arguments: str, answer: str) -> tuple[str, int]:
     """A command's output and exit code, its question answered."""
     terminal, other_end = pty.openpty()
-    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": url, "TERM": "xterm", "COLUMNS": "100"}
+    environment = clean_environment() | {
+        "DTBRIDGE_AMQP_URL": url,
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "bridge", "dead", *arguments],
         cwd=ROOT,
@@ -357,7 +403,9 @@ def _read(terminal: int) -> bytes:
         (("list", "--prefix", "other"), 1, "queue 'other.dead' cannot be read"),
     ],
 )
-def test_bad_input_is_one_sentence(amqp_url: str, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+def test_bad_input_is_one_sentence(
+    amqp_url: str, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
     ended = dtbridge(amqp_url, *arguments)
     assert ended.returncode == code
     assert sentence in ended.stderr

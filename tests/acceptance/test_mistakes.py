@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.testing.rabbitmq.node import free_ports
+from bridge.testing.rabbitmq.home import free_ports
 from tests.acceptance.command import SCRIPT, dtbridge, sentence
 
 GOOD = "from bridge import Call, Router\nrouter = Router('v')\n@router.default\nasync def a(call: Call) -> None: ...\n"
@@ -40,14 +40,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run good:router --drain-timeout nan", "--drain-timeout"),
         ("run good:router --drain-timeout inf", "inf is not a number of seconds"),
         ("run good:router --prefix a*b", "at most 50 letters, digits"),
-        ("run good:router --dialect mqtt", "'mqtt' is not one of 'native', 'web-ocpp', 'citrineos'"),
-        ("run good:router --answer-within 5", "--answer-within are for the dialects web-ocpp and citrineos"),
-        ("run good:router --gateway-exchange ocpp", "--gateway-exchange and --answer-within are for the dialects"),
+        (
+            "run good:router --dialect mqtt",
+            "'mqtt' is not one of 'native', 'web-ocpp', 'citrineos'",
+        ),
+        (
+            "run good:router --answer-within 5",
+            "--answer-within are for the dialects web-ocpp and citrineos",
+        ),
+        (
+            "run good:router --gateway-exchange ocpp",
+            "--gateway-exchange and --answer-within are for the dialects",
+        ),
         ("run good:router --dialect citrineos --answer-within 0.5", "greater than or equal to 1"),
         ("run good:router --dialect citrineos --answer-within nan", "--answer-within"),
-        ("run good:router --dialect web-ocpp --gateway-exchange a*b", "at most 127 letters, digits"),
-        ("run good:router --dialect web-ocpp --reply-prefix mine.", "--reply-prefix is for the native dialect"),
-        ("run good:router --processes 2 --answer-within 5", "for the dialects web-ocpp and citrineos"),
+        (
+            "run good:router --dialect web-ocpp --gateway-exchange a*b",
+            "at most 127 letters, digits",
+        ),
+        (
+            "run good:router --dialect web-ocpp --reply-prefix mine.",
+            "--reply-prefix is for the native dialect",
+        ),
+        (
+            "run good:router --processes 2 --answer-within 5",
+            "for the dialects web-ocpp and citrineos",
+        ),
         ("run", "Missing argument 'MODULE:NAME…'"),
         ("rnu", "No such command 'rnu'"),
         ("check good", "'good' is not MODULE:NAME"),
@@ -56,9 +74,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("check lacking:router", "there is no module 'no_such_library'"),
         ("check good:nothing", "module good has no 'nothing'"),
         ("check good:Call", "not a Router or a list of them"),
-        ("check raising:router", "importing raising failed with RuntimeError: the database is away"),
+        (
+            "check raising:router",
+            "importing raising failed with RuntimeError: the database is away",
+        ),
         ("check broken:router", "importing broken failed with SyntaxError"),
-        ("check duplicate:router", "duplicate.c and duplicate.b both handle messageId 'x' of vendor 'v'"),
+        (
+            "check duplicate:router",
+            "duplicate.c and duplicate.b both handle messageId 'x' of vendor 'v'",
+        ),
         ("check untyped:router", "untyped.b"),
         ("check twin:both", "there are two routers for vendor 'V'"),
         ("run good:router --amqp-url http://localhost/", "is not a broker URL"),
@@ -74,7 +98,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gateway --path ocpp", "--path 'ocpp' is no path"),
         ("gateway --ocpp-versions ocpp3", "Unknown OCPP version 'ocpp3'"),
         ("gateway --tls-cert good.py", "--tls-cert and --tls-key go together"),
-        ("gateway --tls-cert good.py --tls-key good.py", "the certificate good.py or its key good.py cannot be used"),
+        (
+            "gateway --tls-cert good.py --tls-key good.py",
+            "the certificate good.py or its key good.py cannot be used",
+        ),
         ("gateway --tls-cert no.pem --tls-key no.pem", "No such file"),
         ("gateway --password-file nowhere", "the password file nowhere cannot be read"),
         ("gateway --password-file good.py", "line 1: expected STATION_ID:HASH"),
@@ -84,11 +111,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gateway --call-timeout nan", "--call-timeout"),
         ("gateway --amqp-url http://localhost/", "is not a broker URL"),
         ("password", "Missing option '--station'"),
-        (f"send --station A --vendor {'v' * 256}", "vendorId: expected a string of at most 255 characters"),
+        (
+            f"send --station A --vendor {'v' * 256}",
+            "vendorId: expected a string of at most 255 characters",
+        ),
         ("send-to-station --vendor v", "Missing option '--station'"),
         ("send-to-station --station A --vendor v --data {", "--data is not JSON"),
-        ("send-to-station --station A --vendor v --ocpp-version ocpp1.6", "No such option: --ocpp-version"),
-        (f"send-to-station --station A --vendor v --message {'m' * 51}", "messageId: expected a string of at most 50"),
+        (
+            "send-to-station --station A --vendor v --ocpp-version ocpp1.6",
+            "No such option: --ocpp-version",
+        ),
+        (
+            f"send-to-station --station A --vendor v --message {'m' * 51}",
+            "messageId: expected a string of at most 50",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: str) -> None:
@@ -98,7 +134,11 @@ def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: s
 
 
 def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> None:
-    done = dtbridge("run", settings={"DTBRIDGE_TARGETS": "good:router", "DTBRIDGE_CONCURRENCY": "0"}, folder=folder)
+    done = dtbridge(
+        "run",
+        settings={"DTBRIDGE_TARGETS": "good:router", "DTBRIDGE_CONCURRENCY": "0"},
+        folder=folder,
+    )
     assert "DTBRIDGE_CONCURRENCY" in sentence(done)
 
 
@@ -114,7 +154,11 @@ def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> N
 def test_an_unreachable_broker_is_told_without_its_password(folder: Path, command: str) -> None:
     (port,) = free_ports(1)
     done = dtbridge(
-        *command.split(), "--amqp-url", f"amqp://me:secret@127.0.0.1:{port}/", folder=folder, command=SCRIPT
+        *command.split(),
+        "--amqp-url",
+        f"amqp://me:secret@127.0.0.1:{port}/",
+        folder=folder,
+        command=SCRIPT,
     )
     assert f"no broker at amqp://me:***@127.0.0.1:{port}/: " in sentence(done)
     assert "refused" in done.stderr
@@ -139,10 +183,15 @@ def test_a_broker_that_refuses_is_told(
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"), [("verify", "exchange 'datatransfer.unrouted': NOT_FOUND"), ("none", "queue 'datatransfer.v'")]
+    ("mode", "told"),
+    [("verify", "exchange 'datatransfer.unrouted': NOT_FOUND"), ("none", "queue 'datatransfer.v'")],
 )
-def test_a_topology_that_is_not_there_is_told(folder: Path, amqp_url: str, mode: str, told: str) -> None:
-    assert told in sentence(dtbridge("run", "good:router", "--amqp-url", amqp_url, "--topology", mode, folder=folder))
+def test_a_topology_that_is_not_there_is_told(
+    folder: Path, amqp_url: str, mode: str, told: str
+) -> None:
+    assert told in sentence(
+        dtbridge("run", "good:router", "--amqp-url", amqp_url, "--topology", mode, folder=folder)
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,22 @@ async def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize("command", [MODULE, SCRIPT])
 async def test_it_prints_the_stations_answer_as_json(amqp_url: str, command: list[str]) -> None:
     data = '{"n":123456789012345678901,"N":null}'
-    arguments = ["--station", "CP 2/é", "--vendor", "com.acme", "--message", "ShowText", "--data", data]
+    arguments = [
+        "--station",
+        "CP 2/é",
+        "--vendor",
+        "com.acme",
+        "--message",
+        "ShowText",
+        "--data",
+        data,
+    ]
     done = await run(*arguments, "--amqp-url", amqp_url, command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    answer = {"status": "Accepted", "data": ["CP 2/é", "here", {"n": 123456789012345678901, "N": None}]}
+    answer = {
+        "status": "Accepted",
+        "data": ["CP 2/é", "here", {"n": 123456789012345678901, "N": None}],
+    }
     assert json.loads(done.stdout) == answer
 
 
@@ -51,26 +63,55 @@ async def test_it_takes_everything_from_the_environment(amqp_url: str) -> None:
 
 @pytest.mark.usefixtures("gateway")
 async def test_it_ends_with_3_for_a_callerror_and_prints_it(amqp_url: str) -> None:
-    done = await run("--station", "CP1", "--vendor", "v", "--message", "refuse", "--amqp-url", amqp_url)
+    done = await run(
+        "--station", "CP1", "--vendor", "v", "--message", "refuse", "--amqp-url", amqp_url
+    )
     assert (done.returncode, done.stderr) == (3, "")
-    error = {"errorCode": "SecurityError", "errorDescription": "not you", "errorDetails": {"why": 1}}
+    error = {
+        "errorCode": "SecurityError",
+        "errorDescription": "not you",
+        "errorDetails": {"why": 1},
+    }
     assert json.loads(done.stdout) == error
 
 
 @pytest.mark.usefixtures("gateway")
 async def test_it_ends_with_4_for_a_station_that_does_not_answer_in_time(amqp_url: str) -> None:
     done = await run(
-        *["--station", "CP1", "--vendor", "v", "--message", "hang", "--timeout", "0.3", "--amqp-url", amqp_url]
+        *[
+            "--station",
+            "CP1",
+            "--vendor",
+            "v",
+            "--message",
+            "hang",
+            "--timeout",
+            "0.3",
+            "--amqp-url",
+            amqp_url,
+        ]
     )
-    assert (done.returncode, done.stdout, done.stderr) == (4, "", "dtbridge: no answer within 0.3 s\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        4,
+        "",
+        "dtbridge: no answer within 0.3 s\n",
+    )
 
 
 @pytest.mark.usefixtures("gateway")
 async def test_it_ends_with_5_for_a_station_that_no_gateway_holds(amqp_url: str) -> None:
     done = await run("--station", "cp1", "--vendor", "v", "--amqp-url", amqp_url)
-    assert (done.returncode, done.stdout, done.stderr) == (5, "", "dtbridge: station 'cp1' is not connected\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        5,
+        "",
+        "dtbridge: station 'cp1' is not connected\n",
+    )
 
 
 async def test_where_no_gateway_has_ever_been_no_station_is_connected_either(amqp_url: str) -> None:
     done = await run("--station", "CP1", "--vendor", "v", "--amqp-url", amqp_url)
-    assert (done.returncode, done.stdout, done.stderr) == (5, "", "dtbridge: station 'CP1' is not connected\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        5,
+        "",
+        "dtbridge: station 'CP1' is not connected\n",
+    )

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker
+from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq.server import BrokerUnavailable
 from tests.bench import plot, report
 from tests.bench.build import compiled
 from tests.bench.machine import Machine, this_machine
@@ -31,15 +32,32 @@ QUICK = Pace(rounds=1, seconds=1.2, quick=True)
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (default 3)")
-    parser.add_argument("--seconds", type=float, help="seconds counted in each run of the headline (default 3)")
-    parser.add_argument("--quick", action="store_true", help="everything once and briefly, in less than two minutes")
-    parser.add_argument("--scenario", action="append", metavar="NAME", help="only this one (several may be given)")
-    parser.add_argument("--subject", action="append", metavar="NAME", help="only this worker (several may be given)")
-    parser.add_argument("--python", action="append", metavar="PATH", help="compare with the bridge on this interpreter")
+    parser.add_argument(
+        "--seconds", type=float, help="seconds counted in each run of the headline (default 3)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="everything once and briefly, in less than two minutes"
+    )
+    parser.add_argument(
+        "--scenario", action="append", metavar="NAME", help="only this one (several may be given)"
+    )
+    parser.add_argument(
+        "--subject", action="append", metavar="NAME", help="only this worker (several may be given)"
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="PATH",
+        help="compare with the bridge on this interpreter",
+    )
     parser.add_argument("--save", action="store_true", help="write JSON and plot to docs/bench")
-    parser.add_argument("--list", action="store_true", help="name scenarios and workers, and measure nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="name scenarios and workers, and measure nothing"
+    )
     return parser.parse_args(arguments)
 
 
@@ -56,8 +74,15 @@ def interpreters(paths: list[str]) -> dict[str, str]:
     for path in paths:
         # Else it would be measured as Python, and nobody told.
         environment = os.environ | {"DTBRIDGE_COMPILE": "required"}
-        subprocess.run([path, str(ROOT / "deploy" / "compile.py")], capture_output=True, check=True, env=environment)
-        version = subprocess.run([path, "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            [path, str(ROOT / "deploy" / "compile.py")],
+            capture_output=True,
+            check=True,
+            env=environment,
+        )
+        version = subprocess.run(
+            [path, "-c", command], capture_output=True, text=True, check=True
+        ).stdout.strip()
         found[version] = path
     return found
 
@@ -69,10 +94,14 @@ def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> Non
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
         "subjects": {name: subject.title for name, subject in cast.subjects.items()},
-        "targets": [{"verdict": target.verdict, **msgspec.to_builtins(target)} for target in targets(tables)],
+        "targets": [
+            {"verdict": target.verdict, **msgspec.to_builtins(target)} for target in targets(tables)
+        ],
         "scenarios": tables,
     }
-    (folder / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n")
+    (folder / "results.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n"
+    )
     for table in tables:
         if table.scenario.name == "headline" and any(row.median for row in table.rows):
             (folder / "headline.svg").write_text(plot.draw(table, machine, cast))
@@ -93,7 +122,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         scenarios = all_scenarios(pace, [f"bridge-{version}" for version in others])
         names = [scenario.name for scenario in scenarios]
         if options.list:
-            console.print(f"scenarios: {', '.join(names)}\nworkers: {', '.join(cast.subjects)}", highlight=False)
+            console.print(
+                f"scenarios: {', '.join(names)}\nworkers: {', '.join(cast.subjects)}",
+                highlight=False,
+            )
             return 0
         wrong = unknown("scenario", options.scenario or [], names) or unknown(
             "worker", options.subject or [], list(cast.subjects)
@@ -119,7 +151,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
         report.show_targets(console, tables)
         if disturbed := report.disturbance(tables):
             console.print(f"[yellow]{disturbed}[/yellow]", highlight=False)
-        folder = ROOT / "docs" / "bench" if options.save else Path(tempfile.mkdtemp(prefix="dtbridge-bench-results-"))
+        folder = (
+            ROOT / "docs" / "bench"
+            if options.save
+            else Path(tempfile.mkdtemp(prefix="dtbridge-bench-results-"))
+        )
         save(folder, tables, machine, cast)
         console.print(f"{time.monotonic() - started:.0f} s. Results: {folder}", highlight=False)
     return 1 if any(row.failure for table in tables for row in table.rows) else 0

@@ -25,7 +25,9 @@ async def main() -> None:
             await answer(request.body),
             routing_key=properties.reply_to,
             properties=Basic.Properties(
-                content_type="application/json", message_type=RESPONSE_TYPE, correlation_id=properties.correlation_id
+                content_type="application/json",
+                message_type=RESPONSE_TYPE,
+                correlation_id=properties.correlation_id,
             ),
         )
         await channel.basic_ack(request.delivery_tag)

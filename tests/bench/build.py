@@ -33,7 +33,15 @@ def _compile(name: str, folder: Path) -> list[str]:
     if compiler is None:
         raise RuntimeError("there is no C compiler")
     program = folder / name
-    command = [compiler, "-O2", "-Wall", "-o", str(program), str(SOURCES / f"{name}.c"), "-lrabbitmq"]
+    command = [
+        compiler,
+        "-O2",
+        "-Wall",
+        "-o",
+        str(program),
+        str(SOURCES / f"{name}.c"),
+        "-lrabbitmq",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]

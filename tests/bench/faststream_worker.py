@@ -17,13 +17,17 @@ async def main() -> None:
     """Consume until ended."""
     options = peer_options()
     channel = Channel(prefetch_count=options.prefetch, publisher_confirms=True)
-    broker = RabbitBroker(options.url, default_channel=channel, serializer=MsgSpecSerializer(), logger=None)
+    broker = RabbitBroker(
+        options.url, default_channel=channel, serializer=MsgSpecSerializer(), logger=None
+    )
 
     async def on_request(request: Request) -> Response:
         return Response("Accepted", await meter_sample(request.data))
 
     for name in options.queues:
-        broker.subscriber(RabbitQueue(name, declare=False), ack_policy=AckPolicy.NACK_ON_ERROR)(on_request)
+        broker.subscriber(RabbitQueue(name, declare=False), ack_policy=AckPolicy.NACK_ON_ERROR)(
+            on_request
+        )
     await broker.start()
     await asyncio.Event().wait()
 

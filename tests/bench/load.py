@@ -42,15 +42,19 @@ ACCEPTED = b'"status":"Accepted"'
 
 def make_payload(vendor: str, size: int) -> bytes:
     """The request every worker decodes, filled up to `size` bytes by its free text."""
-    detail = '"powerW":11040,"voltageV":[230.1,229.8,231.0],"currentA":[15.9,16.1,16.0],' if size >= 200 else ""
-    start = (
-        f'{{"vendorId":"{vendor}","messageId":"MeterSample","data":{{"meter":17,"energyWh":48213907,{detail}"note":"'
+    detail = (
+        '"powerW":11040,"voltageV":[230.1,229.8,231.0],"currentA":[15.9,16.1,16.0],'
+        if size >= 200
+        else ""
     )
+    start = f'{{"vendorId":"{vendor}","messageId":"MeterSample","data":{{"meter":17,"energyWh":48213907,{detail}"note":"'
     end = '"}}'
     return (start + "x" * (size - len(start) - len(end)) + end).encode()
 
 
-def make_template(vendor: str, reply_to: str, options: argparse.Namespace) -> tuple[bytes, list[int], int | None]:
+def make_template(
+    vendor: str, reply_to: str, options: argparse.Namespace
+) -> tuple[bytes, list[int], int | None]:
     """The frames of a request, where its two ids stand in them, and where its deadline, if it has one."""
     headers: FieldTable = {"ocpp-station-id": "CS-BERLIN-0017", "ocpp-version": "ocpp2.0.1"}
     marker = 0x5EED_0000_5EED_0000
@@ -87,14 +91,18 @@ class Connection:
         self._unread = b""
         self._call(0, ProtocolHeader())
         login = f"\0{parts.username}\0{parts.password}"
-        self._call(0, commands.Connection.StartOk(client_properties={}, mechanism="PLAIN", response=login))
+        self._call(
+            0, commands.Connection.StartOk(client_properties={}, mechanism="PLAIN", response=login)
+        )
         self._send(0, commands.Connection.TuneOk(channel_max=8, frame_max=FRAME_MAX, heartbeat=0))
         self._call(0, commands.Connection.Open(virtual_host=parts.path.removeprefix("/") or "/"))
         self._call(CHANNEL, commands.Channel.Open())
         declared = self._call(CHANNEL, commands.Queue.Declare(exclusive=True, auto_delete=True))
         assert isinstance(declared, commands.Queue.DeclareOk)
         self.reply_to = str(declared.queue)
-        self._call(CHANNEL, commands.Basic.Consume(queue=self.reply_to, no_ack=True, exclusive=True))
+        self._call(
+            CHANNEL, commands.Basic.Consume(queue=self.reply_to, no_ack=True, exclusive=True)
+        )
         self.socket.setblocking(False)
 
     def _send(self, channel: int, frame: pamqp.frame.FrameTypes) -> None:
@@ -104,7 +112,9 @@ class Connection:
         """Send a frame and return the broker's answer, which is always the next one at login."""
         self._send(channel, frame)
         while True:
-            consumed, _, answer = pamqp.frame.unmarshal(self._unread) if self._unread else (0, 0, None)
+            consumed, _, answer = (
+                pamqp.frame.unmarshal(self._unread) if self._unread else (0, 0, None)
+            )
             if answer is not None:
                 self._unread = self._unread[consumed:]
                 if isinstance(answer, commands.Connection.Close | commands.Channel.Close):
@@ -120,7 +130,9 @@ class Generator:
         self._socket = connection.socket
         self._poll = select.poll()
         self._options = options
-        self._templates = [make_template(vendor, connection.reply_to, options) for vendor in options.vendor]
+        self._templates = [
+            make_template(vendor, connection.reply_to, options) for vendor in options.vendor
+        ]
         self._run = secrets.token_hex(4)
         self._out = bytearray()
         self._in = b""
@@ -174,7 +186,9 @@ class Generator:
 
     def _on_frame(self, kind: int, payload: bytes) -> None:
         if kind == METHOD_FRAME and payload[:4] != BASIC_DELIVER:
-            sys.exit(f"the broker sent method {payload[:4].hex()}: {payload[4:].decode(errors='replace')}")
+            sys.exit(
+                f"the broker sent method {payload[:4].hex()}: {payload[4:].decode(errors='replace')}"
+            )
         if kind == HEADER_FRAME:
             self._pending = self._number_in(payload)
         elif kind == BODY_FRAME:
@@ -205,7 +219,10 @@ class Generator:
     def keep_outstanding(self, until: float) -> None:
         """Send one for each that comes back."""
         while (now := time.monotonic()) < until:
-            while self.sent - self.answered < self._options.outstanding and len(self._out) < WRITE_AHEAD:
+            while (
+                self.sent - self.answered < self._options.outstanding
+                and len(self._out) < WRITE_AHEAD
+            ):
                 self._make_request(now)
             self._turn(until)
 
@@ -214,7 +231,9 @@ class Generator:
         if not self._first_due:
             self._first_due, self._first_number = time.monotonic(), self.sent
         while (now := time.monotonic()) < until:
-            while (due := self._first_due + (self.sent - self._first_number) / self._options.rate) <= now:
+            while (
+                due := self._first_due + (self.sent - self._first_number) / self._options.rate
+            ) <= now:
                 self._make_request(due)
             self._turn(min(due, until))
 
@@ -284,7 +303,9 @@ def run(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
     send_until(start + options.seconds)
     generator.counting = False
     elapsed = time.monotonic() - start
-    own, busy, *others = (after - before for after, before in zip(processor_times(watched), cpu_before, strict=True))
+    own, busy, *others = (
+        after - before for after, before in zip(processor_times(watched), cpu_before, strict=True)
+    )
     counted = generator.answered - before
     generator.await_replies(GRACE_SECONDS)
     latencies = sorted(generator.latencies) or [0.0]

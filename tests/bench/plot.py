@@ -37,7 +37,9 @@ def _bar(y: float, title: str, length: float, value: str, colour: str) -> list[s
     ]
 
 
-def _panel(y: float, rows: Sequence[Row], cast: Cast, panel: tuple[str, str, str, int]) -> list[str]:
+def _panel(
+    y: float, rows: Sequence[Row], cast: Cast, panel: tuple[str, str, str, int]
+) -> list[str]:
     number, heading, pattern, divisor = panel
     values = {row.entry.label: getattr(row.median, number) / divisor for row in rows}
     scale = (WIDTH - LEFT - 110) / max(values.values())
@@ -46,7 +48,9 @@ def _panel(y: float, rows: Sequence[Row], cast: Cast, panel: tuple[str, str, str
         value = values[row.entry.label]
         colour = OURS if row.entry.subject.startswith("bridge") else OTHERS
         title = cast.subjects[row.entry.subject].title
-        parts += _bar(y + 12 + index * (BAR + GAP), title, value * scale, pattern.format(value), colour)
+        parts += _bar(
+            y + 12 + index * (BAR + GAP), title, value * scale, pattern.format(value), colour
+        )
     return parts
 
 

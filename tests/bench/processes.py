@@ -58,7 +58,9 @@ def usage(pid: int) -> Usage:
     """Of the process and its children together."""
     cpu, resident, peak = 0.0, 0, 0
     for member in family(pid):
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{member}/status").read_text().splitlines())
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{member}/status").read_text().splitlines()
+        )
         cpu += cpu_seconds(member)
         resident += int(status["VmRSS"].split()[0])
         peak += int(status["VmHWM"].split()[0])
@@ -72,7 +74,9 @@ def _end_with_parent() -> None:
 class Process:
     """One child, in the project's root folder, which ends with the `with` block or with us."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.command = list(command)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
@@ -110,7 +114,9 @@ class Process:
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
             ended = not self.running
-            select.select([self._process.stdout], [], [], max(0.0, min(1.0, deadline - time.monotonic())))
+            select.select(
+                [self._process.stdout], [], [], max(0.0, min(1.0, deadline - time.monotonic()))
+            )
             self._unread += self._process.stdout.read() or b""
             if b"\n" not in self._unread and (ended or time.monotonic() > deadline):
                 raise self.failure("ended" if ended else f"said nothing for {seconds:g} s")
@@ -128,7 +134,10 @@ class Process:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.terminate()
         try:
@@ -152,7 +161,9 @@ class Load(Process):
     def result(self, seconds: float = 90) -> dict[str, Any]:
         """The last line. Raises ProcessFailed when a reply was missing, double, foreign or not Accepted."""
         result: dict[str, Any] = json.loads(self.next_line(seconds))
-        wrong = {fault: result[fault] for fault in ("duplicate", "foreign", "refused") if result[fault]}
+        wrong = {
+            fault: result[fault] for fault in ("duplicate", "foreign", "refused") if result[fault]
+        }
         if wrong:
             raise self.failure(f"counted wrong replies {wrong}")
         return result

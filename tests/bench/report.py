@@ -69,7 +69,12 @@ def explain(console: Console, machine: Machine, cast: Cast) -> None:
 
 def disturbance(tables: Sequence[Table]) -> str | None:
     """A warning when other programs had more than a little of the processors."""
-    shares = [share for table in tables for row in table.rows if row.median and (share := row.median.others_share)]
+    shares = [
+        share
+        for table in tables
+        for row in table.rows
+        if row.median and (share := row.median.others_share)
+    ]
     worst = max(shares, default=0.0)
     if worst <= CALM:
         return None
@@ -81,7 +86,9 @@ def _titles(table: Table, cast: Cast) -> dict[str, str]:
     titles = {}
     for row in table.rows:
         entry = row.entry
-        titles[entry.label] = entry.label.replace(entry.subject, cast.subjects[entry.subject].title, 1)
+        titles[entry.label] = entry.label.replace(
+            entry.subject, cast.subjects[entry.subject].title, 1
+        )
     return titles
 
 
@@ -96,7 +103,9 @@ def _times(ratio: float) -> str:
 
 def _caption(table: Table, titles: dict[str, str]) -> str | None:
     """What the ratios refer to; once, when it is the same for all rows."""
-    pairs = {titles[row.entry.label]: titles[row.entry.against or ""] for row in table.rows if row.ratio}
+    pairs = {
+        titles[row.entry.label]: titles[row.entry.against or ""] for row in table.rows if row.ratio
+    }
     others = set(pairs.values())
     if len(others) < 2:
         return f"x: times {others.pop()}" if others else None
@@ -130,9 +139,13 @@ def show(console: Console, table: Table, cast: Cast) -> None:
     console.print(grid)
     for row in table.rows:
         if row.failure:
-            console.print(f"[red]{titles[row.entry.label]}: {escape(row.failure)}[/red]", highlight=False)
+            console.print(
+                f"[red]{titles[row.entry.label]}: {escape(row.failure)}[/red]", highlight=False
+            )
         elif row.median and row.median.missing:
-            console.print(f"[red]{titles[row.entry.label]}: {row.median.missing} requests without a reply[/red]")
+            console.print(
+                f"[red]{titles[row.entry.label]}: {row.median.missing} requests without a reply[/red]"
+            )
 
 
 def show_targets(console: Console, tables: Sequence[Table]) -> None:
@@ -148,5 +161,7 @@ def show_targets(console: Console, tables: Sequence[Table]) -> None:
         sign = "≥" if target.at_least else "≤"
         bounds = [f"{sign} {bound:.3g}" for bound in (target.must, target.aim)]
         colour = colours[target.verdict]
-        grid.add_row(target.text, f"{target.measured:.3g}", *bounds, f"[{colour}]{target.verdict}[/{colour}]")
+        grid.add_row(
+            target.text, f"{target.measured:.3g}", *bounds, f"[{colour}]{target.verdict}[/{colour}]"
+        )
     console.print(grid)

@@ -93,7 +93,9 @@ class Bench(msgspec.Struct):
     def run(self, scenario: Scenario, chosen: set[str]) -> Table:
         """All rounds of one scenario, of the chosen subjects that are there."""
         entries = [
-            entry for entry in scenario.entries if entry.subject in self.cast.subjects and entry.subject in chosen
+            entry
+            for entry in scenario.entries
+            if entry.subject in self.cast.subjects and entry.subject in chosen
         ]
         table = Table(scenario, [Row(entry) for entry in entries])
         rounds = 1 if any(entry.job.backlog for entry in entries) else self.pace.rounds
@@ -116,7 +118,9 @@ class Bench(msgspec.Struct):
             return self._measure_backlog(entry)
         if entry.job.first_vendor_hangs is not None:
             return self._measure_other_vendors(entry)
-        return self._measure_steady_load(entry, self.pace.seconds if headline else self.pace.side_seconds)
+        return self._measure_steady_load(
+            entry, self.pace.seconds if headline else self.pace.side_seconds
+        )
 
     # --- the three kinds of measurement --------------------------------------------------------------------------
 
@@ -150,7 +154,11 @@ class Bench(msgspec.Struct):
                 idle = usage(worker.pid)
             with self._load("fill", vhost, job, count=job.backlog) as fill:
                 fill.await_event("sent", FILL_SECONDS)
-                asyncio.run(_await_depth(self.broker.url + vhost, queue_name(job.vendor_ids[0]), job.backlog))
+                asyncio.run(
+                    _await_depth(
+                        self.broker.url + vhost, queue_name(job.vendor_ids[0]), job.backlog
+                    )
+                )
                 self.log(f"  {job.backlog:,} requests are waiting")
                 with self._worker(entry, vhost) as worker:
                     result = fill.result(DRAIN_SECONDS)
@@ -180,17 +188,25 @@ class Bench(msgspec.Struct):
                     raise worker.failure("ended") from failure
                 raise
 
-    def _load(self, mode: str, vhost: str, job: Job, *, vendors: list[str] | None = None, **options: float) -> Load:
+    def _load(
+        self, mode: str, vhost: str, job: Job, *, vendors: list[str] | None = None, **options: float
+    ) -> Load:
         options = {"size": job.size, "deadline-ms": job.deadline_ms, **options}
         given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         addressed = [text for vendor in vendors or job.vendor_ids for text in ("--vendor", vendor)]
-        return Load([*self.load_command, mode, "--url", self.broker.url + vhost, *given, *addressed])
+        return Load(
+            [*self.load_command, mode, "--url", self.broker.url + vhost, *given, *addressed]
+        )
 
-    def _steady(self, worker: Process, vhost: str, job: Job, *, seconds: float, **pace: float) -> Measurement:
+    def _steady(
+        self, worker: Process, vhost: str, job: Job, *, seconds: float, **pace: float
+    ) -> Measurement:
         """Count between two points of a steady load; the load generator takes the processor time at both."""
         vendors = job.vendor_ids if job.first_vendor_hangs is None else job.vendor_ids[1:]
         warmup = self.pace.warmup if seconds else 0
-        with self._load("run", vhost, job, vendors=vendors, seconds=seconds, warmup=warmup, **pace) as load:
+        with self._load(
+            "run", vhost, job, vendors=vendors, seconds=seconds, warmup=warmup, **pace
+        ) as load:
             load.await_event("ready")
             load.tell(" ".join(str(pid) for pid in (self.broker.pid, *family(worker.pid))))
             result = load.result()
@@ -242,16 +258,30 @@ async def _declare(url: str, job: Job) -> None:
     arguments: FieldTable = {"x-queue-type": job.queue_type}
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
-        unrouted = await channel.declare_exchange("datatransfer.unrouted", ExchangeType.FANOUT, durable=True)
-        dead = await channel.declare_exchange("datatransfer.dead", ExchangeType.FANOUT, durable=True)
-        requests = await channel.declare_exchange(
-            "datatransfer", ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": unrouted.name}
+        unrouted = await channel.declare_exchange(
+            "datatransfer.unrouted", ExchangeType.FANOUT, durable=True
         )
-        for exchange, name in ((unrouted, "datatransfer.unknown-vendor"), (dead, "datatransfer.dead")):
-            queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "classic"})
+        dead = await channel.declare_exchange(
+            "datatransfer.dead", ExchangeType.FANOUT, durable=True
+        )
+        requests = await channel.declare_exchange(
+            "datatransfer",
+            ExchangeType.DIRECT,
+            durable=True,
+            arguments={"alternate-exchange": unrouted.name},
+        )
+        for exchange, name in (
+            (unrouted, "datatransfer.unknown-vendor"),
+            (dead, "datatransfer.dead"),
+        ):
+            queue = await channel.declare_queue(
+                name, durable=True, arguments={"x-queue-type": "classic"}
+            )
             await queue.bind(exchange)
         for vendor in job.vendor_ids:
-            queue = await channel.declare_queue(queue_name(vendor), durable=True, arguments=arguments)
+            queue = await channel.declare_queue(
+                queue_name(vendor), durable=True, arguments=arguments
+            )
             await queue.bind(requests, vendor)
 
 
@@ -274,7 +304,11 @@ async def _await_depth(url: str, name: str, depth: int) -> None:
 def _median(measurements: list[Measurement]) -> Measurement:
     median = Measurement(missing=max(measurement.missing for measurement in measurements))
     for name in NUMBERS:
-        values = [value for measurement in measurements if (value := getattr(measurement, name)) is not None]
+        values = [
+            value
+            for measurement in measurements
+            if (value := getattr(measurement, name)) is not None
+        ]
         setattr(median, name, statistics.median(values) if values else None)
     return median
 

@@ -53,7 +53,9 @@ def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario:
     """The bridge and C, and further subjects, on the same job."""
     names = ("bridge", "c", *subjects)
     return Scenario(
-        name, title, tuple(Entry(subject, subject, job, None if subject == "c" else "c") for subject in names)
+        name,
+        title,
+        tuple(Entry(subject, subject, job, None if subject == "c" else "c") for subject in names),
     )
 
 
@@ -62,7 +64,10 @@ def _vendor_queues(quick: bool) -> Scenario:
     for count in (1, 100) if quick else (1, 100, 1000):
         job = Job(vendors=count)
         queues = f"{count:,} queue{'s' if count > 1 else ''}"
-        entries += [Entry(f"bridge, {queues}", "bridge", job, f"c, {queues}"), Entry(f"c, {queues}", "c", job)]
+        entries += [
+            Entry(f"bridge, {queues}", "bridge", job, f"c, {queues}"),
+            Entry(f"c, {queues}", "c", job),
+        ]
     return Scenario("vendors", "Vendor queues on one worker", tuple(entries))
 
 
@@ -79,7 +84,9 @@ def _processes(quick: bool) -> Scenario:
 def _idempotency() -> Scenario:
     on, off = "bridge, replies kept", "bridge, no replies kept"
     entries = (Entry(on, "bridge", Job(), off), Entry(off, "bridge", Job(idempotency="none")))
-    return Scenario("idempotency", "What it costs to keep replies for requests that come again", entries)
+    return Scenario(
+        "idempotency", "What it costs to keep replies for requests that come again", entries
+    )
 
 
 def _scheduling() -> Scenario:
@@ -107,7 +114,9 @@ def _hang() -> Scenario:
         Entry(calm, "bridge", Job(vendors=10, first_vendor_hangs=False)),
         Entry(hanging, "bridge", Job(vendors=10, first_vendor_hangs=True), calm),
     )
-    return Scenario("hang", "Nine vendors at a fixed rate while the handlers of a tenth hang", entries)
+    return Scenario(
+        "hang", "Nine vendors at a fixed rate while the handlers of a tenth hang", entries
+    )
 
 
 def _interpreters(names: list[str]) -> Scenario:
@@ -121,7 +130,8 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
     sizes = {"100 B": 100, "1 kB": 1_000, "16 kB": 16_000, "200 kB": 200_000}
     scenarios = [_side_by_side("headline", "250-byte request, classic queue", Job(), *PEERS)]
     scenarios += [
-        _side_by_side(f"payload-{size}", f"{text} request", Job(size=size), *peers) for text, size in sizes.items()
+        _side_by_side(f"payload-{size}", f"{text} request", Job(size=size), *peers)
+        for text, size in sizes.items()
     ]
     scenarios += [
         _side_by_side("quorum", "Quorum queue", Job(queue_type="quorum")),

@@ -49,9 +49,13 @@ async def hold(url: str, count: int, table: Table) -> None:
     stations = [f"station-{number:06}" for number in range(count)]
     async with GatewayLink(url) as link, Client(url, timeout=300) as client:
         before = resident()
-        seconds = await timed(all_of(lambda station: link.connect_station(station, "ocpp1.6", accept), stations))
+        seconds = await timed(
+            all_of(lambda station: link.connect_station(station, "ocpp1.6", accept), stations)
+        )
         table.add_row("stations bound per second", f"{count / seconds:,.0f}")
-        table.add_row("memory per station, client and all, kB", f"{(resident() - before) / count / 1000:.2f}")
+        table.add_row(
+            "memory per station, client and all, kB", f"{(resident() - before) / count / 1000:.2f}"
+        )
         seconds = await timed(ask(client, stations[:: max(1, count // 10_000)][:10_000]))
         table.add_row("requests to stations per second, 200 at a time", f"{10_000 / seconds:,.0f}")
         transport = link._transport
@@ -61,23 +65,33 @@ async def hold(url: str, count: int, table: Table) -> None:
         transport._session._consuming.protocol.abort("cut by the benchmark")
         await until(lambda: link.state is State.CONNECTING)
         await until(lambda: transport.reply_queue is not None)
-        table.add_row("after a cut: requests of stations go out again, s", f"{time.monotonic() - cut:.1f}")
+        table.add_row(
+            "after a cut: requests of stations go out again, s", f"{time.monotonic() - cut:.1f}"
+        )
         await until(lambda: link.state is State.CONSUMING)
-        table.add_row("after a cut: all stations are bound again, s", f"{time.monotonic() - cut:.1f}")
+        table.add_row(
+            "after a cut: all stations are bound again, s", f"{time.monotonic() - cut:.1f}"
+        )
         seconds = await timed(all_of(link.disconnect_station, stations))
         table.add_row("stations unbound per second", f"{count / seconds:,.0f}")
 
 
 async def ask(client: Client, stations: Sequence[str]) -> None:
     for start in range(0, len(stations), 200):
-        await asyncio.gather(*(client.send_to_station(station, HELLO) for station in stations[start : start + 200]))
+        await asyncio.gather(
+            *(client.send_to_station(station, HELLO) for station in stations[start : start + 200])
+        )
 
 
 async def move(url: str, count: int, table: Table) -> None:
     """A gateway is killed, and a tenth of its stations comes to another one at once."""
     stations = [f"station-{number:06}" for number in range(count)]
     moving = stations[::10]
-    async with GatewayProcess(url, "first") as first, GatewayLink(url) as second, Client(url, timeout=300) as client:
+    async with (
+        GatewayProcess(url, "first") as first,
+        GatewayLink(url) as second,
+        Client(url, timeout=300) as client,
+    ):
         await first.do("connect", stations, 600)
         first.kill()
         killed = time.monotonic()
@@ -97,8 +111,12 @@ async def move(url: str, count: int, table: Table) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.stations", description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000, help="stations of one gateway (default 100,000)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.stations", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--count", type=int, default=100_000, help="stations of one gateway (default 100,000)"
+    )
     count = parser.parse_args(arguments).count
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

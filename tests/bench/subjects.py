@@ -99,7 +99,16 @@ def peer(python: str, name: str, title: str) -> Subject:
 
     def command(url: str, job: Job) -> list[str]:
         module = f"tests.bench.{name}_worker"
-        return [python, "-m", module, "--url", url, "--prefetch", str(PREFETCH), *_queue_options(job)]
+        return [
+            python,
+            "-m",
+            module,
+            "--url",
+            url,
+            "--prefetch",
+            str(PREFETCH),
+            *_queue_options(job),
+        ]
 
     return Subject(name, title, command)
 
@@ -111,7 +120,9 @@ class Cast(msgspec.Struct):
     missing: list[str]
 
 
-def assemble(programs: Programs, python: str = sys.executable, other_pythons: dict[str, str] | None = None) -> Cast:
+def assemble(
+    programs: Programs, python: str = sys.executable, other_pythons: dict[str, str] | None = None
+) -> Cast:
     """Every subject that can run here; `other_pythons` maps a version to a further interpreter for the bridge."""
     cast = Cast({}, [programs.remark] if programs.remark else [])
 
@@ -123,7 +134,9 @@ def assemble(programs: Programs, python: str = sys.executable, other_pythons: di
 
     add(bridge(python), "bridge.__main__")
     for version, other in (other_pythons or {}).items():
-        add(bridge(other, f"bridge-{version}", f"DataTransfer Bridge, {version}"), "bridge.__main__")
+        add(
+            bridge(other, f"bridge-{version}", f"DataTransfer Bridge, {version}"), "bridge.__main__"
+        )
     if programs.c_worker:
         cast.subjects["c"] = c_worker(programs.c_worker)
     add(peer(python, "aiormq", "aiormq, no confirms"), "aiormq")

@@ -59,13 +59,30 @@ def targets(tables: Sequence[Table]) -> list[Target]:
     found = [
         Target("CPU per round trip against C", ratio("headline", "bridge", "c", "cpu_us"), 3, 2),
         Target(
-            "CPU per round trip against aio-pika", ratio("headline", "bridge", "aio_pika", "cpu_us"), 1 / 10, 1 / 18
+            "CPU per round trip against aio-pika",
+            ratio("headline", "bridge", "aio_pika", "cpu_us"),
+            1 / 10,
+            1 / 18,
         ),
         Target(
-            "CPU per round trip against FastStream", ratio("headline", "bridge", "faststream", "cpu_us"), 1 / 20, 1 / 35
+            "CPU per round trip against FastStream",
+            ratio("headline", "bridge", "faststream", "cpu_us"),
+            1 / 20,
+            1 / 35,
         ),
-        Target("round trips/s against C", ratio("headline", "bridge", "c", "rate"), 0.95, 1, at_least=True),
-        Target("p50 at one outstanding against C", ratio("headline", "bridge", "c", "lone_p50_us"), 1.4, 1.15),
+        Target(
+            "round trips/s against C",
+            ratio("headline", "bridge", "c", "rate"),
+            0.95,
+            1,
+            at_least=True,
+        ),
+        Target(
+            "p50 at one outstanding against C",
+            ratio("headline", "bridge", "c", "lone_p50_us"),
+            1.4,
+            1.15,
+        ),
     ]
     for count in ("100", "1,000"):
         ours, theirs = f"bridge, {count} queues", f"c, {count} queues"
@@ -78,11 +95,21 @@ def targets(tables: Sequence[Table]) -> list[Target]:
                 at_least=True,
             ),
             Target(
-                f"{count} queues: CPU against one queue", ratio("vendors", ours, "bridge, 1 queue", "cpu_us"), 2, 1.5
+                f"{count} queues: CPU against one queue",
+                ratio("vendors", ours, "bridge, 1 queue", "cpu_us"),
+                2,
+                1.5,
             ),
         ]
     keeping = ratio("idempotency", "bridge, replies kept", "bridge, no replies kept", "cpu_us")
-    found.append(Target("CPU with replies kept for requests that come again, against without", keeping, 1.15, 1.05))
+    found.append(
+        Target(
+            "CPU with replies kept for requests that come again, against without",
+            keeping,
+            1.15,
+            1.05,
+        )
+    )
     others = ratio("hang", "bridge, one vendor hangs", "bridge, all well", "p99_us")
     found += [
         Target("MiB more while draining the backlog", results.growth(), 32, 8),

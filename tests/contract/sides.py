@@ -10,12 +10,22 @@ import aio_pika
 import aiormq
 import msgspec
 
-from bridge.dialects.dialect import Dialect, Names, vendor_key
+from bridge.dialects.dialect import Dialect
+from bridge.dialects.names import Names, vendor_key
 from bridge.dialects.topology import Topology
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_dialect, declare_topology
-from bridge.transport import Binding, Delivery, Properties, Publishing, State, Subscription, Transport
+from bridge.rabbitmq.urls import parse_urls
+from bridge.testing.memory_broker import MemoryBroker, declare_dialect, declare_topology
+from bridge.testing.memory_transport import MemoryTransport
+from bridge.transport import (
+    Binding,
+    Delivery,
+    Properties,
+    Publishing,
+    State,
+    Subscription,
+    Transport,
+)
 
 PATIENCE = 15.0
 """Seconds after which a test gives up waiting for what should happen at once."""
@@ -158,10 +168,14 @@ class RabbitSide:
         await topology.ensure(self._connection)
 
     async def bind(self, queue: str, binding: Binding) -> None:
-        await self._channel.queue_bind(queue, binding.exchange, binding.routing_key, arguments=binding.arguments)
+        await self._channel.queue_bind(
+            queue, binding.exchange, binding.routing_key, arguments=binding.arguments
+        )
 
     async def make_queue(self, name: str, *, full: bool = False) -> None:
-        arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"} if full else {}
+        arguments: dict[str, Any] = (
+            {"x-max-length": 1, "x-overflow": "reject-publish"} if full else {}
+        )
         await self._channel.queue_declare(name, durable=True, arguments=arguments)
         if full:
             await self._channel.basic_publish(b"in the way", routing_key=name)
@@ -192,7 +206,10 @@ class RabbitSide:
             app_id=given.app_id,
         )
         await self._channel.basic_publish(
-            publishing.body, exchange=publishing.exchange, routing_key=publishing.routing_key, properties=properties
+            publishing.body,
+            exchange=publishing.exchange,
+            routing_key=publishing.routing_key,
+            properties=properties,
         )
 
     async def take(self, queue: str) -> Received:
@@ -231,7 +248,9 @@ class RabbitSide:
             before, waiting = waiting, int(declared.message_count or 0)
             if waiting in {0, before}:
                 return waiting + (inbox.qsize() if inbox else 0)
-            await asyncio.sleep(0.3)  # a quorum queue counts an acknowledgement when its log has it: ask twice
+            await asyncio.sleep(
+                0.3
+            )  # a quorum queue counts an acknowledgement when its log has it: ask twice
 
     async def close(self) -> None:
         assert self._connection is not None

@@ -30,12 +30,16 @@ def bound(side: Side) -> Bound:
     """A transport with a reply queue and queues that are bound by keys, and the logs of either."""
 
     @asynccontextmanager
-    async def start(prefetch: int = 10, queues: int = 1) -> AsyncIterator[tuple[Transport, Log, Log]]:
+    async def start(
+        prefetch: int = 10, queues: int = 1
+    ) -> AsyncIterator[tuple[Transport, Log, Log]]:
         requests, replies = Log(), Log()
         transport = side.transport()
         subscriptions = [
             Subscription("", 0, replies.on_delivery, no_ack=True),
-            Subscription("", prefetch, requests.on_delivery, exchange=NAMES.stations, queues=queues),
+            Subscription(
+                "", prefetch, requests.on_delivery, exchange=NAMES.stations, queues=queues
+            ),
         ]
         try:
             await transport.start(subscriptions, requests.on_state)
@@ -91,7 +95,9 @@ async def unbind(transport: Transport, *keys: str) -> None:
 
 
 @pytest.mark.parametrize("queues", [1, 3])
-async def test_what_is_published_with_a_key_comes_while_it_is_bound(bound: Bound, queues: int) -> None:
+async def test_what_is_published_with_a_key_comes_while_it_is_bound(
+    bound: Bound, queues: int
+) -> None:
     keys = [f"CP{number}" for number in range(20)]
     async with bound(queues=queues) as (transport, requests, _):
         assert await confirmed(transport, at("CP1")) is Confirm.RETURNED
@@ -142,7 +148,9 @@ async def test_one_key_of_two_transports_leads_to_both(bound: Bound) -> None:
         await bind(one, "CP1")
         await bind(other, "CP1")
         await confirmed(one, at("CP1", b"both"))
-        assert (await log_of_one.delivery(0)).body == (await log_of_other.delivery(0)).body == b"both"
+        assert (
+            (await log_of_one.delivery(0)).body == (await log_of_other.delivery(0)).body == b"both"
+        )
         await unbind(one, "CP1")
         await confirmed(one, at("CP1", b"the other"))
         assert (await log_of_other.delivery(1)).body == b"the other"
@@ -155,14 +163,19 @@ async def test_no_more_than_the_prefetch_of_a_queue_is_unsettled(bound: Bound) -
         for number in range(4):
             await confirmed(transport, at("CP1", b"%d" % number))
         await requests.delivery(1)
-        await confirmed(transport, Publishing(transport.reply_queue or "", b"reply", Properties(), mandatory=True))
+        await confirmed(
+            transport,
+            Publishing(transport.reply_queue or "", b"reply", Properties(), mandatory=True),
+        )
         await replies.delivery(0)  # what else was to come would have come before it
         assert requests.bodies == [b"0", b"1"]
         requests.deliveries[0].settle(Verdict.ACK)
         assert (await requests.delivery(2)).body == b"2"
 
 
-async def test_a_lost_connection_is_made_good_before_the_transport_consumes_again(side: Side, bound: Bound) -> None:
+async def test_a_lost_connection_is_made_good_before_the_transport_consumes_again(
+    side: Side, bound: Bound
+) -> None:
     keys = [f"CP{number}" for number in range(1_000)]
     async with bound(queues=4) as (transport, requests, _):
         await bind(transport, *keys)
@@ -175,7 +188,9 @@ async def test_a_lost_connection_is_made_good_before_the_transport_consumes_agai
         assert fates == [Confirm.RETURNED] * 100 + [Confirm.CONFIRMED] * 900
 
 
-async def test_what_is_asked_for_without_a_connection_is_done_with_the_next(side: Side, bound: Bound) -> None:
+async def test_what_is_asked_for_without_a_connection_is_done_with_the_next(
+    side: Side, bound: Bound
+) -> None:
     async with bound() as (transport, requests, _):
         await bind(transport, "stays", "goes")
         side.cut(transport)
@@ -195,7 +210,9 @@ async def test_what_is_asked_for_without_a_connection_is_done_with_the_next(side
         assert (bound_.count, unbound.count) == (2, 2)
 
 
-async def test_what_was_on_its_way_when_the_connection_was_lost_is_reported_once(side: Side, bound: Bound) -> None:
+async def test_what_was_on_its_way_when_the_connection_was_lost_is_reported_once(
+    side: Side, bound: Bound
+) -> None:
     async with bound() as (transport, requests, _):
         bound_, unbound = Done(), Done()
         for number in range(700):
@@ -206,14 +223,20 @@ async def test_what_was_on_its_way_when_the_connection_was_lost_is_reported_once
         await requests.state(State.CONSUMING, times=2)
         await bound_.times(1_400)
         await unbound.times(700)
-        fates = await asyncio.gather(*(confirmed(transport, at(f"CP{number}")) for number in range(700)))
+        fates = await asyncio.gather(
+            *(confirmed(transport, at(f"CP{number}")) for number in range(700))
+        )
         assert fates == [Confirm.CONFIRMED] * 700
-        fates = await asyncio.gather(*(confirmed(transport, at(f"gone {number}")) for number in range(700)))
+        fates = await asyncio.gather(
+            *(confirmed(transport, at(f"gone {number}")) for number in range(700))
+        )
         assert fates == [Confirm.RETURNED] * 700
         assert (bound_.count, unbound.count) == (1_400, 700)
 
 
-async def test_draining_returns_what_is_published_to_keys_and_lets_replies_come(bound: Bound) -> None:
+async def test_draining_returns_what_is_published_to_keys_and_lets_replies_come(
+    bound: Bound,
+) -> None:
     async with bound() as (transport, requests, replies), bound() as (other, _, _):
         await bind(transport, "CP1")
         await confirmed(other, at("CP1", b"in hand"))
@@ -250,7 +273,9 @@ async def test_who_still_waits_at_the_end_is_told(side: Side, bound: Bound) -> N
 async def test_an_exchange_that_is_missing_is_named_at_the_start(side: Side) -> None:
     transport = side.transport()
     with pytest.raises(TopologyError, match="exchange 'missing' cannot be bound to"):
-        await transport.start([Subscription("", 10, lambda _: None, exchange="missing")], lambda *_: None)
+        await transport.start(
+            [Subscription("", 10, lambda _: None, exchange="missing")], lambda *_: None
+        )
     await transport.close()
 
 

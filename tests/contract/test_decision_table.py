@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
-from bridge.dialects.dialect import vendor_key
+from bridge.dialects.names import vendor_key
 from bridge.dialects.native import Contract
-from bridge.idempotency.memory import MemoryStore, Store
+from bridge.idempotency.memory import MemoryStore
+from bridge.idempotency.store import Store
 from bridge.ocpp import OcppVersion
 from bridge.request.retry import RetryPolicy
 from bridge.transport import Properties, Publishing, State, Transport
@@ -200,7 +201,11 @@ def accepted(data: Any) -> Callable[[OcppVersion], dict[str, Any]]:
     """1.6 carries structured data as JSON text in a string."""
 
     def answer(version: OcppVersion) -> dict[str, Any]:
-        text = data if isinstance(data, str) or version is not V16 else json.dumps(data, separators=(",", ":"))
+        text = (
+            data
+            if isinstance(data, str) or version is not V16
+            else json.dumps(data, separators=(",", ":"))
+        )
         return {"status": "Accepted", "data": text}
 
     return answer
@@ -222,8 +227,17 @@ TABLE = [
         data='{"price":1.5}',
         answer=accepted({"price": 3.0, "currency": "EUR"}),
     ),
-    Row(situation="the handler returns nothing", message_id="Nothing", answer=b'{"status":"Accepted"}'),
-    Row(situation="a plain function", message_id="Plain", data="a;b", answer=b'{"status":"Accepted","data":"A;B"}'),
+    Row(
+        situation="the handler returns nothing",
+        message_id="Nothing",
+        answer=b'{"status":"Accepted"}',
+    ),
+    Row(
+        situation="a plain function",
+        message_id="Plain",
+        data="a;b",
+        answer=b'{"status":"Accepted","data":"A;B"}',
+    ),
     Row(
         situation="a vendor's own keys, nulls and numbers stay as they are",
         message_id="Verbatim",
@@ -240,8 +254,16 @@ TABLE = [
         situation="messageId is absent",
         answer=b'{"status":"Accepted","data":"no messageId"}',
     ),
-    Row(situation="messageId is null", message_id=None, answer=b'{"status":"Accepted","data":"no messageId"}'),
-    Row(situation="messageId is empty", message_id="", answer=b'{"status":"Accepted","data":"no messageId"}'),
+    Row(
+        situation="messageId is null",
+        message_id=None,
+        answer=b'{"status":"Accepted","data":"no messageId"}',
+    ),
+    Row(
+        situation="messageId is empty",
+        message_id="",
+        answer=b'{"status":"Accepted","data":"no messageId"}',
+    ),
     Row(
         situation="an unknown field is ignored",
         body=b'{"vendorId":"com.Acme","messageId":"Nothing","more":1}',
@@ -260,7 +282,11 @@ TABLE = [
         answer=lambda version: {
             "status": "Rejected",
             "data": "text",
-            **({} if version is V16 else {"statusInfo": {"reasonCode": "Own", "additionalInfo": "words"}}),
+            **(
+                {}
+                if version is V16
+                else {"statusInfo": {"reasonCode": "Own", "additionalInfo": "words"}}
+            ),
         },
     ),
     Row(
@@ -280,7 +306,11 @@ TABLE = [
         dead=True,
         error="the answer has 20",
     ),
-    Row(situation="the handler rejects", message_id="Reject", answer=rejected("NoTariff", "there is none")),
+    Row(
+        situation="the handler rejects",
+        message_id="Reject",
+        answer=rejected("NoTariff", "there is none"),
+    ),
     Row(
         situation="the handler rejects without a reason",
         message_id="RejectWithoutReason",
@@ -292,9 +322,23 @@ TABLE = [
         answer=error("OccurrenceConstraintViolation", "too many", most=3),
         is_error=True,
     ),
-    Row(situation="no such vendor", vendor_id="EN+", message_id="m", answer=b'{"status":"UnknownVendorId"}'),
-    Row(situation="no such vendor, 255 emoji", vendor_id="🔌" * 255, answer=b'{"status":"UnknownVendorId"}'),
-    Row(situation="no such message", message_id="Other", data=1, answer=b'{"status":"UnknownMessageId"}'),
+    Row(
+        situation="no such vendor",
+        vendor_id="EN+",
+        message_id="m",
+        answer=b'{"status":"UnknownVendorId"}',
+    ),
+    Row(
+        situation="no such vendor, 255 emoji",
+        vendor_id="🔌" * 255,
+        answer=b'{"status":"UnknownVendorId"}',
+    ),
+    Row(
+        situation="no such message",
+        message_id="Other",
+        data=1,
+        answer=b'{"status":"UnknownMessageId"}',
+    ),
     Row(
         situation="data does not fit",
         message_id="SetTariff",
@@ -321,13 +365,17 @@ TABLE = [
     Row(
         situation="a field is too long",
         message_id="m" * 51,
-        answer=error("PropertyConstraintViolation", "messageId: expected a string of at most 50 characters"),
+        answer=error(
+            "PropertyConstraintViolation", "messageId: expected a string of at most 50 characters"
+        ),
         is_error=True,
     ),
     Row(
         situation="a field has the wrong type",
         message_id=7,
-        answer=error("TypeConstraintViolation", "messageId: expected a string or null, got an integer"),
+        answer=error(
+            "TypeConstraintViolation", "messageId: expected a string or null, got an integer"
+        ),
         is_error=True,
     ),
     Row(
@@ -335,14 +383,18 @@ TABLE = [
         message_id="Nothing",
         data="x" * 10_000,
         settings=Settings(max_body=10_000),
-        answer=error("PropertyConstraintViolation", "payload: 10055 bytes, and at most 10000 are taken"),
+        answer=error(
+            "PropertyConstraintViolation", "payload: 10055 bytes, and at most 10000 are taken"
+        ),
         is_error=True,
     ),
     Row(
         situation="a header breaks the contract",
         message_id="Nothing",
         headers={"ocpp-deadline": "soon"},
-        answer=error("ProtocolError", "header ocpp-deadline: expected Unix time in milliseconds, an integer"),
+        answer=error(
+            "ProtocolError", "header ocpp-deadline: expected Unix time in milliseconds, an integer"
+        ),
         is_error=True,
     ),
     Row(
@@ -457,7 +509,11 @@ TABLE = [
     ),
     Row(situation="nobody waits, and the payload is broken", body=b"{", reply_to=None),
     Row(situation="reply_to is not allowed", message_id="Nothing", reply_to="somebody-elses-queue"),
-    Row(situation="reply_to is the vendor's own queue", message_id="Nothing", reply_to="datatransfer.com.acme"),
+    Row(
+        situation="reply_to is the vendor's own queue",
+        message_id="Nothing",
+        reply_to="datatransfer.com.acme",
+    ),
     Row(situation="the reply queue is gone", message_id="Nothing", reply_to="amq.gen-gone"),
     Row(
         situation="the reply queue is gone, and the handler breaks",
@@ -501,7 +557,12 @@ def request(row: Row, version: OcppVersion) -> Publishing:
     body = row.body or msgspec.json.encode(
         {name: value for name, value in fields.items() if value is not msgspec.UNSET}
     )
-    headers = {"ocpp-station-id": "CP001", "ocpp-version": version.value, "own": "stays here", **row.headers}
+    headers = {
+        "ocpp-station-id": "CP001",
+        "ocpp-version": version.value,
+        "own": "stays here",
+        **row.headers,
+    }
     if row.seconds is not None:
         headers["ocpp-deadline"] = int((time.time() + row.seconds) * 1000)
     properties = Properties(
@@ -535,7 +596,9 @@ def check_reply(reply: Received, row: Row, version: OcppVersion) -> None:
         assert 0 < int(properties.expiration or 0) <= row.seconds * 1000
 
 
-def check_dead_letter(dead: Received, row: Row, version: OcppVersion, asked: Publishing, since: float) -> None:
+def check_dead_letter(
+    dead: Received, row: Row, version: OcppVersion, asked: Publishing, since: float
+) -> None:
     """The request as it was, and its story in headers."""
     assert dead.body == asked.body
     given = asked.properties
@@ -569,7 +632,8 @@ async def settled(worker: Worker, count: int) -> None:
     """Wait until so many requests have had their outcome."""
     await until(
         lambda: (
-            worker.counts.received >= count and not any(intake.running or intake.waiting for intake in worker.intakes)
+            worker.counts.received >= count
+            and not any(intake.running or intake.waiting for intake in worker.intakes)
         )
     )
 
@@ -623,11 +687,14 @@ def same(number: int, *, vendor_id: str = "com.Acme", **fields: Any) -> Publishi
     row = Row(situation="again", vendor_id=vendor_id, message_id="m", data=fields.pop("data", 1))
     asked = request(row, V201)
     return msgspec.structs.replace(
-        asked, properties=msgspec.structs.replace(asked.properties, correlation_id=str(number), **fields)
+        asked,
+        properties=msgspec.structs.replace(asked.properties, correlation_id=str(number), **fields),
     )
 
 
-async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_handled_twice(side: Side) -> None:
+async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_handled_twice(
+    side: Side,
+) -> None:
     await side.declare("com.Acme")
     await side.make_queue(REPLIES)
     router, calls, go_on = counting()
@@ -642,14 +709,21 @@ async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_hand
             )
         assert len(calls) == 1
         # Another message id, another payload, no message id: another request each.
-        for other in (same(3, message_id="other"), same(4, data=2), same(5, message_id=None), same(6, message_id=None)):
+        for other in (
+            same(3, message_id="other"),
+            same(4, data=2),
+            same(5, message_id=None),
+            same(6, message_id=None),
+        ):
             await side.put(other)
             await side.take(REPLIES)
         assert len(calls) == 5
         assert (worker.counts.absorbed, worker.counts.replied) == (2, 7)
 
 
-async def test_duplicates_that_come_while_their_request_is_handled_are_answered_by_one_run(side: Side) -> None:
+async def test_duplicates_that_come_while_their_request_is_handled_are_answered_by_one_run(
+    side: Side,
+) -> None:
     await side.declare("com.Acme")
     await side.make_queue(REPLIES)
     router, calls, go_on = counting()
@@ -665,7 +739,9 @@ async def test_duplicates_that_come_while_their_request_is_handled_are_answered_
         assert worker.counts.absorbed == 2
 
 
-async def test_duplicates_of_a_request_that_fails_are_answered_and_one_dead_letter_is_kept(side: Side) -> None:
+async def test_duplicates_of_a_request_that_fails_are_answered_and_one_dead_letter_is_kept(
+    side: Side,
+) -> None:
     await side.declare("com.Acme")
     await side.make_queue(REPLIES)
     fails = True
@@ -687,7 +763,10 @@ async def test_duplicates_of_a_request_that_fails_are_answered_and_one_dead_lett
         assert len(calls) == 1
         fails = False  # a failure is not stored: the next one is handled
         await side.put(same(2))
-        assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": "mended"}
+        assert json.loads((await side.take(REPLIES)).body) == {
+            "status": "Accepted",
+            "data": "mended",
+        }
     assert await side.left(NAMES.dead) == 0
 
 
@@ -717,10 +796,15 @@ async def test_a_request_that_came_another_way_is_tried_again_by_its_own_vendor(
     queue = NAMES.vendor_queue("com.Acme")
     async with working(side, Settings(), acme):
         await side.put(msgspec.structs.replace(asked, exchange="", routing_key=queue))
-        assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": "at try 2"}
+        assert json.loads((await side.take(REPLIES)).body) == {
+            "status": "Accepted",
+            "data": "at try 2",
+        }
 
 
-async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_letters(side: Side) -> None:
+async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_letters(
+    side: Side,
+) -> None:
     await side.declare("poison", delivery_limit=3)
     router = Router("poison")
     tries = 0
@@ -729,7 +813,9 @@ async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_
     async def dies(call: Call) -> None:
         nonlocal tries
         tries += 1
-        await until(lambda: worker.state is State.CONSUMING)  # the first delivery may come before that is told
+        await until(
+            lambda: worker.state is State.CONSUMING
+        )  # the first delivery may come before that is told
         side.cut(transport)
         await asyncio.Event().wait()
 
@@ -744,7 +830,9 @@ async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_
 @pytest.mark.parametrize(
     "vendor_id", ["EN+", "EV-BOX", "com.Acme", "🔌" * 255, "a.b.#.*", "", "_", "dead", "retry.1000"]
 )
-async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(side: Side, vendor_id: str) -> None:
+async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(
+    side: Side, vendor_id: str
+) -> None:
     others = [
         "EN+",
         "EV-BOX",
@@ -772,7 +860,10 @@ async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(side: Si
     async with working(side, Settings(), *routers):
         for spelling in {vendor_id, vendor_id.upper()}:
             await side.put(request(Row(situation="", vendor_id=spelling, message_id="m"), V201))
-            assert json.loads((await side.take(REPLIES)).body) == {"status": "Accepted", "data": vendor_id}
+            assert json.loads((await side.take(REPLIES)).body) == {
+                "status": "Accepted",
+                "data": vendor_id,
+            }
 
 
 def test_the_contract_is_the_default_one() -> None:

@@ -36,7 +36,12 @@ class Gateway(Protocol):
         """The message id and the version that a request is for (if it says), and its payload."""
 
     def answer(
-        self, asked: Received, payload: Any, *, station_id: str = STATION, version: OcppVersion = VERSION
+        self,
+        asked: Received,
+        payload: Any,
+        *,
+        station_id: str = STATION,
+        version: OcppVersion = VERSION,
     ) -> Publishing:
         """What is published when the station answers."""
 
@@ -62,20 +67,32 @@ class WebOcppGateway:
         return message_id, "", payload
 
     def answer(
-        self, asked: Received, payload: Any, *, station_id: str = STATION, version: OcppVersion = VERSION
+        self,
+        asked: Received,
+        payload: Any,
+        *,
+        station_id: str = STATION,
+        version: OcppVersion = VERSION,
     ) -> Publishing:
         message_id = self.read(asked)[0]
         properties = self._properties(message_id, station_id)
-        return self._published(f"{self.KEYS[version]}.{self._middle}.conf", [3, message_id, payload], properties)
+        return self._published(
+            f"{self.KEYS[version]}.{self._middle}.conf", [3, message_id, payload], properties
+        )
 
     def error(self, asked: Received, code: str) -> Publishing:
         message_id = self.read(asked)[0]
         properties = self._properties(message_id, STATION)
-        return self._published(f"ocpp201.{self._middle}.error", [4, message_id, code, "no", {}], properties)
+        return self._published(
+            f"ocpp201.{self._middle}.error", [4, message_id, code, "no", {}], properties
+        )
 
     def _properties(self, message_id: str, station_id: str) -> Properties:
         return Properties(
-            content_type="application/json", delivery_mode=1, correlation_id=message_id, reply_to=station_id
+            content_type="application/json",
+            delivery_mode=1,
+            correlation_id=message_id,
+            reply_to=station_id,
         )
 
     def _published(self, key: str, frame: list[Any], properties: Properties) -> Publishing:
@@ -90,7 +107,13 @@ class CitrineGateway:
         self._name = name
 
     def station(self, station_id: str) -> Binding:
-        headers = {"x-match": "all", "tenantId": "1", self._name: station_id, "state": "1", "origin": "csms"}
+        headers = {
+            "x-match": "all",
+            "tenantId": "1",
+            self._name: station_id,
+            "state": "1",
+            "origin": "csms",
+        }
         return Binding("citrineos", "", headers)
 
     def read(self, asked: Received) -> tuple[str, str, Any]:
@@ -99,19 +122,37 @@ class CitrineGateway:
         return body["context"]["correlationId"], body["protocol"], body["payload"]
 
     def answer(
-        self, asked: Received, payload: Any, *, station_id: str = STATION, version: OcppVersion = VERSION
+        self,
+        asked: Received,
+        payload: Any,
+        *,
+        station_id: str = STATION,
+        version: OcppVersion = VERSION,
     ) -> Publishing:
         asked_with = json.loads(asked.body)["context"]
         kept = {name: asked_with[name] for name in ("correlationId", "tenantId", "timestamp")}
         context = {self._name: station_id, **kept}
         routing = {"origin": "cs", "eventGroup": "router", "action": "DataTransfer"}
-        body = {**routing, "context": context, "state": 2, "protocol": version.value, "payload": payload}
+        body = {
+            **routing,
+            "context": context,
+            "state": 2,
+            "protocol": version.value,
+            "payload": payload,
+        }
         headers = {**routing, "state": "2", **context, "tenantId": "1"}
-        properties = Properties(content_type="application/json", content_encoding="utf-8", headers=headers)
+        properties = Properties(
+            content_type="application/json", content_encoding="utf-8", headers=headers
+        )
         return Publishing("", json.dumps(body).encode(), properties, "citrineos")
 
     def error(self, asked: Received, code: str) -> Publishing:
-        error = {"_messageId": self.read(asked)[0], "_errorCode": code, "_errorDetails": {}, "message": "no"}
+        error = {
+            "_messageId": self.read(asked)[0],
+            "_errorCode": code,
+            "_errorDetails": {},
+            "message": "no",
+        }
         return self.answer(asked, {"name": "OcppError", **error})
 
 
@@ -138,12 +179,16 @@ async def connected(side: Side, gateway: Gateway) -> None:
 
 @pytest.fixture
 async def client(side: Side, gateway: Gateway, connected: None) -> AsyncIterator[Client]:
-    async with Client(transport=side.transport(), dialect=gateway.dialect, timeout=PATIENCE) as client:
+    async with Client(
+        transport=side.transport(), dialect=gateway.dialect, timeout=PATIENCE
+    ) as client:
         yield client
 
 
 @asynccontextmanager
-async def asking(client: Client, **settings: Any) -> AsyncIterator["asyncio.Task[DataTransferResponse]"]:
+async def asking(
+    client: Client, **settings: Any
+) -> AsyncIterator["asyncio.Task[DataTransferResponse]"]:
     task = asyncio.create_task(client.send_to_station(STATION, HELLO, **settings))
     try:
         yield task
@@ -166,7 +211,9 @@ async def test_a_request_reaches_the_station_and_its_answer_the_csms(
     assert (client.outstanding, client.late) == (0, 0)
 
 
-async def test_a_1_6_station_is_given_text_and_gives_text(side: Side, gateway: Gateway, client: Client) -> None:
+async def test_a_1_6_station_is_given_text_and_gives_text(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
     async with asking(client, ocpp_version="ocpp1.6") as asked:
         request = await side.take(INBOX)
         _, version, payload = gateway.read(request)
@@ -185,7 +232,9 @@ async def test_a_callerror_is_raised(side: Side, gateway: Gateway, client: Clien
     assert raised.value.code == "NotImplemented"
 
 
-async def test_an_answer_that_ocpp_does_not_know_is_a_callerror(side: Side, gateway: Gateway, client: Client) -> None:
+async def test_an_answer_that_ocpp_does_not_know_is_a_callerror(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
     async with asking(client) as asked:
         await side.put(gateway.answer(await side.take(INBOX), {"status": "Perhaps"}))
         with pytest.raises(CallError):
@@ -209,12 +258,20 @@ async def test_what_is_not_answered_in_time_is_told_so_and_the_late_answer_count
     await until(lambda: client.late == 1)
 
 
-async def test_answers_to_others_are_none_of_its_business(side: Side, gateway: Gateway, client: Client) -> None:
-    async with Client(transport=side.transport(), dialect=gateway.dialect, timeout=PATIENCE) as other:
+async def test_answers_to_others_are_none_of_its_business(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
+    async with Client(
+        transport=side.transport(), dialect=gateway.dialect, timeout=PATIENCE
+    ) as other:
         async with asking(client) as mine, asking(other) as theirs:
             for _ in range(2):
                 request = await side.take(INBOX)
-                await side.put(gateway.answer(request, {"status": "Accepted", "data": gateway.read(request)[0]}))
+                await side.put(
+                    gateway.answer(
+                        request, {"status": "Accepted", "data": gateway.read(request)[0]}
+                    )
+                )
             assert (await mine).data != (await theirs).data
         assert (client.late, other.late) == (0, 0)
 
@@ -223,13 +280,23 @@ async def test_what_is_no_answer_does_no_harm(side: Side, gateway: Gateway, clie
     async with asking(client) as asked:
         request = await side.take(INBOX)
         answer = gateway.answer(request, ACCEPTED)
-        for body in (b"", b"{", b"null", b"[3]", b"\xff" * 1_000_000, b"[" * 50_000, b'{"state":1}'):
+        for body in (
+            b"",
+            b"{",
+            b"null",
+            b"[3]",
+            b"\xff" * 1_000_000,
+            b"[" * 50_000,
+            b'{"state":1}',
+        ):
             await side.put(Publishing(answer.routing_key, body, answer.properties, answer.exchange))
         await side.put(gateway.answer(request, ACCEPTED))
         assert (await asked).status == "Accepted"
 
 
-async def test_an_answer_of_another_station_is_none(side: Side, gateway: Gateway, client: Client) -> None:
+async def test_an_answer_of_another_station_is_none(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
     async with asking(client) as asked:
         request = await side.take(INBOX)
         await side.put(gateway.answer(request, {"status": "Rejected"}, station_id="CP002"))
@@ -238,7 +305,9 @@ async def test_an_answer_of_another_station_is_none(side: Side, gateway: Gateway
     assert client.late == 1
 
 
-async def test_many_requests_at_a_time_get_each_its_own_answer(side: Side, gateway: Gateway, client: Client) -> None:
+async def test_many_requests_at_a_time_get_each_its_own_answer(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
     requests = [DataTransferRequest("com.acme", data=number) for number in range(50)]
     asked = [asyncio.create_task(client.send_to_station(STATION, request)) for request in requests]
     for request in reversed([await side.take(INBOX) for _ in requests]):
@@ -273,7 +342,9 @@ async def test_what_is_asked_between_two_connections_is_published_on_the_next(
         assert (await asked).status == "Accepted"
 
 
-async def test_what_the_broker_refuses_is_not_accepted(side: Side, gateway: Gateway, client: Client) -> None:
+async def test_what_the_broker_refuses_is_not_accepted(
+    side: Side, gateway: Gateway, client: Client
+) -> None:
     await side.make_queue("full", full=True)
     await side.bind("full", gateway.station("CP003"))
     with pytest.raises(NotAccepted):
@@ -299,12 +370,16 @@ async def test_a_message_id_is_the_callers_to_choose_and_nobody_elses_meanwhile(
 
 
 @pytest.mark.parametrize("message_id", ["", "i" * 37])
-async def test_a_message_id_that_ocpp_does_not_allow_is_refused(client: Client, message_id: str) -> None:
+async def test_a_message_id_that_ocpp_does_not_allow_is_refused(
+    client: Client, message_id: str
+) -> None:
     with pytest.raises(ValueError, match="1 to 36 characters"):
         await client.send_to_station(STATION, HELLO, message_id=message_id)
 
 
-async def test_a_station_that_cannot_be_is_refused_even_without_a_connection(side: Side, client: Client) -> None:
+async def test_a_station_that_cannot_be_is_refused_even_without_a_connection(
+    side: Side, client: Client
+) -> None:
     side.cut(client._transport)
     await until(lambda: client.state is not State.CONSUMING)
     with pytest.raises(ValueError, match="is no station of"):

@@ -15,12 +15,24 @@ import pytest
 from bridge import Call, Router
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
-from bridge.idempotency.memory import MemoryStore, Store
+from bridge.idempotency.memory import MemoryStore
+from bridge.idempotency.store import Store
 from bridge.ocpp import OcppVersion
 from bridge.transport import Binding, Properties, Publishing, State
 from bridge.worker.worker import Settings, Worker
 from tests.contract.sides import NAMES, PATIENCE, Received, Side
-from tests.contract.test_decision_table import REPLIES, TABLE, V16, V201, VERSIONS, Row, acme, counting, settled, until
+from tests.contract.test_decision_table import (
+    REPLIES,
+    TABLE,
+    V16,
+    V201,
+    VERSIONS,
+    Row,
+    acme,
+    counting,
+    settled,
+    until,
+)
 
 STATION = "CP001"
 INBOX = "queue-of-the-station"
@@ -50,7 +62,11 @@ class Gateway(Protocol):
 class WebOcppGateway:
     """The plugin."""
 
-    KEYS: ClassVar = {OcppVersion.V1_6: "ocpp16", OcppVersion.V2_0_1: "ocpp201", OcppVersion.V2_1: "ocpp21"}
+    KEYS: ClassVar = {
+        OcppVersion.V1_6: "ocpp16",
+        OcppVersion.V2_0_1: "ocpp201",
+        OcppVersion.V2_1: "ocpp21",
+    }
 
     def __init__(self, patience: float = 30.0) -> None:
         self.dialect: Dialect = WebOcpp(patience=patience)
@@ -117,21 +133,42 @@ class CitrineGateway:
         self, payload: bytes, version: OcppVersion, message_id: str, seconds: float | None = None
     ) -> Publishing:
         received = time.time() if seconds is None else time.time() + seconds - 20.0
-        timestamp = datetime.fromtimestamp(received, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._context = {self._name: STATION, "correlationId": message_id, "tenantId": 1, "timestamp": timestamp}
+        timestamp = (
+            datetime.fromtimestamp(received, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
+        self._context = {
+            self._name: STATION,
+            "correlationId": message_id,
+            "tenantId": 1,
+            "timestamp": timestamp,
+        }
         routing = {"origin": "cs", "eventGroup": "router", "action": "DataTransfer"}
         envelope = {**routing, "context": self._context, "state": 1, "protocol": version.value}
         named = {f"{self._underscore}{name}": value for name, value in envelope.items()}
-        body = json.dumps(named)[:-1].encode() + b', "%bpayload": %b}' % (self._underscore.encode(), payload)
+        body = json.dumps(named)[:-1].encode() + b', "%bpayload": %b}' % (
+            self._underscore.encode(),
+            payload,
+        )
         headers = {**routing, "state": "1", **self._context, "tenantId": "1"}
-        properties = Properties(content_type="application/json", content_encoding="utf-8", headers=headers)
+        properties = Properties(
+            content_type="application/json", content_encoding="utf-8", headers=headers
+        )
         return Publishing("", body, properties, "citrineos")
 
     def check(self, answer: Received, version: OcppVersion, message_id: str) -> Any:
         properties = answer.properties
         assert (answer.exchange, answer.routing_key) == ("citrineos", "")
-        assert (properties.content_type, properties.content_encoding) == ("application/json", "utf-8")
-        assert (properties.correlation_id, properties.reply_to, properties.message_id) == (None, None, None)
+        assert (properties.content_type, properties.content_encoding) == (
+            "application/json",
+            "utf-8",
+        )
+        assert (properties.correlation_id, properties.reply_to, properties.message_id) == (
+            None,
+            None,
+            None,
+        )
         assert 0 < int(properties.expiration or 0) <= 20_000
         routing = {"origin": "csms", "eventGroup": "router", "action": "DataTransfer"}
         assert properties.headers == {**routing, "state": "2", **self._context, "tenantId": "1"}
@@ -170,7 +207,9 @@ async def working(
     await side.declare_dialect(gateway.dialect)
     await side.make_queue(INBOX)
     await side.bind(INBOX, gateway.station)
-    worker = Worker(routers, side.transport(), contract=gateway.dialect, settings=settings, store=store)
+    worker = Worker(
+        routers, side.transport(), contract=gateway.dialect, settings=settings, store=store
+    )
     running = asyncio.create_task(worker.run())
     try:
         await until(lambda: worker.state is State.CONSUMING or running.done())
@@ -211,11 +250,17 @@ def payload_of(row: Row) -> bytes:
     )
 
 
-def check_dead_letter(dead: Received, row: Row, version: OcppVersion, asked: Publishing, gateway: Gateway) -> None:
+def check_dead_letter(
+    dead: Received, row: Row, version: OcppVersion, asked: Publishing, gateway: Gateway
+) -> None:
     assert dead.body == asked.body
     given = asked.properties
     # The message id is the foreign hand's: its library adds one.
-    changed = {"headers": dead.properties.headers, "delivery_mode": 2, "message_id": dead.properties.message_id}
+    changed = {
+        "headers": dead.properties.headers,
+        "delivery_mode": 2,
+        "message_id": dead.properties.message_id,
+    }
     assert dead.properties == msgspec.structs.replace(given, **changed)
     headers = dict(dead.headers)
     assert headers.pop("dtbridge-error").startswith(row.error)
@@ -239,7 +284,8 @@ PLAYED = [
     pytest.param(name, row, id=f"{name}, {row.situation}")
     for name in GATEWAYS
     for row in APPLIES
-    if name != "web-ocpp" or (row.seconds or 0) >= 0  # the plugin does not say when it had a request: none arrives late
+    if name != "web-ocpp"
+    or (row.seconds or 0) >= 0  # the plugin does not say when it had a request: none arrives late
 ]
 
 
@@ -275,7 +321,10 @@ async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_hand
     async with working(side, gateway, Settings(), router, store=MemoryStore()) as worker:
         for _ in range(3):
             await side.put(gateway.request(PAYLOAD, V201, "m-1"))
-            assert gateway.check(await side.take(INBOX), V201, "m-1") == {"status": "Accepted", "data": "done"}
+            assert gateway.check(await side.take(INBOX), V201, "m-1") == {
+                "status": "Accepted",
+                "data": "done",
+            }
         assert len(calls) == 1
         await side.put(gateway.request(PAYLOAD, V201, "m-2"))
         gateway.check(await side.take(INBOX), V201, "m-2")
@@ -294,7 +343,10 @@ async def test_a_request_redelivered_after_its_connection_was_lost_is_answered_b
         side.cut(worker._transport)
         await until(lambda: worker.counts.received == 2)
         go_on.set()
-        assert gateway.check(await side.take(INBOX), V201, "m-1") == {"status": "Accepted", "data": "done"}
+        assert gateway.check(await side.take(INBOX), V201, "m-1") == {
+            "status": "Accepted",
+            "data": "done",
+        }
         assert len(calls) == 1
     await nothing_left(side, gateway)
 
@@ -326,13 +378,18 @@ async def test_a_vendor_that_hangs_holds_up_no_other_and_is_answered_when_it_wor
         return "at once"
 
     expected = {f"slow-{number}" for number in range(40)}
-    async with working(side, gateway, Settings(max_in_flight=10 * len(gateway.dialect.queues)), slow, quick) as worker:
+    async with working(
+        side, gateway, Settings(max_in_flight=10 * len(gateway.dialect.queues)), slow, quick
+    ) as worker:
         for name in sorted(expected):
             await side.put(gateway.request(b'{"vendorId":"slow"}', V16, name))
         for number in range(5):
             name = f"quick-{number}"
             await side.put(gateway.request(b'{"vendorId":"quick"}', V16, name))
-            assert gateway.check(await side.take(INBOX), V16, name) == {"status": "Accepted", "data": "at once"}
+            assert gateway.check(await side.take(INBOX), V16, name) == {
+                "status": "Accepted",
+                "data": "at once",
+            }
         assert worker.counts.put_off >= 30
         gate.set()
         answered = set()
@@ -348,13 +405,21 @@ async def test_a_vendor_that_hangs_holds_up_no_other_and_is_answered_when_it_wor
 async def test_what_waits_for_another_try_is_seen_by_nobody_else_on_the_gateways_exchange(
     side: Side, gateway: Gateway
 ) -> None:
-    everything = {"web-ocpp": Binding("amq.topic", "#"), "citrineos": Binding("citrineos", "", {"x-match": "all"})}
+    everything = {
+        "web-ocpp": Binding("amq.topic", "#"),
+        "citrineos": Binding("citrineos", "", {"x-match": "all"}),
+    }
     async with working(side, gateway, Settings(), acme):
         await side.make_queue("tap")
         await side.bind("tap", everything[gateway.dialect.name])
-        asked = gateway.request(b'{"vendorId":"com.acme","messageId":"RetryOnce"}', V201, "m-1", PATIENCE)
+        asked = gateway.request(
+            b'{"vendorId":"com.acme","messageId":"RetryOnce"}', V201, "m-1", PATIENCE
+        )
         await side.put(asked)
-        assert gateway.check(await side.take(INBOX), V201, "m-1") == {"status": "Accepted", "data": "at try 2"}
+        assert gateway.check(await side.take(INBOX), V201, "m-1") == {
+            "status": "Accepted",
+            "data": "at try 2",
+        }
         assert (await side.take("tap")).body == asked.body
         gateway.check(await side.take("tap"), V201, "m-1")
         assert await side.left("tap") == 0
@@ -369,9 +434,19 @@ def foreign(gateway: Gateway) -> list[Publishing]:
     direct = msgspec.structs.replace(asked, exchange="", routing_key=gateway.queue(V201))
     bare = Properties(content_type="application/json")
     odd = Properties(
-        headers={"action": 7, "origin": ["cs"], "state": 1, "stationId": bytearray(b"\xff")}, correlation_id=""
+        headers={"action": 7, "origin": ["cs"], "state": 1, "stationId": bytearray(b"\xff")},
+        correlation_id="",
     )
-    bodies = [b"", b"null", b"[]", b"{}", b"[3]", b"\xff" * 1_000_000, b"[" * 50_000, b'{"state":1}']
+    bodies = [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[3]",
+        b"\xff" * 1_000_000,
+        b"[" * 50_000,
+        b'{"state":1}',
+    ]
     return [
         *(Publishing(direct.routing_key, body, bare) for body in bodies),
         *(Publishing(direct.routing_key, body, odd) for body in bodies),
@@ -379,7 +454,9 @@ def foreign(gateway: Gateway) -> list[Publishing]:
         Publishing(direct.routing_key, b'[6,"m-1","DataTransfer",{}]', asked.properties),
         Publishing(direct.routing_key, b'[2,"m-1","Heartbeat",{}]', asked.properties),
         Publishing(direct.routing_key, asked.body.replace(b"DataTransfer", b"Heartbeat"), bare),
-        Publishing(direct.routing_key, asked.body.replace(b'"cs"', b'"csms"').replace(b"[2,", b"[4,"), bare),
+        Publishing(
+            direct.routing_key, asked.body.replace(b'"cs"', b'"csms"').replace(b"[2,", b"[4,"), bare
+        ),
     ]
 
 
@@ -391,14 +468,18 @@ async def test_foreign_messages_are_kept_with_a_reason_and_the_requests_between_
         for number, message in enumerate(messages):
             await side.put(message)
             name = f"good-{number}"
-            await side.put(gateway.request(b'{"vendorId":"com.acme","messageId":"Nothing"}', V201, name))
+            await side.put(
+                gateway.request(b'{"vendorId":"com.acme","messageId":"Nothing"}', V201, name)
+            )
         good = 0
         while good < len(messages):
             good += b"good-" in (await side.take(INBOX)).body
         kept = [await side.take(NAMES.dead) for _ in messages]
         assert {letter.headers["dtbridge-reason"] for letter in kept} == {"foreign"}
         assert all(letter.headers["dtbridge-error"] for letter in kept)
-        assert sorted(letter.body for letter in kept) == sorted(message.body for message in messages)
+        assert sorted(letter.body for letter in kept) == sorted(
+            message.body for message in messages
+        )
         assert worker.counts.foreign == len(messages)
         assert worker.counts.received == 2 * len(messages)
     for queue in (*(queue.name for queue in gateway.dialect.queues), NAMES.dead):

@@ -13,8 +13,8 @@ from msgspec import UNSET, Raw
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Router, StatusInfo
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.client.requester import Question, Requester
-from bridge.dialects.dialect import read_offline, read_reply
 from bridge.dialects.native import Contract
+from bridge.dialects.replies import read_offline, read_reply
 from bridge.gateway import GatewayLink, Kind, Reply, StationHandler
 from bridge.gateway.stations import STATION_LIMIT
 from bridge.idempotency.memory import MemoryStore
@@ -113,8 +113,12 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_a_request_reaches_the_stations_handler_and_its_answer_the_csms(
     link: GatewayLink, client: Client
 ) -> None:
-    request = DataTransferRequest("EN+", "gatewayInfo", {"SN": 2**64 + 1, "empty": None, "PnCEnabled": [1.5, "é"]})
-    answer = DataTransferResponse("Rejected", {"big": 2**70, "n": None}, StatusInfo("No", "x" * 512), {"vendorId": "w"})
+    request = DataTransferRequest(
+        "EN+", "gatewayInfo", {"SN": 2**64 + 1, "empty": None, "PnCEnabled": [1.5, "é"]}
+    )
+    answer = DataTransferResponse(
+        "Rejected", {"big": 2**70, "n": None}, StatusInfo("No", "x" * 512), {"vendorId": "w"}
+    )
     handler = Hello(answer)
     await link.connect_station("CP1", "ocpp2.0.1", handler)
     assert await client.send_to_station("CP1", request) == answer
@@ -122,7 +126,9 @@ async def test_a_request_reaches_the_stations_handler_and_its_answer_the_csms(
     assert (link.counts.received, link.counts.answered, link.in_hand) == (1, 1, 0)
 
 
-async def test_any_callable_is_a_handler_and_plain_ones_may_block(link: GatewayLink, client: Client) -> None:
+async def test_any_callable_is_a_handler_and_plain_ones_may_block(
+    link: GatewayLink, client: Client
+) -> None:
     class Plain:
         def on_data_transfer(self, request: DataTransferRequest) -> DataTransferResponse:
             time.sleep(0.01)
@@ -134,8 +140,14 @@ async def test_any_callable_is_a_handler_and_plain_ones_may_block(link: GatewayL
     await link.connect_station("plain", "ocpp2.1", Plain())
     await link.connect_station("function", OcppVersion.V2_1, function)
     await link.connect_station("lambda", "ocpp2.1", lambda request: function(request))  # noqa: PLW0108 - nobody sees that it is async
-    for station, data in (("plain", "plain 1"), ("function", "function 1"), ("lambda", "function 1")):
-        assert (await client.send_to_station(station, DataTransferRequest("v", "m", 1))).data == data
+    for station, data in (
+        ("plain", "plain 1"),
+        ("function", "function 1"),
+        ("lambda", "function 1"),
+    ):
+        assert (
+            await client.send_to_station(station, DataTransferRequest("v", "m", 1))
+        ).data == data
 
 
 RAW = b'{ "vendorId":"com.acme","messageId": "M","data":{"n":123456789012345678901,"N":null,"f":1.10,"e":"\\u00e9"} }'
@@ -156,7 +168,10 @@ async def test_a_payload_goes_to_a_2_x_station_byte_for_byte(side: Side, link: G
 @pytest.mark.parametrize(
     ("data", "sent"),
     [
-        (b'{"n":123456789012345678901,"N":null,"f":1.10}', '{"n":123456789012345678901,"N":null,"f":1.10}'),
+        (
+            b'{"n":123456789012345678901,"N":null,"f":1.10}',
+            '{"n":123456789012345678901,"N":null,"f":1.10}',
+        ),
         (b"[1, 2]", "[1, 2]"),
         (b"9007199254740993", "9007199254740993"),
         (b"true", "true"),
@@ -171,7 +186,12 @@ async def test_a_1_6_station_is_given_text_whatever_the_csms_gave(
     side: Side, link: GatewayLink, data: bytes | None, sent: Any
 ) -> None:
     """And nothing that the schema of 1.6 forbids."""
-    fields = {"vendorId": "com.acme", "messageId": "M", "customData": {"vendorId": "x"}, "data": data and Raw(data)}
+    fields = {
+        "vendorId": "com.acme",
+        "messageId": "M",
+        "customData": {"vendorId": "x"},
+        "data": data and Raw(data),
+    }
     body = msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
     values, payloads = Hello(), Bytes()
     await link.connect_station("values", "ocpp1.6", values)
@@ -179,11 +199,15 @@ async def test_a_1_6_station_is_given_text_whatever_the_csms_gave(
     await ask_raw(side, "values", body)
     await ask_raw(side, "bytes", body)
     assert values.requests == [DataTransferRequest("com.acme", "M", sent)]
-    expected = {"vendorId": "com.acme", "messageId": "M"} | ({} if sent is UNSET else {"data": sent})
+    expected = {"vendorId": "com.acme", "messageId": "M"} | (
+        {} if sent is UNSET else {"data": sent}
+    )
     assert [msgspec.json.decode(payload) for payload in payloads.payloads] == [expected]
 
 
-async def test_a_typed_answer_is_written_in_the_stations_version(link: GatewayLink, client: Client) -> None:
+async def test_a_typed_answer_is_written_in_the_stations_version(
+    link: GatewayLink, client: Client
+) -> None:
     answer = DataTransferResponse("Accepted", {"n": 2**64}, StatusInfo("Why"), {"vendorId": "w"})
     for version in OcppVersion:
         await link.connect_station(version, version, Hello(answer))
@@ -191,10 +215,14 @@ async def test_a_typed_answer_is_written_in_the_stations_version(link: GatewayLi
     assert newer == await client.send_to_station("ocpp2.0.1", HELLO) == answer
     older = await client.send_to_station("ocpp1.6", HELLO)
     assert older == DataTransferResponse("Accepted", f'{{"n":{2**64}}}')
-    assert await client.send_to_station("ocpp2.0", HELLO) == DataTransferResponse("Accepted", {"n": 2**64})
+    assert await client.send_to_station("ocpp2.0", HELLO) == DataTransferResponse(
+        "Accepted", {"n": 2**64}
+    )
 
 
-async def test_a_callerror_of_the_station_arrives_as_it_is(link: GatewayLink, client: Client) -> None:
+async def test_a_callerror_of_the_station_arrives_as_it_is(
+    link: GatewayLink, client: Client
+) -> None:
     async def refuse(request: DataTransferRequest) -> DataTransferResponse:
         raise CallError(ErrorCode.SECURITY_ERROR, "not you", {"why": 1})
 
@@ -210,10 +238,15 @@ async def test_a_callerror_of_the_station_arrives_as_it_is(link: GatewayLink, cl
     )
     with pytest.raises(CallError) as caught:
         await client.send_to_station("bytes", HELLO)
-    assert (caught.value.code, caught.value.description) == (ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "d")
+    assert (caught.value.code, caught.value.description) == (
+        ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION,
+        "d",
+    )
 
 
-async def test_a_station_that_nobody_holds_is_offline_at_once(link: GatewayLink, client: Client) -> None:
+async def test_a_station_that_nobody_holds_is_offline_at_once(
+    link: GatewayLink, client: Client
+) -> None:
     await link.connect_station("CP1", "ocpp2.0.1", Hello())
     with at_once(), pytest.raises(StationOffline, match="station 'cp1' is not connected") as caught:
         await client.send_to_station("cp1", HELLO)
@@ -223,7 +256,9 @@ async def test_a_station_that_nobody_holds_is_offline_at_once(link: GatewayLink,
         await client.send_to_station("CP1", HELLO)
 
 
-async def test_a_station_lost_before_its_turn_and_after_is_offline_at_once(link: GatewayLink, client: Client) -> None:
+async def test_a_station_lost_before_its_turn_and_after_is_offline_at_once(
+    link: GatewayLink, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
@@ -251,14 +286,20 @@ async def test_a_request_for_a_station_that_the_gateway_does_not_know_any_more_i
     assert station is not None
     link._stations.disconnect(station)
     reply = await ask_raw(side, "CP1", RAW)
-    assert (reply.properties.type, reply.body, read_offline(reply)) == ("StationOffline", b'{"sent":false}', False)
+    assert (reply.properties.type, reply.body, read_offline(reply)) == (
+        "StationOffline",
+        b'{"sent":false}',
+        False,
+    )
     with at_once(), pytest.raises(StationOffline):
         await client.send_to_station("CP1", HELLO)
     assert link.counts.offline == 3  # the client has asked again
 
 
 @pytest.mark.parametrize("sent", [True, False])
-async def test_a_handler_can_say_that_the_station_is_gone(link: GatewayLink, client: Client, sent: bool) -> None:
+async def test_a_handler_can_say_that_the_station_is_gone(
+    link: GatewayLink, client: Client, sent: bool
+) -> None:
     async def gone(request: DataTransferRequest) -> DataTransferResponse:
         raise StationOffline("CP1", sent=sent)
 
@@ -311,7 +352,8 @@ async def test_a_handler_that_fails_is_a_callerror_without_its_words(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"{}", b'{"vendorId":7}', b'{"vendorId":"v","customData":{}}', b"\xff"]
+    "body",
+    [b"", b"{", b"[]", b"{}", b'{"vendorId":7}', b'{"vendorId":"v","customData":{}}', b"\xff"],
 )
 async def test_a_payload_that_is_no_request_is_answered_without_the_station(
     side: Side, link: GatewayLink, body: bytes
@@ -322,16 +364,24 @@ async def test_a_payload_that_is_no_request_is_answered_without_the_station(
     assert handler.payloads == []
 
 
-async def test_a_station_has_one_call_at_a_time_in_the_order_they_came(link: GatewayLink, client: Client) -> None:
+async def test_a_station_has_one_call_at_a_time_in_the_order_they_came(
+    link: GatewayLink, client: Client
+) -> None:
     handler, other = Hello(), Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
     await link.connect_station("CP2", "ocpp2.0.1", other)
     asked = []
     for number in range(5):
-        asked.append(asyncio.create_task(client.send_to_station("CP1", DataTransferRequest("v", "m", number))))
+        asked.append(
+            asyncio.create_task(
+                client.send_to_station("CP1", DataTransferRequest("v", "m", number))
+            )
+        )
         await until(lambda count=number + 1: link.in_hand == count)  # type: ignore[misc]
-    await asyncio.wait_for(client.send_to_station("CP2", HELLO), PATIENCE)  # another station does not mind
+    await asyncio.wait_for(
+        client.send_to_station("CP2", HELLO), PATIENCE
+    )  # another station does not mind
     assert [request.data for request in handler.requests] == [0]
     handler.may_answer.set()
     assert await asyncio.gather(*asked) == [ACCEPTED] * 5
@@ -339,11 +389,15 @@ async def test_a_station_has_one_call_at_a_time_in_the_order_they_came(link: Gat
     assert len(link._stations.turns) == 0
 
 
-async def test_a_request_whose_turn_does_not_come_in_time_is_never_sent(link: GatewayLink, client: Client) -> None:
+async def test_a_request_whose_turn_does_not_come_in_time_is_never_sent(
+    link: GatewayLink, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
-    first = asyncio.create_task(client.send_to_station("CP1", DataTransferRequest("v", "m", "first")))
+    first = asyncio.create_task(
+        client.send_to_station("CP1", DataTransferRequest("v", "m", "first"))
+    )
     await handler.given(1)
     with pytest.raises(NoAnswer):
         await client.send_to_station("CP1", DataTransferRequest("v", "m", "second"), timeout=0.1)
@@ -355,7 +409,9 @@ async def test_a_request_whose_turn_does_not_come_in_time_is_never_sent(link: Ga
     assert [request.data for request in handler.requests] == ["first", "third"]
 
 
-async def test_a_station_that_does_not_answer_in_time_is_free_for_the_next(link: GatewayLink, client: Client) -> None:
+async def test_a_station_that_does_not_answer_in_time_is_free_for_the_next(
+    link: GatewayLink, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
@@ -367,16 +423,22 @@ async def test_a_station_that_does_not_answer_in_time_is_free_for_the_next(link:
     assert await client.send_to_station("CP1", HELLO) == ACCEPTED
 
 
-async def test_one_station_can_be_asked_so_much_at_a_time_and_others_go_on(link: GatewayLink, client: Client) -> None:
+async def test_one_station_can_be_asked_so_much_at_a_time_and_others_go_on(
+    link: GatewayLink, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
     await link.connect_station("CP2", "ocpp2.0.1", Hello())
-    asked = [asyncio.create_task(client.send_to_station("CP1", HELLO)) for _ in range(STATION_LIMIT + 5)]
+    asked = [
+        asyncio.create_task(client.send_to_station("CP1", HELLO)) for _ in range(STATION_LIMIT + 5)
+    ]
     await until(lambda: sum(task.done() for task in asked) == 5)
     for task in asked:
         if task.done():
-            with pytest.raises(CallError, match="GenericError: 20 requests wait for the station already"):
+            with pytest.raises(
+                CallError, match="GenericError: 20 requests wait for the station already"
+            ):
                 task.result()
     assert await client.send_to_station("CP2", HELLO) == ACCEPTED
     handler.may_answer.set()
@@ -384,7 +446,9 @@ async def test_one_station_can_be_asked_so_much_at_a_time_and_others_go_on(link:
     assert answers.count(ACCEPTED) == STATION_LIMIT == len(handler.requests)
 
 
-async def test_a_request_that_comes_too_late_is_not_handed_on(side: Side, link: GatewayLink) -> None:
+async def test_a_request_that_comes_too_late_is_not_handed_on(
+    side: Side, link: GatewayLink
+) -> None:
     handler = Bytes()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
     late = station_request("CP1", RAW, deadline=time.time() - 0.001)
@@ -409,11 +473,16 @@ async def test_a_request_without_a_deadline_has_the_links(side: Side) -> None:
         assert link.counts.late == 1
 
 
-async def test_a_request_that_comes_again_is_sent_to_the_station_once(link: GatewayLink, client: Client) -> None:
+async def test_a_request_that_comes_again_is_sent_to_the_station_once(
+    link: GatewayLink, client: Client
+) -> None:
     handler = Hello(DataTransferResponse("Accepted", "once"))
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
-    again = [asyncio.create_task(client.send_to_station("CP1", HELLO, message_id="same")) for _ in range(2)]
+    again = [
+        asyncio.create_task(client.send_to_station("CP1", HELLO, message_id="same"))
+        for _ in range(2)
+    ]
     await until(lambda: link.counts.received == 2)
     handler.may_answer.set()
     answers = [await task for task in again]
@@ -424,7 +493,9 @@ async def test_a_request_that_comes_again_is_sent_to_the_station_once(link: Gate
     assert len(handler.requests) == 2
 
 
-async def test_the_csms_that_loses_its_connection_gets_its_answer_on_the_next(side: Side, link: GatewayLink) -> None:
+async def test_the_csms_that_loses_its_connection_gets_its_answer_on_the_next(
+    side: Side, link: GatewayLink
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
@@ -439,7 +510,9 @@ async def test_the_csms_that_loses_its_connection_gets_its_answer_on_the_next(si
     assert len(handler.requests) == 1
 
 
-async def test_the_gateway_that_loses_its_connection_gives_its_answers_on_the_next(side: Side, client: Client) -> None:
+async def test_the_gateway_that_loses_its_connection_gives_its_answers_on_the_next(
+    side: Side, client: Client
+) -> None:
     handler, gone = Hello(), Hello()
     handler.may_answer.clear()
     gone.may_answer.clear()
@@ -505,7 +578,9 @@ async def test_the_first_answer_counts_where_two_gateways_hold_a_station(
         await until(lambda: client.late == 1)
 
 
-async def test_a_new_connection_of_a_station_takes_the_place_of_its_old_one(link: GatewayLink, client: Client) -> None:
+async def test_a_new_connection_of_a_station_takes_the_place_of_its_old_one(
+    link: GatewayLink, client: Client
+) -> None:
     old, new = Hello(), Hello(DataTransferResponse("Rejected"))
     old.may_answer.clear()
     await link.connect_station("CP1", "ocpp1.6", old)
@@ -526,16 +601,22 @@ async def test_a_new_connection_of_a_station_takes_the_place_of_its_old_one(link
     assert (len(old.requests), link.stations) == (1, 0)
 
 
-async def test_stations_that_come_and_go_quickly_are_what_they_were_last(link: GatewayLink, client: Client) -> None:
+async def test_stations_that_come_and_go_quickly_are_what_they_were_last(
+    link: GatewayLink, client: Client
+) -> None:
     changes = []
     for number in range(30):
         for _ in range(3):
-            changes.append(asyncio.create_task(link.connect_station(f"CP{number}", "ocpp2.0.1", Hello())))
+            changes.append(
+                asyncio.create_task(link.connect_station(f"CP{number}", "ocpp2.0.1", Hello()))
+            )
             await asyncio.sleep(0)
             changes.append(asyncio.create_task(link.disconnect_station(f"CP{number}")))
             await asyncio.sleep(0)
         if number % 2:
-            changes.append(asyncio.create_task(link.connect_station(f"CP{number}", "ocpp2.0.1", Hello())))
+            changes.append(
+                asyncio.create_task(link.connect_station(f"CP{number}", "ocpp2.0.1", Hello()))
+            )
             await asyncio.sleep(0)
     await asyncio.gather(*changes)
     assert link.stations == 15
@@ -547,7 +628,9 @@ async def test_stations_that_come_and_go_quickly_are_what_they_were_last(link: G
                 await client.send_to_station(f"CP{number}", HELLO)
 
 
-async def test_connecting_waits_for_the_broker_and_can_be_given_up(side: Side, client: Client) -> None:
+async def test_connecting_waits_for_the_broker_and_can_be_given_up(
+    side: Side, client: Client
+) -> None:
     transport = side.transport()
     async with GatewayLink(transport=transport) as link:
         side.cut(transport)
@@ -595,21 +678,31 @@ async def test_what_breaks_the_contract_is_told_so(side: Side, link: GatewayLink
     assert "ocpp-station-id: required" in msgspec.json.decode(reply.body)["errorDescription"]
 
 
-async def test_draining_answers_what_is_in_hand_and_takes_no_more(side: Side, client: Client) -> None:
+async def test_draining_answers_what_is_in_hand_and_takes_no_more(
+    side: Side, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
-    async with worked(side) as worker, GatewayLink(transport=side.transport(), timeout=PATIENCE) as link:
+    async with (
+        worked(side) as worker,
+        GatewayLink(transport=side.transport(), timeout=PATIENCE) as link,
+    ):
         await link.connect_station("CP1", "ocpp2.0.1", handler)
         down = asyncio.create_task(client.send_to_station("CP1", HELLO))
         await handler.given(1)
-        up = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("v", "wait", 1)))
+        up = asyncio.create_task(
+            link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("v", "wait", 1))
+        )
         await worker.entered(1)
         draining = asyncio.create_task(link.drain(PATIENCE))
         await until(lambda: link.state is State.DRAINING)
         with pytest.raises(TransportError, match="the link is draining"):
             await link.connect_station("CP2", "ocpp2.0.1", Hello())
         async with asyncio.timeout(PATIENCE):
-            while await fate_of(client.send_to_station("CP1", HELLO, timeout=0.1)) is not StationOffline:
+            while (
+                await fate_of(client.send_to_station("CP1", HELLO, timeout=0.1))
+                is not StationOffline
+            ):
                 pass
         assert not draining.done()
         handler.may_answer.set()
@@ -634,7 +727,9 @@ async def test_draining_ends_in_time(side: Side, client: Client) -> None:
             await asked
 
 
-async def test_a_link_that_is_closed_tells_who_waits_that_the_station_is_gone(side: Side, client: Client) -> None:
+async def test_a_link_that_is_closed_tells_who_waits_that_the_station_is_gone(
+    side: Side, client: Client
+) -> None:
     handler = Hello()
     handler.may_answer.clear()
     async with GatewayLink(transport=side.transport()) as link:
@@ -658,15 +753,21 @@ async def test_a_link_that_is_closed_tells_who_waits_that_the_station_is_gone(si
         (("CP1", "ocpp1.6", None), TypeError),
     ],
 )
-async def test_a_station_that_cannot_be_is_refused(link: GatewayLink, arguments: Any, error: type[Exception]) -> None:
+async def test_a_station_that_cannot_be_is_refused(
+    link: GatewayLink, arguments: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await link.connect_station(*arguments)
     assert link.stations == 0
 
 
 @pytest.mark.parametrize("station_id", ["é" * 255, "😀" * 255, "a/b c#*", "CP1", "cp1"])
-async def test_any_station_id_is_reached_and_no_other(link: GatewayLink, client: Client, station_id: str) -> None:
-    await link.connect_station(station_id, "ocpp2.0.1", Hello(DataTransferResponse("Accepted", station_id)))
+async def test_any_station_id_is_reached_and_no_other(
+    link: GatewayLink, client: Client, station_id: str
+) -> None:
+    await link.connect_station(
+        station_id, "ocpp2.0.1", Hello(DataTransferResponse("Accepted", station_id))
+    )
     assert (await client.send_to_station(station_id, HELLO)).data == station_id
     for other in (station_id[:-1], station_id.swapcase(), station_id + " "):
         if other != station_id:
@@ -729,20 +830,28 @@ def up(message_id: str, data: Any = UNSET) -> DataTransferRequest:
     return DataTransferRequest("v", message_id, data)
 
 
-async def test_a_stations_request_gets_the_answer_of_the_csms(side: Side, link: GatewayLink) -> None:
+async def test_a_stations_request_gets_the_answer_of_the_csms(
+    side: Side, link: GatewayLink
+) -> None:
     async with worked(side) as worker:
-        answer = await link.data_transfer("CP1", "ocpp2.0.1", up("echo", {"n": 2**64}), message_id="id-1")
+        answer = await link.data_transfer(
+            "CP1", "ocpp2.0.1", up("echo", {"n": 2**64}), message_id="id-1"
+        )
         assert answer == DataTransferResponse("Accepted", {"n": 2**64})
         assert worker.calls == [("CP1", "id-1", {"n": 2**64})]
         assert (await link.data_transfer("CP1", "ocpp1.6", up("echo", {"n": 1}))).data == '{"n":1}'
-        assert (await link.data_transfer("CP1", "ocpp2.0.1", up("nothing"))).status == "UnknownMessageId"
+        assert (
+            await link.data_transfer("CP1", "ocpp2.0.1", up("nothing"))
+        ).status == "UnknownMessageId"
         with pytest.raises(CallError, match="not you"):
             await link.data_transfer("CP1", "ocpp2.0.1", up("refuse"))
         with pytest.raises(CallError, match="vendorId"):
             await link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("v" * 256))
 
 
-async def test_a_payload_is_forwarded_as_it_is_whatever_it_is(side: Side, link: GatewayLink) -> None:
+async def test_a_payload_is_forwarded_as_it_is_whatever_it_is(
+    side: Side, link: GatewayLink
+) -> None:
     async with worked(side) as worker:
         payload = b'{"messageId":"echo","vendorId":"V","data":{"n":123456789012345678901}}'
         reply = await link.forward("CP1", "ocpp2.0.1", payload, message_id="id-1")
@@ -756,18 +865,26 @@ async def test_a_payload_is_forwarded_as_it_is_whatever_it_is(side: Side, link: 
             (b'{"vendorId":"%b"}' % (b"v" * 300), "PropertyConstraintViolation"),
         ):
             reply = await link.forward("CP1", "ocpp1.6", broken, message_id="id-2")
-            assert (reply.kind, msgspec.json.decode(reply.body)["errorCode"]) == (Kind.CALL_ERROR, code)
+            assert (reply.kind, msgspec.json.decode(reply.body)["errorCode"]) == (
+                Kind.CALL_ERROR,
+                code,
+            )
         unknown = await link.forward("CP1", "ocpp1.6", b'{"vendorId":"nobody"}', message_id="id-3")
         assert unknown == Reply(b'{"status":"UnknownVendorId"}')
         large = await link.forward("CP1", "ocpp1.6", b" " * 17_000_000, message_id="id-4")
         assert msgspec.json.decode(large.body)["errorCode"] == "PropertyConstraintViolation"
 
 
-async def test_a_stations_requests_go_one_at_a_time_in_their_order(side: Side, link: GatewayLink) -> None:
+async def test_a_stations_requests_go_one_at_a_time_in_their_order(
+    side: Side, link: GatewayLink
+) -> None:
     async with worked(side) as worker:
         first = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", up("wait", 0)))
         await worker.entered(1)
-        rest = [asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", up("echo", n))) for n in (1, 2, 3)]
+        rest = [
+            asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", up("echo", n)))
+            for n in (1, 2, 3)
+        ]
         other = await link.data_transfer("CP2", "ocpp2.0.1", up("echo", "other"))
         assert other.data == "other"
         assert [data for station, _, data in worker.calls if station == "CP1"] == [0]
@@ -777,7 +894,9 @@ async def test_a_stations_requests_go_one_at_a_time_in_their_order(side: Side, l
     assert len(link._up) == 0
 
 
-async def test_a_stations_request_whose_turn_does_not_come_is_not_sent(side: Side, link: GatewayLink) -> None:
+async def test_a_stations_request_whose_turn_does_not_come_is_not_sent(
+    side: Side, link: GatewayLink
+) -> None:
     async with worked(side) as worker:
         first = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", up("wait", 0)))
         await worker.entered(1)
@@ -809,7 +928,9 @@ async def test_while_no_worker_runs_a_request_waits_for_one_or_ends_at_its_deadl
 async def test_a_request_survives_a_lost_connection_under_its_message_id(side: Side) -> None:
     transport = side.transport()
     async with worked(side) as worker, GatewayLink(transport=transport, timeout=PATIENCE) as link:
-        asked = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", up("wait", 1), message_id="id-1"))
+        asked = asyncio.create_task(
+            link.data_transfer("CP1", "ocpp2.0.1", up("wait", 1), message_id="id-1")
+        )
         await worker.entered(1)
         side.cut(transport)
         await until(lambda: link.state is State.CONNECTING)
@@ -848,7 +969,11 @@ async def test_a_reply_about_another_station_is_none(side: Side) -> None:
 
 
 def station_request(
-    station_id: str, body: bytes, *, deadline: float | None = None, reply_to: str | None = "amq.gen-nowhere"
+    station_id: str,
+    body: bytes,
+    *,
+    deadline: float | None = None,
+    reply_to: str | None = "amq.gen-nowhere",
 ) -> Publishing:
     publishing = Contract(NAMES).station_request(
         station_id=station_id,
@@ -872,14 +997,20 @@ async def ask_raw(
     """As a CSMS that is not ours: the body as it is, and the reply as it comes."""
     requester_transport = side.transport()
     replies: asyncio.Queue[Delivery] = asyncio.Queue()
-    await requester_transport.start([Subscription("", 0, replies.put_nowait, no_ack=True)], lambda *_: None)
+    await requester_transport.start(
+        [Subscription("", 0, replies.put_nowait, no_ack=True)], lambda *_: None
+    )
     try:
-        request = change(station_request(station_id, body, reply_to=requester_transport.reply_queue))
+        request = change(
+            station_request(station_id, body, reply_to=requester_transport.reply_queue)
+        )
         await side.put(request)
         async with asyncio.timeout(PATIENCE):
             reply = await replies.get()
     finally:
         await requester_transport.close()
     assert reply.properties.correlation_id == "c"
-    assert (reply.properties.headers or {}).get("ocpp-station-id") == (station_id if about is None else about)
+    assert (reply.properties.headers or {}).get("ocpp-station-id") == (
+        station_id if about is None else about
+    )
     return reply

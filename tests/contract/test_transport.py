@@ -29,8 +29,12 @@ REPLIES = "datatransfer.replies.test"
 Started = Callable[..., AbstractAsyncContextManager[tuple[Transport, Log]]]
 
 
-def to(queue: str, body: bytes = b"", *, mandatory: bool = False, expiration: str | None = None) -> Publishing:
-    return Publishing(queue, body, Properties(delivery_mode=2, expiration=expiration), mandatory=mandatory)
+def to(
+    queue: str, body: bytes = b"", *, mandatory: bool = False, expiration: str | None = None
+) -> Publishing:
+    return Publishing(
+        queue, body, Properties(delivery_mode=2, expiration=expiration), mandatory=mandatory
+    )
 
 
 @pytest.fixture
@@ -42,7 +46,9 @@ def started(side: Side) -> Started:
         log = Log()
         transport = side.transport()
         try:
-            subscriptions = [Subscription(queue, prefetch, log.on_delivery) for queue in queues or (QUEUE,)]
+            subscriptions = [
+                Subscription(queue, prefetch, log.on_delivery) for queue in queues or (QUEUE,)
+            ]
             await transport.start(subscriptions, log.on_state)
             yield transport, log
         finally:
@@ -72,7 +78,9 @@ async def until(condition: Callable[[], bool]) -> None:
 # ---- deliveries ----
 
 
-async def test_messages_arrive_once_each_in_the_order_of_their_queue(side: Side, started: Started) -> None:
+async def test_messages_arrive_once_each_in_the_order_of_their_queue(
+    side: Side, started: Started
+) -> None:
     bodies = [b"%d" % number for number in range(100)]
     for body in bodies[:50]:
         await side.put(to(QUEUE, body))
@@ -88,7 +96,12 @@ async def test_messages_arrive_once_each_in_the_order_of_their_queue(side: Side,
 async def test_a_delivery_is_the_message_that_was_published(side: Side, started: Started) -> None:
     properties = Properties(
         content_type="application/json",
-        headers={"ocpp-station-id": "CP001", "ocpp-deadline": 2**40, "list": ["a", None, True], "own": {"a": 1}},
+        headers={
+            "ocpp-station-id": "CP001",
+            "ocpp-deadline": 2**40,
+            "list": ["a", None, True],
+            "own": {"a": 1},
+        },
         delivery_mode=2,
         correlation_id="c",
         reply_to="amq.gen-x",
@@ -105,7 +118,9 @@ async def test_a_delivery_is_the_message_that_was_published(side: Side, started:
 
 
 @pytest.mark.parametrize("size", [0, 1, 200_000, 1024 * 1024])
-async def test_a_body_of_any_size_arrives_and_leaves_whole(side: Side, started: Started, size: int) -> None:
+async def test_a_body_of_any_size_arrives_and_leaves_whole(
+    side: Side, started: Started, size: int
+) -> None:
     body = bytes(number % 251 for number in range(size))
     await side.make_queue(REPLIES)
     await side.put(to(QUEUE, body))
@@ -116,7 +131,9 @@ async def test_a_body_of_any_size_arrives_and_leaves_whole(side: Side, started: 
         assert (await side.take(REPLIES)).body == body
 
 
-async def test_no_more_than_the_prefetch_of_one_subscription_is_unsettled(side: Side, started: Started) -> None:
+async def test_no_more_than_the_prefetch_of_one_subscription_is_unsettled(
+    side: Side, started: Started
+) -> None:
     """A full subscription does not hold up another one: what comes through it shows that nothing else will come."""
     await side.make_queue(OTHER)
     for number in range(6):
@@ -134,7 +151,9 @@ async def test_no_more_than_the_prefetch_of_one_subscription_is_unsettled(side: 
         assert log.bodies == [b"0", b"1", b"other", b"2", b"other"]
 
 
-async def test_two_transports_share_a_queue_by_turns_and_each_message_goes_to_one(side: Side, started: Started) -> None:
+async def test_two_transports_share_a_queue_by_turns_and_each_message_goes_to_one(
+    side: Side, started: Started
+) -> None:
     async with started(prefetch=10) as (_, one), started(prefetch=10) as (_, other):
         for number in range(10):
             await side.put(to(QUEUE, b"%d" % number))
@@ -155,13 +174,19 @@ async def test_what_is_acknowledged_is_forgotten(side: Side, started: Started) -
     assert await side.left(NAMES.dead) == 0
 
 
-async def test_what_is_rejected_goes_to_the_dead_letters_with_its_reason(side: Side, started: Started) -> None:
+async def test_what_is_rejected_goes_to_the_dead_letters_with_its_reason(
+    side: Side, started: Started
+) -> None:
     properties = Properties(headers={"own": "1"}, correlation_id="c")
     await side.put(Publishing(VENDOR, b"body", properties, NAMES.requests))
     async with started() as (transport, log):
         (await log.delivery(0)).settle(Verdict.REJECT)
         dead = await side.take(NAMES.dead)
-        assert (dead.body, dead.routing_key, dead.properties.correlation_id) == (b"body", VENDOR, "c")
+        assert (dead.body, dead.routing_key, dead.properties.correlation_id) == (
+            b"body",
+            VENDOR,
+            "c",
+        )
         assert dead.headers["own"] == "1"
         assert dead.headers["x-first-death-reason"] == "rejected"
         assert dead.headers["x-first-death-queue"] == QUEUE
@@ -179,7 +204,9 @@ async def test_what_is_requeued_comes_again_and_says_so(side: Side, started: Sta
         again.settle(Verdict.ACK)
 
 
-async def test_what_comes_back_beyond_the_delivery_limit_goes_to_the_dead_letters(side: Side, started: Started) -> None:
+async def test_what_comes_back_beyond_the_delivery_limit_goes_to_the_dead_letters(
+    side: Side, started: Started
+) -> None:
     await side.declare("poison", delivery_limit=2)
     queue = NAMES.vendor_queue("poison")
     await side.put(to(queue, b"poison"))
@@ -194,7 +221,9 @@ async def test_what_comes_back_beyond_the_delivery_limit_goes_to_the_dead_letter
 
 
 @pytest.mark.parametrize("reply", [None, to(REPLIES)])
-async def test_settling_twice_is_an_error(side: Side, started: Started, reply: Publishing | None) -> None:
+async def test_settling_twice_is_an_error(
+    side: Side, started: Started, reply: Publishing | None
+) -> None:
     await side.make_queue(REPLIES)
     await side.put(to(QUEUE))
     async with started() as (transport, log):
@@ -209,7 +238,9 @@ async def test_settling_twice_is_an_error(side: Side, started: Started, reply: P
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.REJECT])
-async def test_the_reply_is_sent_and_then_the_verdict_given(side: Side, started: Started, verdict: Verdict) -> None:
+async def test_the_reply_is_sent_and_then_the_verdict_given(
+    side: Side, started: Started, verdict: Verdict
+) -> None:
     await side.make_queue(REPLIES)
     await side.put(to(QUEUE))
     async with started() as (transport, log):
@@ -223,7 +254,9 @@ async def test_the_reply_is_sent_and_then_the_verdict_given(side: Side, started:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ACK, Verdict.REJECT])
-async def test_a_request_whose_reply_is_refused_comes_back(side: Side, started: Started, verdict: Verdict) -> None:
+async def test_a_request_whose_reply_is_refused_comes_back(
+    side: Side, started: Started, verdict: Verdict
+) -> None:
     """A request is never acknowledged before its reply is safe."""
     await side.make_queue(REPLIES, full=True)
     await side.put(to(QUEUE, b"request"))
@@ -288,7 +321,9 @@ async def test_a_request_whose_copy_does_not_arrive_gets_no_reply_and_comes_back
         await side.make_queue(OTHER, full=True)
     await side.put(to(QUEUE, b"request"))
     async with started() as (transport, log):
-        (await log.delivery(0)).settle(Verdict.ACK, to(REPLIES, b"too early"), to(OTHER, b"copy", mandatory=True))
+        (await log.delivery(0)).settle(
+            Verdict.ACK, to(REPLIES, b"too early"), to(OTHER, b"copy", mandatory=True)
+        )
         again = await log.delivery(1)
         assert (again.body, again.redelivered) == (b"request", True)
         again.settle(Verdict.ACK, to(REPLIES, b"reply"), to_dead(b"copy"))
@@ -312,7 +347,9 @@ async def test_a_void_delivery_sends_no_copy(side: Side, started: Started) -> No
 # ---- requests that wait for their next try ----
 
 
-WAITING = Publishing(VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(0.5), mandatory=True)
+WAITING = Publishing(
+    VENDOR, b"again", Properties(delivery_mode=2), NAMES.retry(0.5), mandatory=True
+)
 
 
 @asynccontextmanager
@@ -327,7 +364,9 @@ async def with_room(side: Side, log: Log) -> AsyncIterator[tuple[Transport, Wait
         log.on_state(state, reason)
 
     try:
-        await transport.start([Subscription(QUEUE, 10, log.on_delivery), room.subscription], on_state)
+        await transport.start(
+            [Subscription(QUEUE, 10, log.on_delivery), room.subscription], on_state
+        )
         yield transport, room
     finally:
         await transport.close()
@@ -420,11 +459,16 @@ async def test_each_publishing_is_reported_once_with_its_fate(side: Side, starte
         (to("nowhere", mandatory=True), Confirm.RETURNED),
         (to(OTHER), Confirm.REFUSED),
         (to(OTHER, mandatory=True), Confirm.REFUSED),
-        (Publishing("nobody", b"", Properties(), NAMES.requests, mandatory=True), Confirm.CONFIRMED),
+        (
+            Publishing("nobody", b"", Properties(), NAMES.requests, mandatory=True),
+            Confirm.CONFIRMED,
+        ),
         (Publishing("CP001", b"", Properties(), NAMES.stations, mandatory=True), Confirm.RETURNED),
     ]
     async with started() as (transport, _):
-        assert [await confirmed(transport, publishing) for publishing, _ in fates] == [fate for _, fate in fates]
+        assert [await confirmed(transport, publishing) for publishing, _ in fates] == [
+            fate for _, fate in fates
+        ]
         # All at once: the broker may confirm many by one frame, and out of order.
         reports: list[list[Confirm]] = [[] for _ in range(10 * len(fates))]
         for report, (publishing, _) in zip(reports, 10 * fates, strict=True):
@@ -445,7 +489,9 @@ async def test_without_a_connection_a_publishing_is_lost_at_once(side: Side) -> 
     assert reports == [Confirm.LOST]
 
 
-async def test_a_message_with_an_expiration_that_nobody_takes_goes_to_the_dead_letters(side: Side) -> None:
+async def test_a_message_with_an_expiration_that_nobody_takes_goes_to_the_dead_letters(
+    side: Side,
+) -> None:
     await side.put(to(QUEUE, b"late", expiration="1"))
     dead = await side.take(NAMES.dead)
     assert (dead.body, dead.headers["x-first-death-reason"]) == (b"late", "expired")
@@ -453,10 +499,15 @@ async def test_a_message_with_an_expiration_that_nobody_takes_goes_to_the_dead_l
     assert await side.left(QUEUE) == 0
 
 
-async def test_a_message_that_expires_at_once_reaches_a_consumer_that_is_free(side: Side, started: Started) -> None:
+async def test_a_message_that_expires_at_once_reaches_a_consumer_that_is_free(
+    side: Side, started: Started
+) -> None:
     await side.make_queue(REPLIES)
     async with started(REPLIES) as (transport, log):
-        assert await confirmed(transport, to(REPLIES, b"now", expiration="0", mandatory=True)) is Confirm.CONFIRMED
+        assert (
+            await confirmed(transport, to(REPLIES, b"now", expiration="0", mandatory=True))
+            is Confirm.CONFIRMED
+        )
         delivery = await log.delivery(0)
         assert delivery.body == b"now"
         delivery.settle(Verdict.ACK)
@@ -467,7 +518,9 @@ async def test_what_is_published_just_before_the_end_arrives(side: Side, started
     async with started() as (transport, _):
         for number in range(100):
             transport.publish(to(REPLIES, b"%d" % number), lambda _: None)
-    assert [(await side.take(REPLIES)).body for _ in range(100)] == [b"%d" % number for number in range(100)]
+    assert [(await side.take(REPLIES)).body for _ in range(100)] == [
+        b"%d" % number for number in range(100)
+    ]
 
 
 # ---- draining ----
@@ -490,7 +543,9 @@ async def test_draining_waits_until_everything_is_settled(side: Side, started: S
     assert await side.left(QUEUE) == 1
 
 
-async def test_draining_ends_in_time_and_says_how_many_are_not_settled(side: Side, started: Started) -> None:
+async def test_draining_ends_in_time_and_says_how_many_are_not_settled(
+    side: Side, started: Started
+) -> None:
     for body in (b"1", b"2", b"3"):
         await side.put(to(QUEUE, body))
     async with started() as (transport, log):
@@ -504,7 +559,9 @@ async def test_draining_ends_in_time_and_says_how_many_are_not_settled(side: Sid
         assert await transport.drain(PATIENCE) == 0
 
 
-async def test_what_is_unsettled_at_the_end_goes_back_to_its_queue(side: Side, started: Started) -> None:
+async def test_what_is_unsettled_at_the_end_goes_back_to_its_queue(
+    side: Side, started: Started
+) -> None:
     await side.put(to(QUEUE, b"unsettled"))
     async with started() as (_, log):
         void = await log.delivery(0)
@@ -529,7 +586,9 @@ async def test_a_lost_connection_makes_deliveries_void_and_they_come_again_in_or
         side.cut(transport)
         await log.state(State.CONSUMING, times=2)
         for delivery, verdict in zip(void, Verdict, strict=True):
-            delivery.settle(verdict, to(REPLIES, b"of a void delivery") if verdict is Verdict.ACK else None)
+            delivery.settle(
+                verdict, to(REPLIES, b"of a void delivery") if verdict is Verdict.ACK else None
+            )
         again = [await log.delivery(number) for number in range(3, 6)]
         assert [(delivery.body, delivery.redelivered) for delivery in again] == [
             (b"0", True),
@@ -559,10 +618,15 @@ async def test_an_open_publishing_is_lost_with_its_connection(side: Side, starte
         assert reports == [Confirm.LOST, Confirm.LOST]
 
 
-async def test_a_publishing_to_an_exchange_that_is_missing_ends_the_connection(side: Side, started: Started) -> None:
+async def test_a_publishing_to_an_exchange_that_is_missing_ends_the_connection(
+    side: Side, started: Started
+) -> None:
     async with started() as (transport, log):
         # No queue took it, and none would the next time: that it is lost would invite another try.
-        assert await confirmed(transport, Publishing("k", b"", Properties(), "missing")) is Confirm.RETURNED
+        assert (
+            await confirmed(transport, Publishing("k", b"", Properties(), "missing"))
+            is Confirm.RETURNED
+        )
         await log.state(State.CONSUMING, times=2)
         lost, reason = log.states[2]
         assert lost is State.CONNECTING
@@ -574,7 +638,9 @@ async def test_a_publishing_to_an_exchange_that_is_missing_ends_the_connection(s
 # ---- states ----
 
 
-async def test_every_change_of_state_is_told_in_order_with_its_reason(side: Side, started: Started) -> None:
+async def test_every_change_of_state_is_told_in_order_with_its_reason(
+    side: Side, started: Started
+) -> None:
     async with started() as (transport, log):
         while_started = transport.state
         side.cut(transport)
@@ -636,12 +702,16 @@ async def test_what_a_private_queue_is_bound_to_comes_to_it_on_each_connection(s
     log = Log()
     transport = side.transport()
     bindings = [Binding(NAMES.requests, "a"), Binding(NAMES.requests, "b")]
-    await transport.start([Subscription("", 0, log.on_delivery, no_ack=True, bindings=bindings)], log.on_state)
+    await transport.start(
+        [Subscription("", 0, log.on_delivery, no_ack=True, bindings=bindings)], log.on_state
+    )
     try:
         for life in (1, 2):
             await log.state(State.CONSUMING, times=life)
             for key in ("a", "b", VENDOR):
-                await side.put(Publishing(key, b"%d%b" % (life, key.encode()), Properties(), NAMES.requests))
+                await side.put(
+                    Publishing(key, b"%d%b" % (life, key.encode()), Properties(), NAMES.requests)
+                )
             await log.delivery(2 * life - 1)
             side.cut(transport)
     finally:
@@ -650,10 +720,14 @@ async def test_what_a_private_queue_is_bound_to_comes_to_it_on_each_connection(s
     assert await side.left(QUEUE) == 2
 
 
-async def test_an_exchange_that_a_private_queue_cannot_be_bound_to_is_named_at_the_start(side: Side) -> None:
+async def test_an_exchange_that_a_private_queue_cannot_be_bound_to_is_named_at_the_start(
+    side: Side,
+) -> None:
     transport = side.transport()
     with pytest.raises(TopologyError, match="exchange 'gone'"):
-        await transport.start([Subscription("", 0, lambda _: None, bindings=[Binding("gone")])], lambda *_: None)
+        await transport.start(
+            [Subscription("", 0, lambda _: None, bindings=[Binding("gone")])], lambda *_: None
+        )
     await transport.close()
 
 

@@ -19,7 +19,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker, PrivateCluster
+from bridge.testing.rabbitmq.cluster import PrivateCluster
+from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq.server import BrokerUnavailable
 from tests.faults import (
     broker_faults,
     cluster_faults,
@@ -35,29 +37,57 @@ from tests.faults.checker import Result
 from tests.faults.play import play
 from tests.faults.redis_server import RedisServer
 
-GROUPS = (worker_faults, connection_faults, broker_faults, store_faults, cluster_faults, fuzz_fault, soak_fault)
+GROUPS = (
+    worker_faults,
+    connection_faults,
+    broker_faults,
+    store_faults,
+    cluster_faults,
+    fuzz_fault,
+    soak_fault,
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", action="append", metavar="TEXT", help="faults whose name has this in it")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance")
-    parser.add_argument(
-        "--times", type=int, default=1, metavar="N", help="play each fault so often, each time with the next seed"
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
-        "--node", action="append", metavar="URL", help="a broker somebody else runs; several: a cluster"
+        "--only", action="append", metavar="TEXT", help="faults whose name has this in it"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance"
+    )
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=1,
+        metavar="N",
+        help="play each fault so often, each time with the next seed",
+    )
+    parser.add_argument(
+        "--node",
+        action="append",
+        metavar="URL",
+        help="a broker somebody else runs; several: a cluster",
     )
     parser.add_argument(
         "--rabbitmq-server",
         metavar="PATH",
         help="the script, the folder RabbitMQ was unpacked into, or the root folder of another Linux that has it",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)")
-    parser.add_argument("--long", action="store_true", help="every byte of a frame, and a million fuzzed requests")
     parser.add_argument(
-        "--soak", type=float, metavar="SECONDS", help=f"length of the soak (default {extent.SOAK_SECONDS:g})"
+        "--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)"
+    )
+    parser.add_argument(
+        "--long", action="store_true", help="every byte of a frame, and a million fuzzed requests"
+    )
+    parser.add_argument(
+        "--soak",
+        type=float,
+        metavar="SECONDS",
+        help=f"length of the soak (default {extent.SOAK_SECONDS:g})",
     )
     parser.add_argument(
         "--slack",
@@ -122,12 +152,20 @@ def chosen(options: argparse.Namespace) -> list[Fault]:
     only = options.only or [""]
     order = [module.__name__.rpartition(".")[2] for module in GROUPS]
     faults = sorted(CATALOGUE, key=lambda fault: order.index(fault.group))
-    return [fault for fault in faults if any(text.lower() in f"{fault.group} {fault.name}".lower() for text in only)]
+    return [
+        fault
+        for fault in faults
+        if any(text.lower() in f"{fault.group} {fault.name}".lower() for text in only)
+    ]
 
 
 def plays(options: argparse.Namespace) -> list[tuple[Fault, int]]:
     """Each with its seed."""
-    return [(fault, options.seed + number) for fault in chosen(options) for number in range(options.times)]
+    return [
+        (fault, options.seed + number)
+        for fault in chosen(options)
+        for number in range(options.times)
+    ]
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:
@@ -158,20 +196,49 @@ async def run(options: argparse.Namespace, console: Console) -> int:
                 console.print(f"        {line}", style="dim", highlight=False, markup=False)
     show(console, results)
     path = options.json or Path(tempfile.mkdtemp(prefix="dtbridge-faults-")) / "results.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode({"seed": options.seed, "results": results}), indent=1))
-    console.print(f"{time.monotonic() - started:.0f} s, seed {options.seed}. Results: {path}", highlight=False)
+    path.write_bytes(
+        msgspec.json.format(
+            msgspec.json.encode({"seed": options.seed, "results": results}), indent=1
+        )
+    )
+    console.print(
+        f"{time.monotonic() - started:.0f} s, seed {options.seed}. Results: {path}", highlight=False
+    )
     return 0 if all(result.holds for result in results) else 1
 
 
 def show(console: Console, results: list[Result]) -> None:
     """The table."""
     table = Table()
-    for name in ("fault", "requests", "answered", "absorbed", "ran again", "dead", "expired", "lost", "recovery, s"):
+    for name in (
+        "fault",
+        "requests",
+        "answered",
+        "absorbed",
+        "ran again",
+        "dead",
+        "expired",
+        "lost",
+        "recovery, s",
+    ):
         table.add_column(name, justify="left" if name == "fault" else "right")
     for row in results:
         recovery = "" if row.recovery is None else f"{row.recovery:.1f}"
-        counts = (row.requests, row.answered, row.absorbed, row.reran, row.dead, row.expired, row.lost)
-        table.add_row(row.fault, *(f"{count:,}" for count in counts), recovery, style=None if row.holds else "red")
+        counts = (
+            row.requests,
+            row.answered,
+            row.absorbed,
+            row.reran,
+            row.dead,
+            row.expired,
+            row.lost,
+        )
+        table.add_row(
+            row.fault,
+            *(f"{count:,}" for count in counts),
+            recovery,
+            style=None if row.holds else "red",
+        )
     console.print(table)
 
 

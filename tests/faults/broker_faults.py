@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix, request
@@ -123,8 +123,12 @@ async def _set_consumer_timeout(stage: Stage, milliseconds: int, tick: int) -> N
 async def consumer_timeout(stage: Stage) -> AsyncIterator[None]:
     await _set_consumer_timeout(stage, 3000, 1000)
     for _ in range(5):
-        stage.load.publish_next(lambda load, number, reply_to: request(load, number, reply_to, VENDOR, "Stall", 120.0))
+        stage.load.publish_next(
+            lambda load, number, reply_to: request(load, number, reply_to, VENDOR, "Stall", 120.0)
+        )
     yield
-    if not stage.said("timed out") + stage.said("took too long"):  # RabbitMQ 4.3 cancels the consumer instead
+    if not stage.said("timed out") + stage.said(
+        "took too long"
+    ):  # RabbitMQ 4.3 cancels the consumer instead
         stage.complaints.append("the broker closed no channel")
     await _set_consumer_timeout(stage, 1_800_000, 60_000)

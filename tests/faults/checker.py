@@ -49,7 +49,9 @@ class Result(msgspec.Struct):
 class Checker:
     """Reads the books of load and witness, and writes down every promise they show broken."""
 
-    def __init__(self, fault: str, load: Load, witness: Witness, *, may_rerun: bool, may_expire: bool) -> None:
+    def __init__(
+        self, fault: str, load: Load, witness: Witness, *, may_rerun: bool, may_expire: bool
+    ) -> None:
         """`may_rerun`: a handler may run twice, since the memory of what it answered died with its worker.
 
         `may_expire`: requests may reach their deadline.
@@ -76,10 +78,13 @@ class Checker:
         if result.expired and not self._may_expire:
             result.violations.append(f"{result.expired} expired, with time enough")
         self._must_be_empty(
-            "acknowledged before a confirm", [early for early in self._witness.early if self._waits(early)]
+            "acknowledged before a confirm",
+            [early for early in self._witness.early if self._waits(early)],
         )
         self._must_be_empty("foreign replies", load.foreign)
-        self._must_be_empty("left in queues", [f"{queue}: {count}" for queue, count in left.items() if count])
+        self._must_be_empty(
+            "left in queues", [f"{queue}: {count}" for queue, count in left.items() if count]
+        )
         return result
 
     def _waits(self, correlation_id: str) -> bool:
@@ -105,7 +110,9 @@ class Checker:
     def _has_expired(self, sent: Sent) -> bool:
         """In the queue, in the queue of its answer, or in a worker, which then acknowledges it without an answer."""
         in_queue = sent.expired or any(letter.reason in EXPIRED for letter in sent.dead)
-        return not sent.answers and bool(in_queue or self._load.correlation_id(sent.number) in self._load.late)
+        return not sent.answers and bool(
+            in_queue or self._load.correlation_id(sent.number) in self._load.late
+        )
 
     def _judge_ends(self, sent: Sent) -> None:
         """The answer is the one that its message gets, and the only end."""
@@ -126,7 +133,9 @@ class Checker:
         runs = len({answer.body for answer in sent.answers}) - 1
         result.reran += runs
         if runs and not self._may_rerun:
-            result.violations.append(f"request {sent.number} ({sent.message}): its handler ran again")
+            result.violations.append(
+                f"request {sent.number} ({sent.message}): its handler ran again"
+            )
         redelivered = self._witness.redeliveries[self._load.correlation_id(sent.number)]
         if further > redelivered:
             result.violations.append(

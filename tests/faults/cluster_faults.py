@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.topology import DISCONNECTED_MS
-from bridge.testing.rabbitmq.node import PrivateBroker, speaks_amqp
+from bridge.testing.rabbitmq.home import speaks_amqp
+from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix
@@ -52,7 +53,9 @@ async def leader_of_waiting_killed(stage: Stage) -> AsyncIterator[None]:
     await asyncio.to_thread(leader.start)
 
 
-@fault("leader killed, back, and the next leader killed", needs=Needs.CLUSTER, within=10.0, hold=0.0)
+@fault(
+    "leader killed, back, and the next leader killed", needs=Needs.CLUSTER, within=10.0, hold=0.0
+)
 async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
     first = await _kill_leader(stage)
     await _has_recovered(stage)
@@ -64,7 +67,12 @@ async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
     await asyncio.to_thread(second.start)
 
 
-@fault("leader killed, then another of three, and both back", needs=Needs.CLUSTER, within=10.0, hold=2.0)
+@fault(
+    "leader killed, then another of three, and both back",
+    needs=Needs.CLUSTER,
+    within=10.0,
+    hold=2.0,
+)
 async def majority_killed(stage: Stage) -> AsyncIterator[None]:
     """Without a majority nothing is confirmed and nothing is handled; it counts from the return of the first node.
 
@@ -82,12 +90,18 @@ async def majority_killed(stage: Stage) -> AsyncIterator[None]:
 
 
 @fault(
-    "leader cut off from the other two (partition), and back", needs=Needs.CLUSTER, within=10.0, hold=2.0, heartbeat=2
+    "leader cut off from the other two (partition), and back",
+    needs=Needs.CLUSTER,
+    within=10.0,
+    hold=2.0,
+    heartbeat=2,
 )
 async def partition(stage: Stage) -> AsyncIterator[None]:
     """No distribution traffic passes between it and the others: each takes the other's cookie for wrong."""
     for node in stage.nodes:
-        await stage.ask_node("application:set_env(rabbit, cluster_partition_handling, pause_minority)", node)
+        await stage.ask_node(
+            "application:set_env(rabbit, cluster_partition_handling, pause_minority)", node
+        )
     leader = await stage.leader(QUEUE)
     others = [node for node in stage.nodes if node is not leader]
     names = ", ".join(f"'{other.node}'" for other in others)

@@ -75,7 +75,9 @@ async def cut(stage: Stage) -> AsyncIterator[None]:
     proxy = stage.proxies[0]
     cuts = 0
     for method, to_broker, span in SPANS.values():
-        for after in range(0, span, extent.CUT_STEP if span > extent.CUT_STEP * 4 else min(extent.CUT_STEP, 4)):
+        for after in range(
+            0, span, extent.CUT_STEP if span > extent.CUT_STEP * 4 else min(extent.CUT_STEP, 4)
+        ):
             proxy.cut_next(Cut(method, to_broker, after))
             try:
                 async with asyncio.timeout(10):

@@ -23,9 +23,21 @@ GROWTH_KIB: Final = 65_536
 
 def _valid(chance: random.Random) -> bytes:
     data: Any = chance.choice(
-        [{"number": chance.randrange(2**53)}, '{"number": 1}', None, [], "x" * 20, 1e308, {"number": "1"}]
+        [
+            {"number": chance.randrange(2**53)},
+            '{"number": 1}',
+            None,
+            [],
+            "x" * 20,
+            1e308,
+            {"number": "1"},
+        ]
     )
-    fields = {"vendorId": VENDOR, "messageId": chance.choice(["Echo", "Echo", "Nope", "", None]), "data": data}
+    fields = {
+        "vendorId": VENDOR,
+        "messageId": chance.choice(["Echo", "Echo", "Nope", "", None]),
+        "data": data,
+    }
     return msgspec.json.encode(fields)
 
 
@@ -67,14 +79,20 @@ def _of_another_type(chance: random.Random) -> bytes:
         b"NaN",
     ]
     fields = (b"vendorId", b"messageId", b"data", b"customData", b"vendorid", b"")
-    pairs = [b'"%s":%s' % (chance.choice(fields), chance.choice(values)) for _ in range(chance.randint(0, 6))]
+    pairs = [
+        b'"%s":%s' % (chance.choice(fields), chance.choice(values))
+        for _ in range(chance.randint(0, 6))
+    ]
     return b"{" + b",".join(pairs) + b"}"
 
 
 def _long(chance: random.Random) -> bytes:
     length = chance.choice([50, 51, 255, 256, 10_000])
     return msgspec.json.encode(
-        {"vendorId": chance.choice("aé😀") * length, "messageId": "b" * chance.choice([50, 51, 5_000])}
+        {
+            "vendorId": chance.choice("aé😀") * length,
+            "messageId": "b" * chance.choice([50, 51, 5_000]),
+        }
     )
 
 
@@ -88,7 +106,9 @@ BODIES: Final[tuple[Callable[[random.Random], bytes], ...]] = (
     _long,
     lambda chance: chance.randbytes(chance.randrange(300)),
     lambda chance: b"",
-    lambda chance: b'{"vendorId":"%s","vendorId":"x","messageId":"Echo","messageId":"Echo"}' % VENDOR.encode(),
+    lambda chance: (
+        b'{"vendorId":"%s","vendorId":"x","messageId":"Echo","messageId":"Echo"}' % VENDOR.encode()
+    ),
     lambda chance: b"\xef\xbb\xbf" + _valid(chance),
     lambda chance: _valid(chance) * 2,
 )
@@ -139,10 +159,19 @@ def _headers(chance: random.Random) -> dict[str, Any] | None:
         return None
     headers: dict[str, Any] = {"ocpp-station-id": f"CP{chance.randrange(50):03}"}
     if chance.random() < 0.6:
-        headers["ocpp-version"] = chance.choice(["ocpp1.6", "ocpp2.0", "ocpp2.0.1", "ocpp2.1", "ocpp9", _value(chance)])
+        headers["ocpp-version"] = chance.choice(
+            ["ocpp1.6", "ocpp2.0", "ocpp2.0.1", "ocpp2.1", "ocpp9", _value(chance)]
+        )
     if chance.random() < 0.3:
         headers["ocpp-deadline"] = chance.choice(
-            [int(time.time() * 1000) + 60_000, 0, -1, 2**63 - 1, int(time.time() * 1000), _value(chance)]
+            [
+                int(time.time() * 1000) + 60_000,
+                0,
+                -1,
+                2**63 - 1,
+                int(time.time() * 1000),
+                _value(chance),
+            ]
         )
     for name in (
         "ocpp-station-id",
@@ -192,7 +221,14 @@ def make(load: Load, number: int, reply_to: str) -> Message:
 
 
 @fault(
-    "requests made of chance", make=make, rate=1000.0, workers=1, hold=0.0, warm_up=0.5, cool_down=0.2, may_expire=True
+    "requests made of chance",
+    make=make,
+    rate=1000.0,
+    workers=1,
+    hold=0.0,
+    warm_up=0.5,
+    cool_down=0.2,
+    may_expire=True,
 )
 async def fuzzed(stage: Stage) -> AsyncIterator[None]:
     pid = stage.workers[0].pid

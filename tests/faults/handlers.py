@@ -141,7 +141,9 @@ async def vitals(call: Call) -> Vitals:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Vitals(os.getpid(), len(asyncio.all_tasks()), pages * resource.getpagesize() // 1024, peak)
+    return Vitals(
+        os.getpid(), len(asyncio.all_tasks()), pages * resource.getpagesize() // 1024, peak
+    )
 
 
 @poison.on("Die")

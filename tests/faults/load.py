@@ -33,7 +33,13 @@ REFUSED_PAUSE: Final = 0.25
 WINDOW: Final = 1000
 """Replies the broker may send ahead."""
 
-LOST_CONNECTION: Final = (aiormq.exceptions.AMQPError, OSError, RuntimeError, TimeoutError, asyncio.InvalidStateError)
+LOST_CONNECTION: Final = (
+    aiormq.exceptions.AMQPError,
+    OSError,
+    RuntimeError,
+    TimeoutError,
+    asyncio.InvalidStateError,
+)
 
 
 class Fate(enum.Enum):
@@ -112,7 +118,9 @@ class Mix:
         return request(load, number, reply_to, VENDOR, message, self._patience)
 
 
-def request(load: "Load", number: int, reply_to: str, vendor: str, message: str, patience: float) -> Message:
+def request(
+    load: "Load", number: int, reply_to: str, vendor: str, message: str, patience: float
+) -> Message:
     """One, by the contract."""
     deadline = time.time() + patience
     properties = Basic.Properties(
@@ -129,7 +137,9 @@ def request(load: "Load", number: int, reply_to: str, vendor: str, message: str,
             "ocpp-deadline": int(deadline * 1000),
         },
     )
-    body = msgspec.json.encode({"vendorId": vendor, "messageId": message, "data": {"number": number}})
+    body = msgspec.json.encode(
+        {"vendorId": vendor, "messageId": message, "data": {"number": number}}
+    )
     return Message(body, properties, vendor, message=message, deadline=deadline)
 
 
@@ -249,7 +259,9 @@ class Load:
             await self.running.wait()
             await self._connected.wait()
             now = time.monotonic()
-            due = max(due + self._period, now - 1.0)  # after a pause, no more than a second's worth is made up for
+            due = max(
+                due + self._period, now - 1.0
+            )  # after a pause, no more than a second's worth is made up for
             if due > now:
                 await asyncio.sleep(due - now)
             if self.running.is_set():
@@ -260,7 +272,9 @@ class Load:
         number = next(self._numbers)
         queue = number % 2
         message = (make or self._make)(self, number, self.reply_queues[queue])
-        sent = Sent(number, message.message, queue, message.answerable, message.deadline, time.monotonic())
+        sent = Sent(
+            number, message.message, queue, message.answerable, message.deadline, time.monotonic()
+        )
         self.sent[number] = sent
         task = asyncio.create_task(self._publish(sent, message))
         self._publishing.add(task)
@@ -324,13 +338,17 @@ class Load:
         self._stuck.clear()
         events = [asyncio.create_task(event.wait()) for event in (self._refused, self._stuck)]
         try:
-            await asyncio.wait([*events, *(part.closing for part in parts)], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                [*events, *(part.closing for part in parts)], return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             for event in events:
                 event.cancel()
         return self._stuck.is_set() or any(part.is_closed for part in parts)
 
-    async def _renewed(self, connection: aiormq.abc.AbstractConnection) -> aiormq.abc.AbstractChannel:
+    async def _renewed(
+        self, connection: aiormq.abc.AbstractConnection
+    ) -> aiormq.abc.AbstractChannel:
         """Publish on another channel from now on, as the contract asks of a gateway that has been refused."""
         await asyncio.sleep(REFUSED_PAUSE)
         self._channel = channel = await connection.channel(publisher_confirms=True)
@@ -338,7 +356,9 @@ class Load:
 
     async def _consume(self, channel: aiormq.abc.AbstractChannel) -> None:
         await channel.basic_qos(prefetch_count=self._window)
-        await channel.queue_declare("faults.expired", durable=True, arguments={"x-queue-type": "quorum"})
+        await channel.queue_declare(
+            "faults.expired", durable=True, arguments={"x-queue-type": "quorum"}
+        )
         for number, queue in enumerate(self.reply_queues):
             arguments = {
                 "x-queue-type": "quorum",
@@ -355,7 +375,10 @@ class Load:
                 await channel.basic_ack(message.delivery_tag or 0, wait=False)
 
             await channel.basic_consume(queue, on_reply)
-        for queue, note in (("datatransfer.dead", self._on_dead), ("faults.expired", self._on_expired)):
+        for queue, note in (
+            ("datatransfer.dead", self._on_dead),
+            ("faults.expired", self._on_expired),
+        ):
 
             async def on_message(
                 message: aiormq.abc.DeliveredMessage,
@@ -381,10 +404,15 @@ class Load:
         if sent is None or sent.queue != queue:
             self.foreign.append(correlation_id)
             return
-        if sent.answers and message.redelivered:  # the same reply again: our own acknowledgement was lost
+        if (
+            sent.answers and message.redelivered
+        ):  # the same reply again: our own acknowledgement was lost
             self.redelivered_replies += 1
             return
-        sent.answers = [*sent.answers, Answer(str(properties.message_type), message.body, time.monotonic())]
+        sent.answers = [
+            *sent.answers,
+            Answer(str(properties.message_type), message.body, time.monotonic()),
+        ]
 
     def _on_dead(self, message: aiormq.abc.DeliveredMessage) -> None:
         sent = self.find(message.header.properties.correlation_id)

@@ -4,7 +4,8 @@ import asyncio
 import shutil
 from collections import Counter
 
-from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker
+from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq.server import BrokerUnavailable
 from tests.faults import extent
 from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates
@@ -50,7 +51,13 @@ async def play(
             contents = await stage.contents()
     except (StageError, BrokerUnavailable, TimeoutError) as error:
         trouble.append(f"{type(error).__name__}: {error}")
-    checker = Checker(fault.name, stage.load, stage.witness, may_rerun=fault.may_rerun, may_expire=fault.may_expire)
+    checker = Checker(
+        fault.name,
+        stage.load,
+        stage.witness,
+        may_rerun=fault.may_rerun,
+        may_expire=fault.may_expire,
+    )
     result = checker.check(left)
     result.recovery = recovery
     result.violations += trouble + stage.complaints
@@ -60,14 +67,19 @@ async def play(
     if recovery is not None and recovery > within:
         result.violations.append(f"recovery took {recovery:.1f} s, and {within:g} s are allowed")
     reasons = Counter(letter.reason for sent in stage.load.sent.values() for letter in sent.dead)
-    result.notes = [*stage.notes, *(f"{count} dead letters: {reason}" for reason, count in reasons.items())]
+    result.notes = [
+        *stage.notes,
+        *(f"{count} dead letters: {reason}" for reason, count in reasons.items()),
+    ]
     if times := stage.said("idempotency store failed"):
         result.notes.append(f"the store failed {times} times")
     result.notes += [f"{count} {fate}" for fate, count in fates(stage.load).items()]
     if result.holds:
         shutil.rmtree(stage.folder)
     else:
-        result.notes += [f"{count}x {trouble}" for trouble, count in stage.load.troubles.most_common(3)]
+        result.notes += [
+            f"{count}x {trouble}" for trouble, count in stage.load.troubles.most_common(3)
+        ]
         result.notes += [stage.trace(sent) for sent in stage.load.unended[:LISTED]]
         result.notes += contents
         result.notes.append(f"logs: {stage.folder}")

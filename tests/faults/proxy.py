@@ -83,7 +83,9 @@ class Pair:
         ]
         try:
             await asyncio.wait(relays, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(relays, timeout=0.2)  # the other half may still have something to say
+            await asyncio.wait(
+                relays, timeout=0.2
+            )  # the other half may still have something to say
         finally:
             for relay in relays:
                 relay.cancel()
@@ -93,7 +95,9 @@ class Pair:
                 self._proxy.cutting = False
             self._proxy.witness.gone(self.number)
 
-    async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_broker: bool) -> None:
+    async def _relay(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_broker: bool
+    ) -> None:
         splitter = FrameSplitter()
         with contextlib.suppress(OSError):
             while data := await source.read(self._proxy.slow_chunk if to_broker else CHUNK):
@@ -117,7 +121,11 @@ class Pair:
         if cut is None or cut.to_broker is not to_broker:
             return None
         if self._cut_left is None:
-            if self._proxy.cutting or frame[0] != 1 or struct.unpack_from("!HH", frame, 7) != cut.method:
+            if (
+                self._proxy.cutting
+                or frame[0] != 1
+                or struct.unpack_from("!HH", frame, 7) != cut.method
+            ):
                 return None
             self._proxy.cutting = True
             self._cut_left = cut.after

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from bridge.testing.rabbitmq.node import BrokerUnavailable, free_ports
+from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq.server import BrokerUnavailable
 
 START_SECONDS: Final = 10.0
 _NAMES: Final = ("redis-server", "valkey-server")
@@ -20,7 +21,18 @@ def ensure_server() -> str:
     found = _find()
     if found is None:
         for manager, command in (
-            ("apt-get", [*_as_root(), "apt-get", "install", "-qq", "-y", "--no-install-recommends", "redis-server"]),
+            (
+                "apt-get",
+                [
+                    *_as_root(),
+                    "apt-get",
+                    "install",
+                    "-qq",
+                    "-y",
+                    "--no-install-recommends",
+                    "redis-server",
+                ],
+            ),
             ("brew", ["brew", "install", "redis"]),
         ):
             if shutil.which(manager):
@@ -30,7 +42,9 @@ def ensure_server() -> str:
                 break
         found = _find()
     if found is None:
-        raise BrokerUnavailable("Redis is not installed and could not be: install the package redis-server.")
+        raise BrokerUnavailable(
+            "Redis is not installed and could not be: install the package redis-server."
+        )
     return found
 
 
@@ -65,7 +79,16 @@ class RedisServer:
     async def start(self) -> None:
         if self._process is not None:
             return
-        options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = [
+            "--port",
+            str(self._port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         with (Path(self._folder.name) / "log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once, and kill() must not wait for a loop
                 [self._program, *options],

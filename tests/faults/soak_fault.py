@@ -86,7 +86,9 @@ DEEDS: Final[tuple[Deed, ...]] = (
 @fault(
     "soak: whatever can break, in any order",
     needs=Needs.NODE,
-    make=Mix({"Echo": 850, "Slow": 80, "Flaky": 40, "Big": 20, "Raise": 5, "Hang": 3, "Stubborn": 2}),
+    make=Mix(
+        {"Echo": 850, "Slow": 80, "Flaky": 40, "Big": 20, "Raise": 5, "Hang": 3, "Stubborn": 2}
+    ),
     rate=400.0,
     heartbeat=2,
     hold=0.0,

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import aiormq
 import msgspec
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.request.retry import DELAYS
 from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
@@ -29,7 +29,10 @@ from tests.faults.witness import Witness
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = Names()
-REQUEST_QUEUES: Final = (*map(NAMES.vendor_queue, (VENDOR, POISON_VENDOR, OTHER_VENDOR)), NAMES.unknown_vendor)
+REQUEST_QUEUES: Final = (
+    *map(NAMES.vendor_queue, (VENDOR, POISON_VENDOR, OTHER_VENDOR)),
+    NAMES.unknown_vendor,
+)
 WAITING_QUEUES: Final = tuple(NAMES.retry(delay) for delay in DELAYS)
 READY_SECONDS: Final = 30.0
 BACK_SECONDS: Final = 40.0
@@ -77,12 +80,23 @@ class WorkerProcess:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")}
-        environment |= {name: value for name, value in os.environ.items() if name.startswith("DTBRIDGE_TEST_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")
+        }
+        environment |= {
+            name: value for name, value in os.environ.items() if name.startswith("DTBRIDGE_TEST_")
+        }
         environment["PYTHONPATH"] = str(ROOT)
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bridge", "run", "tests.faults.handlers:routers", *self._options),
+                *(
+                    sys.executable,
+                    "-m",
+                    "bridge",
+                    "run",
+                    "tests.faults.handlers:routers",
+                    *self._options,
+                ),
                 cwd=ROOT,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -94,7 +108,9 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         assert self._process is not None
         if not self.running:
-            raise StageError(f"a worker has ended by itself, with {self._process.returncode}: {self.log}")
+            raise StageError(
+                f"a worker has ended by itself, with {self._process.returncode}: {self.log}"
+            )
         self._process.send_signal(number)
 
     async def begun(self, seconds: float = 20.0) -> None:
@@ -143,7 +159,9 @@ class Stage:
         self.witness = Witness()
         numbers = itertools.count(1)
         self.proxies = [Proxy(_with_user(url, user), self.witness, numbers) for url in urls]
-        self.load = Load(urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments, window=window)
+        self.load = Load(
+            urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments, window=window
+        )
         self.load.late = self.witness.late
         self.random = self.load.random
         self.redis = redis
@@ -218,7 +236,9 @@ class Stage:
             async with asyncio.timeout(BACK_SECONDS):
                 answered_at = await self.load.answer_after(started)
         except TimeoutError:
-            raise StageError(f"no answer to a new request in {time.monotonic() - started:.0f} s") from None
+            raise StageError(
+                f"no answer to a new request in {time.monotonic() - started:.0f} s"
+            ) from None
         return max(consuming_at, answered_at) - started
 
     async def consuming(self, seconds: float = READY_SECONDS) -> float:
@@ -239,7 +259,9 @@ class Stage:
 
     def _is_right(self, consumers: int) -> bool:
         """A cluster goes on counting the consumers of a node that is gone, until it is back."""
-        return consumers == self.expected_workers or (len(self.urls) > 1 and consumers > self.expected_workers)
+        return consumers == self.expected_workers or (
+            len(self.urls) > 1 and consumers > self.expected_workers
+        )
 
     async def count(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; (-1, -1): it cannot be asked now."""
@@ -304,7 +326,9 @@ class Stage:
         async with asyncio.timeout(30):
             while True:
                 sent = self.load.publish_next(
-                    lambda load, number, reply_to: request(load, number, reply_to, VENDOR, "Vitals", 120.0)
+                    lambda load, number, reply_to: request(
+                        load, number, reply_to, VENDOR, "Vitals", 120.0
+                    )
                 )
                 while not sent.answers and sent.fate in (Fate.PENDING, Fate.ACCEPTED):
                     await asyncio.sleep(0.01)

@@ -8,7 +8,9 @@ from tests.faults.catalogue import fault
 from tests.faults.stage import Stage
 
 
-@fault("Redis killed and back, and connections reset meanwhile", redis=True, may_rerun=True, hold=2.0)
+@fault(
+    "Redis killed and back, and connections reset meanwhile", redis=True, may_rerun=True, hold=2.0
+)
 async def redis_killed(stage: Stage) -> AsyncIterator[None]:
     assert stage.redis is not None
     stage.redis.kill()

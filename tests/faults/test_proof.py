@@ -32,17 +32,27 @@ class Wire:
         self.witness.saw(connection, pamqp.frame.marshal(frame, 1), to_broker=False)  # type: ignore[arg-type]  # as above
 
     def deliver(
-        self, tag: int, correlation_id: str, *, deadline: float | None = None, redelivered: bool = False
+        self,
+        tag: int,
+        correlation_id: str,
+        *,
+        deadline: float | None = None,
+        redelivered: bool = False,
     ) -> None:
-        headers: dict[str, Any] = {} if deadline is None else {"ocpp-deadline": int(deadline * 1000)}
-        properties = Basic.Properties(correlation_id=correlation_id, reply_to="amq.gen-x", headers=headers)
+        headers: dict[str, Any] = (
+            {} if deadline is None else {"ocpp-deadline": int(deadline * 1000)}
+        )
+        properties = Basic.Properties(
+            correlation_id=correlation_id, reply_to="amq.gen-x", headers=headers
+        )
         self._from_broker(CONSUMING, Basic.Deliver("c", tag, redelivered, "datatransfer", "v"))
         self._from_broker(CONSUMING, ContentHeader(body_size=2, properties=properties))
 
     def publish(self, correlation_id: str) -> None:
         self._from_worker(PUBLISHING, Basic.Publish(exchange="", routing_key="amq.gen-x"))
         self._from_worker(
-            PUBLISHING, ContentHeader(body_size=2, properties=Basic.Properties(correlation_id=correlation_id))
+            PUBLISHING,
+            ContentHeader(body_size=2, properties=Basic.Properties(correlation_id=correlation_id)),
         )
 
     def confirm(self, number: int, *, multiple: bool = False) -> None:
@@ -132,13 +142,19 @@ def sent(*answers: Answer, message: str = "Echo", dead: Iterable[str] = ()) -> S
 
 
 def checked(
-    request: Sent, *, redeliveries: int = 0, may_rerun: bool = False, left: dict[str, int] | None = None
+    request: Sent,
+    *,
+    redeliveries: int = 0,
+    may_rerun: bool = False,
+    left: dict[str, int] | None = None,
 ) -> Result:
     load = Load(["amqp://localhost"], Mix({"Echo": 1}), rate=1, seed=1)
     load.sent[1] = request
     witness = Witness()
     witness.redeliveries[load.correlation_id(1)] = redeliveries
-    return Checker("a fault", load, witness, may_rerun=may_rerun, may_expire=False).check(left or {})
+    return Checker("a fault", load, witness, may_rerun=may_rerun, may_expire=False).check(
+        left or {}
+    )
 
 
 def test_a_request_with_its_one_answer_is_as_promised() -> None:
@@ -154,7 +170,9 @@ def test_a_stored_answer_sent_again_after_a_redelivery_is_absorbed() -> None:
 
 
 def test_a_failed_request_has_its_call_error_and_is_kept() -> None:
-    call_error = Answer("CallError", b'{"errorCode":"InternalError","errorDescription":"x","errorDetails":{}}', 0.0)
+    call_error = Answer(
+        "CallError", b'{"errorCode":"InternalError","errorDescription":"x","errorDetails":{}}', 0.0
+    )
     assert checked(sent(call_error, message="Raise", dead=["failed"])).holds
 
 
@@ -194,9 +212,17 @@ def test_a_load_that_never_ran_proves_nothing() -> None:
 
 
 def test_frames_are_whole_whatever_the_pieces() -> None:
-    frames = [b"AMQP\x00\x00\x09\x01", pamqp.frame.marshal(Basic.Ack(1), 1), pamqp.frame.marshal(Basic.Nack(2), 7)]
+    frames = [
+        b"AMQP\x00\x00\x09\x01",
+        pamqp.frame.marshal(Basic.Ack(1), 1),
+        pamqp.frame.marshal(Basic.Nack(2), 7),
+    ]
     stream = b"".join(frames)
     for size in range(1, len(stream) + 1):
         splitter = FrameSplitter()
-        found = [frame for at in range(0, len(stream), size) for frame in splitter.feed(stream[at : at + size])]
+        found = [
+            frame
+            for at in range(0, len(stream), size)
+            for frame in splitter.feed(stream[at : at + size])
+        ]
         assert found == frames

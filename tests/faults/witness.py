@@ -18,7 +18,7 @@ import pamqp.commands
 import pamqp.frame
 import pamqp.header
 
-from bridge.dialects.dialect import DEADLINE
+from bridge.dialects.headers import DEADLINE
 
 Basic = pamqp.commands.Basic
 
@@ -79,7 +79,10 @@ class Witness:
 
     def saw(self, connection: int, frame: bytes, *, to_broker: bool) -> None:
         """Take note of a whole frame that is about to be passed on."""
-        if frame[0] not in (1, 2):  # bodies tell nothing here, nor do heartbeats and the protocol header
+        if frame[0] not in (
+            1,
+            2,
+        ):  # bodies tell nothing here, nor do heartbeats and the protocol header
             return
         _, number, value = pamqp.frame.unmarshal(frame)
         channel = self._channels.get((connection, number))
@@ -97,10 +100,16 @@ class Witness:
                 channel.unsettled[value.delivery_tag or 0] = seen
                 channel.open_publishing = 1 if value.redelivered else 0
             case pamqp.header.ContentHeader() if channel.open_delivery is not None:
-                self._delivered(channel.open_delivery, value.properties, redelivered=bool(channel.open_publishing))
+                self._delivered(
+                    channel.open_delivery,
+                    value.properties,
+                    redelivered=bool(channel.open_publishing),
+                )
                 channel.open_delivery = None
             case Basic.Ack() | Basic.Nack():
-                self._confirmed(channel, value.delivery_tag, value.multiple, isinstance(value, Basic.Ack))
+                self._confirmed(
+                    channel, value.delivery_tag, value.multiple, isinstance(value, Basic.Ack)
+                )
 
     def _delivered(self, seen: Seen, properties: Any, *, redelivered: bool) -> None:
         headers = properties.headers or {}
@@ -154,7 +163,11 @@ class Witness:
                 continue
             self.acknowledged += 1
             correlation_id = seen.correlation_id
-            if not seen.answerable or not correlation_id or self.confirmed[correlation_id] > seen.confirms_before:
+            if (
+                not seen.answerable
+                or not correlation_id
+                or self.confirmed[correlation_id] > seen.confirms_before
+            ):
                 continue
             if seen.deadline is not None and seen.deadline <= time.time():
                 self.late.add(correlation_id)

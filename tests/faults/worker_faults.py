@@ -29,19 +29,29 @@ async def drained(stage: Stage) -> AsyncIterator[None]:
     await stage.start_worker()
 
 
-@fault("worker frozen (SIGSTOP) for longer than the heartbeat", heartbeat=2, hold=8.0, may_rerun=True)
+@fault(
+    "worker frozen (SIGSTOP) for longer than the heartbeat", heartbeat=2, hold=8.0, may_rerun=True
+)
 async def frozen(stage: Stage) -> AsyncIterator[None]:
     stage.workers[0].signal(signal.SIGSTOP)
     yield
     stage.workers[0].signal(signal.SIGCONT)
 
 
-@fault("handlers raise, exit, return nonsense", make=Mix({"Echo": 80, "Raise": 8, "Nonsense": 8, "Exit": 4}), hold=2.0)
+@fault(
+    "handlers raise, exit, return nonsense",
+    make=Mix({"Echo": 80, "Raise": 8, "Nonsense": 8, "Exit": 4}),
+    hold=2.0,
+)
 async def failing(stage: Stage) -> AsyncIterator[None]:
     yield
 
 
-@fault("handlers hang, and will not be cancelled", make=Mix({"Echo": 90, "Hang": 5, "Stubborn": 5}), hold=2.0)
+@fault(
+    "handlers hang, and will not be cancelled",
+    make=Mix({"Echo": 90, "Hang": 5, "Stubborn": 5}),
+    hold=2.0,
+)
 async def hanging(stage: Stage) -> AsyncIterator[None]:
     yield
 
@@ -56,7 +66,14 @@ async def leaking(stage: Stage) -> AsyncIterator[None]:
     yield
 
 
-@fault("a request that kills its worker (poison)", workers=1, rate=50.0, may_rerun=True, patience=40.0, hold=0.0)
+@fault(
+    "a request that kills its worker (poison)",
+    workers=1,
+    rate=50.0,
+    may_rerun=True,
+    patience=40.0,
+    hold=0.0,
+)
 async def poisoned(stage: Stage) -> AsyncIterator[None]:
     """Delivery limit, then the dead-letter queue. The worker is started again each time, as an orchestrator would."""
     poison = stage.load.publish_next(

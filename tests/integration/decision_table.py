@@ -9,7 +9,9 @@ COULD_NOT_PROCESS = "The request could not be processed."
 class Row:
     """A request and the answer it gets; an answer that differs between 1.6 and the others is given as a pair."""
 
-    def __init__(self, payload: Any, answer: Any, *, within: float | None = None, vendor: str = "com.acme") -> None:
+    def __init__(
+        self, payload: Any, answer: Any, *, within: float | None = None, vendor: str = "com.acme"
+    ) -> None:
         """`within`: seconds until the deadline. `answer`: None if there is none."""
         self.body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self.answers = answer if isinstance(answer, tuple) else (answer, answer)
@@ -30,7 +32,10 @@ def response(status: str, **more: Any) -> dict[str, Any]:
 
 
 def call_error(code: str, text: str) -> dict[str, Any]:
-    return {"type": "CallError", "body": {"errorCode": code, "errorDescription": text, "errorDetails": {}}}
+    return {
+        "type": "CallError",
+        "body": {"errorCode": code, "errorDescription": text, "errorDetails": {}},
+    }
 
 
 def per_version(in_1_6: str, later: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,19 +67,27 @@ ROWS = {
             response("Rejected", data="as it is", statusInfo={"reasonCode": "Busy"}),
         ),
     ),
-    "an invalid response": Row(ask("InvalidResponse"), call_error("InternalError", COULD_NOT_PROCESS)),
+    "an invalid response": Row(
+        ask("InvalidResponse"), call_error("InternalError", COULD_NOT_PROCESS)
+    ),
     "Rejected": Row(
         ask("Rejected"),
         (
             response("Rejected"),
-            response("Rejected", statusInfo={"reasonCode": "NoTariff", "additionalInfo": "not here"}),
+            response(
+                "Rejected", statusInfo={"reasonCode": "NoTariff", "additionalInfo": "not here"}
+            ),
         ),
     ),
-    "unknown vendor": Row(ask("Value", vendor="Nobody"), response("UnknownVendorId"), vendor="Nobody"),
+    "unknown vendor": Row(
+        ask("Value", vendor="Nobody"), response("UnknownVendorId"), vendor="Nobody"
+    ),
     "unknown message": Row(ask("Unheard"), response("UnknownMessageId")),
     "no message, no default": Row(ask(), response("UnknownMessageId")),
     "no message, a default": Row(ask(vendor="EN+"), response("Accepted"), vendor="EN+"),
-    "any message, a default": Row(ask("X", vendor="en+"), response("Accepted", data="X"), vendor="EN+"),
+    "any message, a default": Row(
+        ask("X", vendor="en+"), response("Accepted", data="X"), vendor="EN+"
+    ),
     "data of another type": Row(
         ask("Value", {"currency": "EUR", "price": "much"}),
         (
@@ -90,25 +103,38 @@ ROWS = {
     ),
     "not JSON": Row(
         b'{"vendorId"',
-        per_version("FormationViolation", "FormatViolation", "payload: not valid JSON (Input data was truncated)"),
+        per_version(
+            "FormationViolation",
+            "FormatViolation",
+            "payload: not valid JSON (Input data was truncated)",
+        ),
     ),
     "no vendorId": Row(
         {"messageId": "Value"},
         per_version(
-            "OccurenceConstraintViolation", "OccurrenceConstraintViolation", "vendorId: required field is missing"
+            "OccurenceConstraintViolation",
+            "OccurrenceConstraintViolation",
+            "vendorId: required field is missing",
         ),
     ),
     "vendorId too long": Row(
         ask("Value", vendor="v" * 256),
-        call_error("PropertyConstraintViolation", "vendorId: expected a string of at most 255 characters"),
+        call_error(
+            "PropertyConstraintViolation", "vendorId: expected a string of at most 255 characters"
+        ),
     ),
     "vendorId a number": Row(
-        {"vendorId": 1}, call_error("TypeConstraintViolation", "vendorId: expected a string, got an integer")
+        {"vendorId": 1},
+        call_error("TypeConstraintViolation", "vendorId: expected a string, got an integer"),
     ),
     "Retry, then well": Row(ask("ComesBack"), response("Accepted", data="at last"), within=20.0),
-    "Retry until the deadline": Row(ask("NeverWorks"), call_error("InternalError", COULD_NOT_PROCESS), within=4.0),
+    "Retry until the deadline": Row(
+        ask("NeverWorks"), call_error("InternalError", COULD_NOT_PROCESS), within=4.0
+    ),
     "an exception": Row(ask("Raises"), call_error("InternalError", COULD_NOT_PROCESS)),
-    "a hanging handler": Row(ask("Hangs"), call_error("GenericError", "The request took too long to process.")),
+    "a hanging handler": Row(
+        ask("Hangs"), call_error("GenericError", "The request took too long to process.")
+    ),
     "deadline past before": Row(ask("Nothing"), None, within=-1.0),
     "deadline past after": Row(ask("Sleeps"), None, within=0.1),
     "who asks": Row(
@@ -116,7 +142,13 @@ ROWS = {
         None,  # it differs with every version: see `expected`
     ),
 }
-DEAD = {"an invalid response", "Retry until the deadline", "an exception", "a hanging handler", "deadline past before"}
+DEAD = {
+    "an invalid response",
+    "Retry until the deadline",
+    "an exception",
+    "a hanging handler",
+    "deadline past before",
+}
 """The rows whose request is kept in the dead-letter queue; and the late one, if its handler was cancelled in time."""
 
 

@@ -7,7 +7,15 @@ import asyncio
 
 import msgspec
 
-from bridge import Call, DataTransferResponse, DataTransferStatus, Rejected, Retry, Router, StatusInfo
+from bridge import (
+    Call,
+    DataTransferResponse,
+    DataTransferStatus,
+    Rejected,
+    Retry,
+    Router,
+    StatusInfo,
+)
 
 HANDLER_TIMEOUT = 0.3
 """Seconds."""
@@ -81,7 +89,11 @@ def in_a_thread(call: Call, data: str) -> str:
 
 @plain.on("Context")
 async def context(call: Call) -> dict[str, object]:
-    return {"station": call.station_id, "version": call.ocpp_version.value, "id": call.ocpp_message_id}
+    return {
+        "station": call.station_id,
+        "version": call.ocpp_version.value,
+        "id": call.ocpp_message_id,
+    }
 
 
 @catch_all.default

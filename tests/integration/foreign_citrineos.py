@@ -39,19 +39,35 @@ def told(message: AbstractIncomingMessage, queue: str) -> dict[str, Any]:
 
 
 async def listen(
-    channel: AbstractChannel, exchange: AbstractExchange, name: str, station: str, states: list[str], take: Any
+    channel: AbstractChannel,
+    exchange: AbstractExchange,
+    name: str,
+    station: str,
+    states: list[str],
+    take: Any,
 ) -> None:
     """The router's subscription to what the CSMS tells a station."""
     identifier = f"1:{station}" if name == "stationId" else "ocpp-router"
-    queue = await channel.declare_queue(f"rabbit_queue_{identifier}", durable=True, auto_delete=True)
+    queue = await channel.declare_queue(
+        f"rabbit_queue_{identifier}", durable=True, auto_delete=True
+    )
     for state in states:
-        filters: dict[str, Any] = {"x-match": "all", "tenantId": "1", name: station, "state": state, "origin": "csms"}
+        filters: dict[str, Any] = {
+            "x-match": "all",
+            "tenantId": "1",
+            name: station,
+            "state": state,
+            "origin": "csms",
+        }
         await queue.bind(exchange, "", arguments=filters)
     await queue.consume(take, no_ack=True)
 
 
 async def send(
-    channel: AbstractChannel, exchange: AbstractExchange, messages: list[dict[str, Any]], expected: int
+    channel: AbstractChannel,
+    exchange: AbstractExchange,
+    messages: list[dict[str, Any]],
+    expected: int,
 ) -> None:
     answers: list[dict[str, Any]] = []
     complete = asyncio.Event()
@@ -77,11 +93,15 @@ async def send(
     sys.stdout.write(json.dumps(answers))
 
 
-async def serve(channel: AbstractChannel, exchange: AbstractExchange, stations: dict[str, dict[str, Any]]) -> None:
+async def serve(
+    channel: AbstractChannel, exchange: AbstractExchange, stations: dict[str, dict[str, Any]]
+) -> None:
     for station, answer in stations.items():
 
         async def take(
-            message: AbstractIncomingMessage, station: str = station, answer: dict[str, Any] = answer
+            message: AbstractIncomingMessage,
+            station: str = station,
+            answer: dict[str, Any] = answer,
         ) -> None:
             sys.stdout.write(json.dumps(told(message, station)) + "\n")
             sys.stdout.flush()
@@ -94,12 +114,24 @@ async def serve(channel: AbstractChannel, exchange: AbstractExchange, stations: 
                 "tenantId": asked["context"]["tenantId"],
                 "timestamp": asked["context"]["timestamp"],
             }
-            told_again = {"origin": "cs", **ROUTING, "context": context, "state": 2, "protocol": answer["protocol"]}
+            told_again = {
+                "origin": "cs",
+                **ROUTING,
+                "context": context,
+                "state": 2,
+                "protocol": answer["protocol"],
+            }
             reply = aio_pika.Message(
                 json.dumps({**told_again, "payload": answer["payload"]}).encode(),
                 content_type="application/json",
                 content_encoding="utf-8",
-                headers={"origin": "cs", **ROUTING, "state": "2", **context, "tenantId": str(context["tenantId"])},
+                headers={
+                    "origin": "cs",
+                    **ROUTING,
+                    "state": "2",
+                    **context,
+                    "tenantId": str(context["tenantId"]),
+                },
             )
             await exchange.publish(reply, "")
 

@@ -57,7 +57,9 @@ class Replies:
             self.complete.set()
 
 
-def consumer(replies: Replies, came_by: str) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+def consumer(
+    replies: Replies, came_by: str
+) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
     async def take(message: AbstractIncomingMessage) -> None:
         await replies.take(message, came_by)
 
@@ -74,7 +76,12 @@ async def main(url: str, requests: list[dict[str, Any]]) -> None:
         await named.consume(consumer(replies, "named"), no_ack=True)
         direct = aio_pika.Queue(channel, "amq.rabbitmq.reply-to", False, False, False, None)
         await direct.consume(consumer(replies, "direct"), no_ack=True)
-        addresses = {"gen": private.name, "direct": "amq.rabbitmq.reply-to", "named": NAMED, "none": None}
+        addresses = {
+            "gen": private.name,
+            "direct": "amq.rabbitmq.reply-to",
+            "named": NAMED,
+            "none": None,
+        }
         exchange = await channel.get_exchange("datatransfer")
         for request in requests:
             reply = request["reply"]
@@ -86,7 +93,9 @@ async def main(url: str, requests: list[dict[str, Any]]) -> None:
                 message_id=request.get("message_id"),
                 reply_to=reply["to"] if isinstance(reply, dict) else addresses[reply],
                 headers=request["headers"],
-                expiration=None if request.get("expiration") is None else request["expiration"] / 1000,
+                expiration=None
+                if request.get("expiration") is None
+                else request["expiration"] / 1000,
                 delivery_mode=2,
             )
             await exchange.publish(message, vendor_key(request["vendor_id"]))

@@ -39,14 +39,19 @@ def told(message: AbstractIncomingMessage, station: str) -> dict[str, Any]:
     }
 
 
-async def connect_station(channel: AbstractChannel, exchange: AbstractExchange, station: str, take: Any) -> None:
+async def connect_station(
+    channel: AbstractChannel, exchange: AbstractExchange, station: str, take: Any
+) -> None:
     queue = await channel.declare_queue(f"ocpp.{station}", durable=True)
     await queue.bind(exchange, station)
     await queue.consume(take, no_ack=True)
 
 
 async def send(
-    channel: AbstractChannel, exchange: AbstractExchange, messages: list[dict[str, Any]], expected: int
+    channel: AbstractChannel,
+    exchange: AbstractExchange,
+    messages: list[dict[str, Any]],
+    expected: int,
 ) -> None:
     answers: list[dict[str, Any]] = []
     complete = asyncio.Event()
@@ -73,11 +78,15 @@ async def send(
     sys.stdout.write(json.dumps(answers))
 
 
-async def serve(channel: AbstractChannel, exchange: AbstractExchange, stations: dict[str, dict[str, Any]]) -> None:
+async def serve(
+    channel: AbstractChannel, exchange: AbstractExchange, stations: dict[str, dict[str, Any]]
+) -> None:
     for station, answer in stations.items():
 
         async def take(
-            message: AbstractIncomingMessage, station: str = station, answer: dict[str, Any] = answer
+            message: AbstractIncomingMessage,
+            station: str = station,
+            answer: dict[str, Any] = answer,
         ) -> None:
             sys.stdout.write(json.dumps(told(message, station)) + "\n")
             sys.stdout.flush()

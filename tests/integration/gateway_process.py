@@ -84,7 +84,9 @@ class Gateway:
 
 async def main(url: str, name: str) -> None:
     commands = asyncio.StreamReader(limit=64 * 1024 * 1024)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
+    )
     async with GatewayLink(url, name=name) as link:
         gateway = Gateway(link, name)
         say({"done": "start"})

@@ -36,7 +36,10 @@ class GatewayProcess:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None and self.process.returncode is None:
             assert self.process.stdin is not None
@@ -46,7 +49,9 @@ class GatewayProcess:
             self.process.kill()
         await self.process.wait()
 
-    async def do(self, word: str, value: object = True, seconds: float = PATIENCE) -> dict[str, Any]:
+    async def do(
+        self, word: str, value: object = True, seconds: float = PATIENCE
+    ) -> dict[str, Any]:
         """Give a command, and wait until it is done."""
         async with self._commands:
             assert self.process.stdin is not None

@@ -28,7 +28,9 @@ class RawStation:
 
     async def say(self, message: Any) -> None:
         """Text, bytes, or a frame to be written as JSON."""
-        await self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
+        await self.connection.send(
+            message if isinstance(message, str | bytes) else json.dumps(message)
+        )
 
     async def hear(self) -> list[Any]:
         """The next frame."""
@@ -57,7 +59,11 @@ class RawStation:
 
 @contextlib.asynccontextmanager
 async def raw_station(
-    url: str, *, versions: Sequence[str] = ("ocpp2.0.1",), password: bytes | None = None, **options: Any
+    url: str,
+    *,
+    versions: Sequence[str] = ("ocpp2.0.1",),
+    password: bytes | None = None,
+    **options: Any,
 ) -> AsyncIterator[RawStation]:
     """`url` ends with the station's id; the last part of it is the user name, if there is a password."""
     headers = {}
@@ -65,11 +71,15 @@ async def raw_station(
         user = url.rpartition("/")[2].encode()
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()
     subprotocols = [Subprotocol(version) for version in versions] or None
-    connection = await connect(url, subprotocols=subprotocols, additional_headers=headers, proxy=None, **options)
+    connection = await connect(
+        url, subprotocols=subprotocols, additional_headers=headers, proxy=None, **options
+    )
     try:
         yield RawStation(connection)
     finally:
-        with contextlib.suppress(AttributeError):  # CPython's transport, when it was closed while it still wrote
+        with contextlib.suppress(
+            AttributeError
+        ):  # CPython's transport, when it was closed while it still wrote
             await connection.close()
 
 
@@ -77,7 +87,16 @@ def make_certificate(cert: Path, key: Path) -> None:
     """One that signs itself, for 127.0.0.1."""
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ),
             *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
             *("-keyout", str(key), "-out", str(cert)),
         ],
@@ -143,7 +162,9 @@ async def peer(port: int) -> AsyncIterator[Peer]:
             await writer.wait_closed()
 
 
-def websocket_frame(opcode: int, payload: bytes, *, fin: bool = True, length: int | None = None) -> bytes:
+def websocket_frame(
+    opcode: int, payload: bytes, *, fin: bool = True, length: int | None = None
+) -> bytes:
     """As a client writes it, masked (RFC 6455 §5.2). `length`: another than the payload has."""
     size = len(payload) if length is None else length
     head = bytes([opcode | (0x80 if fin else 0)])

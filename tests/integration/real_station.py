@@ -77,12 +77,16 @@ class DataTransfer:
 class RealStation:
     """One station, connected."""
 
-    def __init__(self, station_id: str, version: str, connection: ClientConnection, answer: Answer) -> None:
+    def __init__(
+        self, station_id: str, version: str, connection: ClientConnection, answer: Answer
+    ) -> None:
         self.station_id = station_id
         self.version = version
         self.connection = connection
         self._package = _PACKAGES[version]
-        self.charge_point = _CHARGE_POINTS[version](station_id, connection, response_timeout=PATIENCE)
+        self.charge_point = _CHARGE_POINTS[version](
+            station_id, connection, response_timeout=PATIENCE
+        )
         self.charge_point.answer = answer
         self.charge_point.frames = []
 
@@ -90,9 +94,13 @@ class RealStation:
         """As after its power came back; the response, which the package has validated."""
         call = self._package.call
         if self.version == "ocpp1.6":
-            request = call.BootNotification(charge_point_model="Wallbox", charge_point_vendor="Acme")
+            request = call.BootNotification(
+                charge_point_model="Wallbox", charge_point_vendor="Acme"
+            )
         else:
-            station = self._package.datatypes.ChargingStationType(model="Wallbox", vendor_name="Acme")
+            station = self._package.datatypes.ChargingStationType(
+                model="Wallbox", vendor_name="Acme"
+            )
             request = call.BootNotification(charging_station=station, reason="PowerUp")
         return await self.charge_point.call(request, suppress=False)
 
@@ -103,22 +111,33 @@ class RealStation:
         """Tell that the first connector is free."""
         call = self._package.call
         if self.version == "ocpp1.6":
-            request = call.StatusNotification(connector_id=1, error_code="NoError", status="Available")
+            request = call.StatusNotification(
+                connector_id=1, error_code="NoError", status="Available"
+            )
         else:
             request = call.StatusNotification(
-                timestamp="2026-03-14T18:22:05Z", connector_status="Available", evse_id=1, connector_id=1
+                timestamp="2026-03-14T18:22:05Z",
+                connector_status="Available",
+                evse_id=1,
+                connector_id=1,
             )
         return await self.charge_point.call(request, suppress=False)
 
-    async def data_transfer(self, vendor_id: str, message_id: str | None = None, data: Any = None) -> Any:
+    async def data_transfer(
+        self, vendor_id: str, message_id: str | None = None, data: Any = None
+    ) -> Any:
         """A request that the package validates by its schema; so it does with the response. Raises the package's error."""
-        request = self._package.call.DataTransfer(vendor_id=vendor_id, message_id=message_id, data=data)
+        request = self._package.call.DataTransfer(
+            vendor_id=vendor_id, message_id=message_id, data=data
+        )
         return await self.charge_point.call(request, suppress=False)
 
     async def ask(self, fields: DataTransfer, message_id: str) -> list[Any]:
         """Send a DataTransfer that need not be valid; the frame that answered it, as it was on the wire."""
         self.charge_point.frames.clear()
-        await self.charge_point.call(fields, suppress=True, unique_id=message_id, skip_schema_validation=True)
+        await self.charge_point.call(
+            fields, suppress=True, unique_id=message_id, skip_schema_validation=True
+        )
         (frame,) = (frame for frame in self.charge_point.frames if frame[1] == message_id)
         return cast("list[Any]", frame)
 

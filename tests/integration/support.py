@@ -17,11 +17,12 @@ import aio_pika
 import aio_pika.abc
 
 from bridge import DataTransferRequest, Router
-from bridge.dialects.dialect import Dialect, Names
+from bridge.dialects.dialect import Dialect
+from bridge.dialects.names import Names
 from bridge.dialects.native import Contract
 from bridge.dialects.topology import Mode, QueueType, Topology
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker.worker import Settings, Worker
@@ -86,7 +87,12 @@ async def working(
     vendor_ids = [router.vendor_id for router in routers]
     topology = Topology(spoken.names, vendor_ids, mode, queue_type, spoken.exchange, spoken.queues)
     transport = WatchedTransport(url, topology=topology)
-    worker = Worker(routers, transport, contract=spoken, settings=Settings(**({"drain_timeout": 5.0} | settings)))
+    worker = Worker(
+        routers,
+        transport,
+        contract=spoken,
+        settings=Settings(**({"drain_timeout": 5.0} | settings)),
+    )
     task = asyncio.create_task(worker.run())
     consuming = asyncio.create_task(transport.until(State.CONSUMING))
     await asyncio.wait((task, consuming), return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +114,9 @@ class BridgeProcess:
     ready = ""
     """The event of its log that shows that it is at work."""
 
-    def __init__(self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT) -> None:
+    def __init__(
+        self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
+    ) -> None:
         self._environment = clean_environment() | {
             "DTBRIDGE_AMQP_URL": url,
             "DTBRIDGE_LOG_FORMAT": "json",
@@ -141,7 +149,10 @@ class BridgeProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             assert self.stop() == self.exit_code, self.log
@@ -153,7 +164,10 @@ class BridgeProcess:
         return await asyncio.to_thread(self.__enter__)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
@@ -202,7 +216,10 @@ class BridgeProcess:
     def resident(self) -> int:
         """Bytes of memory it uses now."""
         shown = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+            ["ps", "-o", "rss=", "-p", str(self.process.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return int(shown.stdout) * 1024
 
@@ -222,7 +239,9 @@ class GatewayProcess(BridgeProcess):
     ready = "listening"
 
     def __init__(self, url: str, **settings: object) -> None:
-        super().__init__("gateway", url=url, settings={"listen": "127.0.0.1:0", "log_level": "debug"} | settings)
+        super().__init__(
+            "gateway", url=url, settings={"listen": "127.0.0.1:0", "log_level": "debug"} | settings
+        )
 
     @property
     def url(self) -> str:
@@ -268,7 +287,9 @@ async def ready(url: str, *queues: str) -> dict[str, int]:
                 if counts[name] in {0, before}:
                     break
                 before = counts[name]
-                await asyncio.sleep(0.3)  # a quorum queue counts an acknowledgement when its log has it: ask twice
+                await asyncio.sleep(
+                    0.3
+                )  # a quorum queue counts an acknowledgement when its log has it: ask twice
     return counts
 
 
@@ -294,7 +315,9 @@ def close_connections(broker: PrivateBroker, url: str) -> None:
     )
 
 
-def request(vendor_id: str = "v", message_id: str | None = "m", data: Any = None) -> DataTransferRequest:
+def request(
+    vendor_id: str = "v", message_id: str | None = "m", data: Any = None
+) -> DataTransferRequest:
     asked = DataTransferRequest(vendor_id, message_id)
     if data is not None:
         asked.data = data

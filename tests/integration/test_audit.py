@@ -6,18 +6,20 @@ import aio_pika
 import pytest
 import structlog
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.topology import Mode, QueueType, Topology
 from bridge.rabbitmq import session
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.transport import Delivery, State, Subscription, Verdict
 
 NAMES = Names("audit")
 QUEUE = NAMES.vendor_queue("v")
 
 
-async def test_a_forgotten_consumer_is_replaced(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forgotten_consumer_is_replaced(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "AUDIT", 0.1)
     taken: asyncio.Queue[bytes] = asyncio.Queue()
     reasons: list[tuple[State, str]] = []
@@ -27,10 +29,15 @@ async def test_a_forgotten_consumer_is_replaced(amqp_url: str, monkeypatch: pyte
         delivery.settle(Verdict.ACK)
 
     transport = RabbitTransport(parse_urls([amqp_url]), topology=Topology(NAMES, ["v"]))
-    await transport.start([Subscription(QUEUE, 10, on_delivery)], lambda state, reason: reasons.append((state, reason)))
+    await transport.start(
+        [Subscription(QUEUE, 10, on_delivery)],
+        lambda state, reason: reasons.append((state, reason)),
+    )
     try:
         assert transport._session is not None
-        await transport._session.cancel_consumers()  # the broker forgets it; the transport believes it is consuming
+        await (
+            transport._session.cancel_consumers()
+        )  # the broker forgets it; the transport believes it is consuming
         transport._session._audit = asyncio.create_task(transport._session._keep_auditing())
         assert transport.state is State.CONSUMING
         async with await aio_pika.connect(amqp_url) as connection:
@@ -38,12 +45,16 @@ async def test_a_forgotten_consumer_is_replaced(amqp_url: str, monkeypatch: pyte
             await channel.default_exchange.publish(aio_pika.Message(b"waits"), QUEUE)
         async with asyncio.timeout(10):
             assert await taken.get() == b"waits"
-        assert any(state is State.CONNECTING and "not consuming" in reason for state, reason in reasons)
+        assert any(
+            state is State.CONNECTING and "not consuming" in reason for state, reason in reasons
+        )
     finally:
         await transport.close()
 
 
-async def test_a_broker_that_says_nothing_of_a_queue_is_left(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_that_says_nothing_of_a_queue_is_left(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "AUDIT", 0.1)
     reasons: list[str] = []
     again = asyncio.Event()
@@ -79,12 +90,16 @@ async def test_queues_without_the_delivery_limit_are_warned_of(amqp_url: str) ->
         assert QUEUE in warnings[0]
         assert "inequivalent arg" in warnings[0]
         assert await Topology(NAMES, [], Mode.NONE).check_delivery_limits(connection) == []
-        (classic,) = await Topology(NAMES, ["v"], Mode.NONE, QueueType.CLASSIC).check_delivery_limits(connection)
+        (classic,) = await Topology(
+            NAMES, ["v"], Mode.NONE, QueueType.CLASSIC
+        ).check_delivery_limits(connection)
         assert "no delivery limit" in classic
 
 
 async def test_a_worker_that_starts_says_so(amqp_url: str) -> None:
-    transport = RabbitTransport(parse_urls([amqp_url]), topology=Topology(NAMES, ["v"], queue_type=QueueType.CLASSIC))
+    transport = RabbitTransport(
+        parse_urls([amqp_url]), topology=Topology(NAMES, ["v"], queue_type=QueueType.CLASSIC)
+    )
     with structlog.testing.capture_logs() as lines:
         await transport.start([], lambda *_: None)
         await transport.close()

@@ -45,5 +45,7 @@ async def test_an_answer_too_big_is_the_handlers_fault(amqp_url: str) -> None:
     async with working(amqp_url, router, max_body=100_000), Client(amqp_url) as client:
         with pytest.raises(CallError, match="InternalError"):
             await client.data_transfer("CP", request(message_id="inflate", data=100_000))
-        assert (await client.data_transfer("CP", request(message_id="inflate", data=10))).data == "x" * 10
+        assert (
+            await client.data_transfer("CP", request(message_id="inflate", data=10))
+        ).data == "x" * 10
     assert len(await dead_letters(amqp_url)) == 1

@@ -31,7 +31,9 @@ async def test_5000_concurrent_requests_get_each_its_own_answer(amqp_url: str) -
     async with working(amqp_url, router), Client(amqp_url, timeout=2 * PATIENCE) as client:
 
         async def ask(number: int) -> object:
-            return (await client.data_transfer(f"CP{number}", request(message_id="echo", data=number))).data
+            return (
+                await client.data_transfer(f"CP{number}", request(message_id="echo", data=number))
+            ).data
 
         answers = await asyncio.gather(*map(ask, range(5_000)))
         assert client.outstanding == 0
@@ -39,7 +41,9 @@ async def test_5000_concurrent_requests_get_each_its_own_answer(amqp_url: str) -
     assert answers == [{"station": f"CP{number}", "number": number} for number in range(5_000)]
 
 
-async def test_who_gets_no_answer_in_time_is_told_so_and_the_late_one_is_counted(amqp_url: str) -> None:
+async def test_who_gets_no_answer_in_time_is_told_so_and_the_late_one_is_counted(
+    amqp_url: str,
+) -> None:
     """A worker that does not know the deadline answers all the same: the client's own limit is shorter than that."""
     release = asyncio.Event()
     slow = Router("slow")
@@ -80,7 +84,10 @@ async def test_a_callerror_arrives_as_an_exception(amqp_url: str) -> None:
     async with working(amqp_url, router), Client(amqp_url) as client:
         with pytest.raises(CallError) as caught:
             await client.data_transfer("CP", request(message_id="refuse"))
-        assert (caught.value.code, caught.value.description) == (ErrorCode.SECURITY_ERROR, "not you")
+        assert (caught.value.code, caught.value.description) == (
+            ErrorCode.SECURITY_ERROR,
+            "not you",
+        )
         assert caught.value.details == {"why": 1}
 
 
@@ -128,16 +135,20 @@ async def test_a_full_queue_does_not_accept_it_and_leaves_the_client_as_it_was(
                 await client.data_transfer("CP", request(), timeout=0.1)
 
 
-async def test_a_client_survives_one_lost_connection_after_the_other(broker: PrivateBroker, amqp_url: str) -> None:
+async def test_a_client_survives_one_lost_connection_after_the_other(
+    broker: PrivateBroker, amqp_url: str
+) -> None:
     async with working(amqp_url, router), Client(amqp_url, timeout=PATIENCE) as client:
         for round_ in range(3):
             asked = [
-                asyncio.create_task(client.data_transfer("CP", request(message_id="echo", data=number)))
+                asyncio.create_task(
+                    client.data_transfer("CP", request(message_id="echo", data=number))
+                )
                 for number in range(100)
             ]
             await asyncio.sleep(0)
             close_connections(broker, amqp_url)
             answers = await asyncio.gather(*asked)
-            assert [answer.data["number"] for answer in answers if isinstance(answer.data, dict)] == list(range(100)), (
-                round_
-            )
+            assert [
+                answer.data["number"] for answer in answers if isinstance(answer.data, dict)
+            ] == list(range(100)), round_

@@ -13,7 +13,8 @@ import aiormq
 import pytest
 
 from bridge import Call, Router
-from bridge.dead_letters.letter import DeadLetter, Filter, read
+from bridge.dead_letters.filter import Filter
+from bridge.dead_letters.letter import DeadLetter, read
 from bridge.dead_letters.queue import (
     IN_FLIGHT,
     WINDOW,
@@ -26,12 +27,13 @@ from bridge.dead_letters.queue import (
     purge,
     replay,
 )
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.topology import QueueType, Topology
-from bridge.rabbitmq.connection import parse_urls
-from bridge.rabbitmq.consuming import Outbox, PublishLane
+from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.publishing import PublishLane
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.testing.rabbitmq.node import free_ports
+from bridge.rabbitmq.urls import parse_urls
+from bridge.testing.rabbitmq.home import free_ports
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -56,16 +58,22 @@ class Place:
         self.urls = parse_urls([url])
         self.channel = channel
 
-    async def put(self, body: bytes, headers: dict[str, Any], *, key: str = "acme", **properties: Any) -> None:
+    async def put(
+        self, body: bytes, headers: dict[str, Any], *, key: str = "acme", **properties: Any
+    ) -> None:
         """A message in the dead-letter queue, as a worker publishes it."""
         basic = aiormq.spec.Basic.Properties(headers=headers, delivery_mode=2, **properties)
-        await self.channel.basic_publish(body, exchange=NAMES.dead, routing_key=key, properties=basic)
+        await self.channel.basic_publish(
+            body, exchange=NAMES.dead, routing_key=key, properties=basic
+        )
 
     async def fill(self, count: int, **headers: Any) -> None:
         """Dead letters numbered in station and message id."""
         for first in range(0, count, 250):
             numbers = range(first, min(first + 250, count))
-            await asyncio.gather(*(self.put(*a_dead_letter(n, **headers), message_id=str(n)) for n in numbers))
+            await asyncio.gather(
+                *(self.put(*a_dead_letter(n, **headers), message_id=str(n)) for n in numbers)
+            )
 
     async def count(self, queue: str) -> int:
         return int((await self.channel.queue_declare(queue, passive=True)).message_count or 0)
@@ -113,7 +121,9 @@ async def stations(place: Place) -> list[str]:
         return [letter.station async for _, letter in find(queue, everyone, ignore)]
 
 
-async def replayed_with(place: Place, wanted: Filter | None = None, limit: int | None = None) -> Replayed:
+async def replayed_with(
+    place: Place, wanted: Filter | None = None, limit: int | None = None
+) -> Replayed:
     async with open_dead_queue(place.urls, NAMES.dead) as queue:
         return await replay(queue, choice((wanted or Filter()).takes), ignore, limit)
 
@@ -162,20 +172,26 @@ async def test_an_empty_queue_is_read_at_once(place: Place) -> None:
     assert await stations(place) == []
 
 
-async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(place: Place) -> None:
+async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(
+    place: Place,
+) -> None:
     """aiormq gives up the channel at a header's name that is not UTF-8."""
     body, headers = a_dead_letter(0, **{"n\udcff": "\udcfe"})
     transport = RabbitTransport(place.urls)
     await transport.start([], lambda *_: None)
     confirm: asyncio.Future[Confirm] = asyncio.get_running_loop().create_future()
-    transport.publish(Publishing("acme", body, Properties(headers=headers), NAMES.dead), confirm.set_result)
+    transport.publish(
+        Publishing("acme", body, Properties(headers=headers), NAMES.dead), confirm.set_result
+    )
     assert await confirm is Confirm.CONFIRMED
     assert await stations(place) == ["CP0"]
     assert (await replayed_with(place)).replayed == 1
     arrived: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
     await transport.close()
     transport = RabbitTransport(place.urls)
-    await transport.start([Subscription(NAMES.vendor_queue("acme"), 1, arrived.set_result)], lambda *_: None)
+    await transport.start(
+        [Subscription(NAMES.vendor_queue("acme"), 1, arrived.set_result)], lambda *_: None
+    )
     async with asyncio.timeout(PATIENCE):
         found = (await arrived).properties.headers
     await transport.close()
@@ -191,7 +207,9 @@ async def test_a_message_without_readable_properties_is_handed_on_and_not_reject
     handed_on: list[Delivery] = []
     lane.subscribe("t", Subscription("q", 10, handed_on.append))
     lane.on_deliver(b"t", 1, False, "x", "k", None, b"body")
-    assert [(delivery.body, delivery.properties) for delivery in handed_on] == [(b"body", Properties())]
+    assert [(delivery.body, delivery.properties) for delivery in handed_on] == [
+        (b"body", Properties())
+    ]
     assert outbox.parts == []
     assert lane.unsettled == 1
 
@@ -205,7 +223,9 @@ async def test_a_missing_queue_is_an_error_that_names_it(place: Place) -> None:
 async def test_the_hosts_are_tried_in_turn(place: Place) -> None:
     [port] = free_ports(1)
     nobody = parse_urls([f"amqp://guest:guest@127.0.0.1:{port}/"])
-    with pytest.raises(BrokerUnreachable, match=f"no broker at amqp://guest:\\*\\*\\*@127.0.0.1:{port}/"):
+    with pytest.raises(
+        BrokerUnreachable, match=f"no broker at amqp://guest:\\*\\*\\*@127.0.0.1:{port}/"
+    ):
         async with open_dead_queue(nobody, NAMES.dead):
             pass
     async with open_dead_queue([*nobody, *place.urls], NAMES.dead) as queue:
@@ -234,8 +254,12 @@ async def test_a_replay_publishes_what_is_wanted_and_keeps_the_rest_in_order(pla
     assert await replayed_with(place, Filter(message="odd")) == Replayed(replayed=count // 2)
     assert await stations(place) == [f"CP{number}" for number in range(0, count, 2)]
     replayed = await place.take(NAMES.vendor_queue("acme"), count // 2)
-    assert [message.body for message in replayed] == [a_dead_letter(number)[0] for number in range(1, count, 2)]
-    assert {(message.header.properties.headers or {})["dtbridge-replayed"] for message in replayed} == {1}
+    assert [message.body for message in replayed] == [
+        a_dead_letter(number)[0] for number in range(1, count, 2)
+    ]
+    assert {
+        (message.header.properties.headers or {})["dtbridge-replayed"] for message in replayed
+    } == {1}
 
 
 async def test_a_limit_takes_the_oldest(place: Place) -> None:
@@ -254,7 +278,9 @@ async def test_a_dead_letter_leaves_only_when_a_queue_has_its_request(place: Pla
     assert await replayed_with(place) == Replayed(replayed=50, unroutable=50)
     assert await stations(place) == [f"CP{number}" for number in range(1, 100, 2)]
     replayed = await place.take(NAMES.vendor_queue("acme"), 50)
-    assert [message.body for message in replayed] == [a_dead_letter(number)[0] for number in range(0, 100, 2)]
+    assert [message.body for message in replayed] == [
+        a_dead_letter(number)[0] for number in range(0, 100, 2)
+    ]
 
 
 async def test_what_cannot_be_replayed_stays_and_holds_up_nothing_else(place: Place) -> None:
@@ -313,16 +339,24 @@ async def test_a_replayed_request_is_handled_and_may_die_again(amqp_url: str) ->
     async with working(amqp_url, router), await aio_pika.connect(amqp_url) as connection:
         channel = await (await connection.channel()).get_underlay_channel()
         place = Place(amqp_url, channel)
-        properties = aiormq.spec.Basic.Properties(headers={"ocpp-station-id": "CP0"}, message_id="1")
+        properties = aiormq.spec.Basic.Properties(
+            headers={"ocpp-station-id": "CP0"}, message_id="1"
+        )
         body = b'{"vendorId":"acme"}'
-        await channel.basic_publish(body, exchange=NAMES.requests, routing_key="acme", properties=properties)
+        await channel.basic_publish(
+            body, exchange=NAMES.requests, routing_key="acme", properties=properties
+        )
         for replays in (0, 1):
             async with asyncio.timeout(PATIENCE):
                 while not await place.count(NAMES.dead):
                     await asyncio.sleep(0.01)
             async with open_dead_queue(place.urls, NAMES.dead) as queue:
                 [letter] = [letter async for _, letter in find(queue, everyone, ignore)]
-            assert (letter.reason, letter.error, letter.replayed) == ("failed", "ValueError: not yet", replays)
+            assert (letter.reason, letter.error, letter.replayed) == (
+                "failed",
+                "ValueError: not yet",
+                replays,
+            )
             if replays:
                 well.set()
             assert (await replayed_with(place)).replayed == 1
@@ -393,7 +427,9 @@ async def test_a_replay_killed_half_way_loses_nothing(place: Place) -> None:
 async def test_a_purge_deletes_what_is_wanted_and_keeps_the_rest_in_order(place: Place) -> None:
     await place.fill(WINDOW + 300)
     async with open_dead_queue(place.urls, NAMES.dead) as queue:
-        assert await purge(queue, choice(Filter(message="even").takes), ignore) == (WINDOW + 300) // 2
+        assert (
+            await purge(queue, choice(Filter(message="even").takes), ignore) == (WINDOW + 300) // 2
+        )
     assert await stations(place) == [f"CP{number}" for number in range(1, WINDOW + 300, 2)]
     async with open_dead_queue(place.urls, NAMES.dead) as queue:
         assert await purge(queue, everyone, ignore, limit=2) == 2

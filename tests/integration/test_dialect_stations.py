@@ -43,13 +43,19 @@ class Stations:
 
 
 @asynccontextmanager
-async def holding(gateway: str, url: str, exchange: str, stations: dict[str, Any]) -> AsyncIterator[Stations]:
+async def holding(
+    gateway: str, url: str, exchange: str, stations: dict[str, Any]
+) -> AsyncIterator[Stations]:
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, str(FOLDER / gateway), url)
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=clean_environment())
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, env=clean_environment()
+    )
     assert process.stdin is not None
     try:
-        process.stdin.write(json.dumps({"exchange": exchange, "stations": stations}).encode() + b"\n")
+        process.stdin.write(
+            json.dumps({"exchange": exchange, "stations": stations}).encode() + b"\n"
+        )
         held = Stations(process)
         assert await held.line() == "ready"
         yield held
@@ -67,7 +73,9 @@ def with_rights(broker: PrivateBroker, url: str, configure: str, use: str) -> st
     vhost = url.rsplit("/", 1)[1]
     rights = ", ".join(f'<<"{right}">>' for right in (configure, use, use))
     broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{vhost}">>, <<"secret">>, <<"guest">>)')
-    broker.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {rights}, <<"guest">>)')
+    broker.eval(
+        f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {rights}, <<"guest">>)'
+    )
     return url.replace("guest:guest@", f"{vhost}:secret@")
 
 
@@ -76,9 +84,21 @@ def with_rights(broker: PrivateBroker, url: str, configure: str, use: str) -> st
 NOT_HERE = ("NotImplemented", "not here", {"a": 1})
 ERROR = [4, "NotImplemented", "not here", {"a": 1}]
 WEB_STATIONS = {
-    "old16": {"protocol": "ocpp16", "key": "response", "frame": [3, {"status": "Accepted", "data": "{}"}]},
-    "new201": {"protocol": "ocpp201", "key": "DataTransfer", "frame": [3, {"status": "Rejected", "data": [1]}]},
-    "new21": {"protocol": "ocpp21", "key": "DataTransfer", "frame": [3, {"status": "UnknownVendorId"}]},
+    "old16": {
+        "protocol": "ocpp16",
+        "key": "response",
+        "frame": [3, {"status": "Accepted", "data": "{}"}],
+    },
+    "new201": {
+        "protocol": "ocpp201",
+        "key": "DataTransfer",
+        "frame": [3, {"status": "Rejected", "data": [1]}],
+    },
+    "new21": {
+        "protocol": "ocpp21",
+        "key": "DataTransfer",
+        "frame": [3, {"status": "UnknownVendorId"}],
+    },
     "error16": {"protocol": "ocpp16", "key": "NotImplemented", "frame": ERROR},
     "error201": {"protocol": "ocpp201", "key": "response", "frame": ERROR},
     "error21": {"protocol": "ocpp21", "key": "DataTransfer", "frame": ERROR},
@@ -146,9 +166,21 @@ OCPP_ERROR = {
     "message": "not here",
 }
 CITRINE_STATIONS = {
-    "v1-16": {"protocol": "ocpp1.6", "name": "stationId", "payload": {"status": "Accepted", "data": "{}"}},
-    "v1-201": {"protocol": "ocpp2.0.1", "name": "stationId", "payload": {"status": "Rejected", "data": [1]}},
-    "v2-201": {"protocol": "ocpp2.0.1", "name": "ocppConnectionName", "payload": {"status": "UnknownVendorId"}},
+    "v1-16": {
+        "protocol": "ocpp1.6",
+        "name": "stationId",
+        "payload": {"status": "Accepted", "data": "{}"},
+    },
+    "v1-201": {
+        "protocol": "ocpp2.0.1",
+        "name": "stationId",
+        "payload": {"status": "Rejected", "data": [1]},
+    },
+    "v2-201": {
+        "protocol": "ocpp2.0.1",
+        "name": "ocppConnectionName",
+        "payload": {"status": "UnknownVendorId"},
+    },
     "error": {"protocol": "ocpp2.0.1", "name": "stationId", "payload": OCPP_ERROR},
     "silent": {"protocol": "ocpp2.0.1", "name": "stationId"},
 }
@@ -172,9 +204,18 @@ async def test_stations_behind_citrineos(broker: PrivateBroker) -> None:
             body = json.loads(call.pop("body"))
             headers = call.pop("headers")
             correlation_id = headers["correlationId"]
-            named = {"stationId": station, "ocppConnectionName": station, "correlationId": correlation_id}
+            named = {
+                "stationId": station,
+                "ocppConnectionName": station,
+                "correlationId": correlation_id,
+            }
             routing = {"action": "DataTransfer", "origin": "csms", "eventGroup": "general"}
-            context = {**named, "timestamp": headers["timestamp"], "tenantId": 1, "staleAfterSeconds": 10}
+            context = {
+                **named,
+                "timestamp": headers["timestamp"],
+                "tenantId": 1,
+                "staleAfterSeconds": 10,
+            }
             assert datetime.fromisoformat(headers["timestamp"]).tzinfo is not None
             assert body == {
                 **routing,
@@ -183,7 +224,13 @@ async def test_stations_behind_citrineos(broker: PrivateBroker) -> None:
                 "protocol": version,
                 "payload": TEXT if version == "ocpp1.6" else PAYLOAD,
             }
-            assert headers == {**routing, "state": "1", **named, "timestamp": headers["timestamp"], "tenantId": "1"}
+            assert headers == {
+                **routing,
+                "state": "1",
+                **named,
+                "timestamp": headers["timestamp"],
+                "tenantId": "1",
+            }
             assert 0 < int(call.pop("expiration")) <= TIMEOUT * 1000
             assert call == {
                 "queue": station,
@@ -201,7 +248,9 @@ async def test_stations_behind_citrineos(broker: PrivateBroker) -> None:
         assert (client.outstanding, client.late) == (0, 0)
         narrow = with_rights(broker, url, "^amq[.]gen-.*$", "^(amq[.]gen-.*|citrineos)$")
         async with Client(narrow, dialect=CitrineOs(), timeout=TIMEOUT) as other:
-            assert await answer_of(other, "v1-201", "ocpp2.0.1") == DataTransferResponse("Rejected", [1])
+            assert await answer_of(other, "v1-201", "ocpp2.0.1") == DataTransferResponse(
+                "Rejected", [1]
+            )
     async with Client(url, dialect=CitrineOs(tenant_id=2), timeout=TIMEOUT) as client:
         with pytest.raises(StationOffline):  # a station of that name is another tenant's
             await client.send_to_station("v1-16", REQUEST)

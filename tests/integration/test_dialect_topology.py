@@ -53,9 +53,18 @@ class Station:
             queue = await self._channel.declare_queue("ocpp.CP-1", durable=True)
             await queue.bind(self._exchange, "CP-1")
         else:
-            self._exchange = await self._channel.declare_exchange("citrineos", "headers", durable=False)
-            queue = await self._channel.declare_queue("rabbit_queue_1:CP-1", durable=True, auto_delete=True)
-            filters: dict[str, Any] = {"tenantId": "1", "stationId": "CP-1", "state": "2", "origin": "csms"}
+            self._exchange = await self._channel.declare_exchange(
+                "citrineos", "headers", durable=False
+            )
+            queue = await self._channel.declare_queue(
+                "rabbit_queue_1:CP-1", durable=True, auto_delete=True
+            )
+            filters: dict[str, Any] = {
+                "tenantId": "1",
+                "stationId": "CP-1",
+                "state": "2",
+                "origin": "csms",
+            }
             await queue.bind(self._exchange, "", arguments={"x-match": "all", **filters})
         await queue.consume(self._take, no_ack=True)
 
@@ -65,14 +74,20 @@ class Station:
 
     async def asks(self, message: str | None = None) -> Any:
         """The payload of the answer."""
-        payload = json.dumps({"vendorId": "v"} | ({"messageId": message} if message else {})).encode()
+        payload = json.dumps(
+            {"vendorId": "v"} | ({"messageId": message} if message else {})
+        ).encode()
         if self._dialect == "web-ocpp":
             frame = b'[2,"m-1","DataTransfer",%b]' % payload
-            sent = aio_pika.Message(frame, correlation_id="m-1", reply_to="CP-1", type="DataTransfer")
+            sent = aio_pika.Message(
+                frame, correlation_id="m-1", reply_to="CP-1", type="DataTransfer"
+            )
             await self._exchange.publish(sent, "ocpp201.DataTransfer.req")
         else:
             told = citrine_message(payload, "m-1")
-            await self._exchange.publish(aio_pika.Message(base64.b64decode(told["body"]), headers=told["headers"]), "")
+            await self._exchange.publish(
+                aio_pika.Message(base64.b64decode(told["body"]), headers=told["headers"]), ""
+            )
         async with asyncio.timeout(PATIENCE):
             return await self._answers.get()
 
@@ -93,7 +108,9 @@ async def refusal(url: str, dialect: str, mode: Mode = Mode.DECLARE) -> str:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(amqp_url: str, dialect: str) -> None:
+async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(
+    amqp_url: str, dialect: str
+) -> None:
     async with station(amqp_url, dialect) as it:
         for mode in (Mode.DECLARE, Mode.DECLARE, Mode.VERIFY, Mode.NONE):
             async with working(amqp_url, answering(), mode=mode, dialect=DIALECTS[dialect]()):
@@ -102,7 +119,9 @@ async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(amqp_u
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_native_worker_shares_the_dead_letters_with_it_and_nothing_else(amqp_url: str, dialect: str) -> None:
+async def test_a_native_worker_shares_the_dead_letters_with_it_and_nothing_else(
+    amqp_url: str, dialect: str
+) -> None:
     async with (
         station(amqp_url, dialect) as it,
         working(amqp_url, answering()) as native,
@@ -114,13 +133,18 @@ async def test_a_native_worker_shares_the_dead_letters_with_it_and_nothing_else(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_without_delay_queues_a_request_waits_in_the_worker(amqp_url: str, dialect: str) -> None:
+async def test_without_delay_queues_a_request_waits_in_the_worker(
+    amqp_url: str, dialect: str
+) -> None:
     made = DIALECTS[dialect]()
     async with working(amqp_url, dialect=made):
         pass
     async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
         await channel.exchange_delete(made.names.retry(0.1))
-    async with station(amqp_url, dialect) as it, working(amqp_url, answering(), mode=Mode.NONE, dialect=made):
+    async with (
+        station(amqp_url, dialect) as it,
+        working(amqp_url, answering(), mode=Mode.NONE, dialect=made),
+    ):
         assert (await it.asks("RetryOnce")) == {"status": "Accepted", "data": "at try 1"}
 
 
@@ -153,7 +177,9 @@ async def test_the_bindings_to_an_exchange_that_was_gone_are_made_again_even_whe
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_broker_that_restarts_finds_its_worker_again(breakable_broker: PrivateBroker, dialect: str) -> None:
+async def test_a_broker_that_restarts_finds_its_worker_again(
+    breakable_broker: PrivateBroker, dialect: str
+) -> None:
     """CitrineOS's exchange does not survive that, and its bindings do not either."""
     url = breakable_broker.add_vhost(f"restart-{dialect}")
     async with working(url, answering(), dialect=DIALECTS[dialect]()) as it:
@@ -178,12 +204,21 @@ async def test_the_rights_that_the_document_names_are_enough_and_verifying_needs
     broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{vhost}">>, <<"secret">>, <<"guest">>)')
 
     def allow(configure: str) -> None:
-        rights = (configure, f"^(datatransfer.*|{theirs}|amq.default)$", f"^(datatransfer.*|{theirs})$")
+        rights = (
+            configure,
+            f"^(datatransfer.*|{theirs}|amq.default)$",
+            f"^(datatransfer.*|{theirs})$",
+        )
         given = ", ".join(f'<<"{right}">>' for right in rights)
-        broker.eval(f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)')
+        broker.eval(
+            f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)'
+        )
 
     async with station(url, dialect) as it:
-        for mode, configure in ((Mode.DECLARE, "^(datatransfer.*|citrineos)$"), (Mode.VERIFY, "^$")):
+        for mode, configure in (
+            (Mode.DECLARE, "^(datatransfer.*|citrineos)$"),
+            (Mode.VERIFY, "^$"),
+        ):
             allow(configure)
             async with working(narrow, answering(), mode=mode, dialect=DIALECTS[dialect]()):
                 assert (await it.asks()) == {"status": "Accepted"}

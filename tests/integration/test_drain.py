@@ -17,7 +17,9 @@ LOAD = "tests.integration.load_vendors:routers"
 SLOW = NAMES.vendor_queue("slow")
 
 
-async def test_under_load_every_request_is_answered_by_one_worker_or_the_next(amqp_url: str) -> None:
+async def test_under_load_every_request_is_answered_by_one_worker_or_the_next(
+    amqp_url: str,
+) -> None:
     count = 3_000
     async with (
         WorkerProcess(LOAD, amqp_url, prefetch=50, concurrency=20) as first,
@@ -27,7 +29,9 @@ async def test_under_load_every_request_is_answered_by_one_worker_or_the_next(am
         await asked[100]
         first.signal(signal.SIGTERM)
         assert await asyncio.to_thread(first.wait) == 0
-        assert 100 < sum(task.done() for task in asked) < count  # it stopped in the middle of the load
+        assert (
+            100 < sum(task.done() for task in asked) < count
+        )  # it stopped in the middle of the load
         async with WorkerProcess(LOAD, amqp_url) as second:
             answers = await asyncio.gather(*asked)
         assert client.late == 0
@@ -38,7 +42,9 @@ async def test_under_load_every_request_is_answered_by_one_worker_or_the_next(am
     assert await ready(amqp_url, SLOW) == {SLOW: 0}
 
 
-async def test_a_handler_that_hangs_is_left_after_the_drain_timeout_and_its_request_comes_back(amqp_url: str) -> None:
+async def test_a_handler_that_hangs_is_left_after_the_drain_timeout_and_its_request_comes_back(
+    amqp_url: str,
+) -> None:
     async with Client(amqp_url, timeout=PATIENCE) as client:
         async with WorkerProcess(LOAD, amqp_url, drain_timeout=0.5) as first:
             asked = await ask_hanging(client, first)
@@ -117,7 +123,9 @@ def ask_slow(client: Client, count: int) -> list["asyncio.Task[tuple[int, int]]"
     return [asyncio.create_task(one(number)) for number in range(count)]
 
 
-async def ask_hanging(client: Client, worker: WorkerProcess) -> "asyncio.Task[DataTransferResponse]":
+async def ask_hanging(
+    client: Client, worker: WorkerProcess
+) -> "asyncio.Task[DataTransferResponse]":
     """A request whose handler has begun and will not end."""
     asked = asyncio.create_task(client.data_transfer("CP", request("hanging")))
     await asyncio.to_thread(worker.until, "the handler hangs")

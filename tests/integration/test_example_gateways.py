@@ -21,8 +21,15 @@ from websockets import ConnectionClosed, Subprotocol
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.testing.rabbitmq.node import PrivateBroker, free_ports
-from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment, close_connections
+from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq.node import PrivateBroker
+from tests.integration.support import (
+    PATIENCE,
+    ROOT,
+    WorkerProcess,
+    clean_environment,
+    close_connections,
+)
 
 PAGE = ROOT / "docs" / "gateways.md"
 EXAMPLE = ROOT / "examples" / "node-gateway"
@@ -60,7 +67,9 @@ class Station:
                     self._answering.add(task)
                     task.add_done_callback(self._answering.discard)
                 else:
-                    self._answers.setdefault(message_id, asyncio.get_running_loop().create_future()).set_result(frame)
+                    self._answers.setdefault(
+                        message_id, asyncio.get_running_loop().create_future()
+                    ).set_result(frame)
         except ConnectionClosed:
             pass
 
@@ -88,7 +97,9 @@ class Station:
         """A DataTransfer of this station, and the frame that answers it."""
         self._numbers += 1
         message_id = message_id or f"id-{self._numbers}"
-        return json.loads(await self.say(f'[2, "{message_id}", "DataTransfer", {payload}]', message_id))
+        return json.loads(
+            await self.say(f'[2, "{message_id}", "DataTransfer", {payload}]', message_id)
+        )
 
     async def close(self) -> None:
         await self.socket.close()
@@ -134,7 +145,9 @@ class Gateway:
         self, station_id: str = "CP1", version: str = "ocpp2.0.1", answer: Answer = accept
     ) -> AsyncIterator[Station]:
         url = f"ws://127.0.0.1:{self.port}/{quote(station_id, safe='')}"
-        async with websockets.asyncio.client.connect(url, subprotocols=[Subprotocol(version)]) as socket:
+        async with websockets.asyncio.client.connect(
+            url, subprotocols=[Subprotocol(version)]
+        ) as socket:
             station = Station(socket, answer)
             try:
                 yield station
@@ -162,11 +175,15 @@ def installed() -> None:
         )
         if done.returncode:
             shutil.rmtree(EXAMPLE / "node_modules", ignore_errors=True)
-            pytest.skip(f"npm's registry gives no packages: {done.stderr.strip().splitlines()[-1:]}")
+            pytest.skip(
+                f"npm's registry gives no packages: {done.stderr.strip().splitlines()[-1:]}"
+            )
 
 
 @asynccontextmanager
-async def running(command: list[str], folder: Path, port: int, **settings: str) -> AsyncIterator[Gateway]:
+async def running(
+    command: list[str], folder: Path, port: int, **settings: str
+) -> AsyncIterator[Gateway]:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -199,7 +216,9 @@ def python(url: str, folder: Path) -> AbstractAsyncContextManager[Gateway]:
 
 
 @pytest.fixture(params=["node", "python"])
-async def gateway(request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(
+    request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path
+) -> AsyncIterator[Gateway]:
     if request.param == "node":
         request.getfixturevalue("installed")
     async with node(amqp_url) if request.param == "node" else python(amqp_url, tmp_path) as gateway:
@@ -224,7 +243,9 @@ async def reached(client: Client, station_id: str = "CP1") -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                await client.send_to_station(station_id, DataTransferRequest("reached", "?"), timeout=1.0)
+                await client.send_to_station(
+                    station_id, DataTransferRequest("reached", "?"), timeout=1.0
+                )
             except StationOffline:
                 await asyncio.sleep(0.01)
             else:
@@ -255,11 +276,17 @@ async def test_a_stations_request_is_answered_by_the_worker(gateway: Gateway, ve
         assert (kind, message_id, payload["status"]) == (3, "id-1", "Accepted")
         data = json.loads(payload["data"]) if version == "ocpp1.6" else payload["data"]
         assert data == {"n": number, "N": None}
-        assert await station.ask('{"vendorId":"nobody"}') == [3, "id-2", {"status": "UnknownVendorId"}]
+        assert await station.ask('{"vendorId":"nobody"}') == [
+            3,
+            "id-2",
+            {"status": "UnknownVendorId"},
+        ]
 
 
 @pytest.mark.usefixtures("worker")
-async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(gateway: Gateway) -> None:
+async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(
+    gateway: Gateway,
+) -> None:
     async with gateway.station(version="ocpp1.6") as station:
         assert (await station.ask("{}"))[:3] == [4, "id-1", "OccurenceConstraintViolation"]
         assert (await station.ask('{"vendorId":7}'))[:3] == [4, "id-2", "TypeConstraintViolation"]
@@ -269,7 +296,10 @@ async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(gat
         malformed = "FormatViolation" if gateway.name == "node" else "FormationViolation"
         for frame in ("", "{", "7", '[2,"a"', '{"a":1}', '[2,17,"DataTransfer",{}]'):
             assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", malformed]
-        assert (await station.ask('{"vendorId":"hostile","data":1}'))[2] == {"status": "Accepted", "data": "1"}
+        assert (await station.ask('{"vendorId":"hostile","data":1}'))[2] == {
+            "status": "Accepted",
+            "data": "1",
+        }
 
 
 async def test_a_request_waits_for_a_worker(gateway: Gateway, amqp_url: str) -> None:
@@ -299,15 +329,23 @@ async def test_the_csms_reaches_a_station_and_its_answer_comes_back_as_it_is(
 
     async with gateway.station(station_id, answer=answer) as station:
         await reached(client, station_id)
-        answered = await client.send_to_station(station_id, DataTransferRequest("EN+", "m", {"n": number, "é": [None]}))
+        answered = await client.send_to_station(
+            station_id, DataTransferRequest("EN+", "m", {"n": number, "é": [None]})
+        )
         assert answered == DataTransferResponse("Rejected", {"n": number, "N": None})
-        assert station.payloads[-1] == f'{{"vendorId":"EN+","messageId":"m","data":{{"n":{number},"é":[null]}}}}'
+        assert (
+            station.payloads[-1]
+            == f'{{"vendorId":"EN+","messageId":"m","data":{{"n":{number},"é":[null]}}}}'
+        )
 
 
 @pytest.mark.parametrize(
-    ("data", "sent"), [({"a": [1, None]}, '{"a":[1,null]}'), ("text", "text"), (7, "7"), (None, None), ("", "")]
+    ("data", "sent"),
+    [({"a": [1, None]}, '{"a":[1,null]}'), ("text", "text"), (7, "7"), (None, None), ("", "")],
 )
-async def test_a_1_6_station_is_given_text(gateway: Gateway, client: Client, data: Any, sent: str | None) -> None:
+async def test_a_1_6_station_is_given_text(
+    gateway: Gateway, client: Client, data: Any, sent: str | None
+) -> None:
     async with gateway.station(version="ocpp1.6") as station:
         await reached(client)
         await client.send_to_station("CP1", DataTransferRequest("v", None, data, {"vendorId": "w"}))
@@ -347,7 +385,9 @@ async def test_a_station_that_is_not_there_is_offline_at_once_and_one_that_is_lo
         assert len(station.payloads) == 2
 
 
-async def test_a_station_has_one_call_at_a_time_and_each_once(gateway: Gateway, client: Client) -> None:
+async def test_a_station_has_one_call_at_a_time_and_each_once(
+    gateway: Gateway, client: Client
+) -> None:
     may_answer = asyncio.Event()
 
     async def later(payload: str) -> str | None:
@@ -358,15 +398,23 @@ async def test_a_station_has_one_call_at_a_time_and_each_once(gateway: Gateway, 
     async with gateway.station(answer=later) as station:
         await reached(client)
         seen = len(station.payloads)
-        same = [asyncio.create_task(client.send_to_station("CP1", HELLO, message_id="same")) for _ in range(2)]
+        same = [
+            asyncio.create_task(client.send_to_station("CP1", HELLO, message_id="same"))
+            for _ in range(2)
+        ]
         await station.given(seen + 1)
-        other = asyncio.create_task(client.send_to_station("CP1", DataTransferRequest("v", "other")))
+        other = asyncio.create_task(
+            client.send_to_station("CP1", DataTransferRequest("v", "other"))
+        )
         with pytest.raises(NoAnswer):
             await client.send_to_station("CP1", DataTransferRequest("v", "too late"), timeout=0.2)
         assert len(station.payloads) == seen + 1
         may_answer.set()
         await asyncio.gather(*same, other)
-        assert [json.loads(payload)["messageId"] for payload in station.payloads[seen:]] == ["Hello", "other"]
+        assert [json.loads(payload)["messageId"] for payload in station.payloads[seen:]] == [
+            "Hello",
+            "other",
+        ]
 
 
 @pytest.mark.usefixtures("worker")

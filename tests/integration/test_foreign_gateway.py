@@ -14,16 +14,31 @@ import pytest
 
 from bridge.testing.rabbitmq.node import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, Row, ask, expected
-from tests.integration.support import NAMES, PATIENCE, WorkerProcess, clean_environment, dead_letters, ready
+from tests.integration.support import (
+    NAMES,
+    PATIENCE,
+    WorkerProcess,
+    clean_environment,
+    dead_letters,
+    ready,
+)
 
 GATEWAY = Path(__file__).with_name("foreign_gateway.py")
 VERSIONS = ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
 REPLIES = ["gen", "direct", "named"]
-TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
+TRACE = {
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "tracestate": "vendor=1",
+}
 
 
 def as_request(key: str, row: Row, version: str, reply: Any, answered: bool) -> dict[str, Any]:
-    headers: dict[str, Any] = {"ocpp-station-id": "CP-1", "ocpp-version": version, "CC": ["everybody"], "x-own": "1"}
+    headers: dict[str, Any] = {
+        "ocpp-station-id": "CP-1",
+        "ocpp-version": version,
+        "CC": ["everybody"],
+        "x-own": "1",
+    }
     headers |= TRACE
     expiration = None
     if row.within is not None:
@@ -70,12 +85,26 @@ class Run:
     def requests(self) -> Iterator[dict[str, Any]]:
         for version, reply, name in itertools.product(VERSIONS, REPLIES, ROWS):
             row = ROWS[name]
-            yield as_request(f"{version} {reply} {name}", row, version, reply, expected(name, version) is not None)
+            yield as_request(
+                f"{version} {reply} {name}",
+                row,
+                version,
+                reply,
+                expected(name, version) is not None,
+            )
         nothing, raises = ROWS["None"], ROWS["an exception"]
         for queue in ("victim", "amq.rabbitmq.trace", "datatransfer.dead", "datatransfer.com.acme"):
-            yield as_request(f"forbidden {queue}", nothing, "ocpp2.1", {"to": queue}, answered=False)
+            yield as_request(
+                f"forbidden {queue}", nothing, "ocpp2.1", {"to": queue}, answered=False
+            )
         for number in range(3):
-            yield as_request(f"gone {number}", nothing, "ocpp2.1", {"to": f"amq.gen-gone-{number}"}, answered=False)
+            yield as_request(
+                f"gone {number}",
+                nothing,
+                "ocpp2.1",
+                {"to": f"amq.gen-gone-{number}"},
+                answered=False,
+            )
             yield as_request(f"nobody waits {number}", nothing, "ocpp2.1", "none", answered=False)
         yield as_request("nobody waits and it fails", raises, "ocpp2.1", "none", answered=False)
         for vendor in ("com.acme", "EN+", "Nobody"):  # after all others of its queue
@@ -93,7 +122,9 @@ def run(broker: PrivateBroker) -> Iterator[Run]:
 @pytest.mark.parametrize("reply", REPLIES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_row_of_the_decision_table(run: Run, version: str, reply: str) -> None:
-    got = {name: [answer(came) for came in run.replies[f"{version} {reply} {name}"]] for name in ROWS}
+    got = {
+        name: [answer(came) for came in run.replies[f"{version} {reply} {name}"]] for name in ROWS
+    }
     assert got == {name: [] if (due := expected(name, version)) is None else [due] for name in ROWS}
 
 
@@ -101,7 +132,9 @@ def answer(reply: dict[str, Any]) -> dict[str, Any]:
     return {"type": reply["type"], "body": json.loads(reply["body"])}
 
 
-def test_a_reply_comes_where_it_was_asked_for_and_carries_what_the_contract_says_and_no_more(run: Run) -> None:
+def test_a_reply_comes_where_it_was_asked_for_and_carries_what_the_contract_says_and_no_more(
+    run: Run,
+) -> None:
     for key, replies in run.replies.items():
         for reply in replies:
             asked = key.split()[1] if key.startswith("ocpp") else "gen"
@@ -119,7 +152,11 @@ def test_a_reply_expires_with_its_deadline(run: Run) -> None:
 
 
 def test_what_must_not_be_answered_is_settled_and_counted(run: Run) -> None:
-    assert not any(replies for key, replies in run.replies.items() if key.startswith(("forbidden", "gone", "nobody")))
+    assert not any(
+        replies
+        for key, replies in run.replies.items()
+        if key.startswith(("forbidden", "gone", "nobody"))
+    )
     assert run.counts["forbidden"] == 4
     assert run.counts["unroutable_replies"] == 3
     assert run.counts["unasked"] == 4
@@ -131,7 +168,9 @@ async def test_every_request_is_settled_and_every_failed_one_kept(run: Run) -> N
     assert await ready(run.url, *queues) == dict.fromkeys(queues, 0)
     kept = sorted(message.correlation_id or "" for message in await dead_letters(run.url))
     runs = [f"{version} {reply}" for version, reply in itertools.product(VERSIONS, REPLIES)]
-    assert kept == sorted(["", *(f"{which} {name}" for which in runs for name in DEAD | {"deadline past after"})])
+    assert kept == sorted(
+        ["", *(f"{which} {name}" for which in runs for name in DEAD | {"deadline past after"})]
+    )
 
 
 def test_no_exception_text_leaves_and_the_log_has_it(run: Run) -> None:

@@ -84,7 +84,11 @@ async def test_a_station_comes_up(stack: Stack, version: str) -> None:
         await station.status()
 
 
-ASKED = [name for name, row in ROWS.items() if name not in {"not JSON", "deadline past before", "deadline past after"}]
+ASKED = [
+    name
+    for name, row in ROWS.items()
+    if name not in {"not JSON", "deadline past before", "deadline past after"}
+]
 """The rows that a station's own library can ask for. A payload that is not JSON is a frame that is not JSON, too."""
 
 
@@ -93,9 +97,13 @@ async def test_every_row_of_the_decision_table(stack: Stack, version: str) -> No
     got, due = {}, {}
     for name in ASKED:
         payload = json.loads(ROWS[name].body)
-        fields = DataTransfer(payload.get("vendorId"), payload.get("messageId"), payload.get("data"))
+        fields = DataTransfer(
+            payload.get("vendorId"), payload.get("messageId"), payload.get("data")
+        )
         async with stack.station("CP-1", version) as station:
-            got[name] = (await station.ask(fields, "ocpp-7"))[:1] + station.charge_point.frames[-1][2:]
+            got[name] = (await station.ask(fields, "ocpp-7"))[:1] + station.charge_point.frames[-1][
+                2:
+            ]
         answer = expected(name, version)
         body = answer["body"]
         due[name] = [3, body] if answer["type"] == "DataTransferResponse" else [4, *body.values()]
@@ -114,7 +122,9 @@ async def test_the_packages_own_validation_has_nothing_to_say(stack: Stack, vers
         response = await station.data_transfer("com.acme", "Value", data)
         doubled = {"currency": "EUR", "price": 3.0}
         assert response.status == "Accepted"
-        assert response.data == (json.dumps(doubled, separators=(",", ":")) if version == "ocpp1.6" else doubled)
+        assert response.data == (
+            json.dumps(doubled, separators=(",", ":")) if version == "ocpp1.6" else doubled
+        )
         assert (await station.data_transfer("Nobody")).status == "UnknownVendorId"
 
 
@@ -134,13 +144,21 @@ async def test_a_station_that_asks_for_what_takes_too_long_gets_a_callerror_at_i
 
 MALFORMED = {
     # message: (the answer in 1.6, in 2.0.1, in 2.1); None: OCPP-J wants it ignored
-    "not json": ([4, "-1", "FormationViolation"], [4, "-1", "RpcFrameworkError"], [4, "-1", "RpcFrameworkError"]),
+    "not json": (
+        [4, "-1", "FormationViolation"],
+        [4, "-1", "RpcFrameworkError"],
+        [4, "-1", "RpcFrameworkError"],
+    ),
     '[2,"1","DataTransfer",{"vendorId"': (
         [4, "-1", "FormationViolation"],
         [4, "-1", "RpcFrameworkError"],
         [4, "-1", "RpcFrameworkError"],
     ),
-    '[2,"1"]': ([4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"], [4, "1", "RpcFrameworkError"]),
+    '[2,"1"]': (
+        [4, "1", "FormationViolation"],
+        [4, "1", "RpcFrameworkError"],
+        [4, "1", "RpcFrameworkError"],
+    ),
     '[2,"1","Heartbeat",{},1]': (
         [4, "1", "FormationViolation"],
         [4, "1", "RpcFrameworkError"],
@@ -154,15 +172,25 @@ MALFORMED = {
     '[5,"1","GenericError","",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
     '[6,"1","NotifyPeriodicEventStream",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
     '[9,"1","Heartbeat",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
-    '[2,"1","Unheard",{}]': ([4, "1", "NotImplemented"], [4, "1", "NotImplemented"], [4, "1", "NotImplemented"]),
-    '[2,"1","MeterValues",{}]': ([4, "1", "NotSupported"], [4, "1", "NotSupported"], [4, "1", "NotSupported"]),
+    '[2,"1","Unheard",{}]': (
+        [4, "1", "NotImplemented"],
+        [4, "1", "NotImplemented"],
+        [4, "1", "NotImplemented"],
+    ),
+    '[2,"1","MeterValues",{}]': (
+        [4, "1", "NotSupported"],
+        [4, "1", "NotSupported"],
+        [4, "1", "NotSupported"],
+    ),
     '[3,"1",{}]': (None, None, None),
     '[3,"1"]': (None, None, None),
 }
 
 
 @pytest.mark.parametrize(("number", "version"), list(enumerate(VERSIONS)))
-async def test_malformed_frames_get_what_ocpp_j_asks_for(stack: Stack, number: int, version: str) -> None:
+async def test_malformed_frames_get_what_ocpp_j_asks_for(
+    stack: Stack, number: int, version: str
+) -> None:
     async with raw_station(f"{stack.gateway.url}/malformed", versions=[version]) as station:
         for message, answers in MALFORMED.items():
             await station.say(message)
@@ -170,8 +198,12 @@ async def test_malformed_frames_get_what_ocpp_j_asks_for(stack: Stack, number: i
                 frame = await station.hear()
                 assert frame[:3] == answers[number], message
                 assert frame[2] in error_codes(parse_version(version))
-            assert (await station.call("Heartbeat"))[0] == 3, "nothing more came, and the connection lives"
-            assert (await station.call("DataTransfer", {"vendorId": "EN+"}))[2] == {"status": "Accepted"}
+            assert (await station.call("Heartbeat"))[0] == 3, (
+                "nothing more came, and the connection lives"
+            )
+            assert (await station.call("DataTransfer", {"vendorId": "EN+"}))[2] == {
+                "status": "Accepted"
+            }
 
 
 # ---- to the station ----
@@ -185,7 +217,9 @@ def answering(**fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_csms_gets_what_the_station_answers(stack: Stack, csms: Client, version: str) -> None:
+async def test_the_csms_gets_what_the_station_answers(
+    stack: Stack, csms: Client, version: str
+) -> None:
     data = '{"a":1}' if version == "ocpp1.6" else {"a": 1}
     rows: dict[str, tuple[dict[str, Any], tuple[Any, Any]]] = {
         "accepted": ({"status": "Accepted"}, ("Accepted", msgspec.UNSET)),
@@ -195,14 +229,20 @@ async def test_the_csms_gets_what_the_station_answers(stack: Stack, csms: Client
         "unknown vendor": ({"status": "UnknownVendorId"}, ("UnknownVendorId", msgspec.UNSET)),
     }
     for name, (answer, (status, got)) in rows.items():
-        async with stack.station(f"to-{name.replace(' ', '-')}", version, answer=answering(**answer)) as station:
+        async with stack.station(
+            f"to-{name.replace(' ', '-')}", version, answer=answering(**answer)
+        ) as station:
             await reachable(csms, station.station_id)
-            response = await csms.send_to_station(station.station_id, DataTransferRequest("com.acme", "m", "text"))
+            response = await csms.send_to_station(
+                station.station_id, DataTransferRequest("com.acme", "m", "text")
+            )
             assert (response.status, response.data) == (status, got), name
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_station_gets_what_the_csms_sends_and_in_1_6_as_text(stack: Stack, csms: Client, version: str) -> None:
+async def test_a_station_gets_what_the_csms_sends_and_in_1_6_as_text(
+    stack: Stack, csms: Client, version: str
+) -> None:
     seen: list[dict[str, Any]] = []
 
     async def answer(fields: dict[str, Any]) -> dict[str, Any]:
@@ -214,16 +254,25 @@ async def test_a_station_gets_what_the_csms_sends_and_in_1_6_as_text(stack: Stac
         seen.clear()
         request = DataTransferRequest("com.acme", "SetTariff", {"price": 1.5, "tiers": [1, None]})
         assert (await csms.send_to_station(station.station_id, request)).status == "Accepted"
-        (call,) = [frame for frame in station.charge_point.frames if frame[3].get("messageId") == "SetTariff"]
+        (call,) = [
+            frame
+            for frame in station.charge_point.frames
+            if frame[3].get("messageId") == "SetTariff"
+        ]
         assert call[:1] + call[2:3] == [2, "DataTransfer"]
         data = call[3]["data"]
-        assert (json.loads(data) if version == "ocpp1.6" else data) == {"price": 1.5, "tiers": [1, None]}
+        assert (json.loads(data) if version == "ocpp1.6" else data) == {
+            "price": 1.5,
+            "tiers": [1, None],
+        }
         assert isinstance(data, str) == (version == "ocpp1.6")
         assert seen[0]["vendor_id"] == "com.acme"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_station_that_fails_is_a_callerror_for_the_csms(stack: Stack, csms: Client, version: str) -> None:
+async def test_a_station_that_fails_is_a_callerror_for_the_csms(
+    stack: Stack, csms: Client, version: str
+) -> None:
     async def answer(fields: dict[str, Any]) -> dict[str, Any]:
         if fields["vendor_id"] != "ping":
             raise RuntimeError("the display is broken")
@@ -254,7 +303,9 @@ async def test_a_station_that_does_not_answer_is_no_answer_and_its_late_one_reac
         with pytest.raises(NoAnswer):
             await csms.send_to_station("slow", DataTransferRequest("v", "first"), timeout=0.3)
         late = await station.hear()
-        asked = asyncio.create_task(csms.send_to_station("slow", DataTransferRequest("v", "second")))
+        asked = asyncio.create_task(
+            csms.send_to_station("slow", DataTransferRequest("v", "second"))
+        )
         call = await station.hear()
         assert call[3]["messageId"] == "second"
         await station.say([3, late[1], {"status": "Rejected"}])
@@ -262,14 +313,18 @@ async def test_a_station_that_does_not_answer_is_no_answer_and_its_late_one_reac
         assert (await asked).status == "Accepted"
 
 
-async def test_a_station_that_disconnects_fails_what_the_csms_waits_for(stack: Stack, csms: Client) -> None:
+async def test_a_station_that_disconnects_fails_what_the_csms_waits_for(
+    stack: Stack, csms: Client
+) -> None:
     async with raw_station(f"{stack.gateway.url}/leaver") as station:
         asking = asyncio.create_task(reachable(csms, "leaver"))
         first = await station.hear()
         await station.say([3, first[1], {"status": "Accepted"}])
         await asking
         start = time.monotonic()
-        asked = asyncio.create_task(csms.send_to_station("leaver", DataTransferRequest("v"), timeout=PATIENCE))
+        asked = asyncio.create_task(
+            csms.send_to_station("leaver", DataTransferRequest("v"), timeout=PATIENCE)
+        )
         await station.hear()
     with pytest.raises(StationOffline) as caught:
         await asked
@@ -280,7 +335,9 @@ async def test_a_station_that_disconnects_fails_what_the_csms_waits_for(stack: S
 # ---- who is let in ----
 
 
-async def test_passwords_tls_and_all_other_options_reach_the_server(stack: Stack, tmp_path: Path) -> None:
+async def test_passwords_tls_and_all_other_options_reach_the_server(
+    stack: Stack, tmp_path: Path
+) -> None:
     cert, key, passwords = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "stations"
     make_certificate(cert, key)
     passwords.write_text(f"CP001:{PasswordHash.of(b'secret')}\n")
@@ -308,9 +365,13 @@ async def test_passwords_tls_and_all_other_options_reach_the_server(stack: Stack
         versions = ["ocpp2.1", "ocpp1.6"]
         async with raw_station(url, versions=versions, password=b"secret", ssl=client) as station:
             assert station.connection.subprotocol == "ocpp1.6"
-            booted = await station.call("BootNotification", {"chargePointVendor": "v", "chargePointModel": "m"})
+            booted = await station.call(
+                "BootNotification", {"chargePointVendor": "v", "chargePointModel": "m"}
+            )
             assert booted[2]["interval"] == 77
-            assert (await station.call("DataTransfer", {"vendorId": "EN+"}))[2] == {"status": "Accepted"}
+            assert (await station.call("DataTransfer", {"vendorId": "EN+"}))[2] == {
+                "status": "Accepted"
+            }
             async with peer(gateway.port) as silent:
                 assert await silent.until_closed() == b""
             await station.say("x" * 2001)
@@ -358,7 +419,10 @@ async def test_a_request_without_a_worker_gets_a_callerror_at_its_deadline(amqp_
 
 
 async def test_a_worker_that_hangs_is_not_waited_for_beyond_the_deadline(amqp_url: str) -> None:
-    with WorkerProcess(VENDORS, amqp_url) as worker, GatewayProcess(amqp_url, call_timeout=1.0) as gateway:
+    with (
+        WorkerProcess(VENDORS, amqp_url) as worker,
+        GatewayProcess(amqp_url, call_timeout=1.0) as gateway,
+    ):
         async with real_station(f"{gateway.url}/CP", PLAIN) as station:
             assert (await station.ask(DataTransfer("EN+"), "1"))[0] == 3
             worker.signal(signal.SIGSTOP)
@@ -369,12 +433,19 @@ async def test_a_worker_that_hangs_is_not_waited_for_beyond_the_deadline(amqp_ur
             assert (await station.ask(DataTransfer("EN+"), "3"))[:2] == [3, "3"]
 
 
-async def test_stations_stay_while_the_broker_is_away_and_their_requests_wait(breakable_broker: PrivateBroker) -> None:
+async def test_stations_stay_while_the_broker_is_away_and_their_requests_wait(
+    breakable_broker: PrivateBroker,
+) -> None:
     url = breakable_broker.add_vhost("away")
     # A quorum queue of RabbitMQ 3.10 that is killed as soon as it was declared comes back only after a minute or never.
-    with WorkerProcess(VENDORS, url, queue_type="classic") as worker, GatewayProcess(url) as gateway:
+    with (
+        WorkerProcess(VENDORS, url, queue_type="classic") as worker,
+        GatewayProcess(url) as gateway,
+    ):
         async with (
-            real_station(f"{gateway.url}/CP", PLAIN, answer=answering(status="Accepted")) as station,
+            real_station(
+                f"{gateway.url}/CP", PLAIN, answer=answering(status="Accepted")
+            ) as station,
             real_station(f"{gateway.url}/CP-2", PLAIN) as other,
         ):
             assert (await station.ask(DataTransfer("EN+"), "1"))[0] == 3
@@ -397,13 +468,22 @@ async def test_stations_stay_while_the_broker_is_away_and_their_requests_wait(br
 
 async def test_a_gateway_that_drains_finishes_what_is_outstanding(amqp_url: str) -> None:
     with WorkerProcess(VENDORS, amqp_url), GatewayProcess(amqp_url) as gateway:
-        async with raw_station(f"{gateway.url}/CP") as station, raw_station(f"{gateway.url}/idle") as idle:
-            await station.say([2, "1", "DataTransfer", {"vendorId": "com.acme", "messageId": "Hangs"}])
+        async with (
+            raw_station(f"{gateway.url}/CP") as station,
+            raw_station(f"{gateway.url}/idle") as idle,
+        ):
+            await station.say(
+                [2, "1", "DataTransfer", {"vendorId": "com.acme", "messageId": "Hangs"}]
+            )
             await station.say([2, "2", "Heartbeat", {}])
             assert (await station.hear())[1] == "2"
             gateway.signal(signal.SIGTERM)
             assert await idle.closed() == (1001, "restart")
-            assert (await station.hear())[:3] == [4, "1", "GenericError"]  # the handler's time is over after 0.3 s
+            assert (await station.hear())[:3] == [
+                4,
+                "1",
+                "GenericError",
+            ]  # the handler's time is over after 0.3 s
             assert await station.closed() == (1001, "restart")
         assert gateway.wait() == 0
         assert gateway.until("drained")["forwarded"] == 1

@@ -60,7 +60,9 @@ async def test_500_stations_at_once_get_their_own_answers_in_both_directions(url
     latencies: list[float] = []
 
     async def life(gateway: GatewayProcess, name: str, version: str) -> None:
-        async with real_station(f"{gateway.url}/{name}", version, answer=says_who(name), open_timeout=60) as station:
+        async with real_station(
+            f"{gateway.url}/{name}", version, answer=says_who(name), open_timeout=60
+        ) as station:
             assert (await station.boot()).status == "Accepted"
             await station.status()
             await connected.wait()
@@ -72,7 +74,9 @@ async def test_500_stations_at_once_get_their_own_answers_in_both_directions(url
             await done.wait()
 
     async def command(csms: Client, name: str) -> None:
-        response = await csms.send_to_station(name, DataTransferRequest("v", "m", f"are you {name}?"), timeout=WITHIN)
+        response = await csms.send_to_station(
+            name, DataTransferRequest("v", "m", f"are you {name}?"), timeout=WITHIN
+        )
         assert response.data == f"{name} are you {name}?"
 
     with GatewayProcess(url, log_level="info", call_timeout=WITHIN) as gateway:
@@ -89,7 +93,11 @@ async def test_500_stations_at_once_get_their_own_answers_in_both_directions(url
             done.set()
         assert gateway.stop() == 0
         counts = gateway.until("drained")
-        assert (counts["connected"], counts["forwarded"], counts["calls"]) == (STATIONS, 6 * STATIONS, STATIONS)
+        assert (counts["connected"], counts["forwarded"], counts["calls"]) == (
+            STATIONS,
+            6 * STATIONS,
+            STATIONS,
+        )
         assert (counts["unanswered"], counts["late"], counts["cut_off"]) == (0, 0, 0)
     latencies.sort()
     median = latencies[len(latencies) // 2]
@@ -117,7 +125,9 @@ class Wanderer:
                 return
             with contextlib.suppress(ConnectionClosed, OSError, InvalidHandshake, TimeoutError):
                 url = f"{gateway.url}/{self.name}"
-                async with real_station(url, self._version, answer=says_who(self.name), close_timeout=1) as station:
+                async with real_station(
+                    url, self._version, answer=says_who(self.name), close_timeout=1
+                ) as station:
                     self.connections += 1
                     self.connected_at = time.monotonic()
                     asking = asyncio.create_task(self._ask(station))
@@ -170,14 +180,19 @@ async def test_a_gateway_killed_under_load_gives_no_answer_to_a_wrong_station_an
             tasks = [asyncio.create_task(wanderer.run()) for wanderer in wanderers]
             tasks += [asyncio.create_task(command(csms, wanderer)) for wanderer in wanderers[:20]]
             try:
-                await until(lambda: all(w.answers >= 3 for w in wanderers) and commanded >= 40, tasks)
+                await until(
+                    lambda: all(w.answers >= 3 for w in wanderers) and commanded >= 40, tasks
+                )
                 assert {wanderer.connections for wanderer in wanderers} == {1}
                 killed.signal(signal.SIGKILL)
                 delays = await asyncio.gather(*(back(csms, wanderer) for wanderer in wanderers))
                 answers, enough = [wanderer.answers for wanderer in wanderers], commanded + 40
                 await until(
                     lambda: (
-                        all(w.answers >= before + 3 for w, before in zip(wanderers, answers, strict=True))
+                        all(
+                            w.answers >= before + 3
+                            for w, before in zip(wanderers, answers, strict=True)
+                        )
                         and commanded >= enough
                     ),
                     tasks,
@@ -188,9 +203,18 @@ async def test_a_gateway_killed_under_load_gives_no_answer_to_a_wrong_station_an
                 for task in tasks:
                     task.cancel()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [error for error in ended if error is not None and not isinstance(error, asyncio.CancelledError)] == []
+        assert [
+            error
+            for error in ended
+            if error is not None and not isinstance(error, asyncio.CancelledError)
+        ] == []
         assert max(delays) < 1.0
-        log.info("reachable after %.0f ms at most; %d commands, %d in between", max(delays) * 1000, commanded, refused)
+        log.info(
+            "reachable after %.0f ms at most; %d commands, %d in between",
+            max(delays) * 1000,
+            commanded,
+            refused,
+        )
 
 
 async def back(csms: Client, wanderer: Wanderer) -> float:
@@ -201,7 +225,9 @@ async def back(csms: Client, wanderer: Wanderer) -> float:
         while True:
             with contextlib.suppress(StationOffline, CallError, TimeoutError):
                 asked_at = time.monotonic()
-                await csms.send_to_station(wanderer.name, DataTransferRequest("v", "back", "?"), timeout=1)
+                await csms.send_to_station(
+                    wanderer.name, DataTransferRequest("v", "back", "?"), timeout=1
+                )
                 return max(0.0, asked_at - wanderer.connected_at)
             await asyncio.sleep(0.01)
 
@@ -256,7 +282,9 @@ async def only_pings(gateway: GatewayProcess, name: str) -> None:
 async def giant(gateway: GatewayProcess, name: str) -> None:
     async with raw_station(f"{gateway.url}/{name}", compression=None) as station:
         with contextlib.suppress(ConnectionClosed):
-            await station.say(json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": "x" * 10_000_000}]))
+            await station.say(
+                json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": "x" * 10_000_000}])
+            )
         assert (await station.closed())[0] == 1009
 
 
@@ -284,13 +312,25 @@ async def malformed(gateway: GatewayProcess, name: str) -> None:
 async def flood(gateway: GatewayProcess, name: str) -> None:
     async with raw_station(f"{gateway.url}/{name}") as station:
         for number in range(500):
-            await station.say([2, str(number), "DataTransfer", {"vendorId": "com.acme", "messageId": "Hangs"}])
+            await station.say(
+                [2, str(number), "DataTransfer", {"vendorId": "com.acme", "messageId": "Hangs"}]
+            )
         answers = [await station.hear() for _ in range(500)]
         assert {frame[1] for frame in answers} == {str(number) for number in range(500)}
         assert {frame[0] for frame in answers} == {4}
 
 
-HOSTILE = (garbage, half_handshake, slowloris, never_reads, only_pings, giant, bomb, malformed, flood)
+HOSTILE = (
+    garbage,
+    half_handshake,
+    slowloris,
+    never_reads,
+    only_pings,
+    giant,
+    bomb,
+    malformed,
+    flood,
+)
 
 
 @contextlib.asynccontextmanager
@@ -322,7 +362,9 @@ async def bystanders(gateway: GatewayProcess, count: int) -> AsyncIterator[list[
 
 
 async def test_hostile_peers_are_dealt_with_and_other_stations_do_not_notice(url: str) -> None:
-    with GatewayProcess(url, log_level="info", handshake_timeout=1, max_message=1024 * 1024) as gateway:
+    with GatewayProcess(
+        url, log_level="info", handshake_timeout=1, max_message=1024 * 1024
+    ) as gateway:
         async with bystanders(gateway, 9) as seconds:
             before = gateway.resident
             quiet = sorted(seconds)

@@ -44,7 +44,9 @@ class StandIn:
         self.goes_on.set()
         self.changed = asyncio.Event()
 
-    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: Any) -> None:
+    async def connect_station(
+        self, station_id: str, version: OcppVersion | str, handler: Any
+    ) -> None:
         self.handlers[station_id] = handler
         self.changed.set()
 
@@ -85,7 +87,9 @@ class Running:
         self.port = port
         self.url = f"{scheme}://127.0.0.1:{port}"
 
-    def station(self, name: str = "CP001", **options: Any) -> contextlib.AbstractAsyncContextManager[RawStation]:
+    def station(
+        self, name: str = "CP001", **options: Any
+    ) -> contextlib.AbstractAsyncContextManager[RawStation]:
         return raw_station(f"{self.url}/{name}", **options)
 
 
@@ -119,7 +123,10 @@ async def test_a_station_comes_up_and_is_answered(version: OcppVersion) -> None:
 
 
 async def test_the_gateway_picks_the_newest_version_that_is_offered() -> None:
-    async with running() as here, here.station(versions=["ocpp1.5", "ocpp1.6", "ocpp2.1", "ocpp2.0.1"]) as station:
+    async with (
+        running() as here,
+        here.station(versions=["ocpp1.5", "ocpp1.6", "ocpp2.1", "ocpp2.0.1"]) as station,
+    ):
         assert station.connection.subprotocol == "ocpp2.1"
 
 
@@ -134,7 +141,10 @@ async def test_without_a_version_in_common_the_handshake_is_completed_and_the_co
 
 
 async def test_the_versions_that_are_spoken_can_be_fewer() -> None:
-    async with running(versions=(OcppVersion.V1_6,)) as here, here.station(versions=["ocpp2.1", "ocpp1.6"]) as station:
+    async with (
+        running(versions=(OcppVersion.V1_6,)) as here,
+        here.station(versions=["ocpp2.1", "ocpp1.6"]) as station,
+    ):
         assert station.connection.subprotocol == "ocpp1.6"
 
 
@@ -269,7 +279,9 @@ async def test_a_message_at_the_limit_is_taken_and_an_answer_above_it_is_none() 
         (b"\xf1\x80\x00\x00\x00\x00", 1002),  # reserved bits
     ],
 )
-async def test_bytes_that_break_the_websocket_protocol_end_their_connection(frame: bytes, code: int) -> None:
+async def test_bytes_that_break_the_websocket_protocol_end_their_connection(
+    frame: bytes, code: int
+) -> None:
     async with running() as here, here.station("good") as good, peer(here.port) as client:
         await client.open_websocket()
         client.writer.write(frame)
@@ -320,7 +332,9 @@ async def test_a_peer_that_does_not_await_the_handshake_is_cut_off(tmp_path: Pat
     file = tmp_path / "passwords"
     file.write_text("")
     async with running(PasswordFile(file)) as here, peer(here.port) as client:
-        opening = OPENING.format(station="CP001").replace("\r\n\r\n", "\r\nAuthorization: Basic Q1AwMDE6eA==\r\n\r\n")
+        opening = OPENING.format(station="CP001").replace(
+            "\r\n\r\n", "\r\nAuthorization: Basic Q1AwMDE6eA==\r\n\r\n"
+        )
         client.writer.write(opening.encode())
         assert await client.until_cut_off(b"x" * 65536) < 50_000_000
         await here.link.until(lambda: here.gateway.counts.refused + here.gateway.counts.cut_off > 0)
@@ -328,7 +342,10 @@ async def test_a_peer_that_does_not_await_the_handshake_is_cut_off(tmp_path: Pat
 
 async def test_one_connection_more_than_may_be_is_closed() -> None:
     async with running(max_connections=2) as here:
-        async with here.station("A") as first, peer(here.port):  # a connection without a station takes a place, too
+        async with (
+            here.station("A") as first,
+            peer(here.port),
+        ):  # a connection without a station takes a place, too
             async with peer(here.port) as third:
                 assert await third.until_closed() == b""
             assert (await first.call("Heartbeat"))[0] == 3
@@ -337,7 +354,9 @@ async def test_one_connection_more_than_may_be_is_closed() -> None:
         assert here.gateway.counts.cut_off == 1
 
 
-async def test_a_station_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_station_that_asks_and_never_reads_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bridge.gateway.websocket.server.READ_TIMEOUT", SOON)
     heartbeat = websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]') * 1000
     async with running() as here, here.station("good") as good, peer(here.port) as client:
@@ -349,7 +368,11 @@ async def test_a_station_that_asks_and_never_reads_is_cut_off(monkeypatch: pytes
 
 async def test_a_station_that_pings_and_never_reads_is_cut_off() -> None:
     """A pong is written without asking whether there is room: the buffer is bounded all the same."""
-    async with running(max_message=65536) as here, here.station("good") as good, peer(here.port) as client:
+    async with (
+        running(max_message=65536) as here,
+        here.station("good") as good,
+        peer(here.port) as client,
+    ):
         await client.open_websocket()
         await client.until_cut_off(websocket_frame(PING, b"x" * 125) * 500)
         assert here.gateway.counts.cut_off == 1
@@ -365,7 +388,9 @@ async def test_a_peer_that_falls_silent_is_dropped() -> None:
         assert (await good.call("Heartbeat"))[0] == 3
 
 
-async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
     async with running(ping_interval=SOON) as here, peer(here.port) as client:
         await client.open_websocket()
@@ -397,7 +422,9 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
         async with here.station() as new:
             assert await old.closed() == (1008, "a newer connection")
             await here.link.until(lambda: here.link.handlers["CP001"] is not first)
-            asked = asyncio.create_task(here.link.handlers["CP001"].on_payload(b'{"vendorId":"v"}', PATIENCE))
+            asked = asyncio.create_task(
+                here.link.handlers["CP001"].on_payload(b'{"vendorId":"v"}', PATIENCE)
+            )
             call = await new.hear()
             await new.say([3, call[1], {"status": "Accepted"}])
             assert json.loads((await asked).body) == {"status": "Accepted"}
@@ -405,7 +432,9 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
         await here.link.until(lambda: here.link.handlers == {})
 
 
-async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
     async with running() as here, peer(here.port) as dead:
         await dead.open_websocket("CP001")

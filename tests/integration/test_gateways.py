@@ -13,8 +13,8 @@ from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects.native import Contract
 from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
@@ -90,7 +90,10 @@ async def test_a_gateway_killed_under_load_gives_its_stations_to_another_and_no_
         back = time.monotonic()  # the stations' sockets are reset, and they find the other gateway
         await second.do("connect", stations)
         await second.do("talk")
-        assert await asyncio.gather(*(of_gateway(client, station) for station in stations)) == ["second"] * 300
+        assert (
+            await asyncio.gather(*(of_gateway(client, station) for station in stations))
+            == ["second"] * 300
+        )
         assert time.monotonic() - back < REACHABLE_WITHIN
         # What the dead gateway had in hand ends at its time-out; then all goes on as before.
         await asking.until(lambda: all("second" in asking.answers[station] for station in stations))
@@ -121,9 +124,13 @@ async def test_a_station_that_comes_to_another_gateway_is_reached_at_once(amqp_u
 async def of_gateway(client: Client, station: str, timeout: float = PATIENCE) -> str:  # noqa: ASYNC109 - the client's
     """Which gateway the station's answer comes from, that it is the station's, and the answer to this request."""
     number = next(numbers)
-    answer = await client.send_to_station(station, DataTransferRequest("v", "m", number), timeout=timeout)
+    answer = await client.send_to_station(
+        station, DataTransferRequest("v", "m", number), timeout=timeout
+    )
     of, gateway, echoed = answer.data
-    assert (of, echoed) == (station, number), f"{station} was asked {number}, and {of} answered {echoed}"
+    assert (of, echoed) == (station, number), (
+        f"{station} was asked {number}, and {of} answered {echoed}"
+    )
     return str(gateway)
 
 
@@ -151,18 +158,25 @@ async def test_gateways_that_lose_their_connections_under_load_go_on_without_a_l
     assert (report["wrong"], report["unanswered"], report["stations"]) == ([], 0, 200)
 
 
-async def test_a_broker_that_restarts_finds_all_stations_again(breakable_broker: PrivateBroker) -> None:
+async def test_a_broker_that_restarts_finds_all_stations_again(
+    breakable_broker: PrivateBroker,
+) -> None:
     url = breakable_broker.add_vhost("stations")
     stations = [f"CP{number:04}" for number in range(2_000)]
     async with GatewayLink(url, timeout=PATIENCE) as link, Client(url, timeout=PATIENCE) as client:
         for start in range(0, 2_000, 500):
             await asyncio.gather(
-                *(link.connect_station(station, "ocpp1.6", accept) for station in stations[start:][:500])
+                *(
+                    link.connect_station(station, "ocpp1.6", accept)
+                    for station in stations[start:][:500]
+                )
             )
         breakable_broker.sync()
         await asyncio.to_thread(breakable_broker.restart)
         await until(lambda: link.state is State.CONSUMING)
-        answers = await asyncio.gather(*(client.send_to_station(station, hello()) for station in stations[::10]))
+        answers = await asyncio.gather(
+            *(client.send_to_station(station, hello()) for station in stations[::10])
+        )
         assert answers == [ACCEPTED] * 200
     breakable_broker.delete_vhost("stations")
 
@@ -194,7 +208,9 @@ async def test_a_flood_for_stations_that_do_not_answer_fills_no_memory_and_holds
     silent = [f"silent-{number}" for number in range(3_000)]
     transport = RabbitTransport(parse_urls([amqp_url]))
     async with GatewayLink(amqp_url) as link, Client(amqp_url, timeout=PATIENCE) as client:
-        await asyncio.gather(*(link.connect_station(station, "ocpp2.0.1", hang) for station in silent))
+        await asyncio.gather(
+            *(link.connect_station(station, "ocpp2.0.1", hang) for station in silent)
+        )
         await transport.start([], lambda *_: None)
         deadline = time.time() + 6.0
         confirms: list[Confirm] = []
@@ -250,7 +266,9 @@ async def asked(client: Client, stations: Sequence[str]) -> list[DataTransferRes
     return await asyncio.gather(*(client.send_to_station(station, hello()) for station in stations))
 
 
-async def test_a_gateway_needs_no_more_rights_than_its_page_says(breakable_broker: PrivateBroker) -> None:
+async def test_a_gateway_needs_no_more_rights_than_its_page_says(
+    breakable_broker: PrivateBroker,
+) -> None:
     page = (ROOT / "docs" / "gateways.md").read_text()
     rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
     url = breakable_broker.add_vhost("rights")
@@ -262,7 +280,9 @@ async def test_a_gateway_needs_no_more_rights_than_its_page_says(breakable_broke
     ):
         await link.connect_station("CP1", "ocpp2.0.1", accept)
         assert await client.send_to_station("CP1", hello()) == ACCEPTED
-        asked = asyncio.create_task(link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("echo", "m", [1])))
+        asked = asyncio.create_task(
+            link.data_transfer("CP1", "ocpp2.0.1", DataTransferRequest("echo", "m", [1]))
+        )
         async with WorkerProcess("tests.integration.echo_vendor:router", url):
             assert (await asked).data == ["CP1", 1]
         await link.disconnect_station("CP1")

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import parse_urls
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription
 from tests.integration.support import NAMES, WorkerProcess, ready
 
@@ -48,9 +48,23 @@ def nested(rng: random.Random) -> bytes:
 
 def odd_value(rng: random.Random) -> bytes:
     value = rng.choice(
-        (b"1e999", b"-0", b"9" * 5_000, b'"\\ud800"', b'"\xff"', b"NaN", b"null", b'""', b"[]", b'"\\u0000"')
+        (
+            b"1e999",
+            b"-0",
+            b"9" * 5_000,
+            b'"\\ud800"',
+            b'"\xff"',
+            b"NaN",
+            b"null",
+            b'""',
+            b"[]",
+            b'"\\u0000"',
+        )
     )
-    return b'{"vendorId":"hostile","messageId":"%b","data":%b}' % (rng.choice((b"Read", b"Text", b"Any")), value)
+    return b'{"vendorId":"hostile","messageId":"%b","data":%b}' % (
+        rng.choice((b"Read", b"Text", b"Any")),
+        value,
+    )
 
 
 def odd_shape(rng: random.Random) -> bytes:
@@ -129,7 +143,9 @@ class Flood:
         self.confirms: dict[Confirm, int] = dict.fromkeys(Confirm, 0)
 
     async def start(self) -> None:
-        await self.transport.start([Subscription("", 0, self._on_reply, no_ack=True)], lambda *_: None)
+        await self.transport.start(
+            [Subscription("", 0, self._on_reply, no_ack=True)], lambda *_: None
+        )
 
     def _on_reply(self, delivery: Delivery) -> None:
         self.replies += 1
@@ -169,7 +185,9 @@ class Flood:
         """Everything sent before has been dispatched: a request sent now is answered."""
         name = f"sentinel {vendor_key} {len(self.sentinels)}"
         properties = Properties(
-            headers={"ocpp-station-id": "CP"}, correlation_id=name, reply_to=self.transport.reply_queue
+            headers={"ocpp-station-id": "CP"},
+            correlation_id=name,
+            reply_to=self.transport.reply_queue,
         )
         self.send(Publishing(vendor_key, valid(random.Random(0)), properties, NAMES.requests))
         await self.until(lambda: name in self.sentinels)
@@ -178,7 +196,9 @@ class Flood:
 async def test_every_hostile_request_is_settled_and_memory_stays_flat(amqp_url: str) -> None:
     rng = random.Random(20_201)
     started = time.monotonic()
-    with WorkerProcess("tests.integration.load_vendors:routers", amqp_url, expired="drop", log_level="info") as worker:
+    with WorkerProcess(
+        "tests.integration.load_vendors:routers", amqp_url, expired="drop", log_level="info"
+    ) as worker:
         flood = Flood(amqp_url)
         await flood.start()
         reply_to = flood.transport.reply_queue

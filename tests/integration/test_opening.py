@@ -65,7 +65,9 @@ class Line:
         if self._left is not None:
             self._mortal.add(task)
 
-        async def relay(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_broker: bool) -> None:
+        async def relay(
+            source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_broker: bool
+        ) -> None:
             with contextlib.suppress(OSError):
                 while data := await source.read(65_536):
                     if task in self._mortal:
@@ -83,7 +85,8 @@ class Line:
 
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(
-                relay(reader, broker_writer, from_broker=False), relay(broker_reader, writer, from_broker=True)
+                relay(reader, broker_writer, from_broker=False),
+                relay(broker_reader, writer, from_broker=True),
             )
         for each in (writer, broker_writer):
             each.transport.abort()

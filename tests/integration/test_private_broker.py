@@ -14,8 +14,10 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from bridge.testing.rabbitmq import node as private_broker
-from bridge.testing.rabbitmq.node import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
+from bridge.testing.rabbitmq import server as servers
+from bridge.testing.rabbitmq.cluster import PrivateCluster
+from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq.server import BrokerUnavailable, find_server
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -36,7 +38,9 @@ def test_version_and_rabbitmqctl_agree(broker: PrivateBroker) -> None:
 
 
 @pytest.mark.parametrize("expression", ["1 +", "nobody:knows(this)", 'throw("ä")'])
-def test_an_expression_that_fails_is_an_error_that_shows_it(broker: PrivateBroker, expression: str) -> None:
+def test_an_expression_that_fails_is_an_error_that_shows_it(
+    broker: PrivateBroker, expression: str
+) -> None:
     with pytest.raises(BrokerUnavailable, match=re.escape(repr(expression))):
         broker.eval(expression)
     assert broker.eval("1 + 1.") == "2"
@@ -47,7 +51,9 @@ def test_a_failing_rabbitmqctl_command_is_an_error_that_shows_it(broker: Private
         broker.ctl("delete_vhost", "nowhere")
 
 
-async def test_each_test_has_a_virtual_host_of_its_own(broker: PrivateBroker, amqp_url: str) -> None:
+async def test_each_test_has_a_virtual_host_of_its_own(
+    broker: PrivateBroker, amqp_url: str
+) -> None:
     other = broker.add_vhost("other")
     async with await aio_pika.connect(amqp_url) as first, await aio_pika.connect(other) as second:
         await (await first.channel()).declare_queue("mine", durable=True)
@@ -56,7 +62,9 @@ async def test_each_test_has_a_virtual_host_of_its_own(broker: PrivateBroker, am
     broker.delete_vhost("other")
 
 
-async def test_after_a_kill_the_node_starts_again_on_its_data_and_port(breakable_broker: PrivateBroker) -> None:
+async def test_after_a_kill_the_node_starts_again_on_its_data_and_port(
+    breakable_broker: PrivateBroker,
+) -> None:
     url = breakable_broker.add_vhost("survivor")
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=True)
@@ -155,13 +163,18 @@ def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> N
 def wait_until_gone(folder: Path, processes: list[int], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while any(folder.iterdir()) or any(map(is_running, processes)):
-        assert time.monotonic() < deadline, (list(folder.iterdir()), list(filter(is_running, processes)))
+        assert time.monotonic() < deadline, (
+            list(folder.iterdir()),
+            list(filter(is_running, processes)),
+        )
         time.sleep(0.05)
 
 
 def is_running(process: int) -> bool:
     """An orphan that has ended may stay as a zombie where the first process of a container does not collect it."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
+    )
     return shown.stdout.strip()[:1] not in {"", "Z"}
 
 
@@ -175,7 +188,10 @@ def fake_server(folder: Path, script: str) -> Path:
 
 def test_a_server_that_ends_while_starting_shows_its_last_words(tmp_path: Path) -> None:
     broker = PrivateBroker(server=fake_server(tmp_path, "echo no memory; exit 3"))
-    with pytest.raises(BrokerUnavailable, match="ended with exit code 3 while starting:\nno memory"), broker:
+    with (
+        pytest.raises(BrokerUnavailable, match="ended with exit code 3 while starting:\nno memory"),
+        broker,
+    ):
         pass
     assert not broker.folder.parent.exists()
 
@@ -191,7 +207,7 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
 def test_a_port_somebody_took_is_replaced(tmp_path: Path) -> None:
     """The first start finds the port in use; the second has other ports."""
     real = find_server()
-    if real is not None and private_broker._root_of(real) is not None:
+    if real is not None and servers.root_of(real) is not None:
         pytest.skip("a server that belongs to another root folder is not started from outside")
     script = f"if mkdir {tmp_path}/once; then echo eaddrinuse; exit 1; fi; exec {real}"
     broker = PrivateBroker(server=fake_server(tmp_path, script))
@@ -211,10 +227,19 @@ def test_the_suite_runs_on_a_given_broker(tmp_path: Path) -> None:
         "        await (await connection.channel()).declare_queue('q', durable=True)\n"
     )
     with PrivateBroker(plugins=["rabbitmq_management"]) as broker:
-        options = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
+        options = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "tests.conftest",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+        ]
         run = subprocess.run(
             [sys.executable, "-m", "pytest", *options, "--amqp-url", broker.url, str(claim)],
-            env=os.environ | {"DTBRIDGE_TEST_MANAGEMENT_URL": broker.management_url.replace("guest:guest@", "")},
+            env=os.environ
+            | {"DTBRIDGE_TEST_MANAGEMENT_URL": broker.management_url.replace("guest:guest@", "")},
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -10,13 +10,14 @@ import pytest
 import redis.asyncio
 
 from bridge import Call, Router
+from bridge.cli.assembly import open_store
 from bridge.dialects.native import Contract
-from bridge.idempotency.guard import open_store
-from bridge.idempotency.memory import Key, Running
 from bridge.idempotency.redis import RedisStore
+from bridge.idempotency.store import Key, Running
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Kind, Reply
-from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
+from bridge.testing.memory_broker import MemoryBroker, declare_topology
+from bridge.testing.memory_transport import MemoryTransport
 from bridge.transport import State
 from bridge.worker.worker import Worker
 from tests.redis_server import RedisServer
@@ -65,7 +66,9 @@ async def test_what_is_forgotten_another_may_handle(server: RedisServer) -> None
 
 
 @pytest.mark.parametrize("part", ["CP:1", "CP\udcff", "🔌" * 50, "a b\r\nDEL x"])
-async def test_any_station_and_message_id_is_a_key_of_its_own(server: RedisServer, part: str) -> None:
+async def test_any_station_and_message_id_is_a_key_of_its_own(
+    server: RedisServer, part: str
+) -> None:
     async with RedisStore(server.url) as store:
         keys: list[Key] = [f"1:{part}:m", f"1:m:{part}", f"2:{part}:m"]
         assert [await store.begin(key) for key in keys] == [None] * 3
@@ -97,7 +100,9 @@ async def test_a_request_whose_worker_died_is_free_after_its_lease(server: Redis
         assert 0.1 < time.monotonic() - began < 5
 
 
-async def test_a_handler_that_takes_longer_than_a_lease_keeps_its_request(server: RedisServer) -> None:
+async def test_a_handler_that_takes_longer_than_a_lease_keeps_its_request(
+    server: RedisServer,
+) -> None:
     async with RedisStore(server.url, lease=0.3) as store, RedisStore(server.url) as other:
         assert await store.begin(KEY) is None
         until = time.monotonic() + 0.9
@@ -108,14 +113,18 @@ async def test_a_handler_that_takes_longer_than_a_lease_keeps_its_request(server
         assert await other.begin(KEY) == REPLY
 
 
-async def test_many_calls_at_once_share_a_few_connections(server: RedisServer, client: "redis.asyncio.Redis") -> None:
+async def test_many_calls_at_once_share_a_few_connections(
+    server: RedisServer, client: "redis.asyncio.Redis"
+) -> None:
     async with RedisStore(server.url, timeout=PATIENCE) as store:
         keys: list[Key] = [str(number) for number in range(1_000)]
         assert set(await asyncio.gather(*map(store.begin, keys))) == {None}
         assert len(await client.client_list()) <= 21
 
 
-async def test_a_store_that_is_gone_raises_at_once_and_one_that_is_back_is_used_again(server: RedisServer) -> None:
+async def test_a_store_that_is_gone_raises_at_once_and_one_that_is_back_is_used_again(
+    server: RedisServer,
+) -> None:
     async with RedisStore(server.url) as store:
         assert await store.begin(KEY) is None
         server.kill()
@@ -135,7 +144,9 @@ async def test_a_call_to_a_store_that_hangs_ends_in_time(server: RedisServer) ->
         assert await store.begin(KEY) is None
         server.pause()
         started = time.monotonic()
-        calls = await asyncio.gather(*(store.begin(str(n)) for n in range(100)), return_exceptions=True)
+        calls = await asyncio.gather(
+            *(store.begin(str(n)) for n in range(100)), return_exceptions=True
+        )
         assert all(isinstance(error, TimeoutError | redis.RedisError) for error in calls)
         assert 0.15 < time.monotonic() - started < 1.5
         server.resume()
@@ -164,7 +175,9 @@ async def test_what_a_call_without_an_answer_may_have_begun_is_not_taken_for_ano
         assert await other.begin(KEY) == REPLY
 
 
-async def test_what_could_not_be_forgotten_may_be_handled_again_at_once(server: RedisServer) -> None:
+async def test_what_could_not_be_forgotten_may_be_handled_again_at_once(
+    server: RedisServer,
+) -> None:
     """A handler asked for another try while Redis hung."""
     async with RedisStore(server.url, timeout=1.0) as store:
         assert await store.begin(KEY) is None
@@ -265,7 +278,11 @@ async def test_two_workers_run_the_handler_of_one_request_once(server: RedisServ
         made.put()
         assert await made.answers(3) == [DONE] * 3
         assert (made.runs, made.total("absorbed"), made.total("store_errors")) == (1, 2, 0)
-        assert {message.properties.correlation_id for message in made.replies.ready} == {"0", "1", "2"}
+        assert {message.properties.correlation_id for message in made.replies.ready} == {
+            "0",
+            "1",
+            "2",
+        }
 
 
 async def test_a_redis_that_is_killed_costs_repetitions_and_no_answer(
@@ -290,7 +307,9 @@ async def test_a_redis_that_is_killed_costs_repetitions_and_no_answer(
         assert (made.runs, made.total("absorbed"), made.total("store_errors")) == (4, 1, 2)
 
 
-async def test_a_redis_that_dies_while_a_handler_runs_keeps_nobody_from_an_answer(server: RedisServer) -> None:
+async def test_a_redis_that_dies_while_a_handler_runs_keeps_nobody_from_an_answer(
+    server: RedisServer,
+) -> None:
     async with fleet(server.url, 1) as made:
         made.put()
         await until(lambda: made.runs == 1)
@@ -300,7 +319,9 @@ async def test_a_redis_that_dies_while_a_handler_runs_keeps_nobody_from_an_answe
         assert made.total("store_errors") == 1
 
 
-async def test_a_redis_that_hangs_delays_an_answer_by_no_more_than_its_time_out(server: RedisServer) -> None:
+async def test_a_redis_that_hangs_delays_an_answer_by_no_more_than_its_time_out(
+    server: RedisServer,
+) -> None:
     async with fleet(server.url, 1) as made:
         made.go_on.set()
         made.put("before")

@@ -15,13 +15,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH is 
 
 def policies(pid: int) -> set[int]:
     """Of a process's threads."""
-    return {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+    return {
+        os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()
+    }
 
 
 @pytest.mark.parametrize(("chosen", "policy"), [(None, "SCHED_BATCH"), ("normal", "SCHED_OTHER")])
-async def test_a_worker_is_scheduled_as_it_was_told(amqp_url: str, chosen: str | None, policy: str) -> None:
+async def test_a_worker_is_scheduled_as_it_was_told(
+    amqp_url: str, chosen: str | None, policy: str
+) -> None:
     settings: dict[str, Any] = {} if chosen is None else {"scheduling": chosen}
-    async with WorkerProcess("tests.integration.load_vendors:routers", amqp_url, **settings) as worker:
+    async with WorkerProcess(
+        "tests.integration.load_vendors:routers", amqp_url, **settings
+    ) as worker:
         assert policies(worker.process.pid) == {getattr(os, policy)}
 
 
@@ -31,7 +37,11 @@ def schedule(policy_before: str, change: str = "") -> int:
         f"import os; os.sched_setscheduler(0, os.{policy_before}, os.sched_param(0)); {change}\n"
         "from bridge.cli.options import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
     )
-    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def test_a_policy_somebody_chose_is_left_alone() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from bridge import Call, Router
 from bridge.client.client import Client, NoAnswer
-from bridge.rabbitmq.connection import parse_urls
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.testing.rabbitmq.node import PrivateBroker, PrivateCluster, free_ports
+from bridge.rabbitmq.urls import parse_urls
+from bridge.testing.rabbitmq.cluster import PrivateCluster
+from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.transport import BrokerUnreachable, State
 from bridge.worker.worker import Worker
 from tests.integration.support import (
@@ -53,11 +55,16 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def gated(url: str | list[str]) -> AsyncIterator[tuple[Gate, Working, Client, WatchedTransport]]:
+async def gated(
+    url: str | list[str],
+) -> AsyncIterator[tuple[Gate, Working, Client, WatchedTransport]]:
     """A worker, and a client whose transport can be watched."""
     gate = Gate()
     transport = WatchedTransport(url, name="client")
-    async with working(url, gate.router) as it, Client(transport=transport, timeout=PATIENCE) as client:
+    async with (
+        working(url, gate.router) as it,
+        Client(transport=transport, timeout=PATIENCE) as client,
+    ):
         yield gate, it, client, transport
 
 
@@ -88,7 +95,9 @@ async def test_connections_closed_by_the_broker_are_opened_again_and_everybody_i
     assert await ready(amqp_url, QUEUE) == {QUEUE: 0}
 
 
-async def test_a_broker_that_restarts_finds_its_worker_and_its_clients_again(breakable_broker: PrivateBroker) -> None:
+async def test_a_broker_that_restarts_finds_its_worker_and_its_clients_again(
+    breakable_broker: PrivateBroker,
+) -> None:
     url = breakable_broker.add_vhost("restart")
     async with gated(url) as (gate, it, client, transport):
         asked = ask(client, 20)
@@ -103,7 +112,9 @@ async def test_a_broker_that_restarts_finds_its_worker_and_its_clients_again(bre
     breakable_broker.delete_vhost("restart")
 
 
-async def test_requests_time_out_cleanly_while_the_broker_is_away(breakable_broker: PrivateBroker) -> None:
+async def test_requests_time_out_cleanly_while_the_broker_is_away(
+    breakable_broker: PrivateBroker,
+) -> None:
     url = breakable_broker.add_vhost("away")
     async with gated(url) as (gate, it, client, transport):
         gate.open.set()
@@ -121,7 +132,9 @@ async def test_requests_time_out_cleanly_while_the_broker_is_away(breakable_brok
     breakable_broker.delete_vhost("away")
 
 
-async def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again(amqp_url: str) -> None:
+async def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again(
+    amqp_url: str,
+) -> None:
     async with gated(amqp_url) as (gate, it, client, _):
         gate.open.set()
         async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
@@ -137,17 +150,25 @@ async def test_hosts_are_tried_in_turn(amqp_url: str) -> None:
         assert await answers(ask(client, 5)) == [str(number) for number in range(5)]
 
 
-async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_turn(amqp_url: str) -> None:
+async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_turn(
+    amqp_url: str,
+) -> None:
     """It accepts connections and says nothing."""
     accepted: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    transport = RabbitTransport(parse_urls([f"amqp://127.0.0.1:{port}/", amqp_url]), start_timeout=2.0)
+    transport = RabbitTransport(
+        parse_urls([f"amqp://127.0.0.1:{port}/", amqp_url]), start_timeout=2.0
+    )
     await transport.start([], lambda *_: None)
     assert transport.state is State.CONSUMING
     await transport.close()
-    with pytest.raises(BrokerUnreachable, match=rf"no broker at amqp://127\.0\.0\.1:{port}/: it does not answer"):
-        await RabbitTransport(parse_urls([f"amqp://127.0.0.1:{port}/"]), start_timeout=0.0).start([], lambda *_: None)
+    with pytest.raises(
+        BrokerUnreachable, match=rf"no broker at amqp://127\.0\.0\.1:{port}/: it does not answer"
+    ):
+        await RabbitTransport(parse_urls([f"amqp://127.0.0.1:{port}/"]), start_timeout=0.0).start(
+            [], lambda *_: None
+        )
     assert len(accepted) == 2
     for writer in accepted:
         writer.close()
@@ -225,7 +246,9 @@ async def test_tls_works_for_worker_and_client(tls_broker: PrivateBroker) -> Non
         assert await answers(ask(client, 50)) == [str(number) for number in range(50)]
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused_in_words(tls_broker: PrivateBroker) -> None:
+async def test_a_certificate_nobody_vouches_for_is_refused_in_words(
+    tls_broker: PrivateBroker,
+) -> None:
     transport = RabbitTransport(parse_urls([tls_broker.tls_url]), start_timeout=0.0)
     with pytest.raises(BrokerUnreachable, match="certificate verify failed"):
         await transport.start([], lambda *_: None)

@@ -34,9 +34,14 @@ async def refusal(url: str, mode: Mode, *vendor_ids: str) -> str:
 
 
 @pytest.mark.parametrize("queue_type", QueueType)
-async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(amqp_url: str, queue_type: QueueType) -> None:
+async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(
+    amqp_url: str, queue_type: QueueType
+) -> None:
     for mode in (Mode.DECLARE, Mode.DECLARE, Mode.VERIFY, Mode.NONE):
-        async with working(amqp_url, answering(), mode=mode, queue_type=queue_type), Client(amqp_url) as client:
+        async with (
+            working(amqp_url, answering(), mode=mode, queue_type=queue_type),
+            Client(amqp_url) as client,
+        ):
             assert (await client.data_transfer("CP", request())).status == "Accepted"
             assert (await client.data_transfer("CP", request("w"))).status == "UnknownVendorId"
 
@@ -49,25 +54,35 @@ async def test_classic_queues_are_classic_and_quorum_queues_quorum(amqp_url: str
 
 async def test_verify_names_the_exchange_that_is_missing(amqp_url: str) -> None:
     told = await refusal(amqp_url, Mode.VERIFY)
-    assert re.fullmatch(r"exchange 'datatransfer\.unrouted': NOT_FOUND - no exchange .* in vhost 'test-\w+'", told)
+    assert re.fullmatch(
+        r"exchange 'datatransfer\.unrouted': NOT_FOUND - no exchange .* in vhost 'test-\w+'", told
+    )
 
 
 async def test_verify_names_the_queue_that_is_missing(amqp_url: str) -> None:
     async with working(amqp_url, answering("v")):
         pass
     told = await refusal(amqp_url, Mode.VERIFY, "v", "new")
-    assert re.fullmatch(r"queue 'datatransfer\.new': NOT_FOUND - no queue .* in vhost 'test-\w+'", told)
+    assert re.fullmatch(
+        r"queue 'datatransfer\.new': NOT_FOUND - no queue .* in vhost 'test-\w+'", told
+    )
 
 
-async def test_trusting_a_topology_that_is_not_there_names_what_cannot_be_consumed(amqp_url: str) -> None:
+async def test_trusting_a_topology_that_is_not_there_names_what_cannot_be_consumed(
+    amqp_url: str,
+) -> None:
     told = await refusal(amqp_url, Mode.NONE)
     assert told.startswith("queue 'datatransfer.v' cannot be consumed: NOT_FOUND")
 
 
 @pytest.mark.parametrize("name", [QUEUE, NAMES.dead, NAMES.unknown_vendor])
-async def test_a_queue_with_other_arguments_is_named_with_the_argument(amqp_url: str, name: str) -> None:
+async def test_a_queue_with_other_arguments_is_named_with_the_argument(
+    amqp_url: str, name: str
+) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
-        await (await connection.channel()).declare_queue(name, durable=True, arguments={"x-max-length": 1})
+        await (await connection.channel()).declare_queue(
+            name, durable=True, arguments={"x-max-length": 1}
+        )
     told = await refusal(amqp_url, Mode.DECLARE)
     assert told.startswith(f"queue '{name}': PRECONDITION_FAILED - inequivalent arg 'x-")
     assert "\n" not in told
@@ -75,7 +90,9 @@ async def test_a_queue_with_other_arguments_is_named_with_the_argument(amqp_url:
 
 async def test_an_exchange_of_another_kind_is_named(amqp_url: str) -> None:
     async with await aio_pika.connect(amqp_url) as connection:
-        await (await connection.channel()).declare_exchange(NAMES.requests, aio_pika.ExchangeType.TOPIC, durable=True)
+        await (await connection.channel()).declare_exchange(
+            NAMES.requests, aio_pika.ExchangeType.TOPIC, durable=True
+        )
     told = await refusal(amqp_url, Mode.DECLARE)
     assert told.startswith("exchange 'datatransfer': PRECONDITION_FAILED - inequivalent arg 'type'")
 
@@ -93,7 +110,11 @@ async def test_what_no_worker_takes_from_a_retry_queue_the_broker_sends_back(
         async with asyncio.timeout(PATIENCE), queue.iterator() as messages:
             message = await anext(messages)
             await message.ack()
-        assert (message.body, message.exchange, message.routing_key) == (b"again", NAMES.requests, "v")
+        assert (message.body, message.exchange, message.routing_key) == (
+            b"again",
+            NAMES.requests,
+            "v",
+        )
 
 
 async def test_a_vendor_whose_handlers_hang_holds_up_nobody_else(amqp_url: str) -> None:
@@ -113,11 +134,18 @@ async def test_a_vendor_whose_handlers_hang_holds_up_nobody_else(amqp_url: str) 
         await release.wait()
         running -= 1
 
-    async with working(amqp_url, slow, answering("quick")) as it, Client(amqp_url, timeout=PATIENCE) as client:
-        hanging = [asyncio.create_task(client.data_transfer("CP", request("slow"))) for _ in range(50)]
+    async with (
+        working(amqp_url, slow, answering("quick")) as it,
+        Client(amqp_url, timeout=PATIENCE) as client,
+    ):
+        hanging = [
+            asyncio.create_task(client.data_transfer("CP", request("slow"))) for _ in range(50)
+        ]
         async with asyncio.timeout(PATIENCE):
             await started.wait()
-        replies = await asyncio.gather(*(client.data_transfer("CP", request("quick")) for _ in range(500)))
+        replies = await asyncio.gather(
+            *(client.data_transfer("CP", request("quick")) for _ in range(500))
+        )
         assert {reply.status for reply in replies} == {"Accepted"}
         assert not any(task.done() for task in hanging)
         assert (it.worker.intakes[0].running, it.worker.intakes[0].waiting) == (2, 2)

@@ -34,7 +34,10 @@ def echoing(vendor_id: str) -> Router:
 
 
 async def test_every_vendor_is_routed_to_its_own_handler(amqp_url: str) -> None:
-    async with working(amqp_url, *map(echoing, ODD), echoing("com.Acme")), Client(amqp_url) as client:
+    async with (
+        working(amqp_url, *map(echoing, ODD), echoing("com.Acme")),
+        Client(amqp_url) as client,
+    ):
         for vendor_id in [*ODD, "com.Acme", "COM.ACME", "com.acme"]:
             response = await client.data_transfer("CP", request(vendor_id))
             registered = "com.Acme" if vendor_id.lower() == "com.acme" else vendor_id
@@ -65,4 +68,7 @@ async def test_a_hundred_vendors_share_the_bound_on_what_is_in_hand(amqp_url: st
     routers = [echoing(f"vendor {number}") for number in range(100)]
     async with working(amqp_url, *routers, max_in_flight=1_000) as it, Client(amqp_url) as client:
         assert sum(intake.prefetch for intake in it.worker.intakes) <= 1_000
-        assert (await client.data_transfer("CP", request("VENDOR 99"))).data == ["vendor 99", "VENDOR 99"]
+        assert (await client.data_transfer("CP", request("VENDOR 99"))).data == [
+            "vendor 99",
+            "VENDOR 99",
+        ]

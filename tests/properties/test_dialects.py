@@ -13,16 +13,27 @@ from bridge.dead_letters.letter import everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp import CallError, OcppVersion
-from bridge.rabbitmq.frames.reading import encode_publish
+from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.request.outcome import Settle
 from bridge.telemetry.counts import Counts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
-from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.dispatch import Dispatcher
 from bridge.worker.shared_queue import Part, Sorter
-from tests.properties.test_dispatch import MANY, ROUTES, bodies, header_values, json_values, mostly, properties, short
+from tests.properties.test_dispatch import (
+    MANY,
+    ROUTES,
+    bodies,
+    header_values,
+    json_values,
+    mostly,
+    properties,
+    short,
+)
 
 VERSIONS = ["ocpp1.6", "ocpp2.0", "ocpp2.0.1", "ocpp2.1"]
 ids = mostly(
-    st.just(b'"m-1"'), st.sampled_from([b"17", b'""', b"null", b'"' + b"i" * 37 + b'"', b'"\xff"', rb'"\ud800"'])
+    st.just(b'"m-1"'),
+    st.sampled_from([b"17", b'""', b"null", b'"' + b"i" * 37 + b'"', b'"\xff"', rb'"\ud800"']),
 )
 
 
@@ -32,7 +43,9 @@ class Once(Delivery, eq=False, gc=True):
     verdicts: list[Verdict]
     replies: list[Publishing]
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         if copy is not None:
             encode_publish(2, copy)  # raises ValueError, as a transport does
             assert copy.body == self.body
@@ -64,7 +77,13 @@ async def settled(dialect: Dialect, delivery: Delivery) -> Once:
         )
 
     parts = {"v": part("v"), "w": part("w")}
-    fields = (delivery.exchange, delivery.routing_key, delivery.redelivered, delivery.properties, delivery.body)
+    fields = (
+        delivery.exchange,
+        delivery.routing_key,
+        delivery.redelivered,
+        delivery.properties,
+        delivery.body,
+    )
     once = Once(*fields, [], [])
     Sorter(dialect, parts, part("rest"), counts).on_delivery(once)
     for _ in range(6):
@@ -84,11 +103,19 @@ def frames(draw: st.DrawFn) -> bytes:
     elements = [
         draw(
             mostly(
-                st.just(b"2"), st.sampled_from([b"3", b"4", b"5", b"6", b"9", b'"2"', b"2.0", b"null", b"1" * 5_000])
+                st.just(b"2"),
+                st.sampled_from(
+                    [b"3", b"4", b"5", b"6", b"9", b'"2"', b"2.0", b"null", b"1" * 5_000]
+                ),
             )
         ),
         draw(ids),
-        draw(mostly(st.just(b'"DataTransfer"'), st.sampled_from([b'"Heartbeat"', b"7", b'"\xff"', b"{}"]))),
+        draw(
+            mostly(
+                st.just(b'"DataTransfer"'),
+                st.sampled_from([b'"Heartbeat"', b"7", b'"\xff"', b"{}"]),
+            )
+        ),
         draw(bodies),
     ]
     count = draw(mostly(st.just(4), st.integers(0, 6)))
@@ -97,7 +124,10 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 keys = st.sampled_from(
-    [*(f"ocpp{digits}.DataTransfer.req" for digits in ("16", "20", "201", "21")), "datatransfer-web-ocpp.ocpp16"]
+    [
+        *(f"ocpp{digits}.DataTransfer.req" for digits in ("16", "20", "201", "21")),
+        "datatransfer-web-ocpp.ocpp16",
+    ]
 )
 web_properties = st.builds(
     Properties,
@@ -111,7 +141,11 @@ web_properties = st.builds(
 
 
 @MANY
-@given(mostly(frames(), st.binary(max_size=60)), mostly(keys, short), mostly(web_properties, properties))
+@given(
+    mostly(frames(), st.binary(max_size=60)),
+    mostly(keys, short),
+    mostly(web_properties, properties),
+)
 @example(
     b'[2,"m-1","DataTransfer",{"vendorId":"v","messageId":"any","data":"\xff"}]',
     "ocpp16.DataTransfer.req",
@@ -125,7 +159,9 @@ web_properties = st.builds(
 def test_any_message_of_web_ocpp_is_settled_once_and_answered_in_its_form(
     body: bytes, key: str, given_properties: Properties
 ) -> None:
-    once = asyncio.run(settled(WebOcpp(), Delivery("amq.topic", key, False, given_properties, body)))
+    once = asyncio.run(
+        settled(WebOcpp(), Delivery("amq.topic", key, False, given_properties, body))
+    )
     for reply in once.replies:
         assert (reply.exchange, reply.routing_key) == ("amq.topic", given_properties.reply_to)
         assert 0 <= int(reply.expiration or -1) < 2**32
@@ -140,7 +176,12 @@ PARTS = {
     "origin": "cs",
     "eventGroup": "router",
     "action": "DataTransfer",
-    "context": {"stationId": "CP-1", "correlationId": "m-1", "tenantId": 1, "timestamp": "2026-01-01T00:00:00.000Z"},
+    "context": {
+        "stationId": "CP-1",
+        "correlationId": "m-1",
+        "tenantId": 1,
+        "timestamp": "2026-01-01T00:00:00.000Z",
+    },
     "state": 1,
     "protocol": "ocpp2.0.1",
 }
@@ -148,7 +189,14 @@ contexts = st.fixed_dictionaries(
     {},
     optional={
         name: mostly(st.just("CP-1"), json_values)
-        for name in ("stationId", "ocppConnectionName", "correlationId", "tenantId", "timestamp", "more")
+        for name in (
+            "stationId",
+            "ocppConnectionName",
+            "correlationId",
+            "tenantId",
+            "timestamp",
+            "more",
+        )
     },
 )
 
@@ -164,7 +212,10 @@ def envelopes(draw: st.DrawFn) -> bytes:
     underscore = draw(st.sampled_from(["", "_"]))
     text = json.dumps({f"{underscore}{name}": value for name, value in parts.items()}).encode()
     payload = draw(bodies)
-    body = (text[:-1] if len(text) > 2 else b'{"a":1') + b',"%bpayload":%b}' % (underscore.encode(), payload)
+    body = (text[:-1] if len(text) > 2 else b'{"a":1') + b',"%bpayload":%b}' % (
+        underscore.encode(),
+        payload,
+    )
     return body[: draw(mostly(st.just(len(body)), st.integers(0, len(body))))]
 
 
@@ -181,8 +232,12 @@ citrine_headers = st.dictionaries(
 def test_any_message_of_citrineos_is_settled_once_and_answered_in_its_form(
     body: bytes, headers: dict[str, Any]
 ) -> None:
-    given_properties = Properties(content_type="application/json", content_encoding="utf-8", headers=headers)
-    once = asyncio.run(settled(CitrineOs(patience=1e9), Delivery("citrineos", "", False, given_properties, body)))
+    given_properties = Properties(
+        content_type="application/json", content_encoding="utf-8", headers=headers
+    )
+    once = asyncio.run(
+        settled(CitrineOs(patience=1e9), Delivery("citrineos", "", False, given_properties, body))
+    )
     for reply in once.replies:
         assert (reply.exchange, reply.routing_key) == ("citrineos", "")
         assert 0 <= int(reply.properties.expiration or -1) < 2**32
@@ -190,7 +245,11 @@ def test_any_message_of_citrineos_is_settled_once_and_answered_in_its_form(
         fixed = {name: msgspec.json.decode(told[name]) for name in ("origin", "action", "state")}
         assert fixed == {"origin": "csms", "action": "DataTransfer", "state": 2}
         sent = reply.properties.headers or {}
-        assert {name: sent[name] for name in fixed} == {"origin": "csms", "action": "DataTransfer", "state": "2"}
+        assert {name: sent[name] for name in fixed} == {
+            "origin": "csms",
+            "action": "DataTransfer",
+            "state": "2",
+        }
         assert all(type(value) is str and value.encode() for value in sent.values())
         assert {"stationId", "ocppConnectionName"} & sent.keys()
         assert isinstance(msgspec.json.decode(told["context"]), dict)
@@ -198,13 +257,21 @@ def test_any_message_of_citrineos_is_settled_once_and_answered_in_its_form(
 
 # ---- the answers of stations ----
 
-results = frames().map(lambda frame: frame.replace(b'[2,"m-1","DataTransfer"', b'[3,"m-1"').replace(b"[2", b"[4"))
+results = frames().map(
+    lambda frame: frame.replace(b'[2,"m-1","DataTransfer"', b'[3,"m-1"').replace(b"[2", b"[4")
+)
 told = envelopes().map(lambda body: body.replace(b'"state": 1', b'"state": 2'))
-reply_keys = st.sampled_from(["ocpp16.response.conf", "ocpp201.DataTransfer.conf", "ocpp21.NotImplemented.error"])
+reply_keys = st.sampled_from(
+    ["ocpp16.response.conf", "ocpp201.DataTransfer.conf", "ocpp21.NotImplemented.error"]
+)
 
 
 @MANY
-@given(mostly(results | told, bodies | frames() | st.binary(max_size=60)), mostly(reply_keys, short), properties)
+@given(
+    mostly(results | told, bodies | frames() | st.binary(max_size=60)),
+    mostly(reply_keys, short),
+    properties,
+)
 def test_any_message_is_an_answer_of_a_station_or_none_in_every_dialect(
     body: bytes, key: str, given_properties: Properties
 ) -> None:
@@ -225,7 +292,9 @@ def test_any_message_is_an_answer_of_a_station_or_none_in_every_dialect(
 
 @MANY
 @given(frames() | envelopes() | bodies, properties)
-def test_any_form_of_dead_letter_is_read_shown_and_replayed(body: bytes, given_properties: Properties) -> None:
+def test_any_form_of_dead_letter_is_read_shown_and_replayed(
+    body: bytes, given_properties: Properties
+) -> None:
     delivery = Delivery("datatransfer.dead", "k", False, given_properties, body)
     letter = read(delivery)
     json.dumps(msgspec.to_builtins(everything(delivery, letter)))

@@ -11,17 +11,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
-from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Rejected, Retry, Router
-from bridge.dialects.dialect import Names, vendor_key
+from bridge import (
+    Call,
+    CallError,
+    DataTransferRequest,
+    DataTransferResponse,
+    Rejected,
+    Retry,
+    Router,
+)
+from bridge.dialects.names import Names, vendor_key
 from bridge.dialects.native import Contract
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
-from bridge.rabbitmq.frames.reading import encode_publish
+from bridge.rabbitmq.frames.writing import encode_publish
 from bridge.request.incoming import Request
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request.retry import DELAYS
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import Counts
-from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
+from bridge.testing.memory_broker import MemoryBroker, declare_topology
+from bridge.testing.memory_transport import MemoryTransport
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
@@ -36,7 +45,9 @@ class Tariff(Struct):
 
 
 class Csms:
-    async def on_data_transfer(self, charging_station_id: str, request: DataTransferRequest) -> DataTransferResponse:
+    async def on_data_transfer(
+        self, charging_station_id: str, request: DataTransferRequest
+    ) -> DataTransferResponse:
         return DataTransferResponse("Accepted", request.data)
 
 
@@ -154,15 +165,37 @@ odd_json = st.sampled_from(
     ]
 )
 data_json = (
-    st.sampled_from([b'{"price":1}', b'[{"price":2,"note":"n"}]', b'"text"', b'"{\\"price\\":1}"', b"null", b"12"])
+    st.sampled_from(
+        [
+            b'{"price":1}',
+            b'[{"price":2,"note":"n"}]',
+            b'"text"',
+            b'"{\\"price\\":1}"',
+            b"null",
+            b"12",
+        ]
+    )
     | st.binary(max_size=30)
     | json_values.map(lambda value: json.dumps(value).encode())
     | json_values.map(lambda value: json.dumps(json.dumps(value)).encode())
     | odd_json.map(lambda text: text.encode("utf-8", "surrogatepass"))
-    | st.sampled_from([b'"\xff"', b'"\xed\xa0\x80"', b'{"price":1,"note":"\xc3"}', b'["\xf8\x88\x80\x80\x80"]'])
+    | st.sampled_from(
+        [b'"\xff"', b'"\xed\xa0\x80"', b'{"price":1,"note":"\xc3"}', b'["\xf8\x88\x80\x80\x80"]']
+    )
 )
 ids = st.sampled_from(
-    [b'"v"', b'"V"', b'"w"', b'"x"', b"null", b"1", b'"\xff"', rb'"\ud800"', b'""', b'"' + b"v" * 256 + b'"']
+    [
+        b'"v"',
+        b'"V"',
+        b'"w"',
+        b'"x"',
+        b"null",
+        b"1",
+        b'"\xff"',
+        rb'"\ud800"',
+        b'""',
+        b'"' + b"v" * 256 + b'"',
+    ]
 )
 good_messages = st.sampled_from([f'"{message}"'.encode() for message in MESSAGES])
 odd_messages = st.sampled_from([b"null", b"[]", b'"\xff"', b'"' + b"m" * 51 + b'"'])
@@ -182,7 +215,10 @@ def near_misses(draw: st.DrawFn) -> bytes:
         b'"data":' + draw(data_json),
     ]
     fields += draw(
-        mostly(st.just([]), st.lists(st.sampled_from([*fields, b'"customData":{}', b'"more":1', b""]), max_size=2))
+        mostly(
+            st.just([]),
+            st.lists(st.sampled_from([*fields, b'"customData":{}', b'"more":1', b""]), max_size=2),
+        )
     )
     body = b"{" + b",".join(fields) + b"}"
     return body[: draw(mostly(st.just(len(body)), st.integers(0, len(body))))]
@@ -213,12 +249,16 @@ def _without_data(body: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-async def outcomes_of(request: Request, *, strict: bool, expired: Expired = Expired.DEAD_LETTER) -> list[Outcome]:
+async def outcomes_of(
+    request: Request, *, strict: bool, expired: Expired = Expired.DEAD_LETTER
+) -> list[Outcome]:
     """Everything that `settle` is told for one request."""
     outcomes: list[Outcome] = []
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
-    dispatcher = Dispatcher(ROUTES, lambda _, outcome: outcomes.append(outcome), strict=strict, expired=expired)
+    dispatcher = Dispatcher(
+        ROUTES, lambda _, outcome: outcomes.append(outcome), strict=strict, expired=expired
+    )
     dispatcher.dispatch(request)
     for _ in range(6):
         await asyncio.sleep(0)
@@ -256,7 +296,9 @@ header_values = st.recursive(  # what a broker can deliver, and no other value
     | st.binary(max_size=10)
     | st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
     | st.builds(
-        lambda number, scale: Decimal(number).scaleb(-scale), st.integers(-(2**31), 2**31 - 1), st.integers(0, 9)
+        lambda number, scale: Decimal(number).scaleb(-scale),
+        st.integers(-(2**31), 2**31 - 1),
+        st.integers(0, 9),
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(short, inner, max_size=3),
     max_leaves=5,
@@ -285,7 +327,9 @@ good_headers = st.fixed_dictionaries(
     },
 )
 reply_tos = (
-    st.none() | st.sampled_from(["", "amq.gen-1", "amq.rabbitmq.reply-to.x", "datatransfer.dead", "amq.gen-"]) | short
+    st.none()
+    | st.sampled_from(["", "amq.gen-1", "amq.rabbitmq.reply-to.x", "datatransfer.dead", "amq.gen-"])
+    | short
 )
 properties = st.builds(
     Properties,
@@ -303,12 +347,16 @@ properties = st.builds(
 @MANY
 @given(properties, st.booleans(), st.sampled_from(MESSAGES), st.sampled_from(Expired))
 @example(
-    Properties(headers={**STATION, "ocpp-deadline": 2**63 - 1}, reply_to="amq.gen-1", correlation_id="c"),
+    Properties(
+        headers={**STATION, "ocpp-deadline": 2**63 - 1}, reply_to="amq.gen-1", correlation_id="c"
+    ),
     False,
     "any",
     Expired.DROP,
 )
-@example(Properties(headers={**STATION, "dtbridge-attempt": 2**63 - 1}), False, "retry", Expired.DROP)
+@example(
+    Properties(headers={**STATION, "dtbridge-attempt": 2**63 - 1}), False, "retry", Expired.DROP
+)
 def test_any_properties_get_exactly_one_outcome_and_a_reply_the_broker_takes(
     given_properties: Properties, redelivered: bool, message_id: str, expired: Expired
 ) -> None:
@@ -327,7 +375,9 @@ def check_sendable(publishing: Publishing, asked: Properties) -> None:
     """The default exchange, nothing copied but what is named, and no value that closes a channel."""
     assert publishing.exchange == ""
     assert publishing.routing_key == asked.reply_to
-    assert publishing.routing_key.startswith(("amq.gen-", "amq.rabbitmq.reply-to.", "datatransfer.replies."))
+    assert publishing.routing_key.startswith(
+        ("amq.gen-", "amq.rabbitmq.reply-to.", "datatransfer.replies.")
+    )
     reply = publishing.properties
     assert set(reply.headers or {}) <= {"ocpp-station-id", "traceparent", "tracestate"}
     assert all(type(value) is str and len(value) <= 512 for value in (reply.headers or {}).values())
@@ -348,9 +398,13 @@ class Counting(Delivery, eq=False, gc=True):
 
     copies: list[Publishing]
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         if copy is not None:
-            check_copy(copy, self.source)  # raises ValueError, as a transport does, for headers that no broker delivers
+            check_copy(
+                copy, self.source
+            )  # raises ValueError, as a transport does, for headers that no broker delivers
             self.copies.append(copy)
         self.verdicts.append(verdict)
         self.source.settle(verdict, reply, copy)
@@ -362,12 +416,18 @@ def check_copy(copy: Publishing, source: Delivery) -> None:
     headers, own = copy.properties.headers or {}, source.properties.headers or {}
     assert copy.body == source.body
     assert copy.mandatory
-    assert (copy.properties.expiration, copy.properties.user_id, copy.expiration) == (None, None, None)
+    assert (copy.properties.expiration, copy.properties.user_id, copy.expiration) == (
+        None,
+        None,
+        None,
+    )
     assert not any(name in {"CC", "BCC"} or name.startswith("x-") for name in headers)
     for name in ("reply_to", "correlation_id", "message_id", "type", "content_type"):
         assert getattr(copy.properties, name) == getattr(source.properties, name)
     for name, value in own.items():
-        if name not in {"CC", "BCC", "ocpp-station-id"} and not name.startswith(("x-", "dtbridge-")):
+        if name not in {"CC", "BCC", "ocpp-station-id"} and not name.startswith(
+            ("x-", "dtbridge-")
+        ):
             assert headers[name] == value
 
 
@@ -380,10 +440,16 @@ def check_copy(copy: Publishing, source: Delivery) -> None:
     st.integers(0, 8),
 )
 def test_every_delivery_is_settled_exactly_once(
-    messages: list[tuple[Properties, bytes, bool]], prefetch: int, concurrency: int, strict: bool, turns_before_cut: int
+    messages: list[tuple[Properties, bytes, bool]],
+    prefetch: int,
+    concurrency: int,
+    strict: bool,
+    turns_before_cut: int,
 ) -> None:
     """Over a connection that is cut once, a delivery that is not settled by then comes again."""
-    asyncio.run(_settled_exactly_once(messages, prefetch, concurrency, turns_before_cut, strict=strict))
+    asyncio.run(
+        _settled_exactly_once(messages, prefetch, concurrency, turns_before_cut, strict=strict)
+    )
 
 
 async def _settled_exactly_once(
@@ -414,7 +480,13 @@ async def _settled_exactly_once(
     )
 
     def on_delivery(source: Delivery) -> None:
-        fields = (source.exchange, source.routing_key, source.redelivered, source.properties, source.body)
+        fields = (
+            source.exchange,
+            source.routing_key,
+            source.redelivered,
+            source.properties,
+            source.body,
+        )
         delivery = Counting(*fields, source, [], [])
         delivered.append(delivery)
         intake.on_delivery(delivery)
@@ -422,8 +494,13 @@ async def _settled_exactly_once(
     transport = MemoryTransport(broker)
     await transport.start([Subscription(queue, prefetch, on_delivery)], lambda *_: None)
     for given_properties, body, persistent in messages:
-        without = msgspec.structs.replace(given_properties, expiration=None, delivery_mode=2 if persistent else 1)
-        assert broker.publish(Publishing(vendor_key("v"), body, without, names.requests)) is Confirm.CONFIRMED
+        without = msgspec.structs.replace(
+            given_properties, expiration=None, delivery_mode=2 if persistent else 1
+        )
+        assert (
+            broker.publish(Publishing(vendor_key("v"), body, without, names.requests))
+            is Confirm.CONFIRMED
+        )
     for _ in range(turns_before_cut):
         await asyncio.sleep(0)
     broker.cut()
@@ -441,6 +518,8 @@ async def _settled_exactly_once(
     assert all(len(delivery.verdicts) == 1 for delivery in last_of_each.values())
     # What was given up, or is to be tried again, is kept elsewhere; each copy once for each time it was made.
     kept = sum(len(delivery.copies) for delivery in last_of_each.values())
-    rejected = len([delivery for delivery in last_of_each.values() if delivery.verdicts == [Verdict.REJECT]])
+    rejected = len(
+        [delivery for delivery in last_of_each.values() if delivery.verdicts == [Verdict.REJECT]]
+    )
     elsewhere = [broker.queues[name] for name in (names.dead, *map(names.retry, DELAYS))]
     assert sum(len(queue.ready) for queue in elsewhere) >= kept + rejected

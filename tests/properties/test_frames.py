@@ -28,9 +28,9 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.rabbitmq.frames.reading import (
-    FrameError,
-    decode_table,
+from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.reading import decode_table
+from bridge.rabbitmq.frames.writing import (
     encode_ack,
     encode_nack,
     encode_properties,
@@ -63,13 +63,17 @@ short_text = text_of(255)
 exchanges = st.text(st.sampled_from("abcXYZ019-_.:@#,/+ "), max_size=127)
 seconds = st.integers(0, 2**32 - 1)
 moments = seconds.map(lambda at: datetime.fromtimestamp(at, UTC))
-decimals = st.builds(lambda number, scale: Decimal(number).scaleb(-scale), st.integers(-(2**31), 2**31 - 1), octets)
+decimals = st.builds(
+    lambda number, scale: Decimal(number).scaleb(-scale), st.integers(-(2**31), 2**31 - 1), octets
+)
 leaves = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
     # the edges of every integer type
-    st.sampled_from([s * 2**n + d for n in (7, 8, 15, 16, 31, 32) for s in (1, -1) for d in (-1, 0, 1)]),
+    st.sampled_from(
+        [s * 2**n + d for n in (7, 8, 15, 16, 31, 32) for s in (1, -1) for d in (-1, 0, 1)]
+    ),
     st.floats(width=32, allow_nan=False),
     long_text,
     st.binary(max_size=40).map(bytearray),
@@ -155,15 +159,21 @@ def test_pamqp_reads_the_properties_we_write(properties: Properties) -> None:
     flags, data = encode_properties(properties)
     read = commands.Basic.Properties()
     read.unmarshal(flags, data)
-    assert exactly(msgspec.structs.asdict(from_pamqp(read))) == exactly(msgspec.structs.asdict(properties))
+    assert exactly(msgspec.structs.asdict(from_pamqp(read))) == exactly(
+        msgspec.structs.asdict(properties)
+    )
 
 
 @given(
     st.integers(1, 65_535),
-    st.builds(Publishing, short_text, st.binary(max_size=9_000), properties_, exchanges, st.booleans()),
+    st.builds(
+        Publishing, short_text, st.binary(max_size=9_000), properties_, exchanges, st.booleans()
+    ),
     st.sampled_from([4096, 8192, 131_072]),
 )
-def test_pamqp_reads_the_publishings_we_write(channel: int, publishing: Publishing, frame_max: int) -> None:
+def test_pamqp_reads_the_publishings_we_write(
+    channel: int, publishing: Publishing, frame_max: int
+) -> None:
     assume(len(encode_properties(publishing.properties)[1]) <= frame_max - 22)
     frames = list(unmarshal(encode_publish(channel, publishing, frame_max)))
     assert {number for number, _ in frames} == {channel}
@@ -190,13 +200,17 @@ def test_pamqp_reads_the_publishings_we_write(channel: int, publishing: Publishi
 
 @given(
     properties_,
-    st.lists(st.tuples(optional(text_of(255, 1)), optional(text_of(255, 1))), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(optional(text_of(255, 1)), optional(text_of(255, 1))), min_size=1, max_size=4
+    ),
 )
 def test_publishings_that_share_properties_differ_in_correlation_and_expiration_alone(
     shared: Properties, own: list[tuple[str | None, str | None]]
 ) -> None:
     for correlation_id, expiration in own:
-        data = encode_publish(1, Publishing("k", b"", shared, correlation_id=correlation_id, expiration=expiration))
+        data = encode_publish(
+            1, Publishing("k", b"", shared, correlation_id=correlation_id, expiration=expiration)
+        )
         _, (_, header) = unmarshal(data)
         expected = msgspec.structs.replace(
             shared,
@@ -207,7 +221,9 @@ def test_publishings_that_share_properties_differ_in_correlation_and_expiration_
 
 
 @given(st.integers(0, 65_535), tags, st.booleans(), st.booleans())
-def test_pamqp_reads_the_verdicts_we_write(channel: int, tag: int, multiple: bool, requeue: bool) -> None:
+def test_pamqp_reads_the_verdicts_we_write(
+    channel: int, tag: int, multiple: bool, requeue: bool
+) -> None:
     basic = commands.Basic
     data = (
         encode_ack(channel, tag, multiple=multiple)
@@ -252,20 +268,36 @@ def contents(draw: st.DrawFn, channel: int) -> Script:
     if draw(st.booleans()):
         consumer, tag, redelivered = draw(short_text), draw(tags), draw(st.booleans())
         begin: Any = commands.Basic.Deliver(consumer, tag, redelivered, exchange, key)
-        event: Event = ("deliver", channel, consumer.encode(), tag, redelivered, exchange, key, properties, data)
+        event: Event = (
+            "deliver",
+            channel,
+            consumer.encode(),
+            tag,
+            redelivered,
+            exchange,
+            key,
+            properties,
+            data,
+        )
     else:
         code, reason = draw(st.integers(0, 65_535)), draw(short_text)
         begin = commands.Basic.Return(code, reason, exchange, key)
         event = ("return", channel, code, reason, exchange, key, properties)
     header = ContentHeader(body_size=len(data), properties=to_pamqp(properties))
     bodies = map(ContentBody, chunks(data, draw(st.lists(st.integers(1, 80), max_size=4))))
-    return Script([pamqp.frame.marshal(value, channel) for value in (begin, header, *bodies)], event)
+    return Script(
+        [pamqp.frame.marshal(value, channel) for value in (begin, header, *bodies)], event
+    )
 
 
 @st.composite
 def confirms(draw: st.DrawFn, channel: int) -> Script:
     tag, multiple, ok = draw(tags), draw(st.booleans()), draw(st.booleans())
-    value = commands.Basic.Ack(tag, multiple) if ok else commands.Basic.Nack(tag, multiple, draw(st.booleans()))
+    value = (
+        commands.Basic.Ack(tag, multiple)
+        if ok
+        else commands.Basic.Nack(tag, multiple, draw(st.booleans()))
+    )
     return Script([pamqp.frame.marshal(value, channel)], ("confirm", channel, tag, multiple, ok))
 
 
@@ -321,7 +353,9 @@ piece_sizes = st.lists(st.integers(0, 120), max_size=60)
 
 
 @given(conversations(), piece_sizes)
-def test_we_read_what_pamqp_writes_on_any_channels_in_any_pieces(talk: Conversation, sizes: list[int]) -> None:
+def test_we_read_what_pamqp_writes_on_any_channels_in_any_pieces(
+    talk: Conversation, sizes: list[int]
+) -> None:
     assert Recorder(*LANES).feed(*cut(talk.data, sizes)) == talk.told
 
 
@@ -352,9 +386,18 @@ noise = st.one_of(
                         b"",
                         *(
                             bytes.fromhex(start)
-                            for start in ("003c003c", "003c0050", "003c0078", "003c0032", "003c001e")
+                            for start in (
+                                "003c003c",
+                                "003c0050",
+                                "003c0078",
+                                "003c0032",
+                                "003c001e",
+                            )
                         ),
-                        *(bytes.fromhex(start) for start in ("00140028", "000a0032", "000a003c", "000a003d")),
+                        *(
+                            bytes.fromhex(start)
+                            for start in ("00140028", "000a0032", "000a003c", "000a003d")
+                        ),
                         bytes.fromhex("003c0000" + "00" * 7 + "05" + "2000"),
                         bytes.fromhex("003c0000" + "00" * 8 + "fff8"),
                     ]
@@ -376,7 +419,9 @@ def test_any_bytes_after_a_sound_stream_are_refused_or_met_with_silence(
 
 
 @given(noise, piece_sizes)
-def test_what_becomes_of_bytes_does_not_depend_on_how_they_were_split(garbage: bytes, sizes: list[int]) -> None:
+def test_what_becomes_of_bytes_does_not_depend_on_how_they_were_split(
+    garbage: bytes, sizes: list[int]
+) -> None:
     whole = outcome(garbage, ())
     assert outcome(garbage, sizes) == whole
     assert outcome(garbage, [1] * len(garbage)) == whole
@@ -405,7 +450,9 @@ def test_a_byte_turned_in_a_sound_stream_leaves_the_messages_before_it_as_they_w
 
 
 @given(st.data(), properties_)
-def test_a_byte_turned_in_a_header_is_read_or_refused(data: st.DataObject, properties: Properties) -> None:
+def test_a_byte_turned_in_a_header_is_read_or_refused(
+    data: st.DataObject, properties: Properties
+) -> None:
     _, encoded = encode_properties(properties)
     header = bytearray(b"\x00" * 12 + encode_properties(properties)[0].to_bytes(2) + encoded)
     header[data.draw(st.integers(12, len(header) - 1))] ^= data.draw(st.integers(1, 255))

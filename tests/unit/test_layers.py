@@ -12,17 +12,22 @@ import pytest
 PACKAGE = Path(__file__).parent.parent.parent / "bridge"
 
 AMQP_LIBRARIES = {"aio_pika", "aiormq", "pamqp"}
-MAY_IMPORT_AMQP = ("bridge.rabbitmq", "bridge.demo", "bridge.dead_letters", "bridge.dialects.topology")
+MAY_IMPORT_AMQP = (
+    "bridge.rabbitmq",
+    "bridge.demo",
+    "bridge.dead_letters",
+    "bridge.dialects.topology",
+)
 
 LAYERS = (
     ("compiled",),
-    ("ocpp", "transport", "telemetry"),
+    ("ocpp", "transport", "telemetry", "backoff"),
     ("request",),
     ("routing",),
     ("dialects",),
     ("idempotency",),
-    ("worker", "rabbitmq", "testing"),
-    ("dead_letters", "client"),
+    ("worker", "rabbitmq"),
+    ("dead_letters", "client", "testing"),
     ("gateway",),
     ("demo",),
     ("cli",),
@@ -79,7 +84,9 @@ def test_no_module_imports_upward(module: str) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    sorter = TopologicalSorter({module: imports(path) & MODULES.keys() for module, path in MODULES.items()})
+    sorter = TopologicalSorter(
+        {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    )
     sorter.prepare()
 
 
@@ -88,7 +95,9 @@ def test_what_a_user_imports_by_name_stands_at_the_top_of_the_handlers_side() ->
     highest = layer("bridge.routing.router")
     assert highest is not None
     runtime = imports(MODULES["bridge"]) - {"typing", "bridge.client.client"}
-    assert {name for name in runtime if name.startswith("bridge.") and (layer(name) or 0) > highest} == set()
+    assert {
+        name for name in runtime if name.startswith("bridge.") and (layer(name) or 0) > highest
+    } == set()
 
 
 WITHOUT_AMQP = """
@@ -125,7 +134,12 @@ def test_what_knows_no_broker_is_imported_without_the_amqp_libraries(module: str
 def test_the_import_blocker_blocks() -> None:
     program = WITHOUT_AMQP.format(libraries=AMQP_LIBRARIES, module="bridge.client.client")
     ended = subprocess.run(
-        [sys.executable, "-c", program], check=False, cwd=PACKAGE.parent, timeout=60, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        check=False,
+        cwd=PACKAGE.parent,
+        timeout=60,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode != 0
     assert "is not installed" in ended.stderr

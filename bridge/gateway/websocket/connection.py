@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from bridge.client.requester import NoAnswer, StationOffline
+from bridge.client.errors import NoAnswer, StationOffline
 from bridge.gateway.websocket.conversation import Answer, Conversation, Forward, Ignored, Settled
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 from bridge.request.outcome import COULD_NOT_PROCESS, TOOK_TOO_LONG, Reply, call_error, describe
@@ -118,7 +118,9 @@ class StationConnection:
         try:
             async for message in self._socket.messages():
                 await self._receive(message)
-                await asyncio.sleep(0)  # one that sends a thousand at once must not keep the others from their turn
+                await asyncio.sleep(
+                    0
+                )  # one that sends a thousand at once must not keep the others from their turn
         except Gone:
             pass
         finally:
@@ -169,7 +171,9 @@ class StationConnection:
                 await self._socket.send(decision.frame)
             case Forward():
                 self._counts.forwarded += 1
-                self._start(self._forward(decision, asyncio.get_running_loop().time() + self._call_timeout))
+                self._start(
+                    self._forward(decision, asyncio.get_running_loop().time() + self._call_timeout)
+                )
             case Settled() if self._answer is not None and not self._answer.done():
                 self._answer.set_result(decision.reply)
             case Settled() | Ignored.LATE:  # a wait that ends in this very moment is over, too
@@ -180,11 +184,15 @@ class StationConnection:
 
     def _tell(self, answer: Answer) -> None:
         if answer.error:
-            log.debug("call refused", station=self.station_id, action=answer.action, error=answer.error)
+            log.debug(
+                "call refused", station=self.station_id, action=answer.action, error=answer.error
+            )
         elif answer.action == "BootNotification":
             log.info("station booted", station=self.station_id, **answer.facts)
         else:
-            log.debug("call answered", station=self.station_id, action=answer.action, **answer.facts)
+            log.debug(
+                "call answered", station=self.station_id, action=answer.action, **answer.facts
+            )
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -120,7 +120,9 @@ class Conversation:
         if error.wants_answer(self.version):
             return Answer(_text(error.answer(self.version)), error=str(error))
         if error.message_id == self._asked:
-            fault = CallError(ErrorCode.FORMAT_VIOLATION, f"the station's answer is broken: {error.description}")
+            fault = CallError(
+                ErrorCode.FORMAT_VIOLATION, f"the station's answer is broken: {error.description}"
+            )
             return self._on_answer(error.message_id, call_error(fault, self.version))
         return Ignored.BROKEN
 
@@ -128,15 +130,21 @@ class Conversation:
         if call.action == FEATURE_NAME:
             return self._on_data_transfer(call)
         try:
-            answer = local_answer(call.action, call.payload, self.version, now=now, heartbeat=self._heartbeat)
+            answer = local_answer(
+                call.action, call.payload, self.version, now=now, heartbeat=self._heartbeat
+            )
         except CallError as error:
             return self._refuse(call, error)
         if answer is not None:
             frame = CallResultFrame(call.message_id, Raw(answer.payload))
             return Answer(_text(frame), call.action, facts=answer.facts)
         if call.action in KNOWN_ACTIONS[self.version]:
-            return self._refuse(call, CallError(ErrorCode.NOT_SUPPORTED, f"{call.action} is not supported"))
-        return self._refuse(call, CallError(ErrorCode.NOT_IMPLEMENTED, f"{call.action:.60} is not known"))
+            return self._refuse(
+                call, CallError(ErrorCode.NOT_SUPPORTED, f"{call.action} is not supported")
+            )
+        return self._refuse(
+            call, CallError(ErrorCode.NOT_IMPLEMENTED, f"{call.action:.60} is not known")
+        )
 
     def _on_data_transfer(self, call: CallFrame) -> Decision:
         if call.message_id in self._handled:
@@ -144,14 +152,22 @@ class Conversation:
             # (OCPP-J 1.6 and 2.0.1 §4.2.3).
             if self.version is OcppVersion.V2_1:
                 return Ignored.REPEATED
-            return self._refuse(call, CallError(ErrorCode.RPC_FRAMEWORK_ERROR, "a CALL with this id is being handled"))
+            return self._refuse(
+                call,
+                CallError(ErrorCode.RPC_FRAMEWORK_ERROR, "a CALL with this id is being handled"),
+            )
         if len(self._handled) >= CALLS_AT_ONCE:
-            return self._refuse(call, CallError(ErrorCode.GENERIC_ERROR, "too many CALLs without awaiting the answers"))
+            return self._refuse(
+                call,
+                CallError(ErrorCode.GENERIC_ERROR, "too many CALLs without awaiting the answers"),
+            )
         self._handled.add(call.message_id)
         return Forward(call.message_id, bytes(call.payload))
 
     def _refuse(self, call: CallFrame, error: CallError) -> Answer:
-        return Answer(_text(call_error_frame(call.message_id, error, self.version)), call.action, str(error))
+        return Answer(
+            _text(call_error_frame(call.message_id, error, self.version)), call.action, str(error)
+        )
 
     def _on_answer(self, message_id: str, reply: Reply) -> Decision:
         if message_id != self._asked:

@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
-from bridge.dialects.dialect import STATION_ID_MAX_LENGTH
+from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.ocpp import OcppVersion
 
 PREFERRED: Final = (OcppVersion.V2_1, OcppVersion.V2_0_1, OcppVersion.V2_0, OcppVersion.V1_6)
@@ -55,6 +55,8 @@ def offered_versions(headers: Sequence[str]) -> list[str]:
     return [name for header in headers for name in map(str.strip, header.split(",")) if name]
 
 
-def choose_version(offered: Sequence[str], preferred: Sequence[OcppVersion] = PREFERRED) -> OcppVersion | None:
+def choose_version(
+    offered: Sequence[str], preferred: Sequence[OcppVersion] = PREFERRED
+) -> OcppVersion | None:
     """The sub-protocol to speak: the first of `preferred` that the station offers; None if it offers none of them."""
     return next((version for version in preferred if version.value in offered), None)

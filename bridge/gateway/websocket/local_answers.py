@@ -61,7 +61,11 @@ class _Status16(Struct, rename="camel"):
     status: str
 
     def facts(self) -> dict[str, Fact]:
-        return {"connector": self.connector_id, "status": self.status, "error_code": self.error_code}
+        return {
+            "connector": self.connector_id,
+            "status": self.status,
+            "error_code": self.error_code,
+        }
 
 
 class _Status2(Struct, rename="camel"):
@@ -73,7 +77,11 @@ class _Status2(Struct, rename="camel"):
     connector_id: int
 
     def facts(self) -> dict[str, Fact]:
-        return {"evse": self.evse_id, "connector": self.connector_id, "status": self.connector_status}
+        return {
+            "evse": self.evse_id,
+            "connector": self.connector_id,
+            "status": self.connector_status,
+        }
 
 
 class _Heartbeat(Struct):
@@ -136,9 +144,13 @@ class _Local(Struct, frozen=True):
 
 
 _LOCAL: Final = {
-    "BootNotification": _Local(msgspec.json.Decoder(_Boot16), msgspec.json.Decoder(_Boot2), _booted),
+    "BootNotification": _Local(
+        msgspec.json.Decoder(_Boot16), msgspec.json.Decoder(_Boot2), _booted
+    ),
     "Heartbeat": _Local(msgspec.json.Decoder(_Heartbeat), msgspec.json.Decoder(_Heartbeat), _time),
-    "StatusNotification": _Local(msgspec.json.Decoder(_Status16), msgspec.json.Decoder(_Status2), _nothing),
+    "StatusNotification": _Local(
+        msgspec.json.Decoder(_Status16), msgspec.json.Decoder(_Status2), _nothing
+    ),
 }
 
 

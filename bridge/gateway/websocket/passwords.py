@@ -70,7 +70,9 @@ class PasswordHash(Struct, frozen=True):
     def of(cls, password: bytes) -> "PasswordHash":
         """A new hash, with a salt of its own."""
         empty = cls(COST, BLOCK_SIZE, 1, secrets.token_bytes(SALT_LENGTH), bytes(HASH_LENGTH))
-        return cls(empty.cost, empty.block_size, empty.parallel, empty.salt, empty._compute(password))
+        return cls(
+            empty.cost, empty.block_size, empty.parallel, empty.salt, empty._compute(password)
+        )
 
     @classmethod
     def parse(cls, text: str) -> "PasswordHash":
@@ -82,7 +84,9 @@ class PasswordHash(Struct, frozen=True):
             salt, digest = _decode(match["salt"]), _decode(match["hash"])
         except binascii.Error:
             raise ValueError("salt and hash are not base64") from None
-        found = cls(int(match["cost"]), int(match["block_size"]), int(match["parallel"]), salt, digest)
+        found = cls(
+            int(match["cost"]), int(match["block_size"]), int(match["parallel"]), salt, digest
+        )
         if 0 in {found.cost, found.block_size, found.parallel}:
             raise ValueError("ln, r and p are 1 or more")
         if found.memory > MEMORY_MAX:

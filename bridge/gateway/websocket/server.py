@@ -21,7 +21,13 @@ from websockets.protocol import State
 
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.websocket import handshake
-from bridge.gateway.websocket.connection import CALL_TIMEOUT, GatewayCounts, Gone, Link, StationConnection
+from bridge.gateway.websocket.connection import (
+    CALL_TIMEOUT,
+    GatewayCounts,
+    Gone,
+    Link,
+    StationConnection,
+)
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
 from bridge.gateway.websocket.passwords import Passwords
 from bridge.ocpp import OcppVersion
@@ -100,10 +106,14 @@ class StationLink(Link, Protocol):
     def counts(self) -> msgspec.Struct:
         """What became of the requests of the CSMS."""
 
-    async def connect_station(self, station_id: str, version: OcppVersion | str, handler: StationHandler) -> None:
+    async def connect_station(
+        self, station_id: str, version: OcppVersion | str, handler: StationHandler
+    ) -> None:
         """From when this returns, requests of the CSMS for the station come to `handler`, and no longer to one it had."""
 
-    async def disconnect_station(self, station_id: str, handler: StationHandler | None = None) -> None:
+    async def disconnect_station(
+        self, station_id: str, handler: StationHandler | None = None
+    ) -> None:
         """No request for the station comes to `handler` any more."""
 
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
@@ -143,12 +153,17 @@ class _WebSocket(ServerConnection):
             return
         super().data_received(data)
         # A pong is written whether the peer reads or not: one that sends nothing but pings would fill the memory.
-        if self.transport.get_write_buffer_size() > UNREAD_MESSAGES * self.gateway.settings.max_message:
+        if (
+            self.transport.get_write_buffer_size()
+            > UNREAD_MESSAGES * self.gateway.settings.max_message
+        ):
             self._cut_off("it does not read what it is sent")
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(READ_TIMEOUT, self._cut_off, f"it has not read for {READ_TIMEOUT:g} s")
+        self._unread = self.loop.call_later(
+            READ_TIMEOUT, self._cut_off, f"it has not read for {READ_TIMEOUT:g} s"
+        )
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -158,7 +173,9 @@ class _WebSocket(ServerConnection):
 
     def _cut_off(self, reason: str) -> None:
         self.gateway.counts.cut_off += 1
-        log.warning("connection cut off", station=self.station_id, address=self.address, reason=reason)
+        log.warning(
+            "connection cut off", station=self.station_id, address=self.address, reason=reason
+        )
         self.transport.abort()
 
 
@@ -192,7 +209,12 @@ def _limit_receive_buffer(listening: socket.socket) -> None:
 class Gateway:
     """Holds the connections of stations between :meth:`run` and :meth:`stop`."""
 
-    def __init__(self, link: StationLink, settings: Settings | None = None, passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        link: StationLink,
+        settings: Settings | None = None,
+        passwords: Passwords | None = None,
+    ) -> None:
         """`passwords`: None lets every station in."""
         self.settings = settings or Settings()
         self.counts = GatewayCounts()
@@ -204,7 +226,9 @@ class Gateway:
         self._passwords = passwords
         self._checkers = concurrent.futures.ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self._stop = asyncio.Event()
-        self._listening: asyncio.Future[list[tuple[str, int]]] = asyncio.get_running_loop().create_future()
+        self._listening: asyncio.Future[list[tuple[str, int]]] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._closing: set[asyncio.Task[None]] = set()
 
     async def listening(self) -> list[tuple[str, int]]:
@@ -252,7 +276,11 @@ class Gateway:
         finally:
             self._listening.cancel()
             self._checkers.shutdown(wait=False, cancel_futures=True)
-        log.info("drained", **msgspec.to_builtins(self.counts), to_stations=msgspec.to_builtins(self._link.counts))
+        log.info(
+            "drained",
+            **msgspec.to_builtins(self.counts),
+            to_stations=msgspec.to_builtins(self._link.counts),
+        )
 
     async def _drain(self) -> None:
         """Stations go elsewhere, each as soon as nothing is outstanding: the close code says that we go away. The CSMS's next
@@ -262,7 +290,10 @@ class Gateway:
         connections = tuple(self.stations.values())
         log.info("going away", stations=len(connections))
         deadline = asyncio.get_running_loop().time() + timeout
-        goodbyes = (connection.close_when_idle(CloseCode.GOING_AWAY, "restart", deadline) for connection in connections)
+        goodbyes = (
+            connection.close_when_idle(CloseCode.GOING_AWAY, "restart", deadline)
+            for connection in connections
+        )
         await asyncio.gather(self._link.drain(timeout), *goodbyes, *self._closing)
 
     # ---- the opening handshake ----
@@ -273,9 +304,13 @@ class Gateway:
         station_id = handshake.station_id(request.path, self.settings.path)
         if station_id is None:
             self._refuse(connection, "no station in the path", path=request.path[:255])
-            return connection.respond(http.HTTPStatus.NOT_FOUND, "The path ends with the id of a charging station.\n")
+            return connection.respond(
+                http.HTTPStatus.NOT_FOUND, "The path ends with the id of a charging station.\n"
+            )
         connection.station_id = station_id
-        if self._passwords is not None and not await self._authenticated(request, station_id, self._passwords):
+        if self._passwords is not None and not await self._authenticated(
+            request, station_id, self._passwords
+        ):
             self._refuse(connection, "wrong password, or none")
             response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "User: the station's id.\n")
             response.headers["WWW-Authenticate"] = 'Basic realm="ocpp"'
@@ -290,19 +325,30 @@ class Gateway:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checkers, passwords.check, station_id, password)
 
-    def _choose_version(self, connection: ServerConnection, request: Request, response: Response) -> None:
+    def _choose_version(
+        self, connection: ServerConnection, request: Request, response: Response
+    ) -> None:
         """Say which sub-protocol is spoken. The library could choose, but what it is given for that keeps connections in memory
         long after their end.
         """
         assert isinstance(connection, _WebSocket)  # noqa: S101 - as create_connection says
         offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
         connection.version = handshake.choose_version(offered, self.settings.versions)
-        if connection.version is not None and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+        if (
+            connection.version is not None
+            and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
+        ):
             response.headers["Sec-WebSocket-Protocol"] = connection.version.value
 
     def _refuse(self, connection: _WebSocket, reason: str, **more: str) -> None:
         self.counts.refused += 1
-        log.info("connection refused", station=connection.station_id, address=connection.address, reason=reason, **more)
+        log.info(
+            "connection refused",
+            station=connection.station_id,
+            address=connection.address,
+            reason=reason,
+            **more,
+        )
 
     # ---- a station's connection ----
 

@@ -5,7 +5,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from bridge.testing.rabbitmq.node import BrokerUnavailable, ensure_server, obtain_broker
+from bridge.testing.rabbitmq.obtain import obtain_broker
+from bridge.testing.rabbitmq.server import BrokerUnavailable, ensure_server
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -61,7 +61,10 @@ def test_without_the_extra_the_command_says_what_to_install(
     ],
 )
 def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
-    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], becomes: tuple[int, int] | None, told: bool
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    becomes: tuple[int, int] | None,
+    told: bool,
 ) -> None:
     became: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
@@ -73,17 +76,19 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
 
 
 def test_the_commands_defaults_are_the_servers() -> None:
-    options = {name: parameter.default for name, parameter in inspect.signature(gateway).parameters.items()}
+    options = {
+        name: parameter.default for name, parameter in inspect.signature(gateway).parameters.items()
+    }
     defaults = Settings()
     named = {field for field in defaults.__struct_fields__ if field in options}
     assert len(named) >= 9
-    assert {name: options[name] for name in named} == {name: getattr(defaults, name) for name in named}
+    assert {name: options[name] for name in named} == {
+        name: getattr(defaults, name) for name in named
+    }
     assert parse_listen(options["listen"]) == (defaults.host, defaults.port)
     assert tuple(_versions(options["ocpp_versions"])) == defaults.versions
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:
-    program = (
-        "import sys; sys.modules['websockets'] = None; import bridge.cli.main, bridge.gateway.websocket.connection"
-    )
+    program = "import sys; sys.modules['websockets'] = None; import bridge.cli.main, bridge.gateway.websocket.connection"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.cli.options import complete
+from bridge.cli.process import complete
 
 
 def test_a_command_returns_what_its_coroutine_does() -> None:

@@ -72,7 +72,9 @@ async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-async def test_children_end_with_a_supervisor_that_is_killed(waits: list[str], tmp_path: Path) -> None:
+async def test_children_end_with_a_supervisor_that_is_killed(
+    waits: list[str], tmp_path: Path
+) -> None:
     code = (
         "import asyncio, sys; from bridge.cli.supervisor import Supervisor\n"
         f"asyncio.run(Supervisor({waits!r}, 2, 5.0).run())\n"

@@ -37,7 +37,8 @@ def test_the_sources_run_where_the_environment_asks_for_them() -> None:
 
 
 @pytest.mark.skipif(  # where there has to be a C compiler, as in continuous integration, the installation fails without
-    not load_compile().extension("bridge.rabbitmq.consuming").exists(), reason="there is no C compiler here"
+    not load_compile().extension("bridge.rabbitmq.consuming").exists(),
+    reason="there is no C compiler here",
 )
 def test_the_compiled_modules_run_where_they_are() -> None:
     assert not any(name.endswith(".py") for name in files_in_use(DTBRIDGE_PURE="0"))
@@ -64,19 +65,25 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return module
 
 
-def test_without_a_compiler_nothing_older_is_left_to_run(compiler: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_compiler_nothing_older_is_left_to_run(
+    compiler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not compiler.compile_as_told()
     assert not list(compiler.ROOT.rglob(f"*{compiler.SUFFIX}"))
     assert "runs as Python: OSError: no compiler" in capsys.readouterr().err
 
 
-def test_a_build_that_requires_a_compiler_fails_without_one(compiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_requires_a_compiler_fails_without_one(
+    compiler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DTBRIDGE_COMPILE", "required")
     with pytest.raises(RuntimeError, match="could not be compiled: no compiler"):
         compiler.compile_as_told()
 
 
-def test_a_build_without_compiled_modules_removes_them(compiler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_without_compiled_modules_removes_them(
+    compiler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DTBRIDGE_COMPILE", "no")
     assert not compiler.compile_as_told()
     assert not list(compiler.ROOT.rglob(f"*{compiler.SUFFIX}"))

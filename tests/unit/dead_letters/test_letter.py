@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.dead_letters.letter import (
-    ID_LENGTH,
-    REASONS,
-    DeadLetter,
-    Filter,
-    everything,
-    parse_age,
-    parse_id,
-    parse_reasons,
-    read,
-    replayed,
-)
+from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
+from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.native import Contract
 from bridge.request.outcome import Failure, Reason
@@ -30,24 +20,36 @@ BODY = b'{"vendorId":"com.Acme","messageId":"GetTariff","data":{"x": 1.0}}'
 
 
 def a_delivery(
-    headers: dict[str, Any] | None = None, body: bytes = BODY, exchange: str = "datatransfer", **properties: Any
+    headers: dict[str, Any] | None = None,
+    body: bytes = BODY,
+    exchange: str = "datatransfer",
+    **properties: Any,
 ) -> Delivery:
     return Delivery(exchange, "com.acme", False, Properties(headers=headers, **properties), body)
 
 
 def arrived(publishing: Publishing) -> Delivery:
     """What the dead-letter queue delivers of a publishing."""
-    return Delivery(publishing.exchange, publishing.routing_key, False, publishing.properties, publishing.body)
+    return Delivery(
+        publishing.exchange, publishing.routing_key, False, publishing.properties, publishing.body
+    )
 
 
 def given_up(headers: dict[str, Any] | None = None, **properties: Any) -> Delivery:
     """A request that the bridge has given up."""
-    headers = {"ocpp-station-id": "CP1", "ocpp-version": "ocpp1.6", "ocpp-deadline": 1, "traceparent": "00-a"} | (
-        headers or {}
-    )
+    headers = {
+        "ocpp-station-id": "CP1",
+        "ocpp-version": "ocpp1.6",
+        "ocpp-deadline": 1,
+        "traceparent": "00-a",
+    } | (headers or {})
     contract = Contract()
-    request = contract.request(a_delivery(headers, message_id="17", reply_to="amq.gen-1", **properties))
-    return arrived(contract.dead_letter(request, Failure(None, Reason.FAILED, "ValueError: no"), "host:1"))
+    request = contract.request(
+        a_delivery(headers, message_id="17", reply_to="amq.gen-1", **properties)
+    )
+    return arrived(
+        contract.dead_letter(request, Failure(None, Reason.FAILED, "ValueError: no"), "host:1")
+    )
 
 
 def death(reason: str = "delivery_limit", **changes: Any) -> dict[str, Any]:
@@ -94,7 +96,11 @@ def test_what_the_broker_dead_lettered_is_read_from_x_death(reason: str) -> None
     letter = read(a_delivery({"ocpp-station-id": "CP1", "x-death": [death(reason)]}))
     assert (letter.reason, letter.failed_at, letter.station) == (reason, NOW, "CP1")
     assert (letter.vendor, letter.message) == ("com.Acme", "GetTariff")
-    assert (letter.exchange, letter.routing_key, letter.replayable) == ("datatransfer", "com.acme", True)
+    assert (letter.exchange, letter.routing_key, letter.replayable) == (
+        "datatransfer",
+        "com.acme",
+        True,
+    )
     assert "queue datatransfer.com.acme" in letter.error
     assert letter.attempts is None
 
@@ -108,23 +114,36 @@ def test_the_newest_death_counts_and_not_the_pause_before_a_retry() -> None:
         "dtbridge-attempt": 2,
     }
     letter = read(a_delivery(headers))
-    assert (letter.reason, letter.exchange, letter.attempts) == ("delivery_limit", "datatransfer", 2)
+    assert (letter.reason, letter.exchange, letter.attempts) == (
+        "delivery_limit",
+        "datatransfer",
+        2,
+    )
 
 
 @pytest.mark.parametrize(
-    ("milliseconds_after_the_death", "reason"), [(-5000, "expired"), (999, "expired"), (1000, "rejected")]
+    ("milliseconds_after_the_death", "reason"),
+    [(-5000, "expired"), (999, "expired"), (1000, "rejected")],
 )
 def test_what_a_worker_rejects_after_its_deadline_is_called_expired(
     milliseconds_after_the_death: int, reason: str
 ) -> None:
     deadline = round(NOW.timestamp() * 1000) + milliseconds_after_the_death
-    assert read(a_delivery({"x-death": [death("rejected")], "ocpp-deadline": deadline})).reason == reason
+    assert (
+        read(a_delivery({"x-death": [death("rejected")], "ocpp-deadline": deadline})).reason
+        == reason
+    )
 
 
 def test_a_message_that_is_no_dead_letter_has_no_story_and_cannot_be_replayed() -> None:
     delivery = a_delivery(None, b"\xff")
     letter = read(delivery)
-    assert (letter.reason, letter.vendor, letter.failed_at, letter.replayable) == ("", "", None, False)
+    assert (letter.reason, letter.vendor, letter.failed_at, letter.replayable) == (
+        "",
+        "",
+        None,
+        False,
+    )
     assert replayed(delivery, letter) is None
 
 
@@ -136,10 +155,15 @@ HEADER_VALUES = st.recursive(
 )  # fmt: skip
 NAMES = st.sampled_from(
     ["ocpp-station-id", "ocpp-version", "ocpp-deadline", "x-death", "CC"]
-    + [f"dtbridge-{name}" for name in ("attempt", "first-try", "reason", "error", "failed-at", "vendor", "message")]
+    + [
+        f"dtbridge-{name}"
+        for name in ("attempt", "first-try", "reason", "error", "failed-at", "vendor", "message")
+    ]
     + [f"dtbridge-{name}" for name in ("worker", "exchange", "routing-key", "replayed")]
 )
-DEATHS = st.dictionaries(st.sampled_from(list(death())), HEADER_VALUES).map(lambda changes: [death() | changes])
+DEATHS = st.dictionaries(st.sampled_from(list(death())), HEADER_VALUES).map(
+    lambda changes: [death() | changes]
+)
 
 
 @given(
@@ -213,7 +237,11 @@ def test_a_replayed_request_is_the_original_without_what_is_stale() -> None:
     )
     dead.properties.expiration, dead.properties.user_id = "5", "guest"
     publishing = replay_of(dead)
-    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == ("datatransfer", "com.acme", True)
+    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
+        "datatransfer",
+        "com.acme",
+        True,
+    )
     assert publishing.body == BODY
     assert publishing.properties == Properties(
         headers={
@@ -231,8 +259,15 @@ def test_a_replayed_request_is_the_original_without_what_is_stale() -> None:
 
 
 def test_a_replayed_request_is_a_first_try_that_nobody_waits_for() -> None:
-    request = Contract().request(arrived(replay_of(given_up({"dtbridge-attempt": 4, "dtbridge-first-try": 9}))))
-    assert (request.attempt, request.first_try, request.deadline, request.reply_wanted) == (1, None, None, False)
+    request = Contract().request(
+        arrived(replay_of(given_up({"dtbridge-attempt": 4, "dtbridge-first-try": 9})))
+    )
+    assert (request.attempt, request.first_try, request.deadline, request.reply_wanted) == (
+        1,
+        None,
+        None,
+        False,
+    )
     assert request.fault is None
 
 
@@ -247,7 +282,11 @@ def test_replays_are_counted_across_deaths() -> None:
 
 
 def test_what_the_broker_dead_lettered_goes_back_without_its_death() -> None:
-    headers = {"ocpp-station-id": "CP1", "x-death": [death() | {"routing-keys": ["first", "cc"]}], "CC": ["cc"]}
+    headers = {
+        "ocpp-station-id": "CP1",
+        "x-death": [death() | {"routing-keys": ["first", "cc"]}],
+        "CC": ["cc"],
+    }
     publishing = replay_of(a_delivery(headers, exchange="datatransfer.dead"))
     assert (publishing.exchange, publishing.routing_key) == ("datatransfer", "first")
     assert publishing.properties.headers == {"ocpp-station-id": "CP1", "dtbridge-replayed": 1}
@@ -260,7 +299,9 @@ def test_a_request_without_a_correlation_id_gets_the_id_of_the_dead_letter() -> 
 
 def test_reading_and_replaying_do_not_change_the_delivery() -> None:
     delivery = given_up()
-    before = msgspec.structs.asdict(delivery.properties) | {"headers": dict(delivery.properties.headers or {})}
+    before = msgspec.structs.asdict(delivery.properties) | {
+        "headers": dict(delivery.properties.headers or {})
+    }
     replay_of(delivery)
     assert msgspec.structs.asdict(delivery.properties) == before
 
@@ -309,7 +350,8 @@ def test_what_does_not_say_when_it_died_is_neither_older_nor_newer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604800), ("1.5h", 5400), (" 0s ", 0)]
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604800), ("1.5h", 5400), (" 0s ", 0)],
 )
 def test_ages(text: str, seconds: float) -> None:
     assert parse_age(text) == seconds
@@ -317,7 +359,9 @@ def test_ages(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "1w", "1h30m", "1e3s", "٣h"])
 def test_what_is_no_age_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not an age: expected .* for example 90s, 15m, 2h or 7d"):
+    with pytest.raises(
+        ValueError, match=r"is not an age: expected .* for example 90s, 15m, 2h or 7d"
+    ):
         parse_age(text)
 
 
@@ -348,7 +392,9 @@ def expired_frame(**changes: Any) -> Delivery:
     """A request of web-ocpp that expired in its queue: as the plugin published it, and what the broker adds."""
     told = death("expired", queue="datatransfer-web-ocpp.ocpp16", exchange="amq.topic", **changes)
     told["routing-keys"] = ["ocpp16.DataTransfer.req"]
-    properties = Properties(correlation_id="m-1", reply_to="CP1", type="DataTransfer", headers={"x-death": [told]})
+    properties = Properties(
+        correlation_id="m-1", reply_to="CP1", type="DataTransfer", headers={"x-death": [told]}
+    )
     return Delivery("datatransfer.dead", "ocpp16.DataTransfer.req", False, properties, FRAME)
 
 
@@ -371,7 +417,12 @@ def test_a_dialects_request_is_read_by_its_form_and_goes_back_to_its_queue(
     delivery: Delivery, reason: str, queue: str, version: str
 ) -> None:
     letter = read(delivery)
-    assert (letter.reason, letter.vendor, letter.message, letter.station) == (reason, "com.Acme", "GetTariff", "CP1")
+    assert (letter.reason, letter.vendor, letter.message, letter.station) == (
+        reason,
+        "com.Acme",
+        "GetTariff",
+        "CP1",
+    )
     assert (letter.ocpp_message_id, letter.ocpp_version) == ("m-1", version)
     assert (letter.exchange, letter.routing_key, letter.replayable) == ("", queue, True)
     again = replayed(delivery, letter)
@@ -387,11 +438,22 @@ def test_a_replayed_request_of_a_dialect_is_one_again_that_nobody_waits_for() ->
     for dialect, delivery in ((WebOcpp(), expired_frame()), (CitrineOs(), expired_envelope())):
         again = replayed(delivery, read(delivery))
         assert again is not None
-        request = dialect.request(Delivery("", again.routing_key, False, again.properties, again.body))
-        assert (request.station_id, request.ocpp_message_id, request.reply_wanted) == ("CP1", "m-1", False)
+        request = dialect.request(
+            Delivery("", again.routing_key, False, again.properties, again.body)
+        )
+        assert (request.station_id, request.ocpp_message_id, request.reply_wanted) == (
+            "CP1",
+            "m-1",
+            False,
+        )
         failure = Failure(None, Reason.FAILED, "again")
         letter = read(arrived(dialect.dead_letter(request, failure, "host:1")))
-        assert (letter.station, letter.replayed, letter.replayable, letter.exchange) == ("CP1", 1, True, "")
+        assert (letter.station, letter.replayed, letter.replayable, letter.exchange) == (
+            "CP1",
+            1,
+            True,
+            "",
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def test_every_situation_a_requester_can_see_is_there() -> None:
 
 
 def test_a_station_speaks_one_version() -> None:
-    assert {(message.station_id, message.ocpp_version) for message in CORPUS} == set(STATIONS.items())
+    assert {(message.station_id, message.ocpp_version) for message in CORPUS} == set(
+        STATIONS.items()
+    )
 
 
 def test_every_status_is_there() -> None:
@@ -30,7 +32,13 @@ def test_every_status_is_there() -> None:
 @pytest.mark.parametrize("version", [V16, V201, V21])
 def test_every_version_accepts_rejects_and_fails(version: str) -> None:
     rows = {message.row for message in CORPUS if message.ocpp_version == version}
-    assert rows >= {Row.ACCEPTED_WITH_DATA, Row.REJECTED, Row.UNKNOWN_MESSAGE, Row.INVALID_DATA, Row.BROKEN_PAYLOAD}
+    assert rows >= {
+        Row.ACCEPTED_WITH_DATA,
+        Row.REJECTED,
+        Row.UNKNOWN_MESSAGE,
+        Row.INVALID_DATA,
+        Row.BROKEN_PAYLOAD,
+    }
 
 
 @each_message

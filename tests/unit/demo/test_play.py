@@ -9,7 +9,9 @@ from bridge.demo.processes import BridgeProcess, ProcessFailed
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://localhost/", " "])
-def test_a_bad_url_is_one_sentence_and_exit_code_1(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_url_is_one_sentence_and_exit_code_1(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_demo(url, count=0, pace=0.0) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert "URL" in line

@@ -21,7 +21,9 @@ def result(message: Message, outcome: Outcome, seconds: float) -> Result:
 
 def shown(results: list[Result], *, terminal: bool, width: int = 100) -> list[str]:
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, color_system=None, width=width, highlight=False)
+    console = Console(
+        file=output, force_terminal=terminal, color_system=None, width=width, highlight=False
+    )
     screen = Screen(console)
     screen.head()
     for result in results:
@@ -43,7 +45,9 @@ def test_a_plain_line_says_when_the_answer_is_wrong() -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_every_row_of_the_table_takes_one_line_of_the_same_width(width: int) -> None:
     results = [result(message, ACCEPTED, 0.001) for message in CORPUS]
-    results += [Result(command, "ocpp1.6", b'{"vendorId":"v"}', ACCEPTED, 0.001) for command in COMMANDS]
+    results += [
+        Result(command, "ocpp1.6", b'{"vendorId":"v"}', ACCEPTED, 0.001) for command in COMMANDS
+    ]
     lines = shown(results, terminal=True, width=width)
     assert len(lines) == 1 + len(CORPUS) + len(COMMANDS)
     assert {cell_len(line) for line in lines} == {width}
@@ -53,7 +57,9 @@ def test_every_row_of_the_table_takes_one_line_of_the_same_width(width: int) -> 
 def test_a_summary_of_nothing_but_the_corpus(terminal: bool) -> None:
     output = io.StringIO()
     corpus = Phase("corpus", [result(GATEWAY_INFO, ACCEPTED, 0.001)], 0.001)
-    with Screen(Console(file=output, force_terminal=terminal, color_system=None, width=100)) as screen:
+    with Screen(
+        Console(file=output, force_terminal=terminal, color_system=None, width=100)
+    ) as screen:
         screen.summary([corpus, Phase("burst", [], 0.0)])
     assert "1.0 ms" in output.getvalue()
     assert "burst" not in output.getvalue()

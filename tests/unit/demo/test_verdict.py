@@ -12,7 +12,9 @@ REJECTED = Answer(
     b'{"status":"Rejected","statusInfo":{"reasonCode":"InvalidData","additionalInfo":"data.a: expected an integer"}}',
 )
 OFFLINE = Answer("StationOffline", b"")
-ERROR = Answer("CallError", b'{"errorCode":"InternalError","errorDescription":"failed","errorDetails":{}}')
+ERROR = Answer(
+    "CallError", b'{"errorCode":"InternalError","errorDescription":"failed","errorDetails":{}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,9 @@ def test_the_expected_answer_fits(answer: Answer, expected: Response | Failure |
         (Answer("DataTransferResponse", b'{"status":"\xff"}'), Response("Accepted")),
     ],
 )
-def test_any_other_answer_does_not(answer: Answer | None, expected: Response | Failure | Offline) -> None:
+def test_any_other_answer_does_not(
+    answer: Answer | None, expected: Response | Failure | Offline
+) -> None:
     assert not judge(answer, expected).fits
 
 
@@ -61,4 +65,6 @@ def test_an_outcome_says_what_came() -> None:
     assert judge(ERROR, Failure("InternalError")).kind == "InternalError"
     assert judge(ERROR, Failure("InternalError")).is_error
     assert judge(WITH_DATA, Response("Accepted")).detail == '{"a": 1}'
-    assert judge(REJECTED, Response("Rejected")).detail == "InvalidData: data.a: expected an integer"
+    assert (
+        judge(REJECTED, Response("Rejected")).detail == "InvalidData: data.a: expected an integer"
+    )

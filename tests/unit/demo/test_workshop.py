@@ -46,7 +46,9 @@ async def answer_to(message: Message) -> Answer:
     return Answer(Kind.CALL_ERROR.value, outcome.body)
 
 
-FORWARDED = [message for message in CORPUS if message.row not in {Row.BROKEN_FRAME, Row.OTHER_ACTION}]
+FORWARDED = [
+    message for message in CORPUS if message.row not in {Row.BROKEN_FRAME, Row.OTHER_ACTION}
+]
 
 
 @pytest.mark.parametrize("message", FORWARDED, ids=lambda message: message.name)

@@ -28,7 +28,9 @@ def context(name: str = "stationId", **more: Any) -> dict[str, Any]:
     return {name: "CP-1", "correlationId": "m-1", "tenantId": 1, "timestamp": iso(), **more}
 
 
-def message(*, own: dict[str, Any] | None = None, underscore: bool = False, **more: Any) -> dict[str, Any]:
+def message(
+    *, own: dict[str, Any] | None = None, underscore: bool = False, **more: Any
+) -> dict[str, Any]:
     """A body as the router builds it, or as a module passes it on."""
     body = {
         "origin": "cs",
@@ -61,7 +63,9 @@ def published(
     body = message() if body is None else body
     if headers is None:
         headers = headers_of(body) if isinstance(body, dict) else headers_of(message())
-    properties = Properties(content_type="application/json", content_encoding="utf-8", headers=headers)
+    properties = Properties(
+        content_type="application/json", content_encoding="utf-8", headers=headers
+    )
     encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Delivery(exchange, key, False, properties, encoded)
 
@@ -76,7 +80,9 @@ def refused(delivery: Delivery) -> Foreign:
     return raised.value
 
 
-def answer_to(delivery: Delivery, body: bytes = b'{"status":"Accepted"}', kind: Kind = Kind.RESPONSE) -> Publishing:
+def answer_to(
+    delivery: Delivery, body: bytes = b'{"status":"Accepted"}', kind: Kind = Kind.RESPONSE
+) -> Publishing:
     dialect = CitrineOs()
     answer = dialect.reply(dialect.request(delivery), body, kind)
     assert answer is not None
@@ -90,18 +96,31 @@ def test_there_is_one_queue_for_what_stations_ask() -> None:
     dialect = CitrineOs()
     (queue,) = dialect.queues
     arguments = {"x-match": "all", "action": "DataTransfer", "origin": "cs", "state": "1"}
-    assert (queue.name, queue.binding) == ("datatransfer-citrineos", Binding("citrineos", "", arguments))
+    assert (queue.name, queue.binding) == (
+        "datatransfer-citrineos",
+        Binding("citrineos", "", arguments),
+    )
     assert (queue.message_ttl, queue.replicated) == (None, True)
     assert dialect.exchange is not None
-    assert (dialect.exchange.name, dialect.exchange.kind, dialect.exchange.durable) == ("citrineos", "headers", False)
+    assert (dialect.exchange.name, dialect.exchange.kind, dialect.exchange.durable) == (
+        "citrineos",
+        "headers",
+        False,
+    )
 
 
 def test_the_exchange_the_patience_and_the_prefix_are_settings() -> None:
     dialect = CitrineOs("mine", "other", 60.0)
-    assert (dialect.queues[0].name, dialect.queues[0].binding.exchange) == ("mine-citrineos", "other")
+    assert (dialect.queues[0].name, dialect.queues[0].binding.exchange) == (
+        "mine-citrineos",
+        "other",
+    )
     assert dialect.exchange is not None
     assert dialect.exchange.name == "other"
-    assert (dialect.names.dead, dialect.names.retry(60.0)) == ("mine.dead", "mine-citrineos.retry.60000")
+    assert (dialect.names.dead, dialect.names.retry(60.0)) == (
+        "mine.dead",
+        "mine-citrineos.retry.60000",
+    )
     request = dialect.request(published(exchange="other"))
     assert request.deadline == pytest.approx(time.time() + 60.0, abs=5)
 
@@ -116,13 +135,24 @@ def test_a_request_is_read_in_every_form(version: OcppVersion, name: str, unders
     delivery = published(message(own=context(name), underscore=underscore, protocol=version.value))
     request = read(delivery)
     assert json.loads(request.body) == PAYLOAD
-    assert (request.station_id, request.version, request.ocpp_message_id) == ("CP-1", version, "m-1")
-    assert (request.attempt, request.redelivered, request.reply_wanted, request.fault) == (1, False, True, None)
+    assert (request.station_id, request.version, request.ocpp_message_id) == (
+        "CP-1",
+        version,
+        "m-1",
+    )
+    assert (request.attempt, request.redelivered, request.reply_wanted, request.fault) == (
+        1,
+        False,
+        True,
+        None,
+    )
     assert request.source is delivery
 
 
 def test_the_payload_is_untouched() -> None:
-    payload = b'{ "vendorId" : "v", "data":{"n":1e400,"big":123456789012345678901234567890,"x":null} }'
+    payload = (
+        b'{ "vendorId" : "v", "data":{"n":1e400,"big":123456789012345678901234567890,"x":null} }'
+    )
     body = json.dumps(message()).encode().replace(json.dumps(PAYLOAD).encode(), payload)
     assert read(published(body)).body == payload
 
@@ -174,7 +204,13 @@ def test_a_missing_payload_is_null() -> None:
 
 
 def test_the_body_is_believed_before_the_headers_and_they_fill_what_it_lacks() -> None:
-    wrong = {**headers_of(message()), "stationId": "CP-2", "correlationId": "m-2", "state": "2", "origin": "csms"}
+    wrong = {
+        **headers_of(message()),
+        "stationId": "CP-2",
+        "correlationId": "m-2",
+        "state": "2",
+        "origin": "csms",
+    }
     assert read(published(headers=wrong)).station_id == "CP-1"
     assert read(published(headers={})).station_id == "CP-1"
     bare = {"payload": PAYLOAD}
@@ -196,15 +232,30 @@ def test_headers_of_another_type_are_none(headers: dict[str, Any]) -> None:
 
 
 def test_a_request_that_waited_for_its_next_try_has_its_deadline_and_counts_its_tries() -> None:
-    tried = {"ocpp-deadline": 1_700_000_000_500, "dtbridge-attempt": 3, "dtbridge-first-try": 1_699_999_990_000}
-    request = read(published(headers=headers_of(message()) | tried, exchange="", key="datatransfer-citrineos"))
-    assert (request.deadline, request.attempt, request.first_try) == (1_700_000_000.5, 3, 1_699_999_990.0)
+    tried = {
+        "ocpp-deadline": 1_700_000_000_500,
+        "dtbridge-attempt": 3,
+        "dtbridge-first-try": 1_699_999_990_000,
+    }
+    request = read(
+        published(headers=headers_of(message()) | tried, exchange="", key="datatransfer-citrineos")
+    )
+    assert (request.deadline, request.attempt, request.first_try) == (
+        1_700_000_000.5,
+        3,
+        1_699_999_990.0,
+    )
 
 
 def test_a_replayed_dead_letter_is_handled_for_nobody_however_old_it_is() -> None:
     body = message(own=context(timestamp=iso(86_400)))
     request = read(
-        published(body, headers_of(body) | {"dtbridge-replayed": 1}, exchange="", key="datatransfer-citrineos")
+        published(
+            body,
+            headers_of(body) | {"dtbridge-replayed": 1},
+            exchange="",
+            key="datatransfer-citrineos",
+        )
     )
     assert (request.deadline, request.reply_wanted, request.station_id) == (None, False, "CP-1")
 
@@ -225,7 +276,10 @@ def test_a_replayed_dead_letter_is_handled_for_nobody_however_old_it_is() -> Non
         (message(state=True), "state 'bool', not 1"),
         (message(state=1.0), "state 'float', not 1"),
         (message(own=[]), "context: expected an object"),  # type: ignore[arg-type]
-        (message(own={"correlationId": "m-1"}), "context.stationId or context.ocppConnectionName: required"),
+        (
+            message(own={"correlationId": "m-1"}),
+            "context.stationId or context.ocppConnectionName: required",
+        ),
         (message(own=context(stationId="")), "context.stationId or"),
         (message(own=context(stationId=7)), "context.stationId or"),
         (message(own=context(stationId="s" * 256)), "context.stationId or"),
@@ -235,7 +289,9 @@ def test_a_replayed_dead_letter_is_handled_for_nobody_however_old_it_is() -> Non
         (message(own=context(correlationId="i" * 256)), "context.correlationId: required"),
     ],
 )
-def test_what_is_no_request_of_a_station_is_refused_without_an_answer(body: dict[str, Any], reason: str) -> None:
+def test_what_is_no_request_of_a_station_is_refused_without_an_answer(
+    body: dict[str, Any], reason: str
+) -> None:
     error = refused(published(body, {}))
     assert error.reason.startswith(reason)
     assert error.answer is None
@@ -250,22 +306,41 @@ BROKEN = [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b"[" * 100_000, b"n
 
 
 @pytest.mark.parametrize("body", BROKEN)
-def test_a_body_without_sense_is_refused_with_an_error_for_the_call_that_its_headers_name(body: bytes) -> None:
+def test_a_body_without_sense_is_refused_with_an_error_for_the_call_that_its_headers_name(
+    body: bytes,
+) -> None:
     answer = refused(published(body)).answer
     assert answer is not None
     told = json.loads(answer.body)
     error = told["payload"]
-    assert (error["name"], error["_messageId"], error["_errorCode"]) == ("OcppError", "m-1", "FormatViolation")
-    assert told["context"] == {**told["context"], "stationId": "CP-1", "correlationId": "m-1", "tenantId": 1}
+    assert (error["name"], error["_messageId"], error["_errorCode"]) == (
+        "OcppError",
+        "m-1",
+        "FormatViolation",
+    )
+    assert told["context"] == {
+        **told["context"],
+        "stationId": "CP-1",
+        "correlationId": "m-1",
+        "tenantId": 1,
+    }
     assert answer.properties.headers is not None
     assert answer.properties.headers["stationId"] == "CP-1"
 
 
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize(
-    "headers", [{}, {"stationId": "CP-1"}, {"correlationId": "m-1"}, {"stationId": "\udcff", "correlationId": "m-1"}]
+    "headers",
+    [
+        {},
+        {"stationId": "CP-1"},
+        {"correlationId": "m-1"},
+        {"stationId": "\udcff", "correlationId": "m-1"},
+    ],
 )
-def test_a_body_without_sense_whose_headers_name_no_call_has_no_answer(body: bytes, headers: dict[str, Any]) -> None:
+def test_a_body_without_sense_whose_headers_name_no_call_has_no_answer(
+    body: bytes, headers: dict[str, Any]
+) -> None:
     assert refused(published(body, headers)).answer is None
 
 
@@ -274,7 +349,9 @@ def test_a_body_without_sense_whose_headers_name_no_call_has_no_answer(body: byt
 
 @pytest.mark.parametrize("name", ["stationId", "ocppConnectionName"])
 @pytest.mark.parametrize("underscore", [False, True])
-def test_a_response_repeats_the_envelope_as_a_response_of_the_csms(name: str, underscore: bool) -> None:
+def test_a_response_repeats_the_envelope_as_a_response_of_the_csms(
+    name: str, underscore: bool
+) -> None:
     own = context(name, tenantId=3, more={"kept": None})
     answer = answer_to(published(message(own=own, underscore=underscore, protocol="ocpp1.6")))
     assert (answer.exchange, answer.routing_key, answer.mandatory) == ("citrineos", "", True)
@@ -299,7 +376,11 @@ def test_a_response_repeats_the_envelope_as_a_response_of_the_csms(name: str, un
         "timestamp": own["timestamp"],
     }
     assert (properties.content_type, properties.content_encoding) == ("application/json", "utf-8")
-    assert (properties.correlation_id, properties.reply_to, properties.message_id) == (None, None, None)
+    assert (properties.correlation_id, properties.reply_to, properties.message_id) == (
+        None,
+        None,
+        None,
+    )
     assert properties.expiration is not None
     assert 15_000 < int(properties.expiration) <= PATIENCE * 1000
 
@@ -311,7 +392,8 @@ def test_both_names_of_a_station_are_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tenant", "header"), [(1, "1"), ("7", "7"), (None, "1"), ("", "1"), ([], "1"), (1.5, "1"), (10**30, "1")]
+    ("tenant", "header"),
+    [(1, "1"), ("7", "7"), (None, "1"), ("", "1"), ([], "1"), (1.5, "1"), (10**30, "1")],
 )
 def test_the_tenant_is_a_string_in_the_headers(tenant: Any, header: str) -> None:
     answer = answer_to(published(message(own=context(tenantId=tenant)), {}))
@@ -319,10 +401,14 @@ def test_the_tenant_is_a_string_in_the_headers(tenant: Any, header: str) -> None
     assert answer.properties.headers["tenantId"] == header
 
 
-@pytest.mark.parametrize(("protocol", "code"), [("ocpp1.6", "FormationViolation"), ("ocpp2.1", "FormatViolation")])
+@pytest.mark.parametrize(
+    ("protocol", "code"), [("ocpp1.6", "FormationViolation"), ("ocpp2.1", "FormatViolation")]
+)
 def test_an_error_is_an_ocpp_error_in_the_spelling_of_the_version(protocol: str, code: str) -> None:
     delivery = published(message(protocol=protocol))
-    body = encode_call_error(CallError("FormatViolation", "no", {"most": 3}), read(delivery).version)
+    body = encode_call_error(
+        CallError("FormatViolation", "no", {"most": 3}), read(delivery).version
+    )
     told = json.loads(answer_to(delivery, body, Kind.CALL_ERROR).body)
     assert told["payload"] == {
         "name": "OcppError",
@@ -342,7 +428,10 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
     dialect = CitrineOs()
     request = dialect.request(delivery)
     copy = dialect.again(request, 1.0, counts=False)
-    assert (copy.exchange, copy.routing_key) == ("datatransfer-citrineos.retry.1000", "datatransfer-citrineos")
+    assert (copy.exchange, copy.routing_key) == (
+        "datatransfer-citrineos.retry.1000",
+        "datatransfer-citrineos",
+    )
     assert (copy.body, copy.mandatory) == (delivery.body, True)
     headers = copy.properties.headers or {}
     assert headers == {**headers, **(delivery.properties.headers or {})}
@@ -354,12 +443,17 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
 def test_a_dead_letter_tells_its_story_and_where_it_goes_when_it_is_replayed() -> None:
     delivery = published(message(protocol="ocpp1.6"))
     dialect = CitrineOs()
-    letter = dialect.dead_letter(dialect.request(delivery), Failure(b"", Reason.TIMED_OUT, "late"), "w@h:1")
+    letter = dialect.dead_letter(
+        dialect.request(delivery), Failure(b"", Reason.TIMED_OUT, "late"), "w@h:1"
+    )
     assert (letter.exchange, letter.body) == ("datatransfer.dead", delivery.body)
     headers = letter.properties.headers or {}
     assert (headers["dtbridge-reason"], headers["dtbridge-vendor"]) == ("timed-out", "com.acme")
     assert (headers["ocpp-station-id"], headers["ocpp-version"]) == ("CP-1", "ocpp1.6")
-    assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == ("", "datatransfer-citrineos")
+    assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == (
+        "",
+        "datatransfer-citrineos",
+    )
     assert (headers["action"], headers["origin"], headers["state"]) == ("DataTransfer", "cs", "1")
 
 
@@ -444,18 +538,25 @@ def answered(**more: Any) -> dict[str, Any]:
 def told_by_station(delivery: Delivery) -> tuple[str | None, str | None, Any] | None:
     """Message id, kind and payload of what the dialect makes of it."""
     reply = CitrineOs().station_reply(delivery)
-    return None if reply is None else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+    return (
+        None
+        if reply is None
+        else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+    )
 
 
 @pytest.mark.parametrize("name", ["stationId", "ocppConnectionName"])
 @pytest.mark.parametrize("underscore", [False, True])
 def test_a_result_of_a_station_is_a_response(name: str, underscore: bool) -> None:
     expected = ("m-1", "DataTransferResponse", {"status": "Accepted", "data": "{}"})
-    assert told_by_station(published(answered(own=context(name), underscore=underscore))) == expected
+    assert (
+        told_by_station(published(answered(own=context(name), underscore=underscore))) == expected
+    )
 
 
 @pytest.mark.parametrize(
-    ("protocol", "named"), [("ocpp1.6", {"ocpp-version": "ocpp1.6"}), (None, {}), ("x", {}), (7, {})]
+    ("protocol", "named"),
+    [("ocpp1.6", {"ocpp-version": "ocpp1.6"}), (None, {}), ("x", {}), (7, {})],
 )
 def test_an_answer_names_its_station_and_its_version(protocol: Any, named: dict[str, str]) -> None:
     reply = CitrineOs().station_reply(published(answered(protocol=protocol)))
@@ -467,14 +568,23 @@ def test_an_answer_is_a_response_whatever_its_payload() -> None:
     body = answered()
     del body["payload"]
     assert told_by_station(published(body)) == ("m-1", "DataTransferResponse", None)
-    assert told_by_station(published(answered(payload={"name": "x"}))) == ("m-1", "DataTransferResponse", {"name": "x"})
+    assert told_by_station(published(answered(payload={"name": "x"}))) == (
+        "m-1",
+        "DataTransferResponse",
+        {"name": "x"},
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (
-            {"_messageId": "m-1", "_errorCode": "NotImplemented", "_errorDetails": {"a": 1}, "message": "no"},
+            {
+                "_messageId": "m-1",
+                "_errorCode": "NotImplemented",
+                "_errorDetails": {"a": 1},
+                "message": "no",
+            },
             {"errorCode": "NotImplemented", "errorDescription": "no", "errorDetails": {"a": 1}},
         ),
         ({"_errorCode": "E"}, {"errorCode": "E", "errorDescription": "", "errorDetails": {}}),

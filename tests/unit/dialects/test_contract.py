@@ -10,19 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dialects.dialect import (
-    Names,
-    after_pause,
-    milliseconds_left,
-    pause_left,
-    read_offline,
-    read_vendor_id,
-    station_key,
-    vendor_key,
-)
+from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
+from bridge.dialects.names import Names, read_vendor_id, station_key, vendor_key
 from bridge.dialects.native import Contract
+from bridge.dialects.replies import read_offline
 from bridge.ocpp import OcppVersion
-from bridge.rabbitmq.frames.reading import encode_publish
+from bridge.rabbitmq.frames.writing import encode_publish
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Reason
 from bridge.testing.memory_broker import MemoryBroker, Message
@@ -58,7 +51,9 @@ def test_the_vectors_follow_the_rule(vector: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("vector", STATION_VECTORS, ids=lambda vector: vector["station_id"][:20])
 def test_the_vectors_of_stations_hold_and_follow_their_rule(vector: dict[str, str]) -> None:
-    key = re.sub(rb"[^A-Za-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], vector["station_id"].encode()).decode()
+    key = re.sub(
+        rb"[^A-Za-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], vector["station_id"].encode()
+    ).decode()
     if len(key) > 200:
         key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
     assert station_key(vector["station_id"]) == vector["key"] == key
@@ -104,7 +99,15 @@ def test_every_name_is_one_the_libraries_and_the_broker_take() -> None:
 def test_no_vendor_gets_a_queue_of_the_bridges_own() -> None:
     names = Names()
     assert {names.dead, names.unknown_vendor} == RESERVED_QUEUES
-    for vendor_id in ("dead", "Dead", "unknown-vendor", "UNKNOWN-VENDOR", "retry.1000", "Retry.", "replies.gateway-1"):
+    for vendor_id in (
+        "dead",
+        "Dead",
+        "unknown-vendor",
+        "UNKNOWN-VENDOR",
+        "retry.1000",
+        "Retry.",
+        "replies.gateway-1",
+    ):
         queue = names.vendor_queue(vendor_id)
         assert queue not in RESERVED_QUEUES
         assert not queue.startswith(("datatransfer.retry.", "datatransfer.replies."))
@@ -121,16 +124,27 @@ def test_all_names_stand_below_the_prefix() -> None:
 # ---- requests ----
 
 
-def delivery(headers: dict[str, Any] | None = None, *, redelivered: bool = False, **properties: Any) -> Delivery:
-    return Delivery("datatransfer", "v", redelivered, Properties(headers=headers, **properties), b"{}")
+def delivery(
+    headers: dict[str, Any] | None = None, *, redelivered: bool = False, **properties: Any
+) -> Delivery:
+    return Delivery(
+        "datatransfer", "v", redelivered, Properties(headers=headers, **properties), b"{}"
+    )
 
 
 STATION = {"ocpp-station-id": "CP001"}
 
 
 def test_a_request_is_read_from_its_properties() -> None:
-    headers = {**STATION, "ocpp-version": "ocpp1.6", "ocpp-deadline": 1_700_000_000_250, "dtbridge-attempt": 3}
-    source = delivery(headers, redelivered=True, reply_to="amq.gen-1", correlation_id="c", message_id="m")
+    headers = {
+        **STATION,
+        "ocpp-version": "ocpp1.6",
+        "ocpp-deadline": 1_700_000_000_250,
+        "dtbridge-attempt": 3,
+    }
+    source = delivery(
+        headers, redelivered=True, reply_to="amq.gen-1", correlation_id="c", message_id="m"
+    )
     request = Contract().request(source)
     assert request.body == b"{}"
     assert request.station_id == "CP001"
@@ -157,7 +171,9 @@ def test_what_may_be_absent_has_its_default() -> None:
 
 @pytest.mark.parametrize("version", OcppVersion)
 def test_every_version_has_its_name(version: OcppVersion) -> None:
-    assert Contract().request(delivery({**STATION, "ocpp-version": version.value})).version is version
+    assert (
+        Contract().request(delivery({**STATION, "ocpp-version": version.value})).version is version
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,17 +185,31 @@ def test_every_version_has_its_name(version: OcppVersion) -> None:
         ({"ocpp-station-id": 7}, {}, "header ocpp-station-id: required"),
         ({"ocpp-station-id": b"CP"}, {}, "header ocpp-station-id: required"),
         ({"ocpp-station-id": None, "ocpp-version": "x"}, {}, "header ocpp-station-id: required"),
-        ({**STATION, "ocpp-version": "2.0.1"}, {}, "header ocpp-version: expected one of ocpp1.6, ocpp2.0, "),
+        (
+            {**STATION, "ocpp-version": "2.0.1"},
+            {},
+            "header ocpp-version: expected one of ocpp1.6, ocpp2.0, ",
+        ),
         ({**STATION, "ocpp-version": ["ocpp1.6"]}, {}, "header ocpp-version: expected one of"),
         ({**STATION, "ocpp-version": None}, {}, "header ocpp-version: expected one of"),
-        ({**STATION, "ocpp-deadline": "1700000000000"}, {}, "header ocpp-deadline: expected Unix time in milliseconds"),
+        (
+            {**STATION, "ocpp-deadline": "1700000000000"},
+            {},
+            "header ocpp-deadline: expected Unix time in milliseconds",
+        ),
         ({**STATION, "ocpp-deadline": 1.5}, {}, "header ocpp-deadline: expected"),
         ({**STATION, "ocpp-deadline": True}, {}, "header ocpp-deadline: expected"),
         (STATION, {"reply_to": "amq.gen-1"}, "correlation_id: required with reply_to"),
-        (STATION, {"reply_to": "amq.gen-1", "correlation_id": ""}, "correlation_id: required with reply_to"),
+        (
+            STATION,
+            {"reply_to": "amq.gen-1", "correlation_id": ""},
+            "correlation_id: required with reply_to",
+        ),
     ],
 )
-def test_what_breaks_the_contract_is_named(headers: Any, properties: dict[str, Any], fault: str) -> None:
+def test_what_breaks_the_contract_is_named(
+    headers: Any, properties: dict[str, Any], fault: str
+) -> None:
     request = Contract().request(delivery(headers, **properties))
     assert request.fault is not None
     assert request.fault.startswith(fault)
@@ -202,10 +232,17 @@ def test_an_empty_reply_to_asks_for_no_reply() -> None:
 
 
 def asked(
-    headers: dict[str, Any] | None = None, *, reply_to: str = "amq.gen-1", contract: Contract | None = None
+    headers: dict[str, Any] | None = None,
+    *,
+    reply_to: str = "amq.gen-1",
+    contract: Contract | None = None,
 ) -> Request:
     source = delivery(
-        STATION | (headers or {}), reply_to=reply_to, correlation_id="c-1", user_id="guest", app_id="gateway"
+        STATION | (headers or {}),
+        reply_to=reply_to,
+        correlation_id="c-1",
+        user_id="guest",
+        app_id="gateway",
     )
     return (contract or Contract()).request(source)
 
@@ -223,7 +260,11 @@ async def sent(publishing: Publishing | None) -> Message:
 async def test_a_reply_says_what_it_is_and_whose(kind: Kind) -> None:
     publishing = Contract().reply(asked(), b'{"status":"Accepted"}', kind)
     message = await sent(publishing)
-    assert (message.exchange, message.routing_key, message.body) == ("", "amq.gen-1", b'{"status":"Accepted"}')
+    assert (message.exchange, message.routing_key, message.body) == (
+        "",
+        "amq.gen-1",
+        b'{"status":"Accepted"}',
+    )
     assert message.properties == Properties(
         content_type="application/json",
         headers={"ocpp-station-id": "CP001"},
@@ -234,8 +275,18 @@ async def test_a_reply_says_what_it_is_and_whose(kind: Kind) -> None:
 
 
 async def test_a_reply_carries_the_trace_and_nothing_else_of_the_requests_headers() -> None:
-    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b"}
-    given = {**trace, "CC": ["everyone"], "BCC": ["everyone"], "x-death": [], "ocpp-version": "ocpp1.6", "own": 1}
+    trace = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=b",
+    }
+    given = {
+        **trace,
+        "CC": ["everyone"],
+        "BCC": ["everyone"],
+        "x-death": [],
+        "ocpp-version": "ocpp1.6",
+        "own": 1,
+    }
     message = await sent(Contract().reply(asked(given), b"{}", Kind.RESPONSE))
     assert message.properties.headers == {**STATION, **trace}
     assert message.properties.user_id is None
@@ -248,7 +299,9 @@ async def test_replies_to_one_station_do_not_share_what_differs() -> None:
     plain = contract.reply(asked(), b"1", Kind.RESPONSE)
     timed = contract.reply(asked(deadline), b"2", Kind.CALL_ERROR)
     traced = contract.reply(asked(trace), b"3", Kind.RESPONSE)
-    first, second, third = [(await sent(publishing)).properties for publishing in (plain, timed, traced)]
+    first, second, third = [
+        (await sent(publishing)).properties for publishing in (plain, timed, traced)
+    ]
     assert (first.type, first.expiration, first.headers) == ("DataTransferResponse", None, STATION)
     assert second.type == "CallError"
     assert second.expiration is not None
@@ -265,7 +318,12 @@ async def test_a_reply_expires_with_the_deadline() -> None:
 
 @pytest.mark.parametrize(
     ("deadline", "expiration"),
-    [(0.0, "0"), (-(2.0**63), "0"), (2.0**63, str(2**32 - 1)), (time.time() + 10**8, str(2**32 - 1))],
+    [
+        (0.0, "0"),
+        (-(2.0**63), "0"),
+        (2.0**63, str(2**32 - 1)),
+        (time.time() + 10**8, str(2**32 - 1)),
+    ],
 )
 def test_an_expiration_is_one_the_broker_takes(deadline: float, expiration: str) -> None:
     """RabbitMQ closes the channel for a negative one and for one above 2^32 - 1 ms."""
@@ -328,7 +386,9 @@ def test_a_reply_is_mandatory_unless_the_broker_would_return_it_wrongly() -> Non
     ],
     ids=["station", "traceparent", "table", "tracestate"],
 )
-async def test_no_header_of_a_request_makes_a_reply_too_big_to_send(headers: dict[str, Any]) -> None:
+async def test_no_header_of_a_request_makes_a_reply_too_big_to_send(
+    headers: dict[str, Any],
+) -> None:
     contract = Contract()
     request = contract.request(delivery(headers, reply_to="amq.gen-1", correlation_id="c"))
     message = await sent(contract.reply(request, b"{}", Kind.RESPONSE))
@@ -348,7 +408,11 @@ def test_a_request_is_published_as_the_contract_says() -> None:
         correlation_id="c",
         reply_to="amq.gen-1",
     )
-    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == ("datatransfer", "en_2b", True)
+    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
+        "datatransfer",
+        "en_2b",
+        True,
+    )
     properties = publishing.properties
     assert (properties.content_type, properties.type, properties.delivery_mode) == (
         "application/json",
@@ -356,8 +420,14 @@ def test_a_request_is_published_as_the_contract_says() -> None:
         2,
     )
     assert 29_000 < int(properties.expiration or 0) <= 30_000
-    request = contract.request(Delivery("datatransfer", "en_2b", False, properties, publishing.body))
-    assert (request.station_id, request.version, request.ocpp_message_id) == ("CP001", OcppVersion.V2_1, "m")
+    request = contract.request(
+        Delivery("datatransfer", "en_2b", False, properties, publishing.body)
+    )
+    assert (request.station_id, request.version, request.ocpp_message_id) == (
+        "CP001",
+        OcppVersion.V2_1,
+        "m",
+    )
     assert request.deadline == pytest.approx(deadline, abs=0.001)
     assert request.fault is None
 
@@ -379,7 +449,13 @@ def station_request(contract: Contract, station_id: str = "CP 1") -> Publishing:
 def received(contract: Contract, publishing: Publishing, version: OcppVersion) -> Request:
     """As the gateway of a station of that version has it."""
     request = contract.request(
-        Delivery(publishing.exchange, publishing.routing_key, False, publishing.properties, publishing.body)
+        Delivery(
+            publishing.exchange,
+            publishing.routing_key,
+            False,
+            publishing.properties,
+            publishing.body,
+        )
     )
     request.version = version
     return request
@@ -388,7 +464,11 @@ def received(contract: Contract, publishing: Publishing, version: OcppVersion) -
 def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
     contract = Contract(Names("acme"))
     publishing = station_request(contract)
-    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == ("acme.stations", "CP_201", True)
+    assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
+        "acme.stations",
+        "CP_201",
+        True,
+    )
     properties = publishing.properties
     headers = properties.headers or {}
     assert (properties.content_type, properties.type, properties.delivery_mode) == (
@@ -410,7 +490,9 @@ def test_a_stations_reply_says_in_which_version_it_is() -> None:
     assert reply is not None
     assert plain is not None
     assert reply.properties.headers == {"ocpp-station-id": "CP 1", "ocpp-version": "ocpp1.6"}
-    assert plain.properties.headers == {"ocpp-station-id": "CP 1"}  # what replies share is not touched
+    assert plain.properties.headers == {
+        "ocpp-station-id": "CP 1"
+    }  # what replies share is not touched
     assert (reply.routing_key, reply.correlation_id, reply.properties.type) == (
         "amq.gen-1",
         "c",
@@ -426,7 +508,10 @@ def test_a_lost_station_is_a_reply_of_its_own_kind(sent: bool) -> None:
     request = received(contract, station_request(contract), OcppVersion.V2_1)
     reply = contract.offline_reply(request, sent=sent)
     assert reply is not None
-    assert (reply.properties.type, reply.body) == ("StationOffline", b'{"sent":true}' if sent else b'{"sent":false}')
+    assert (reply.properties.type, reply.body) == (
+        "StationOffline",
+        b'{"sent":true}' if sent else b'{"sent":false}',
+    )
     assert read_offline(Delivery("", "", False, reply.properties, reply.body)) is sent
 
 
@@ -466,19 +551,33 @@ def delivered(headers: dict[str, Any] | None = None, **fields: Any) -> Request:
     return Contract().request(Delivery(exchange, key, False, properties, body))
 
 
-BROKERS_OWN = {"x-death": [], "x-first-death-reason": "expired", "x-delivery-count": 3, "CC": ["a"], "BCC": ["b"]}
+BROKERS_OWN = {
+    "x-death": [],
+    "x-first-death-reason": "expired",
+    "x-delivery-count": 3,
+    "CC": ["a"],
+    "BCC": ["b"],
+}
 
 
 def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -> None:
     request = delivered({"own": [1], "CCS": "kept", **BROKERS_OWN}, delivery_mode=1)
     before = int(time.time() * 1000)
     again = Contract().again(request, 2.5, counts=True)
-    assert (again.exchange, again.routing_key, again.mandatory) == ("datatransfer.retry.2500", "acme", True)
+    assert (again.exchange, again.routing_key, again.mandatory) == (
+        "datatransfer.retry.2500",
+        "acme",
+        True,
+    )
     assert again.body is request.body
     headers = again.properties.headers or {}
     assert before - 1 <= headers["dtbridge-first-try"] <= time.time() * 1000 + 1
     first_try = headers["dtbridge-first-try"]
-    own = {"dtbridge-attempt": 2, "dtbridge-first-try": first_try, "dtbridge-not-before": first_try + 2500}
+    own = {
+        "dtbridge-attempt": 2,
+        "dtbridge-first-try": first_try,
+        "dtbridge-not-before": first_try + 2500,
+    }
     assert again.properties == Properties(
         content_type="application/json",
         headers=STATION | {"own": [1], "CCS": "kept"} | own,
@@ -494,7 +593,9 @@ def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -
 def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
     contract = Contract()
     first = contract.again(delivered(), 1.0, counts=True)
-    request = contract.request(Delivery("datatransfer", "acme", False, first.properties, first.body))
+    request = contract.request(
+        Delivery("datatransfer", "acme", False, first.properties, first.body)
+    )
     first_try = (first.properties.headers or {})["dtbridge-first-try"]
     assert (request.attempt, request.first_try) == (2, first_try / 1000)
     second = contract.again(request, 1.0, counts=True).properties.headers or {}
@@ -508,7 +609,11 @@ def test_after_its_pause_a_request_is_what_it_was_before() -> None:
     assert 0.9 < pause_left(waiting, 1.0) <= 1.0
     back = after_pause(waiting, contract.names)
     assert (back.exchange, back.routing_key, back.mandatory) == ("datatransfer", "acme", True)
-    headers = {name: value for name, value in (again.properties.headers or {}).items() if name != "dtbridge-not-before"}
+    headers = {
+        name: value
+        for name, value in (again.properties.headers or {}).items()
+        if name != "dtbridge-not-before"
+    }
     assert back.properties == msgspec.structs.replace(again.properties, headers=headers)
 
 
@@ -538,7 +643,9 @@ def test_the_deadline_outlives_the_expiration_that_said_it() -> None:
     request = delivered(expiration="60000")
     again = Contract().again(request, 1.0, counts=True)
     assert again.properties.expiration is None
-    assert (again.properties.headers or {})["ocpp-deadline"] == pytest.approx(time.time() * 1000 + 60_000, abs=2_000)
+    assert (again.properties.headers or {})["ocpp-deadline"] == pytest.approx(
+        time.time() * 1000 + 60_000, abs=2_000
+    )
 
 
 @pytest.mark.parametrize("deadline", [2**63 - 1, -(2**63), 1_700_000_000_251])
@@ -551,19 +658,34 @@ def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
 
 @pytest.mark.parametrize(
     ("exchange", "routing_key", "key"),
-    [("datatransfer", "own-binding", "own-binding"), ("", "datatransfer.acme", "acme"), ("other", "x", "acme")],
+    [
+        ("datatransfer", "own-binding", "own-binding"),
+        ("", "datatransfer.acme", "acme"),
+        ("other", "x", "acme"),
+    ],
 )
-def test_a_request_comes_back_to_its_vendor_whichever_way_it_came(exchange: str, routing_key: str, key: str) -> None:
-    again = Contract().again(delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True)
+def test_a_request_comes_back_to_its_vendor_whichever_way_it_came(
+    exchange: str, routing_key: str, key: str
+) -> None:
+    again = Contract().again(
+        delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True
+    )
     assert again.routing_key == key
 
 
 def test_a_dead_letter_is_the_request_with_its_story() -> None:
-    given = {"own": 1, "dtbridge-attempt": 3, "dtbridge-first-try": 1_700_000_000_000, "ocpp-version": "ocpp1.6"}
+    given = {
+        "own": 1,
+        "dtbridge-attempt": 3,
+        "dtbridge-first-try": 1_700_000_000_000,
+        "ocpp-version": "ocpp1.6",
+    }
     request = delivered({**given, **BROKERS_OWN}, expiration="1000", priority=3)
     failure = Failure(b"{}", Reason.TIMED_OUT, "TimeoutError: slow")
     dead = Contract().dead_letter(request, failure, "dtbridge@host:1")
-    at_once = Contract().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
+    at_once = (
+        Contract().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
+    )
     assert at_once["dtbridge-first-try"] == at_once["dtbridge-failed-at"]
     assert (dead.exchange, dead.routing_key, dead.mandatory) == ("datatransfer.dead", "acme", True)
     assert dead.body is request.body
@@ -579,18 +701,30 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
         "dtbridge-routing-key": "acme",
     }
     kept = dead.properties
-    assert (kept.correlation_id, kept.reply_to, kept.message_id, kept.priority) == ("c", "amq.gen-1", "m", 3)
+    assert (kept.correlation_id, kept.reply_to, kept.message_id, kept.priority) == (
+        "c",
+        "amq.gen-1",
+        "m",
+        3,
+    )
     assert (kept.delivery_mode, kept.expiration, kept.user_id) == (2, None, None)
     encode_publish(1, dead)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
 def test_a_dead_letter_whose_payload_names_nobody_says_so(body: bytes) -> None:
-    headers = Contract().dead_letter(delivered(body=body), Failure(None, Reason.FAILED), "w").properties.headers or {}
+    headers = (
+        Contract()
+        .dead_letter(delivered(body=body), Failure(None, Reason.FAILED), "w")
+        .properties.headers
+        or {}
+    )
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("", "")
 
 
 def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
     request = delivered(body=b'{"vendorId":"Acme"}')
-    headers = Contract().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
+    headers = (
+        Contract().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
+    )
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")

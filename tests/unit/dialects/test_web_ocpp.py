@@ -69,7 +69,11 @@ def test_there_is_a_classic_queue_for_each_version_that_outlives_no_stations_pat
     }
     assert {(queue.message_ttl, queue.replicated) for queue in dialect.queues} == {(30.0, False)}
     assert dialect.exchange is not None
-    assert (dialect.exchange.name, dialect.exchange.kind, dialect.exchange.durable) == ("amq.topic", "topic", True)
+    assert (dialect.exchange.name, dialect.exchange.kind, dialect.exchange.durable) == (
+        "amq.topic",
+        "topic",
+        True,
+    )
 
 
 def test_the_exchange_the_patience_and_the_prefix_are_settings() -> None:
@@ -80,7 +84,10 @@ def test_the_exchange_the_patience_and_the_prefix_are_settings() -> None:
         Binding("ocpp", "ocpp16.DataTransfer.req"),
         12.5,
     )
-    assert (dialect.names.dead, dialect.names.retry(0.1)) == ("mine.dead", "mine-web-ocpp.retry.100")
+    assert (dialect.names.dead, dialect.names.retry(0.1)) == (
+        "mine.dead",
+        "mine-web-ocpp.retry.100",
+    )
 
 
 # ---- requests ----
@@ -95,10 +102,19 @@ def test_a_request_is_read_from_its_frame_its_key_and_its_properties(
     delivery = published(protocol=protocol, delivery_mode=delivery_mode)
     request = read(delivery)
     assert request.body == PAYLOAD.encode()
-    assert (request.station_id, request.version, request.ocpp_message_id) == ("CP-1", version, "m-1")
+    assert (request.station_id, request.version, request.ocpp_message_id) == (
+        "CP-1",
+        version,
+        "m-1",
+    )
     assert request.deadline is not None
     assert before + PATIENCE <= request.deadline <= time.time() + PATIENCE
-    assert (request.attempt, request.redelivered, request.reply_wanted, request.fault) == (1, False, True, None)
+    assert (request.attempt, request.redelivered, request.reply_wanted, request.fault) == (
+        1,
+        False,
+        True,
+        None,
+    )
     assert request.source is delivery
     assert request.first_try is None
 
@@ -123,13 +139,26 @@ def test_what_is_wrong_in_the_payload_is_for_dispatch_to_say(payload: str) -> No
 
 
 def test_a_station_id_may_be_anything_that_is_no_routing_key_of_the_plugins_own() -> None:
-    for station_id in ("CP.1", "é", "*", "#", "a b", "s" * 255, "\udcff", "ocpp", "ocpp16", "ocpp16-1"):
+    for station_id in (
+        "CP.1",
+        "é",
+        "*",
+        "#",
+        "a b",
+        "s" * 255,
+        "\udcff",
+        "ocpp",
+        "ocpp16",
+        "ocpp16-1",
+    ):
         request = read(published(reply_to=station_id))
         assert request.station_id == station_id
         assert WebOcpp().reply(request, b"{}", Kind.RESPONSE) is not None
 
 
-@pytest.mark.parametrize("station_id", ["ocpp16.DataTransfer.req", "ocpp201.BootNotification.req", "ocpp21.x"])
+@pytest.mark.parametrize(
+    "station_id", ["ocpp16.DataTransfer.req", "ocpp201.BootNotification.req", "ocpp21.x"]
+)
 def test_a_station_that_names_itself_like_such_a_key_is_not_answered(station_id: str) -> None:
     request = read(published(reply_to=station_id))
     assert WebOcpp().reply(request, b"{}", Kind.RESPONSE) is None
@@ -137,8 +166,14 @@ def test_a_station_that_names_itself_like_such_a_key_is_not_answered(station_id:
 
 
 def test_a_request_that_waited_for_its_next_try_has_its_deadline_and_counts_its_tries() -> None:
-    headers = {"ocpp-deadline": 1_700_000_000_500, "dtbridge-attempt": 3, "dtbridge-first-try": 1_699_999_990_000}
-    for name, version in ((f"datatransfer-web-ocpp.{protocol}", version) for protocol, version in PROTOCOLS.items()):
+    headers = {
+        "ocpp-deadline": 1_700_000_000_500,
+        "dtbridge-attempt": 3,
+        "dtbridge-first-try": 1_699_999_990_000,
+    }
+    for name, version in (
+        (f"datatransfer-web-ocpp.{protocol}", version) for protocol, version in PROTOCOLS.items()
+    ):
         request = read(published(key=name, exchange="", headers=headers))
         assert (request.version, request.deadline, request.attempt) == (version, 1_700_000_000.5, 3)
         assert request.first_try == 1_699_999_990.0
@@ -147,7 +182,10 @@ def test_a_request_that_waited_for_its_next_try_has_its_deadline_and_counts_its_
 
 @pytest.mark.parametrize(
     "headers",
-    [{"ocpp-deadline": "soon", "dtbridge-attempt": "x", "dtbridge-first-try": b"\xff"}, {"dtbridge-attempt": -1}],
+    [
+        {"ocpp-deadline": "soon", "dtbridge-attempt": "x", "dtbridge-first-try": b"\xff"},
+        {"dtbridge-attempt": -1},
+    ],
 )
 def test_headers_that_make_no_sense_are_none(headers: dict[str, Any]) -> None:
     request = read(published(headers=headers))
@@ -157,8 +195,14 @@ def test_headers_that_make_no_sense_are_none(headers: dict[str, Any]) -> None:
 
 def test_a_replayed_dead_letter_is_handled_for_nobody() -> None:
     headers = {"dtbridge-replayed": 1, "ocpp-station-id": "CP-1", "ocpp-version": "ocpp1.6"}
-    request = read(published(key="datatransfer-web-ocpp.ocpp16", exchange="", reply_to=None, headers=headers))
-    assert (request.station_id, request.ocpp_message_id, request.version) == ("CP-1", "m-1", OcppVersion.V1_6)
+    request = read(
+        published(key="datatransfer-web-ocpp.ocpp16", exchange="", reply_to=None, headers=headers)
+    )
+    assert (request.station_id, request.ocpp_message_id, request.version) == (
+        "CP-1",
+        "m-1",
+        OcppVersion.V1_6,
+    )
     assert (request.deadline, request.reply_wanted) == (None, False)
 
 
@@ -185,13 +229,19 @@ def test_a_replayed_dead_letter_is_handled_for_nobody() -> None:
         (published('[2,"m-1","dataTransfer",{}]'), "action 'dataTransfer', not DataTransfer"),
     ],
 )  # fmt: skip
-def test_what_nobody_waits_for_is_refused_without_an_answer(delivery: Delivery, reason: str) -> None:
+def test_what_nobody_waits_for_is_refused_without_an_answer(
+    delivery: Delivery, reason: str
+) -> None:
     error = refused(delivery)
     assert error.reason.startswith(reason)
     assert error.answer is None
 
 
-MALFORMED = {"ocpp16": "FormationViolation", "ocpp201": "RpcFrameworkError", "ocpp21": "RpcFrameworkError"}
+MALFORMED = {
+    "ocpp16": "FormationViolation",
+    "ocpp201": "RpcFrameworkError",
+    "ocpp21": "RpcFrameworkError",
+}
 
 
 @pytest.mark.parametrize("protocol", MALFORMED)
@@ -256,7 +306,9 @@ def test_a_message_id_is_written_as_json() -> None:
     assert json.loads(answer.body) == [3, 'a"b\x01é', {}]
 
 
-@pytest.mark.parametrize(("protocol", "code"), [("ocpp16", "FormationViolation"), ("ocpp201", "FormatViolation")])
+@pytest.mark.parametrize(
+    ("protocol", "code"), [("ocpp16", "FormationViolation"), ("ocpp201", "FormatViolation")]
+)
 def test_an_error_is_a_frame_in_the_spelling_of_the_version(protocol: str, code: str) -> None:
     request = read(published(protocol=protocol))
     body = encode_call_error(CallError("FormatViolation", 'no "x"', {"most": 3}), request.version)
@@ -282,7 +334,10 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
     dialect = WebOcpp()
     request = dialect.request(delivery)
     copy = dialect.again(request, 0.5, counts=True)
-    assert (copy.exchange, copy.routing_key) == ("datatransfer-web-ocpp.retry.500", "datatransfer-web-ocpp.ocpp201")
+    assert (copy.exchange, copy.routing_key) == (
+        "datatransfer-web-ocpp.retry.500",
+        "datatransfer-web-ocpp.ocpp201",
+    )
     assert (copy.body, copy.mandatory) == (delivery.body, True)
     told = copy.properties
     assert (told.correlation_id, told.reply_to, told.type, told.content_type) == (
@@ -293,7 +348,11 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
     )
     assert (told.delivery_mode, told.expiration) == (2, None)
     again = dialect.request(Delivery("", copy.routing_key, False, told, copy.body))
-    assert (again.body, again.station_id, again.version) == (request.body, "CP-1", OcppVersion.V2_0_1)
+    assert (again.body, again.station_id, again.version) == (
+        request.body,
+        "CP-1",
+        OcppVersion.V2_0_1,
+    )
     assert again.deadline == pytest.approx(request.deadline, abs=0.002)
     assert (again.attempt, again.reply_wanted) == (2, True)
     assert again.first_try == pytest.approx(time.time(), abs=5)
@@ -302,13 +361,22 @@ def test_another_try_comes_back_to_its_queue_by_name_in_the_form_it_came() -> No
 def test_a_dead_letter_tells_its_story_and_where_it_goes_when_it_is_replayed() -> None:
     delivery = published()
     dialect = WebOcpp()
-    letter = dialect.dead_letter(dialect.request(delivery), Failure(b"", Reason.FAILED, "ValueError: x"), "w@h:1")
-    assert (letter.exchange, letter.body, letter.mandatory) == ("datatransfer.dead", delivery.body, True)
+    letter = dialect.dead_letter(
+        dialect.request(delivery), Failure(b"", Reason.FAILED, "ValueError: x"), "w@h:1"
+    )
+    assert (letter.exchange, letter.body, letter.mandatory) == (
+        "datatransfer.dead",
+        delivery.body,
+        True,
+    )
     headers = letter.properties.headers or {}
     assert (headers["dtbridge-reason"], headers["dtbridge-error"]) == ("failed", "ValueError: x")
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("com.acme", "GetTariff")
     assert (headers["ocpp-station-id"], headers["ocpp-version"]) == ("CP-1", "ocpp1.6")
-    assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == ("", "datatransfer-web-ocpp.ocpp16")
+    assert (headers["dtbridge-exchange"], headers["dtbridge-routing-key"]) == (
+        "",
+        "datatransfer-web-ocpp.ocpp16",
+    )
     assert (letter.properties.correlation_id, letter.properties.reply_to) == ("m-1", "CP-1")
 
 
@@ -333,7 +401,9 @@ def test_a_request_to_a_station_is_a_call_with_the_station_as_key(version: OcppV
     assert asked.body == f'[2,"m-1","DataTransfer",{PAYLOAD}]'.encode()
     assert (asked.exchange, asked.routing_key, asked.mandatory) == ("amq.topic", "CP-1", True)
     assert asked.correlation_id == "m-1"
-    assert asked.properties == Properties(content_type="application/json", delivery_mode=1, type="DataTransfer")
+    assert asked.properties == Properties(
+        content_type="application/json", delivery_mode=1, type="DataTransfer"
+    )
     assert_expires(asked, within=10.0)
 
 
@@ -341,7 +411,9 @@ def test_a_message_id_of_a_request_is_written_as_json() -> None:
     assert json.loads(to_station(message_id='"\\é').body)[1] == '"\\é'
 
 
-@pytest.mark.parametrize("station_id", ["", "ocpp16.DataTransfer.req", "ocpp21.x", "s" * 256, "é" * 128])
+@pytest.mark.parametrize(
+    "station_id", ["", "ocpp16.DataTransfer.req", "ocpp21.x", "s" * 256, "é" * 128]
+)
 def test_what_can_be_no_station_is_told_so(station_id: str) -> None:
     with pytest.raises(ValueError, match="is no station of web-ocpp"):
         to_station(station_id)
@@ -355,7 +427,11 @@ def test_the_answers_of_stations_are_asked_of_the_configured_exchange() -> None:
 def told_by_station(body: str | bytes, key: str) -> tuple[str | None, str | None, Any] | None:
     """Message id, kind and payload of what the dialect makes of it."""
     reply = WebOcpp().station_reply(published(body, key=key, correlation_id=None))
-    return None if reply is None else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+    return (
+        None
+        if reply is None
+        else (reply.properties.correlation_id, reply.properties.type, json.loads(reply.body))
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -10,12 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.gateway.station_handler import PayloadHandler, answer_of, payload_for
-from bridge.ocpp import CallError, DataTransferRequest, DataTransferResponse, InvalidResponse, OcppVersion
+from bridge.ocpp import (
+    CallError,
+    DataTransferRequest,
+    DataTransferResponse,
+    InvalidResponse,
+    OcppVersion,
+)
 from bridge.request.outcome import Reply
 
 NEWER = [OcppVersion.V2_0, OcppVersion.V2_0_1, OcppVersion.V2_1]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

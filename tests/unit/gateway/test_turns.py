@@ -42,7 +42,10 @@ async def test_whose_time_is_over_goes_without_and_holds_up_nobody() -> None:
     turns = Turns()
     await turns.take("a", LONG)
     assert await turns.take("a", 0.001) is False
-    hasty, patient = asyncio.create_task(turns.take("a", 0.001)), asyncio.create_task(turns.take("a", LONG))
+    hasty, patient = (
+        asyncio.create_task(turns.take("a", 0.001)),
+        asyncio.create_task(turns.take("a", LONG)),
+    )
     assert await hasty is False
     turns.give("a")
     assert await patient is True
@@ -54,7 +57,10 @@ async def test_whose_time_is_over_goes_without_and_holds_up_nobody() -> None:
 async def test_who_is_cancelled_while_waiting_is_passed_over() -> None:
     turns = Turns()
     await turns.take("a", LONG)
-    cancelled, next_ = asyncio.create_task(turns.take("a", LONG)), asyncio.create_task(turns.take("a", LONG))
+    cancelled, next_ = (
+        asyncio.create_task(turns.take("a", LONG)),
+        asyncio.create_task(turns.take("a", LONG)),
+    )
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.wait((cancelled,))
@@ -67,7 +73,10 @@ async def test_who_is_cancelled_while_waiting_is_passed_over() -> None:
 async def test_who_is_cancelled_just_as_its_turn_comes_passes_it_on() -> None:
     turns = Turns()
     await turns.take("a", LONG)
-    cancelled, next_ = asyncio.create_task(turns.take("a", LONG)), asyncio.create_task(turns.take("a", LONG))
+    cancelled, next_ = (
+        asyncio.create_task(turns.take("a", LONG)),
+        asyncio.create_task(turns.take("a", LONG)),
+    )
     await asyncio.sleep(0)
     turns.give("a")
     cancelled.cancel()

@@ -10,14 +10,26 @@ import pytest
 import structlog
 
 from bridge import Call, Rejected, Retry, Router
-from bridge.idempotency.guard import BUSY_RETRY, Guard, Once, check_store, open_store
-from bridge.idempotency.memory import Begun, Key, MemoryStore, Running
+from bridge.cli.assembly import check_store, open_store
+from bridge.idempotency.guard import BUSY_RETRY, Guard, Once
+from bridge.idempotency.memory import MemoryStore
+from bridge.idempotency.store import Begun, Key, Running
 from bridge.ocpp import OcppVersion
 from bridge.request.incoming import Request
-from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
+from bridge.request.outcome import (
+    Dropped,
+    Failure,
+    Kind,
+    Late,
+    Outcome,
+    Reason,
+    Reply,
+    RetryLater,
+    Settle,
+)
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import Routes
-from bridge.worker.dispatch import Dispatcher, Expired, Settle
+from bridge.worker.dispatch import Dispatcher, Expired
 from tests.support import UNTIL_SETTLED, a_request, payload
 
 REPLY = Reply(b'{"status":"Accepted"}')
@@ -252,7 +264,9 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return Bench(request.param())
 
 
-async def test_the_first_delivery_runs_and_those_that_come_meanwhile_get_its_reply(bench: Bench) -> None:
+async def test_the_first_delivery_runs_and_those_that_come_meanwhile_get_its_reply(
+    bench: Bench,
+) -> None:
     requests = bench.send(3)
     await turns()
     assert (bench.runs, bench.settled) == (1, [])
@@ -290,17 +304,23 @@ async def test_rejections_are_replies_and_stored(bench: Bench) -> None:
     assert bench.runs == 1
 
 
-async def test_the_same_message_id_is_another_request_with_another_payload_or_station(bench: Bench) -> None:
+async def test_the_same_message_id_is_another_request_with_another_payload_or_station(
+    bench: Bench,
+) -> None:
     bench.go_on.set()
     first = a_request(payload(data=1))
     other_payload = a_request(payload(data=2))
     other_station = msgspec.structs.replace(first, station_id="CP002")
     other_id = a_request(payload(data=1), ocpp_message_id="2")
     colons = [
-        msgspec.structs.replace(a_request(payload(data=1), ocpp_message_id=message_id), station_id=station_id)
+        msgspec.structs.replace(
+            a_request(payload(data=1), ocpp_message_id=message_id), station_id=station_id
+        )
         for message_id, station_id in (("a:b", "c"), ("a", "b:c"))
     ]
-    other_version = a_request(payload(data=1), version=OcppVersion.V1_6)  # its answer may be written in another way
+    other_version = a_request(
+        payload(data=1), version=OcppVersion.V1_6
+    )  # its answer may be written in another way
     for request in (first, other_payload, other_station, other_id, other_version, *colons):
         bench.guard.dispatch(request)
     assert await bench.until(7) == [DONE] * 7
@@ -308,7 +328,9 @@ async def test_the_same_message_id_is_another_request_with_another_payload_or_st
 
 
 @pytest.mark.parametrize("message_id", [None, ""])
-async def test_a_request_without_a_message_id_has_no_repetition(bench: Bench, message_id: str | None) -> None:
+async def test_a_request_without_a_message_id_has_no_repetition(
+    bench: Bench, message_id: str | None
+) -> None:
     bench.go_on.set()
     bench.send(2, ocpp_message_id=message_id)
     assert await bench.until(2) == [DONE] * 2
@@ -366,7 +388,9 @@ async def test_all_who_wait_for_a_request_that_is_tried_again_are_tried_again(be
 SHORT = 0.05
 
 
-async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_for_had_no_time(bench: Bench) -> None:
+async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_for_had_no_time(
+    bench: Bench,
+) -> None:
     """The first ends at its deadline without an answer; the second was sent later, and somebody waits for it."""
     bench.send(deadline=time.time() + SHORT)
     bench.send(deadline=time.time() + SHORT)
@@ -381,7 +405,9 @@ async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_
         assert open_ == Reply(leader.body, Kind.CALL_ERROR)
 
 
-@pytest.mark.parametrize("outcome", [Late(), Dropped(), Failure(None, Reason.EXPIRED)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "outcome", [Late(), Dropped(), Failure(None, Reason.EXPIRED)], ids=lambda o: type(o).__name__
+)
 async def test_an_outcome_without_an_answer_leaves_nobody_in_vain(outcome: Outcome) -> None:
     bench = Bench(MemoryStore())
     bench.send()
@@ -397,7 +423,9 @@ async def test_an_outcome_without_an_answer_leaves_nobody_in_vain(outcome: Outco
     bench.guard.close()
 
 
-@pytest.mark.parametrize("outcome", [DONE, Failure(b"{}", Reason.FAILED)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "outcome", [DONE, Failure(b"{}", Reason.FAILED)], ids=lambda o: type(o).__name__
+)
 async def test_a_reply_too_late_for_one_who_waited_is_not_sent(outcome: Outcome) -> None:
     bench = Bench(MemoryStore())
     bench.send()
@@ -409,7 +437,9 @@ async def test_a_reply_too_late_for_one_who_waited_is_not_sent(outcome: Outcome)
     bench.guard.close()
 
 
-async def test_a_stored_reply_is_not_sent_after_the_deadline_and_the_request_is_done(bench: Bench) -> None:
+async def test_a_stored_reply_is_not_sent_after_the_deadline_and_the_request_is_done(
+    bench: Bench,
+) -> None:
     bench.go_on.set()
     bench.send()
     await bench.until(1)
@@ -443,10 +473,14 @@ class Elsewhere(MemoryStore):
         return Running.ELSEWHERE
 
 
-async def test_a_request_that_another_worker_is_handling_comes_back_without_counting_as_a_try() -> None:
+async def test_a_request_that_another_worker_is_handling_comes_back_without_counting_as_a_try() -> (
+    None
+):
     bench = Bench(Elsewhere())
     bench.send()
-    assert await bench.until(1) == [RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)]
+    assert await bench.until(1) == [
+        RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
+    ]
     assert BUSY_RETRY in DELAYS
     assert (bench.runs, bench.absorbed) == (0, 0)
 
@@ -456,7 +490,9 @@ async def test_a_request_that_another_worker_is_handling_comes_back_without_coun
 
 @pytest.fixture(params=[PlainStore, NetworkStore])
 def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("bridge.idempotency.guard.log", structlog.wrap_logger(structlog.testing.CapturingLogger()))
+    monkeypatch.setattr(
+        "bridge.idempotency.guard.log", structlog.wrap_logger(structlog.testing.CapturingLogger())
+    )
     return Bench(request.param())
 
 
@@ -468,7 +504,9 @@ async def test_without_its_store_a_request_is_handled_and_that_is_counted(failin
     assert (failing.runs, failing.store_errors) == (2, 2)
 
 
-@pytest.mark.parametrize("result", [lambda: "done", response(ValueError("broken"))], ids=["reply", "failure"])
+@pytest.mark.parametrize(
+    "result", [lambda: "done", response(ValueError("broken"))], ids=["reply", "failure"]
+)
 async def test_a_store_that_fails_meanwhile_keeps_nobody_from_being_answered(
     failing: Bench, result: Callable[[], Any]
 ) -> None:
@@ -483,7 +521,9 @@ async def test_a_store_that_fails_meanwhile_keeps_nobody_from_being_answered(
     assert (failing.runs, failing.store_errors) == (1, 1)
 
 
-async def test_a_store_that_has_come_back_is_used_again(failing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_has_come_back_is_used_again(
+    failing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bridge.idempotency.guard.DOWN", 0.0)
     failing.go_on.set()
     failing.store.down = True
@@ -497,7 +537,9 @@ async def test_a_store_that_has_come_back_is_used_again(failing: Bench, monkeypa
     assert (failing.runs, failing.store_errors, failing.absorbed) == (2, 1, 1)
 
 
-async def test_a_store_that_has_just_failed_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_has_just_failed_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One that hangs must not hold up every request."""
     monkeypatch.setattr("bridge.idempotency.guard.DOWN", 60.0)
     store = NetworkStore()
@@ -558,18 +600,24 @@ async def test_closing_stops_handlers_too(bench: Bench) -> None:
 # ---- which store ----
 
 
-@pytest.mark.parametrize("location", ["memory", "none", "redis://localhost", "rediss://u:p@h:1/0", "unix:///tmp/r"])
+@pytest.mark.parametrize(
+    "location", ["memory", "none", "redis://localhost", "rediss://u:p@h:1/0", "unix:///tmp/r"]
+)
 def test_a_location_that_names_a_store_is_taken(location: str) -> None:
     check_store(location)
 
 
 @pytest.mark.parametrize("location", ["", "Memory", "redis", "http://localhost", "localhost:6379"])
 def test_a_location_that_names_none_is_refused_with_a_sentence(location: str) -> None:
-    with pytest.raises(ValueError, match="--idempotency is memory, none or redis://HOST:PORT/DB, not"):
+    with pytest.raises(
+        ValueError, match="--idempotency is memory, none or redis://HOST:PORT/DB, not"
+    ):
         check_store(location)
 
 
-def test_redis_without_its_library_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_without_its_library_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'datatransfer-bridge\[redis\]'"):
         check_store("redis://localhost")

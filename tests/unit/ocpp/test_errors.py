@@ -3,7 +3,14 @@
 import msgspec
 import pytest
 
-from bridge.ocpp import CallError, ErrorCode, OcppVersion, decode_call_error, encode_call_error, error_codes
+from bridge.ocpp import (
+    CallError,
+    ErrorCode,
+    OcppVersion,
+    decode_call_error,
+    encode_call_error,
+    error_codes,
+)
 
 V16, V20, V201, V21 = OcppVersion
 
@@ -80,7 +87,9 @@ def test_what_cannot_be_sent_does_not_keep_the_answer_back(details: object) -> N
     assert (read.code, read.description, read.details) == (ErrorCode.GENERIC_ERROR, "?", {})
 
 
-@pytest.mark.parametrize(("text", "code"), [("FormationViolation", ErrorCode.FORMAT_VIOLATION), ("Odd", "Odd")])
+@pytest.mark.parametrize(
+    ("text", "code"), [("FormationViolation", ErrorCode.FORMAT_VIOLATION), ("Odd", "Odd")]
+)
 def test_every_spelling_is_read(text: str, code: str) -> None:
     error = decode_call_error(msgspec.json.encode({"errorCode": text, "errorDetails": {"a": 1}}))
     assert (error.code, error.description, error.details) == (code, "", {"a": 1})
@@ -95,7 +104,10 @@ def test_every_spelling_is_read(text: str, code: str) -> None:
         (b"{}", "Not a CALLERROR body: errorCode: required field is missing."),
         (b'{"errorCode":1}', "Not a CALLERROR body: errorCode: expected a string, got an integer."),
         (b'{"errorCode":"\xff"}', "Not a CALLERROR body: payload: invalid UTF-8."),
-        (b'{"errorCode":"x","errorDetails":null}', "Not a CALLERROR body: errorDetails: expected an object, got null."),
+        (
+            b'{"errorCode":"x","errorDetails":null}',
+            "Not a CALLERROR body: errorDetails: expected an object, got null.",
+        ),
     ],
 )
 def test_another_body_is_refused_with_a_sentence(body: bytes, text: str) -> None:
@@ -105,4 +117,7 @@ def test_another_body_is_refused_with_a_sentence(body: bytes, text: str) -> None
 
 
 def test_an_error_reads_as_its_code_and_description() -> None:
-    assert str(CallError("FormationViolation", "vendorId: too long")) == "FormatViolation: vendorId: too long"
+    assert (
+        str(CallError("FormationViolation", "vendorId: too long"))
+        == "FormatViolation: vendorId: too long"
+    )

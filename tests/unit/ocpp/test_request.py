@@ -75,7 +75,10 @@ VERDICTS: tuple[tuple[bytes, *tuple[No, ...]], ...] = (
     (payload(vendorId=EMOJI * 256), TOO_LONG_VENDOR),
     (payload(messageId="m" * 50),),
     (payload(messageId=EMOJI * 50),),
-    (payload(messageId="m" * 51), No(PROPERTY, "messageId: expected a string of at most 50 characters")),
+    (
+        payload(messageId="m" * 51),
+        No(PROPERTY, "messageId: expected a string of at most 50 characters"),
+    ),
     (payload(messageId=""),),
     (payload(messageId=None), No(TYPE, "messageId: expected a string, got null", lenient=NONE)),
     (
@@ -100,7 +103,12 @@ VERDICTS: tuple[tuple[bytes, *tuple[No, ...]], ...] = (
     (payload(customData={"vendorId": "w", "any": [1]}), NO_CUSTOM_DATA),
     (
         payload(customData={}),
-        No(OCCURRENCE, "customData.vendorId: required field is missing", lenient=CUSTOM, strict=CUSTOM),
+        No(
+            OCCURRENCE,
+            "customData.vendorId: required field is missing",
+            lenient=CUSTOM,
+            strict=CUSTOM,
+        ),
         NO_CUSTOM_DATA,
     ),
     (
@@ -110,12 +118,22 @@ VERDICTS: tuple[tuple[bytes, *tuple[No, ...]], ...] = (
     ),
     (
         payload(customData={"vendorId": 1}),
-        No(TYPE, "customData.vendorId: expected a string, got an integer", lenient=CUSTOM, strict=CUSTOM),
+        No(
+            TYPE,
+            "customData.vendorId: expected a string, got an integer",
+            lenient=CUSTOM,
+            strict=CUSTOM,
+        ),
         NO_CUSTOM_DATA,
     ),
     (
         payload(customData={"vendorId": "w" * 256}),
-        No(PROPERTY, "customData.vendorId: expected a string of at most 255 characters", lenient=CUSTOM, strict=CUSTOM),
+        No(
+            PROPERTY,
+            "customData.vendorId: expected a string of at most 255 characters",
+            lenient=CUSTOM,
+            strict=CUSTOM,
+        ),
         NO_CUSTOM_DATA,
     ),
     (b"[]", No(TYPE, "payload: expected an object, got an array")),
@@ -157,7 +175,9 @@ def test_a_payload_gets_the_verdict_of_its_version(
 
 
 def test_the_envelope_keeps_data_byte_for_byte() -> None:
-    envelope = decode_request(b'{"vendorId":"v","messageId":"m","data": {"a" : 1.0, "b":null} }', V201)
+    envelope = decode_request(
+        b'{"vendorId":"v","messageId":"m","data": {"a" : 1.0, "b":null} }', V201
+    )
     assert (envelope.vendor_id, envelope.message) == ("v", "m")
     assert isinstance(envelope.data, Raw)
     assert bytes(envelope.data) == b'{"a" : 1.0, "b":null}'
@@ -176,7 +196,10 @@ def test_absent_data_and_null_are_two_things() -> None:
 
 
 def test_integers_of_any_size_survive() -> None:
-    assert decode_request(payload(data=[2**53 + 1, 10**30]), V201).to_request().data == [2**53 + 1, 10**30]
+    assert decode_request(payload(data=[2**53 + 1, 10**30]), V201).to_request().data == [
+        2**53 + 1,
+        10**30,
+    ]
 
 
 def test_custom_data_is_carried_through_where_the_version_has_it() -> None:
@@ -232,7 +255,9 @@ def test_data_is_written_as_its_version_demands(
 ) -> None:
     form = text_form if version is V16 else json_form
     written = encode_request(DataTransferRequest("v", data=data), version)
-    assert written == (b'{"vendorId":"v"}' if form is None else b'{"vendorId":"v","data":%b}' % form)
+    assert written == (
+        b'{"vendorId":"v"}' if form is None else b'{"vendorId":"v","data":%b}' % form
+    )
 
 
 @pytest.mark.parametrize("version", OcppVersion)
@@ -240,7 +265,9 @@ def test_what_is_written_is_valid_strictly(version: OcppVersion) -> None:
     custom = {"vendorId": "w", "n": 1} if version in CUSTOM else None
     request = DataTransferRequest(EMOJI * 255, "m" * 50, {"a": [1]}, custom)
     read = decode_request(encode_request(request, version), version, strict=True).to_request()
-    assert read == (msgspec.structs.replace(request, data='{"a":[1]}') if version is V16 else request)
+    assert read == (
+        msgspec.structs.replace(request, data='{"a":[1]}') if version is V16 else request
+    )
 
 
 class Unencodable:
@@ -254,10 +281,18 @@ cyclic.append(cyclic)
 @pytest.mark.parametrize(
     ("request_", "code", "text"),
     [
-        (DataTransferRequest("v" * 256), PROPERTY, "vendorId: expected a string of at most 255 characters"),
+        (
+            DataTransferRequest("v" * 256),
+            PROPERTY,
+            "vendorId: expected a string of at most 255 characters",
+        ),
         (DataTransferRequest(None), TYPE, "vendorId: expected a string, got NoneType"),  # type: ignore[arg-type]
         (DataTransferRequest("\ud800"), FORMAT, "vendorId: "),
-        (DataTransferRequest("v", "m" * 51), PROPERTY, "messageId: expected a string of at most 50 characters"),
+        (
+            DataTransferRequest("v", "m" * 51),
+            PROPERTY,
+            "messageId: expected a string of at most 50 characters",
+        ),
         (DataTransferRequest("v", 7), TYPE, "messageId: expected a string, got int"),  # type: ignore[arg-type]
         (DataTransferRequest("v", data=Unencodable()), FORMAT, "data: "),
         (DataTransferRequest("v", data=cyclic), FORMAT, "data: "),
@@ -267,7 +302,11 @@ cyclic.append(cyclic)
         (DataTransferRequest("v", data=Raw(b"{")), FORMAT, "data: "),
         (DataTransferRequest("v", data=Raw(b"")), FORMAT, "data: "),
         (DataTransferRequest("v", data=Raw(b'"\xff"')), FORMAT, "data: "),
-        (DataTransferRequest("v", custom_data={}), OCCURRENCE, "customData.vendorId: required field is missing"),
+        (
+            DataTransferRequest("v", custom_data={}),
+            OCCURRENCE,
+            "customData.vendorId: required field is missing",
+        ),
         (DataTransferRequest("v", custom_data={"vendorId": Unencodable()}), FORMAT, "customData: "),
     ],
 )
@@ -281,7 +320,9 @@ def test_a_request_that_does_not_fit_is_refused_by_the_name_of_its_field(
 
 
 @pytest.mark.parametrize("version", sorted(NO_CUSTOM))
-def test_custom_data_is_refused_in_a_version_without_it_or_left_out_when_not_strict(version: OcppVersion) -> None:
+def test_custom_data_is_refused_in_a_version_without_it_or_left_out_when_not_strict(
+    version: OcppVersion,
+) -> None:
     request = DataTransferRequest("v", custom_data={"vendorId": "w"})
     with pytest.raises(CallError, match=f"customData: not a field of {version}"):
         encode_request(request, version)

@@ -83,13 +83,28 @@ VERDICTS: tuple[tuple[bytes, *tuple[No, ...]], ...] = (
     (b"{", No(FORMAT, "payload: not valid JSON (")),
     (b'{"status":"Accepted","data":"\xff"}', No(FORMAT, "data: invalid UTF-8")),
     (payload(data="text"),),
-    (payload(data={}), No(TYPE, "data: expected a string, got an object", lenient=NONE, strict=frozenset({V16}))),
+    (
+        payload(data={}),
+        No(TYPE, "data: expected a string, got an object", lenient=NONE, strict=frozenset({V16})),
+    ),
     (payload(extra=1), No(FORMAT, "extra: unknown field", lenient=NONE, strict=CLOSED)),
     (payload(customData={"vendorId": "w"}), NO_CUSTOM_DATA),
-    (payload(customData={}), bad_info(OCCURRENCE, "customData.vendorId: required field is missing"), NO_CUSTOM_DATA),
+    (
+        payload(customData={}),
+        bad_info(OCCURRENCE, "customData.vendorId: required field is missing"),
+        NO_CUSTOM_DATA,
+    ),
     (info(), NO_STATUS_INFO),
-    (payload(statusInfo={}), bad_info(OCCURRENCE, "statusInfo.reasonCode: required field is missing"), NO_STATUS_INFO),
-    (payload(statusInfo=None), bad_info(TYPE, "statusInfo: expected an object, got null"), NO_STATUS_INFO),
+    (
+        payload(statusInfo={}),
+        bad_info(OCCURRENCE, "statusInfo.reasonCode: required field is missing"),
+        NO_STATUS_INFO,
+    ),
+    (
+        payload(statusInfo=None),
+        bad_info(TYPE, "statusInfo: expected an object, got null"),
+        NO_STATUS_INFO,
+    ),
     (info(reasonCode="r" * 20), NO_STATUS_INFO),
     (
         info(reasonCode="r" * 21),
@@ -112,7 +127,11 @@ VERDICTS: tuple[tuple[bytes, *tuple[No, ...]], ...] = (
         bad_info(PROPERTY, "statusInfo.additionalInfo: expected a string of at most "),
         NO_STATUS_INFO,
     ),
-    (info(extra=1), No(FORMAT, "statusInfo.extra: unknown field", lenient=NONE, strict=INFO), NO_STATUS_INFO),
+    (
+        info(extra=1),
+        No(FORMAT, "statusInfo.extra: unknown field", lenient=NONE, strict=INFO),
+        NO_STATUS_INFO,
+    ),
     (
         info(customData={}),
         bad_info(OCCURRENCE, "statusInfo.customData.vendorId: required field is missing"),
@@ -152,7 +171,10 @@ def test_status_info_and_custom_data_are_read_where_the_version_has_them() -> No
 
 
 FULL = DataTransferResponse(
-    "Rejected", {"a": 1}, StatusInfo("r" * 20, "a" * 512, {"vendorId": "w"}), {"vendorId": "w", "x": 1}
+    "Rejected",
+    {"a": 1},
+    StatusInfo("r" * 20, "a" * 512, {"vendorId": "w"}),
+    {"vendorId": "w", "x": 1},
 )
 
 
@@ -168,21 +190,31 @@ def test_what_is_written_is_valid_strictly(version: OcppVersion) -> None:
 
 @pytest.mark.parametrize("version", OcppVersion)
 @pytest.mark.parametrize("status", DataTransferStatus)
-def test_a_response_without_data_is_its_status_alone(status: DataTransferStatus, version: OcppVersion) -> None:
-    assert encode_response(DataTransferResponse(str(status)), version) == b'{"status":"%b"}' % status.encode()
+def test_a_response_without_data_is_its_status_alone(
+    status: DataTransferStatus, version: OcppVersion
+) -> None:
+    assert (
+        encode_response(DataTransferResponse(str(status)), version)
+        == b'{"status":"%b"}' % status.encode()
+    )
 
 
 def test_additional_info_may_be_twice_as_long_in_2_1() -> None:
     response = DataTransferResponse("Rejected", status_info=StatusInfo("r", "a" * 1024))
     assert decode_response(encode_response(response, V21), V21, strict=True) == response
-    with pytest.raises(InvalidResponse, match=r"statusInfo.additionalInfo: expected a string of at most 512"):
+    with pytest.raises(
+        InvalidResponse, match=r"statusInfo.additionalInfo: expected a string of at most 512"
+    ):
         encode_response(response, V201)
 
 
 @pytest.mark.parametrize(
     ("response", "text"),
     [
-        (DataTransferResponse("accepted"), "status: expected one of Accepted, Rejected, UnknownMessageId, Unknown"),
+        (
+            DataTransferResponse("accepted"),
+            "status: expected one of Accepted, Rejected, UnknownMessageId, Unknown",
+        ),
         (DataTransferResponse(None), "status: expected one of"),  # type: ignore[arg-type]
         (DataTransferResponse("Accepted", object()), "data: "),
         (DataTransferResponse("Accepted", Raw(b"{]")), "data: "),
@@ -193,7 +225,10 @@ def test_additional_info_may_be_twice_as_long_in_2_1() -> None:
         ),
         (DataTransferResponse("Accepted", status_info=StatusInfo(5)), "statusInfo.reasonCode: "),  # type: ignore[arg-type]
         (DataTransferResponse("Accepted", status_info=StatusInfo("\ud800")), "statusInfo: "),
-        (DataTransferResponse("Accepted", status_info=StatusInfo("r", None, {})), "statusInfo.customData.vendorId: "),
+        (
+            DataTransferResponse("Accepted", status_info=StatusInfo("r", None, {})),
+            "statusInfo.customData.vendorId: ",
+        ),
         (
             DataTransferResponse("Accepted", custom_data={"vendorId": "w" * 256}),
             "customData.vendorId: expected a string",
@@ -224,9 +259,17 @@ class Price(msgspec.Struct, rename="camel"):
             rb'{"status":"Accepted","data":"{\"flatFee\":1.5}"}',
             b'{"status":"Accepted","data":{"flatFee":1.5}}',
         ),
-        ({"n": 10**30}, rb'{"status":"Accepted","data":"{\"n\":1%b}"}', b'{"status":"Accepted","data":{"n":1%b}}'),
+        (
+            {"n": 10**30},
+            rb'{"status":"Accepted","data":"{\"n\":1%b}"}',
+            b'{"status":"Accepted","data":{"n":1%b}}',
+        ),
         (Raw(b"[ ]"), b'{"status":"Accepted","data":"[ ]"}', b'{"status":"Accepted","data":[ ]}'),
-        (b"CSV;1", b'{"status":"Accepted","data":"CSV;1"}', b'{"status":"Accepted","data":"CSV;1"}'),
+        (
+            b"CSV;1",
+            b'{"status":"Accepted","data":"CSV;1"}',
+            b'{"status":"Accepted","data":"CSV;1"}',
+        ),
     ],
 )
 def test_accepting_with_data(data: Any, text_form: bytes, json_form: bytes) -> None:
@@ -253,10 +296,18 @@ def test_rejecting_says_why_where_the_version_can(version: OcppVersion) -> None:
 
 def test_rejecting_without_a_reason_code_has_one_nevertheless() -> None:
     assert rejected(None, None, V201) == REJECTED
-    assert decode_response(rejected(None, "why", V201), V201).status_info == StatusInfo("Unspecified", "why")
-    assert decode_response(rejected("InvalidData", None, V201), V201).status_info == StatusInfo("InvalidData")
+    assert decode_response(rejected(None, "why", V201), V201).status_info == StatusInfo(
+        "Unspecified", "why"
+    )
+    assert decode_response(rejected("InvalidData", None, V201), V201).status_info == StatusInfo(
+        "InvalidData"
+    )
 
 
 def test_the_answers_to_the_unknown_carry_no_data() -> None:
-    assert decode_response(UNKNOWN_VENDOR, V16, strict=True) == DataTransferResponse("UnknownVendorId")
-    assert decode_response(UNKNOWN_MESSAGE, V16, strict=True) == DataTransferResponse("UnknownMessageId")
+    assert decode_response(UNKNOWN_VENDOR, V16, strict=True) == DataTransferResponse(
+        "UnknownVendorId"
+    )
+    assert decode_response(UNKNOWN_MESSAGE, V16, strict=True) == DataTransferResponse(
+        "UnknownMessageId"
+    )

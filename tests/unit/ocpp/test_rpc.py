@@ -25,21 +25,32 @@ V16, V20, V201, V21 = OcppVersion
 ID = "x" * 36
 
 FRAMES: tuple[tuple[bytes, Frame], ...] = (
-    (b'[2,"1","DataTransfer",{"vendorId":"v"}]', CallFrame("1", "DataTransfer", Raw(b'{"vendorId":"v"}'))),
+    (
+        b'[2,"1","DataTransfer",{"vendorId":"v"}]',
+        CallFrame("1", "DataTransfer", Raw(b'{"vendorId":"v"}')),
+    ),
     (b'[2,"","",[1, 2]]', CallFrame("", "", Raw(b"[1, 2]"))),
     (b'[3,"%b",{ }]' % ID.encode(), CallResultFrame(ID, Raw(b"{ }"))),
     (b'[4,"-1","GenericError","",{}]', CallErrorFrame("-1", "GenericError")),
     (b'[4,"1","Odd","why",{"a":[1]}]', CallErrorFrame("1", "Odd", "why", {"a": [1]})),
 )
 FRAMES_2_1: tuple[tuple[bytes, Frame], ...] = (
-    (b'[5,"1","GenericError","why",{"a":1}]', CallResultErrorFrame("1", "GenericError", "why", {"a": 1})),
-    (b'[6,"1","NotifyPeriodicEventStream",{"id":1}]', SendFrame("1", "NotifyPeriodicEventStream", Raw(b'{"id":1}'))),
+    (
+        b'[5,"1","GenericError","why",{"a":1}]',
+        CallResultErrorFrame("1", "GenericError", "why", {"a": 1}),
+    ),
+    (
+        b'[6,"1","NotifyPeriodicEventStream",{"id":1}]',
+        SendFrame("1", "NotifyPeriodicEventStream", Raw(b'{"id":1}')),
+    ),
 )
 
 
 @pytest.mark.parametrize("version", OcppVersion)
 @pytest.mark.parametrize(("data", "frame"), FRAMES)
-def test_frames_are_read_and_written_in_every_version(data: bytes, frame: Frame, version: OcppVersion) -> None:
+def test_frames_are_read_and_written_in_every_version(
+    data: bytes, frame: Frame, version: OcppVersion
+) -> None:
     assert decode_frame(data, version) == frame
     assert decode_frame(data.decode(), version) == frame
     assert encode_frame(frame) == data
@@ -92,8 +103,20 @@ HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
     (b"[2]", BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
     (b'[2,1,"A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
     (b'[2,null,"A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
-    (b'[2,"\xff","A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
-    (b'[3,"%b",{}]' % (b"x" * 37), BROKEN, "-1", 3, "message id: expected a string of at most 36 characters"),
+    (
+        b'[2,"\xff","A",{}]',
+        BROKEN,
+        "-1",
+        2,
+        "message id: expected a string of at most 36 characters",
+    ),
+    (
+        b'[3,"%b",{}]' % (b"x" * 37),
+        BROKEN,
+        "-1",
+        3,
+        "message id: expected a string of at most 36 characters",
+    ),
     (b'[2,"1"]', BROKEN, "1", 2, "frame: expected at least 4 elements"),
     (b'[2,"1","A"]', BROKEN, "1", 2, "frame: expected at least 4 elements"),
     (b'[2,"1","A",{},1]', BROKEN, "1", 2, "frame: too many elements"),
@@ -116,15 +139,26 @@ HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
 
 @pytest.mark.parametrize("version", [V16, V201])
 @pytest.mark.parametrize(
-    ("data", "what", "message_id", "message_type", "text"), HOSTILE, ids=lambda value: repr(value)[:40]
+    ("data", "what", "message_id", "message_type", "text"),
+    HOSTILE,
+    ids=lambda value: repr(value)[:40],
 )
 def test_a_broken_frame_says_what_is_wrong_and_how_to_answer(
-    data: bytes | str, what: str, message_id: str, message_type: int | None, text: str, version: OcppVersion
+    data: bytes | str,
+    what: str,
+    message_id: str,
+    message_type: int | None,
+    text: str,
+    version: OcppVersion,
 ) -> None:
     with pytest.raises(FrameError) as caught:
         decode_frame(data, version)
     error = caught.value
-    assert (error.code, error.message_id, error.message_type) == (CODES[what, version], message_id, message_type)
+    assert (error.code, error.message_id, error.message_type) == (
+        CODES[what, version],
+        message_id,
+        message_type,
+    )
     assert error.description.startswith(text)
     assert str(error) == f"{error.code}: {error.description}"
 
@@ -132,7 +166,9 @@ def test_a_broken_frame_says_what_is_wrong_and_how_to_answer(
 def test_the_answer_to_a_broken_call_is_a_call_error_in_the_spelling_of_the_version() -> None:
     with pytest.raises(FrameError) as caught:
         decode_frame(b'[2,"1","A"]', V16)
-    assert caught.value.answer(V16) == CallErrorFrame("1", "FormationViolation", "frame: expected at least 4 elements")
+    assert caught.value.answer(V16) == CallErrorFrame(
+        "1", "FormationViolation", "frame: expected at least 4 elements"
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,6 +195,10 @@ def test_only_what_ocpp_j_asks_for_is_answered(
 
 @pytest.mark.parametrize("details", [{"a": 1}, {"a": object()}])
 def test_a_call_error_can_always_be_framed(details: dict[str, Any]) -> None:
-    frame = call_error_frame("1", CallError(ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "\ud800", details), V16)
+    frame = call_error_frame(
+        "1", CallError(ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "\ud800", details), V16
+    )
     sendable = details if details == {"a": 1} else {}
-    assert decode_frame(encode_frame(frame), V16) == CallErrorFrame("1", "OccurenceConstraintViolation", "?", sendable)
+    assert decode_frame(encode_frame(frame), V16) == CallErrorFrame(
+        "1", "OccurenceConstraintViolation", "?", sendable
+    )

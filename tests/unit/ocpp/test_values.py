@@ -33,7 +33,8 @@ def test_a_version_is_known_by_its_sub_protocol(version: OcppVersion) -> None:
 @pytest.mark.parametrize("text", ["", "1.6", "OCPP1.6", "ocpp2.0.2", "x" * 1000])
 def test_another_version_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(
-        ValueError, match=r"^Unknown OCPP version '.*expected one of ocpp1.6, ocpp2.0, ocpp2.0.1, ocpp2.1"
+        ValueError,
+        match=r"^Unknown OCPP version '.*expected one of ocpp1.6, ocpp2.0, ocpp2.0.1, ocpp2.1",
     ):
         parse_version(text)
 
@@ -44,7 +45,11 @@ def test_the_default_version_is_2_0_1() -> None:
 
 def test_the_constructor_takes_vendor_message_and_data_in_order() -> None:
     request = DataTransferRequest("EN+", "gatewayInfo", {"SN": "1"})
-    assert (request.vendor_id, request.message_id, request.data) == ("EN+", "gatewayInfo", {"SN": "1"})
+    assert (request.vendor_id, request.message_id, request.data) == (
+        "EN+",
+        "gatewayInfo",
+        {"SN": "1"},
+    )
     assert DataTransferRequest("EN+") == DataTransferRequest("EN+", None, UNSET, None)
 
 
@@ -68,7 +73,9 @@ def test_a_text_that_is_no_status_is_kept() -> None:
         (StatusInfo("r"), b'{"reasonCode":"r"}'),
     ],
 )
-def test_the_values_are_msgspec_values_with_the_names_of_the_wire(value: msgspec.Struct, wire: bytes | None) -> None:
+def test_the_values_are_msgspec_values_with_the_names_of_the_wire(
+    value: msgspec.Struct, wire: bytes | None
+) -> None:
     encoded = msgspec.json.encode(value)
     assert wire is None or encoded == wire
     assert "_" not in encoded.decode()
@@ -82,11 +89,16 @@ def test_the_profile_holds_the_feature() -> None:
     assert PROFILE.feature(FEATURE_NAME) == feature
     assert PROFILE.feature("Heartbeat") is None
     assert feature.feature_name == "DataTransfer"
-    assert (feature.request_type, feature.response_type) == (DataTransferRequest, DataTransferResponse)
+    assert (feature.request_type, feature.response_type) == (
+        DataTransferRequest,
+        DataTransferResponse,
+    )
 
 
 class Csms:
-    def on_data_transfer(self, charging_station_id: str, request: DataTransferRequest) -> DataTransferResponse:
+    def on_data_transfer(
+        self, charging_station_id: str, request: DataTransferRequest
+    ) -> DataTransferResponse:
         return DataTransferResponse("Accepted", f"{charging_station_id} {request.vendor_id}")
 
 
@@ -100,7 +112,9 @@ async def test_handlers_may_be_plain_or_async() -> None:
     station: ChargingStationHandler = Station()
     assert isinstance(csms, CSMSHandler)
     assert isinstance(station, ChargingStationHandler)
-    assert csms.on_data_transfer("CS1", DataTransferRequest("v")) == DataTransferResponse("Accepted", "CS1 v")
+    assert csms.on_data_transfer("CS1", DataTransferRequest("v")) == DataTransferResponse(
+        "Accepted", "CS1 v"
+    )
     answer = station.on_data_transfer(DataTransferRequest("v"))
     assert not isinstance(answer, DataTransferResponse)
     assert await answer == DataTransferResponse("Accepted", "v")

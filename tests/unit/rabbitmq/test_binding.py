@@ -19,7 +19,8 @@ from bridge.rabbitmq.binding import (
     encode_bind,
     encode_unbind,
 )
-from bridge.rabbitmq.frames.reading import FrameError, short_string
+from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.writing import short_string
 from tests.unit.rabbitmq.wire import ack, deliver, frame, frames_of, method, return_payload, short
 
 CHANNEL = 3
@@ -31,7 +32,9 @@ names = st.text("abcXYZ019.-_é", min_size=1, max_size=60)
 
 
 @given(queue=names, exchange=names, key=names, channel=st.integers(1, 2047))
-def test_the_frames_are_those_of_a_general_library(queue: str, exchange: str, key: str, channel: int) -> None:
+def test_the_frames_are_those_of_a_general_library(
+    queue: str, exchange: str, key: str, channel: int
+) -> None:
     parts = [short_string(text) for text in (queue, exchange, key)]
     size, number, bound = pamqp.frame.unmarshal(encode_bind(channel, *parts))
     assert isinstance(bound, pamqp.commands.Queue.Bind)
@@ -64,7 +67,9 @@ class Wire:
         for _kind, _channel, _payload in frames_of(frames):
             _, _, command = pamqp.frame.unmarshal(frames)
             assert isinstance(command, pamqp.commands.Queue.Bind | pamqp.commands.Queue.Unbind)
-            self.sent.append((command.name.removeprefix("Queue."), command.queue, command.routing_key))
+            self.sent.append(
+                (command.name.removeprefix("Queue."), command.queue, command.routing_key)
+            )
 
     def say(self, data: bytes) -> int:
         return self.reader.on_method(data, 7, len(data) - 1, 4096)
@@ -75,7 +80,9 @@ class Wire:
         self.reader.on_header(header, 7, len(header) - 1)
 
 
-def changes(*keys: str, bound: bool = True, on_done: Callable[[], object] = lambda: None) -> list[Change]:
+def changes(
+    *keys: str, bound: bool = True, on_done: Callable[[], object] = lambda: None
+) -> list[Change]:
     def done() -> None:
         on_done()
 
@@ -84,7 +91,9 @@ def changes(*keys: str, bound: bool = True, on_done: Callable[[], object] = lamb
 
 def test_so_many_are_on_their_way_and_the_rest_follows_as_the_broker_answers() -> None:
     wire, done = Wire(), itertools.count()
-    wire.lane.ask(changes(*(f"k{number}" for number in range(IN_FLIGHT + 3)), on_done=lambda: next(done)))
+    wire.lane.ask(
+        changes(*(f"k{number}" for number in range(IN_FLIGHT + 3)), on_done=lambda: next(done))
+    )
     assert len(wire.sent) == IN_FLIGHT
     for number in range(3):
         assert wire.say(BIND_OK) == len(BIND_OK) - 1

@@ -16,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge.rabbitmq.consuming import REFUSED_PAUSE, ConsumeLane, Outbox, PublishLane
+from bridge.rabbitmq.consuming import REFUSED_PAUSE, ConsumeLane
 from bridge.rabbitmq.delivery import LaneDelivery, Pending
-from bridge.rabbitmq.frames.reading import ContentReader, FrameError, FrameStream
+from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.reading import ContentReader, FrameStream
+from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.publishing import PublishLane
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from tests.unit.rabbitmq.wire import (
     Recorder,
@@ -91,7 +94,9 @@ class Connection:
 
     def __init__(self, loop: Loop) -> None:
         self.socket = Socket()
-        self.outbox = Outbox(cast(asyncio.WriteTransport, self.socket), cast(asyncio.AbstractEventLoop, loop))
+        self.outbox = Outbox(
+            cast(asyncio.WriteTransport, self.socket), cast(asyncio.AbstractEventLoop, loop)
+        )
         self.stream = FrameStream(Recorder())
         self.others: list[Outbox] = []
         """What else has its turn when this connection receives."""
@@ -133,8 +138,12 @@ def lanes() -> Lanes:
     return Lanes()
 
 
-def reply(key: str = "reply", correlation_id: str | None = None, *, mandatory: bool = False) -> Publishing:
-    return Publishing(key, b"answer", Properties(correlation_id=correlation_id), mandatory=mandatory)
+def reply(
+    key: str = "reply", correlation_id: str | None = None, *, mandatory: bool = False
+) -> Publishing:
+    return Publishing(
+        key, b"answer", Properties(correlation_id=correlation_id), mandatory=mandatory
+    )
 
 
 def returned(key: str, correlation_id: str | None, exchange: bytes = b"") -> bytes:
@@ -189,7 +198,9 @@ def test_nothing_is_written_to_a_socket_that_closes() -> None:
 
 
 def receive(lanes: Lanes, count: int) -> list[LaneDelivery]:
-    lanes.consuming.receive(b"".join(message(CONSUME, tag, b"%d" % tag) for tag in range(1, count + 1)))
+    lanes.consuming.receive(
+        b"".join(message(CONSUME, tag, b"%d" % tag) for tag in range(1, count + 1))
+    )
     assert lanes.consuming.socket.writes == []
     return lanes.deliveries
 
@@ -210,12 +221,16 @@ def test_all_of_a_turn_are_acknowledged_by_one_frame(lanes: Lanes) -> None:
     assert lanes.consuming.socket.writes == [ack(CONSUME, 5, multiple=True)]
 
 
-def test_two_channels_of_a_connection_acknowledge_in_one_write_each_for_itself(lanes: Lanes) -> None:
+def test_two_channels_of_a_connection_acknowledge_in_one_write_each_for_itself(
+    lanes: Lanes,
+) -> None:
     other = 3
     lane = ConsumeLane(other, lanes.consuming.outbox, lanes.publish_lane)
     lane.subscribe("ctag", Subscription("waiting", 200, lanes.take))
     lanes.consuming.stream.readers[other] = ContentReader(lane, other)
-    lanes.consuming.receive(message(CONSUME, 1, b"now") + message(other, 1, b"waits") + message(other, 2, b"is back"))
+    lanes.consuming.receive(
+        message(CONSUME, 1, b"now") + message(other, 1, b"waits") + message(other, 2, b"is back")
+    )
     now, _, is_back = lanes.deliveries
     now.settle(Verdict.ACK)
     is_back.settle(Verdict.ACK)
@@ -238,13 +253,22 @@ def test_an_unfinished_delivery_holds_back_nobody_and_is_not_covered(lanes: Lane
     lanes.consuming.socket.taken()
     second.settle(Verdict.ACK)
     lanes.loop.turn()
-    assert list(frames_of(lanes.consuming.socket.taken())) == list(frames_of(ack(CONSUME, 2, multiple=True)))
+    assert list(frames_of(lanes.consuming.socket.taken())) == list(
+        frames_of(ack(CONSUME, 2, multiple=True))
+    )
 
 
-def test_what_was_finished_out_of_order_is_forgotten_once_all_below_it_is_finished(lanes: Lanes) -> None:
+def test_what_was_finished_out_of_order_is_forgotten_once_all_below_it_is_finished(
+    lanes: Lanes,
+) -> None:
     written = []
     deliveries = receive(lanes, 4)
-    for number, verdict in ((1, Verdict.ACK), (2, Verdict.REJECT), (0, Verdict.ACK), (3, Verdict.ACK)):
+    for number, verdict in (
+        (1, Verdict.ACK),
+        (2, Verdict.REJECT),
+        (0, Verdict.ACK),
+        (3, Verdict.ACK),
+    ):
         deliveries[number].settle(verdict)
         lanes.loop.turn()
         written.append(lanes.consuming.socket.taken())
@@ -256,7 +280,9 @@ def test_what_was_finished_out_of_order_is_forgotten_once_all_below_it_is_finish
     ]
 
 
-@pytest.mark.parametrize(("verdict", "bits"), [(Verdict.REJECT, b"\x00"), (Verdict.REQUEUE, b"\x02")])
+@pytest.mark.parametrize(
+    ("verdict", "bits"), [(Verdict.REJECT, b"\x00"), (Verdict.REQUEUE, b"\x02")]
+)
 def test_a_refusal_is_a_frame_of_its_own(lanes: Lanes, verdict: Verdict, bits: bytes) -> None:
     receive(lanes, 1)[0].settle(verdict)
     lanes.loop.turn()
@@ -265,7 +291,9 @@ def test_a_refusal_is_a_frame_of_its_own(lanes: Lanes, verdict: Verdict, bits: b
 
 
 def test_a_delivery_without_ack_needs_none_and_takes_none(lanes: Lanes) -> None:
-    lanes.consuming.receive(deliver(CONSUME, 1, consumer=b"no-ack") + header(CONSUME, 0) + message(CONSUME, 2, b"x"))
+    lanes.consuming.receive(
+        deliver(CONSUME, 1, consumer=b"no-ack") + header(CONSUME, 0) + message(CONSUME, 2, b"x")
+    )
     assert lanes.consume_lane.unsettled == 1
     free, owed = lanes.deliveries
     with pytest.raises(RuntimeError, match="settled once"):
@@ -314,13 +342,20 @@ def test_what_waits_for_its_confirm_has_forgotten_what_it_brought(lanes: Lanes) 
 
 
 def test_nobody_may_confirm_or_return_on_the_consuming_channel(lanes: Lanes) -> None:
-    for wrong in (ack(CONSUME, 1), nack(CONSUME, 1), frame(1, CONSUME, return_payload()) + header(CONSUME, 0)):
+    for wrong in (
+        ack(CONSUME, 1),
+        nack(CONSUME, 1),
+        frame(1, CONSUME, return_payload()) + header(CONSUME, 0),
+    ):
         with pytest.raises(FrameError, match="does not publish"):
             Lanes().consuming.stream.feed(wrong)
 
 
 def test_nobody_may_deliver_or_cancel_on_the_publishing_channel() -> None:
-    for wrong in (message(PUBLISH, 1, b""), frame(1, PUBLISH, method(60, 30, short(b"ctag"), b"\x00"))):
+    for wrong in (
+        message(PUBLISH, 1, b""),
+        frame(1, PUBLISH, method(60, 30, short(b"ctag"), b"\x00")),
+    ):
         with pytest.raises(FrameError, match="does not consume"):
             Lanes().publishing.stream.feed(wrong)
 
@@ -335,10 +370,15 @@ def test_a_delivery_for_a_consumer_nobody_started_is_refused(lanes: Lanes) -> No
     [
         (frame(1, CONSUME, method(60, 30, short(b"ctag"), b"\x01")), "consumer of 'q'"),
         (frame(1, CONSUME, method(60, 30, short(b"?"), b"\x01")), "consumer of '?'"),
-        (frame(1, CONSUME, method(20, 40, b"\x01\x96", short(b"PRECONDITION"), bytes(4))), "406 PRECONDITION"),
+        (
+            frame(1, CONSUME, method(20, 40, b"\x01\x96", short(b"PRECONDITION"), bytes(4))),
+            "406 PRECONDITION",
+        ),
     ],
 )
-def test_the_end_of_a_consumer_or_its_channel_is_told_with_its_reason(lanes: Lanes, data: bytes, reason: str) -> None:
+def test_the_end_of_a_consumer_or_its_channel_is_told_with_its_reason(
+    lanes: Lanes, data: bytes, reason: str
+) -> None:
     told: list[str] = []
     lanes.consume_lane.on_end = told.append
     lanes.consuming.receive(data)
@@ -349,7 +389,9 @@ def test_the_end_of_a_consumer_or_its_channel_is_told_with_its_reason(lanes: Lan
 def test_the_end_of_the_publishing_channel_is_told_with_its_reason(lanes: Lanes) -> None:
     told: list[str] = []
     lanes.publish_lane.on_end = told.append
-    lanes.publishing.receive(frame(1, PUBLISH, method(20, 40, b"\x01\x94", short(b"NOT_FOUND"), bytes(4))))
+    lanes.publishing.receive(
+        frame(1, PUBLISH, method(20, 40, b"\x01\x94", short(b"NOT_FOUND"), bytes(4)))
+    )
     assert told == ["the broker closed the publishing channel: 404 NOT_FOUND"]
 
 
@@ -364,7 +406,9 @@ def test_the_end_of_the_publishing_channel_is_told_with_its_reason(lanes: Lanes)
     ],
     ids=["confirmed", "returned"],
 )
-def test_a_request_is_settled_only_when_its_reply_has_met_its_fate(lanes: Lanes, fate: bytes, settled: bytes) -> None:
+def test_a_request_is_settled_only_when_its_reply_has_met_its_fate(
+    lanes: Lanes, fate: bytes, settled: bytes
+) -> None:
     (delivery,) = receive(lanes, 1)
     delivery.settle(Verdict.ACK, reply("reply", "c", mandatory=True))
     lanes.loop.turn()
@@ -395,7 +439,9 @@ def test_a_request_whose_reply_is_refused_comes_back_after_a_pause(lanes: Lanes)
     assert lanes.consume_lane.unsettled == 0
 
 
-def test_a_request_that_is_to_come_back_does_not_after_its_connection_has_ended(lanes: Lanes) -> None:
+def test_a_request_that_is_to_come_back_does_not_after_its_connection_has_ended(
+    lanes: Lanes,
+) -> None:
     (delivery,) = receive(lanes, 1)
     delivery.settle(Verdict.ACK, reply())
     lanes.publishing.receive(nack(PUBLISH, 1))
@@ -407,7 +453,9 @@ def test_a_request_that_is_to_come_back_does_not_after_its_connection_has_ended(
 
 def copy() -> Publishing:
     """A request on its way elsewhere."""
-    return Publishing("v", b"request", Properties(correlation_id="c"), "datatransfer.dead", mandatory=True)
+    return Publishing(
+        "v", b"request", Properties(correlation_id="c"), "datatransfer.dead", mandatory=True
+    )
 
 
 @pytest.mark.parametrize(("answer", "published"), [(reply(), 2), (None, 1)])
@@ -435,7 +483,9 @@ def test_a_copy_is_confirmed_before_the_reply_is_sent_and_that_before_the_verdic
     [nack(PUBLISH, 1), returned("v", "c", b"datatransfer.dead") + ack(PUBLISH, 1)],
     ids=["refused", "returned"],
 )
-def test_a_request_whose_copy_did_not_arrive_gets_no_reply_and_comes_back(lanes: Lanes, fate: bytes) -> None:
+def test_a_request_whose_copy_did_not_arrive_gets_no_reply_and_comes_back(
+    lanes: Lanes, fate: bytes
+) -> None:
     (delivery,) = receive(lanes, 1)
     delivery.settle(Verdict.ACK, reply(), copy())
     lanes.loop.turn()
@@ -482,7 +532,9 @@ def test_acks_wait_for_the_confirm_that_comes_and_share_its_frame(lanes: Lanes) 
     assert lanes.consuming.socket.writes == [ack(CONSUME, 3, multiple=True)]
 
 
-@pytest.mark.parametrize(("prefetch", "together"), [(1, 1), (3, 1), (20, 5), (200, 50), (2_000, 50)])
+@pytest.mark.parametrize(
+    ("prefetch", "together"), [(1, 1), (3, 1), (20, 5), (200, 50), (2_000, 50)]
+)
 def test_no_more_acks_wait_than_the_broker_can_do_without(prefetch: int, together: int) -> None:
     lanes = Lanes(prefetch)
     (slow, *deliveries) = receive(lanes, together + 1)
@@ -573,7 +625,9 @@ def test_publishings_alike_are_returned_in_their_order(lanes: Lanes) -> None:
     told = publish(lanes, alike, alike, alike)
     lanes.publishing.receive(returned("gone", "same") + ack(PUBLISH, 1))
     assert told == [[R], [], []]
-    lanes.publishing.receive(returned("gone", "same") + returned("gone", "same") + ack(PUBLISH, 3, multiple=True))
+    lanes.publishing.receive(
+        returned("gone", "same") + returned("gone", "same") + ack(PUBLISH, 3, multiple=True)
+    )
     assert told == [[R], [R], [R]]
 
 
@@ -586,7 +640,11 @@ def test_a_return_is_none_of_a_publishing_that_is_not_mandatory(lanes: Lanes) ->
 def test_a_return_finds_a_publishing_that_shares_its_properties(lanes: Lanes) -> None:
     shared = Properties(type="DataTransferResponse")
     told = publish(
-        lanes, *(Publishing("reply", b"", shared, mandatory=True, correlation_id=name) for name in ("a", "b"))
+        lanes,
+        *(
+            Publishing("reply", b"", shared, mandatory=True, correlation_id=name)
+            for name in ("a", "b")
+        ),
     )
     lanes.publishing.receive(returned("reply", "b") + ack(PUBLISH, 2, multiple=True))
     assert told == [[C], [R]]
@@ -594,7 +652,9 @@ def test_a_return_finds_a_publishing_that_shares_its_properties(lanes: Lanes) ->
 
 @pytest.mark.parametrize("multiple", [False, True])
 @pytest.mark.parametrize("tag", [5, 2**64 - 1])
-def test_a_confirm_of_what_was_never_sent_breaks_the_protocol(lanes: Lanes, tag: int, multiple: bool) -> None:
+def test_a_confirm_of_what_was_never_sent_breaks_the_protocol(
+    lanes: Lanes, tag: int, multiple: bool
+) -> None:
     told = publish(lanes, *FOUR)
     with pytest.raises(FrameError, match=f"a confirm of publishing {tag}, and 4 were sent"):
         lanes.publishing.stream.feed(ack(PUBLISH, tag, multiple=multiple))
@@ -701,7 +761,9 @@ class ModelBroker:
             else:
                 assert method_id == 60 << 16 | 120
                 fate = "requeue" if bits & 2 else "reject"
-            for settled in [number for number in self.unacked if number == tag or (multiple and number < tag)]:
+            for settled in [
+                number for number in self.unacked if number == tag or (multiple and number < tag)
+            ]:
                 del self.unacked[settled]
                 self.fates.append((fate, settled))
 
@@ -743,7 +805,13 @@ class Schedule(RuleBasedStateMachine):
 
     # What the broker does:
 
-    @rule(kinds=st.lists(st.sampled_from(["plain", "plain", "plain", "no-ack", "unreadable"]), min_size=1, max_size=6))
+    @rule(
+        kinds=st.lists(
+            st.sampled_from(["plain", "plain", "plain", "no-ack", "unreadable"]),
+            min_size=1,
+            max_size=6,
+        )
+    )
     def deliver(self, kinds: list[str]) -> None:
         data = b""
         for kind in kinds:
@@ -767,7 +835,11 @@ class Schedule(RuleBasedStateMachine):
     @rule(data=st.data(), multiple=st.booleans(), ok=st.sampled_from([True, True, False]))
     def confirm(self, data: st.DataObject, multiple: bool, ok: bool) -> None:
         number = data.draw(st.sampled_from(sorted(self.broker.unconfirmed)))
-        numbers = [other for other in self.broker.unconfirmed if other == number or (multiple and other < number)]
+        numbers = [
+            other
+            for other in self.broker.unconfirmed
+            if other == number or (multiple and other < number)
+        ]
         for confirmed in numbers:
             tag, verdict, reply_follows = self.waiting.pop(self.broker.unconfirmed.pop(confirmed))
             self._confirmed(tag, verdict, reply_follows, ok=ok)
@@ -777,8 +849,16 @@ class Schedule(RuleBasedStateMachine):
     # What the worker does:
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), count=st.integers(1, 5), verdict=verdicts, with_reply=st.booleans(), with_copy=st.booleans())
-    def settle(self, data: st.DataObject, count: int, verdict: Verdict, with_reply: bool, with_copy: bool) -> None:
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 5),
+        verdict=verdicts,
+        with_reply=st.booleans(),
+        with_copy=st.booleans(),
+    )
+    def settle(
+        self, data: st.DataObject, count: int, verdict: Verdict, with_reply: bool, with_copy: bool
+    ) -> None:
         for _ in range(min(count, len(self.open))):
             delivery = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
             tag = delivery.tag
@@ -885,7 +965,9 @@ TestAnySchedule.settings = settings(max_examples=60, stateful_step_count=40)
 @given(st.data())
 def test_every_publishing_meets_its_fate_once_in_any_order_of_confirms(data: st.DataObject) -> None:
     lanes = Lanes()
-    keys = data.draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("12")), min_size=1, max_size=10))
+    keys = data.draw(
+        st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("12")), min_size=1, max_size=10)
+    )
     told = publish(lanes, *(reply(key, name, mandatory=True) for key, name in keys))
     expected: list[list[Confirm]] = [[] for _ in keys]
     unconfirmed: list[int] = list(range(1, len(keys) + 1))
@@ -916,7 +998,10 @@ def test_every_publishing_meets_its_fate_once_in_any_order_of_confirms(data: st.
 def test_two_that_differ_in_their_exchange_alone_are_told_apart_when_one_returns() -> None:
     """A retry and a dead letter of requests without a correlation id, for the same vendor."""
     lanes = Lanes()
-    copies = [Publishing("v", b"", Properties(), exchange, mandatory=True) for exchange in ("retry", "dead")]
+    copies = [
+        Publishing("v", b"", Properties(), exchange, mandatory=True)
+        for exchange in ("retry", "dead")
+    ]
     told = publish(lanes, *copies)
     lanes.publish_lane.on_return(312, "NO_ROUTE", "dead", "v", Properties())
     lanes.publishing.receive(ack(PUBLISH, 2, multiple=True))

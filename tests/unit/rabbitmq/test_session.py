@@ -33,7 +33,9 @@ async def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return session
 
 
-async def test_publishings_that_wait_while_nothing_is_confirmed_are_counted_in_seconds(watched: Watched) -> None:
+async def test_publishings_that_wait_while_nothing_is_confirmed_are_counted_in_seconds(
+    watched: Watched,
+) -> None:
     watched.lane.unconfirmed = 3
     assert [watched.look(), watched.look()] == [5, 10]
     watched.lane.unconfirmed = 7  # more of them is no sign of life
@@ -53,7 +55,9 @@ async def test_where_nothing_waits_nothing_is_missed(watched: Watched) -> None:
     assert watched.look() == 5
 
 
-async def test_a_broker_that_blocks_publishing_confirms_nothing_and_is_not_left(watched: Watched) -> None:
+async def test_a_broker_that_blocks_publishing_confirms_nothing_and_is_not_left(
+    watched: Watched,
+) -> None:
     watched.lane.unconfirmed = 3
     watched.blocked = True
     assert [watched.look(), watched.look()] == [0, 0]

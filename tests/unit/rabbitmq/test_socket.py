@@ -13,8 +13,9 @@ import pytest
 import uvloop
 from yarl import URL
 
-from bridge.rabbitmq.consuming import LaneProtocol, LaneTransportFactory, Outbox
 from bridge.rabbitmq.frames.reading import ContentReader
+from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.socket import LaneProtocol, LaneTransportFactory
 from tests.unit.rabbitmq.wire import (
     HEARTBEAT,
     Channel,
@@ -41,7 +42,9 @@ BROKEN = frame(3, LANE, b"body without a header")
 def on_both_loops(test: Callable[[], Awaitable[None]]) -> Callable[..., None]:
     """Run it on asyncio's loop and on uvloop's, ten seconds at most on each."""
 
-    @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+    @pytest.mark.parametrize(
+        "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+    )
     def run(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         async def within_time() -> None:
             async with asyncio.timeout(10):
@@ -116,13 +119,17 @@ async def connected(*, lanes: tuple[int, ...] = (LANE,)) -> AsyncIterator[Broker
         port = server.sockets[0].getsockname()[1]
         listener = Listener()
         factory = LaneTransportFactory(listener)
-        library, library_writer = await factory.create(URL(f"amqp://127.0.0.1:{port}"), ssl_context_provider=None)
+        library, library_writer = await factory.create(
+            URL(f"amqp://127.0.0.1:{port}"), ssl_context_provider=None
+        )
         broker = await arrived
         assert factory.protocol is not None
         broker.protocol, broker.listener = factory.protocol, listener
         broker.library, broker.library_writer = library, library_writer
         for channel in lanes:
-            broker.protocol.readers[channel] = ContentReader(Channel(channel, listener.events), channel)
+            broker.protocol.readers[channel] = ContentReader(
+                Channel(channel, listener.events), channel
+            )
         try:
             yield broker
         finally:
@@ -135,16 +142,30 @@ async def connected(*, lanes: tuple[int, ...] = (LANE,)) -> AsyncIterator[Broker
 
 
 @on_both_loops
-async def test_frames_of_lanes_are_diverted_and_all_others_reach_the_library_byte_for_byte() -> None:
+async def test_frames_of_lanes_are_diverted_and_all_others_reach_the_library_byte_for_byte() -> (
+    None
+):
     async with connected() as broker:
         await broker.say(FOREIGN + message(LANE, 1, b"one") + HEARTBEAT + ack(LANE, 4) + FOREIGN)
-        assert await broker.library.readexactly(len(FOREIGN + HEARTBEAT + FOREIGN)) == FOREIGN + HEARTBEAT + FOREIGN
+        assert (
+            await broker.library.readexactly(len(FOREIGN + HEARTBEAT + FOREIGN))
+            == FOREIGN + HEARTBEAT + FOREIGN
+        )
         assert broker.news == [delivered(LANE, 1, b"one"), ("confirm", LANE, 4, False, True)]
 
 
 @on_both_loops
-async def test_frames_between_those_of_a_message_reach_the_library_whole_in_whatever_pieces_they_come() -> None:
-    content = deliver(LANE, 1) + FOREIGN + header(LANE, 6) + body(LANE, b"one") + HEARTBEAT + body(LANE, b"two")
+async def test_frames_between_those_of_a_message_reach_the_library_whole_in_whatever_pieces_they_come() -> (
+    None
+):
+    content = (
+        deliver(LANE, 1)
+        + FOREIGN
+        + header(LANE, 6)
+        + body(LANE, b"one")
+        + HEARTBEAT
+        + body(LANE, b"two")
+    )
     stream = content * 20 + FOREIGN
     expected = (FOREIGN + HEARTBEAT) * 20 + FOREIGN
     pieces = random.Random(7)
@@ -197,9 +218,13 @@ async def test_a_broker_of_another_version_is_the_librarys_to_explain() -> None:
 
 
 @on_both_loops
-async def test_a_broken_frame_ends_the_connection_with_a_reason_and_nothing_after_it_is_told() -> None:
+async def test_a_broken_frame_ends_the_connection_with_a_reason_and_nothing_after_it_is_told() -> (
+    None
+):
     async with connected() as broker:
-        await broker.say(message(LANE, 1, b"sound") + FOREIGN + BROKEN + message(LANE, 2, b"late") + FOREIGN)
+        await broker.say(
+            message(LANE, 1, b"sound") + FOREIGN + BROKEN + message(LANE, 2, b"late") + FOREIGN
+        )
         reason = await broker.listener.ended
         assert reason == "the broker sent a broken frame: a body frame without its content header"
         assert broker.news == [delivered(LANE, 1, b"sound")]
@@ -224,7 +249,9 @@ async def test_the_brokers_own_reason_for_closing_is_the_one_told() -> None:
         await broker.say(CLOSE)
         assert await broker.library.readexactly(len(CLOSE)) == CLOSE
         broker.library_writer.close()
-        assert await broker.listener.ended == "the broker closed the connection: 320 CONNECTION_FORCED"
+        assert (
+            await broker.listener.ended == "the broker closed the connection: 320 CONNECTION_FORCED"
+        )
 
 
 @on_both_loops
@@ -236,7 +263,9 @@ async def test_an_aborted_connection_says_why_once() -> None:
 
 
 @on_both_loops
-async def test_a_broker_that_goes_away_in_the_middle_of_a_message_is_an_end_without_that_message() -> None:
+async def test_a_broker_that_goes_away_in_the_middle_of_a_message_is_an_end_without_that_message() -> (
+    None
+):
     async with connected() as broker:
         await broker.say(message(LANE, 1, b"whole") + message(LANE, 2, b"cut")[:-3])
         broker.writer.close()
@@ -274,7 +303,9 @@ async def test_what_bytes_lead_to_lies_between_the_marks_of_their_turn() -> None
 
 
 @on_both_loops
-async def test_a_broker_that_does_not_read_pauses_the_outbox_and_one_that_reads_again_resumes_it() -> None:
+async def test_a_broker_that_does_not_read_pauses_the_outbox_and_one_that_reads_again_resumes_it() -> (
+    None
+):
     async with connected() as broker:
         outbox = broker.outbox
         heard: asyncio.Queue[bool] = asyncio.Queue()
@@ -333,7 +364,9 @@ class Fed:
         return (await self.library.readuntil(b"|"))[:-1]
 
 
-async def test_the_library_is_fed_a_heartbeat_when_only_lanes_have_had_frames_for_half_its_interval() -> None:
+async def test_the_library_is_fed_a_heartbeat_when_only_lanes_have_had_frames_for_half_its_interval() -> (
+    None
+):
     fed = Fed()
     fed.add_lane()
     assert await fed.after(4.9, ack(LANE, 1)) == b""

@@ -63,9 +63,16 @@ class Channel:
         self._events.append(("confirm", self._channel, delivery_tag, multiple, ok))
 
     def on_return(
-        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, properties: Properties | None
+        self,
+        reply_code: int,
+        reply_text: str,
+        exchange: str,
+        routing_key: str,
+        properties: Properties | None,
     ) -> None:
-        self._events.append(("return", self._channel, reply_code, reply_text, exchange, routing_key, properties))
+        self._events.append(
+            ("return", self._channel, reply_code, reply_text, exchange, routing_key, properties)
+        )
 
     def on_cancel(self, consumer_tag: bytes) -> None:
         self._events.append(("cancel", self._channel, consumer_tag))
@@ -126,7 +133,9 @@ def message(channel: int, tag: int, data: bytes, frame_max: int = 131_072) -> by
     return b"".join((deliver(channel, tag), header(channel, len(data)), *bodies))
 
 
-def delivered(channel: int, tag: int, data: bytes, properties: Properties | None = Properties()) -> Event:  # noqa: B008 - a value
+def delivered(
+    channel: int, tag: int, data: bytes, properties: Properties | None = Properties()
+) -> Event:  # noqa: B008 - a value
     """What a sink is told of :func:`message`."""
     return ("deliver", channel, b"ctag", tag, False, "x", "key", properties, data)
 

@@ -45,7 +45,9 @@ class WithoutItsFields(Rejected):
 
 
 @pytest.mark.parametrize("version", OcppVersion)
-def test_rejected_is_a_response_with_status_info_where_the_version_has_it(version: OcppVersion) -> None:
+def test_rejected_is_a_response_with_status_info_where_the_version_has_it(
+    version: OcppVersion,
+) -> None:
     answer = outcome(Rejected("NoTariff", "unknown tariff 7"), version=version)
     assert isinstance(answer, Reply)
     assert answer.kind is Kind.RESPONSE
@@ -61,7 +63,11 @@ def test_a_call_error_is_a_reply_in_the_spelling_of_the_version(version: OcppVer
     assert isinstance(answer, Reply)
     assert answer.kind is Kind.CALL_ERROR
     code = "FormationViolation" if version is V16 else "FormatViolation"
-    assert msgspec.json.decode(answer.body) == {"errorCode": code, "errorDescription": "no", "errorDetails": {"a": 1}}
+    assert msgspec.json.decode(answer.body) == {
+        "errorCode": code,
+        "errorDescription": "no",
+        "errorDetails": {"a": 1},
+    }
 
 
 @pytest.mark.parametrize("version", OcppVersion)
@@ -78,14 +84,20 @@ def test_a_call_error_is_a_reply_in_the_spelling_of_the_version(version: OcppVer
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_anything_else_is_a_failure_with_a_fixed_text(error: BaseException, version: OcppVersion) -> None:
+def test_anything_else_is_a_failure_with_a_fixed_text(
+    error: BaseException, version: OcppVersion
+) -> None:
     failure = outcome(error, version=version)
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.FAILED
     assert type(error).__name__ in failure.error
     assert failure.body is not None
     told = decode_call_error(failure.body)
-    assert (told.code, told.description, told.details) == (ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS, {})
+    assert (told.code, told.description, told.details) == (
+        ErrorCode.INTERNAL_ERROR,
+        COULD_NOT_PROCESS,
+        {},
+    )
     assert b"secret" not in failure.body
 
 
@@ -103,7 +115,15 @@ def test_the_text_of_an_error_is_capped() -> None:
 
 @pytest.mark.parametrize(
     ("after", "seconds"),
-    [(None, 1.0), (2.5, 2.5), (2.6, 5.0), (0, 0.1), (timedelta(minutes=1), 60.0), (timedelta(0), 0.1), (3600, 300.0)],
+    [
+        (None, 1.0),
+        (2.5, 2.5),
+        (2.6, 5.0),
+        (0, 0.1),
+        (timedelta(minutes=1), 60.0),
+        (timedelta(0), 0.1),
+        (3600, 300.0),
+    ],
 )
 def test_retry_is_another_try_later(after: Any, seconds: float) -> None:
     assert outcome(Retry(after, "db down")) == RetryLater(seconds, f"Retry: ({after!r}, 'db down')")
@@ -111,7 +131,9 @@ def test_retry_is_another_try_later(after: Any, seconds: float) -> None:
 
 def test_retry_without_a_wish_backs_off_as_the_policy_says() -> None:
     assert outcome(Retry(), attempt=3) == RetryLater(5.0, "Retry: (None, '')")
-    assert outcome(Retry(), attempt=3, policy=RetryPolicy(first=10, jitter=0)) == RetryLater(30.0, "Retry: (None, '')")
+    assert outcome(Retry(), attempt=3, policy=RetryPolicy(first=10, jitter=0)) == RetryLater(
+        30.0, "Retry: (None, '')"
+    )
 
 
 def test_retry_is_allowed_while_tries_and_time_are_left() -> None:
@@ -133,7 +155,9 @@ def test_retry_is_allowed_while_tries_and_time_are_left() -> None:
     ],
 )
 def test_a_retry_that_is_not_possible_is_a_failure(error: Exception, request_fields: Any) -> None:
-    failure = outcome(error, policy=RetryPolicy(attempts=3, jitter=0, on=(ConnectionError,)), **request_fields)
+    failure = outcome(
+        error, policy=RetryPolicy(attempts=3, jitter=0, on=(ConnectionError,)), **request_fields
+    )
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.RETRIES_EXHAUSTED
     assert failure.body is not None
@@ -142,8 +166,12 @@ def test_a_retry_that_is_not_possible_is_a_failure(error: Exception, request_fie
 
 def test_an_error_that_the_policy_names_means_retry_and_any_other_does_not() -> None:
     policy = RetryPolicy(jitter=0, on=(ConnectionError, TimeoutError))
-    assert outcome(ConnectionResetError("down"), policy=policy) == RetryLater(1.0, "ConnectionResetError: down")
-    assert outcome(TimeoutError("slow"), policy=policy, attempt=2) == RetryLater(2.5, "TimeoutError: slow")
+    assert outcome(ConnectionResetError("down"), policy=policy) == RetryLater(
+        1.0, "ConnectionResetError: down"
+    )
+    assert outcome(TimeoutError("slow"), policy=policy, attempt=2) == RetryLater(
+        2.5, "TimeoutError: slow"
+    )
     for error in (ValueError(), OSError()):
         assert isinstance(outcome(error, policy=policy), Failure)
     # What is an answer stays one, whatever the policy says.
@@ -164,8 +192,12 @@ def test_after_the_deadline_nobody_is_told_of_a_refusal(error: Exception, deadli
     assert outcome(error, deadline=deadline) == Late()
 
 
-@pytest.mark.parametrize(("error", "reason"), [(ValueError(), Reason.FAILED), (Retry(), Reason.RETRIES_EXHAUSTED)])
-def test_after_the_deadline_a_failure_is_kept_and_nobody_told(error: Exception, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ValueError(), Reason.FAILED), (Retry(), Reason.RETRIES_EXHAUSTED)]
+)
+def test_after_the_deadline_a_failure_is_kept_and_nobody_told(
+    error: Exception, reason: Reason
+) -> None:
     failure = outcome(error, deadline=NOW - 1)
     assert isinstance(failure, Failure)
     assert (failure.body, failure.reason) == (None, reason)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import Call, Retry, Router
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.request.outcome import Failure, Reason, RetryLater
 from bridge.request.retry import DELAYS, RetryPolicy, milliseconds, round_up
 from tests.support import a_request, dispatched
@@ -17,7 +17,13 @@ NOW = 1_000_000.0
 
 
 def pause(policy: RetryPolicy, attempt: int = 1, **given: Any) -> float | None:
-    fields: dict[str, Any] = {"after": None, "now": NOW, "first_try": NOW, "deadline": None, "chance": lambda: 0.0}
+    fields: dict[str, Any] = {
+        "after": None,
+        "now": NOW,
+        "first_try": NOW,
+        "deadline": None,
+        "chance": lambda: 0.0,
+    }
     return policy.pause(attempt, **(fields | given))
 
 
@@ -45,9 +51,12 @@ def test_no_count_of_tries_is_too_much_to_reckon_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jitter", "chance", "expected"), [(0.5, 0.0, 10.0), (0.5, 0.99, 5.0), (1.0, 0.999, 0.1), (0.0, 0.99, 10.0)]
+    ("jitter", "chance", "expected"),
+    [(0.5, 0.0, 10.0), (0.5, 0.99, 5.0), (1.0, 0.999, 0.1), (0.0, 0.99, 10.0)],
 )
-def test_jitter_shortens_a_pause_by_its_part_at_most(jitter: float, chance: float, expected: float) -> None:
+def test_jitter_shortens_a_pause_by_its_part_at_most(
+    jitter: float, chance: float, expected: float
+) -> None:
     policy = RetryPolicy(first=9.9, jitter=jitter)
     assert pause(policy, chance=lambda: chance) == expected
 
@@ -75,7 +84,9 @@ def test_there_is_no_try_at_the_deadline_or_beyond(
     assert pause(RetryPolicy(), after=after, deadline=deadline) == expected
 
 
-@pytest.mark.parametrize(("age", "expected"), [(0.0, 10.0), (50.0, 10.0), (50.1, None), (1e9, None)])
+@pytest.mark.parametrize(
+    ("age", "expected"), [(0.0, 10.0), (50.0, 10.0), (50.1, None), (1e9, None)]
+)
 def test_there_is_no_try_beyond_the_age(age: float, expected: float | None) -> None:
     assert pause(RetryPolicy(max_age=60), 2, after=10, first_try=NOW - age) == expected
 
@@ -100,7 +111,18 @@ def test_a_wait_is_rounded_up_to_a_queue_that_there_is(seconds: float, delay: fl
 
 def test_each_delay_has_its_queue() -> None:
     assert list(DELAYS) == sorted(set(DELAYS))
-    assert [milliseconds(delay) for delay in DELAYS] == [100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000]
+    assert [milliseconds(delay) for delay in DELAYS] == [
+        100,
+        250,
+        500,
+        1000,
+        2500,
+        5000,
+        10000,
+        30000,
+        60000,
+        300000,
+    ]
     assert Names("acme").retry(0.25) == "acme.retry.250"
 
 
@@ -124,10 +146,17 @@ policies = st.builds(
     st.floats(0, 1, exclude_max=True),
 )
 def test_whatever_the_policy_a_pause_has_a_queue_and_ends_in_time(
-    policy: RetryPolicy, attempt: int, after: float | None, left: float | None, age: float, chance: float
+    policy: RetryPolicy,
+    attempt: int,
+    after: float | None,
+    left: float | None,
+    age: float,
+    chance: float,
 ) -> None:
     deadline = None if left is None else NOW + left
-    delay = policy.pause(attempt, after=after, now=NOW, first_try=NOW - age, deadline=deadline, chance=lambda: chance)
+    delay = policy.pause(
+        attempt, after=after, now=NOW, first_try=NOW - age, deadline=deadline, chance=lambda: chance
+    )
     if delay is None:
         return
     assert delay in DELAYS
@@ -212,7 +241,11 @@ def registered(how: str, router_policy: RetryPolicy | None, own: RetryPolicy | N
     ],
 )
 async def test_a_handlers_policy_comes_before_its_routers_and_that_before_the_workers(
-    how: str, workers: RetryPolicy | None, routers: RetryPolicy | None, own: RetryPolicy | None, tried_again: bool
+    how: str,
+    workers: RetryPolicy | None,
+    routers: RetryPolicy | None,
+    own: RetryPolicy | None,
+    tried_again: bool,
 ) -> None:
     outcome = await dispatched(registered(how, routers, own), a_request(), policy=workers)
     if tried_again:

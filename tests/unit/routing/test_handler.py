@@ -13,7 +13,9 @@ import pytest
 from msgspec import UNSET, Meta, Raw, Struct
 
 from bridge import Call
-from bridge.routing.handler import HandlerError, InvalidData, compile_handler, data_reader
+from bridge.routing.data import data_reader
+from bridge.routing.errors import HandlerError, InvalidData
+from bridge.routing.handler import compile_handler
 from tests.unit.routing import deferred_handlers
 
 
@@ -137,13 +139,19 @@ def test_data_is_read_as_the_annotation_says(row: Row) -> None:
         (Literal["on"], '"ON"', "data: unknown value 'ON'"),
         (Colour, '"blue"', "data: unknown value 'blue'"),
         (datetime, '"yesterday"', "data: invalid RFC3339"),
-        (Annotated[str, Meta(max_length=3)], '"abcd"', "data: expected a string of at most 3 characters"),
+        (
+            Annotated[str, Meta(max_length=3)],
+            '"abcd"',
+            "data: expected a string of at most 3 characters",
+        ),
         (Annotated[int, Meta(ge=1)], "0", "data: expected `int` >= 1"),
         (Failing, '{"value":-1}', "data: below zero"),
         (Any, "[" * 100_000 + "]" * 100_000, "data: nested too deeply"),
     ],
 )
-def test_data_that_does_not_fit_is_refused_with_the_path_of_the_fault(data_type: Any, json: str, sentence: str) -> None:
+def test_data_that_does_not_fit_is_refused_with_the_path_of_the_fault(
+    data_type: Any, json: str, sentence: str
+) -> None:
     with pytest.raises(InvalidData) as caught:
         read(data_type, json)
     assert str(caught.value).startswith(sentence)
@@ -158,14 +166,25 @@ def test_invalid_utf_8_is_refused(data_type: Any) -> None:
         reader(Raw(b'"\xff"'))
 
 
-@pytest.mark.parametrize("data_type", [Tariff, str, bytes, Raw, dict, int, list[Tariff], Tariff | str, Colour])
+@pytest.mark.parametrize(
+    "data_type", [Tariff, str, bytes, Raw, dict, int, list[Tariff], Tariff | str, Colour]
+)
 def test_absent_data_is_refused_where_the_type_takes_no_none(data_type: Any) -> None:
     with pytest.raises(InvalidData, match="data: required and missing"):
         read(data_type, None)
 
 
 @pytest.mark.parametrize(
-    "data_type", [Any, Tariff | None, str | None, bytes | None, Raw | None, int | str | None, list[Tariff] | None]
+    "data_type",
+    [
+        Any,
+        Tariff | None,
+        str | None,
+        bytes | None,
+        Raw | None,
+        int | str | None,
+        list[Tariff] | None,
+    ],
 )
 def test_absent_data_is_none_where_the_type_takes_that(data_type: Any) -> None:
     assert read(data_type, None) is None
@@ -315,10 +334,18 @@ def takes_two_structs(call: Call, data: Tariff | Failing) -> None: ...
         (async_generator, "async_generator", "is a generator"),
         (Generator(), "Generator", "is a generator"),
         (takes_complex, "takes_complex", "msgspec does not know how to decode complex"),
-        (takes_list_of_objects, "takes_list_of_objects", "msgspec does not know how to decode Plain"),
+        (
+            takes_list_of_objects,
+            "takes_list_of_objects",
+            "msgspec does not know how to decode Plain",
+        ),
         (takes_raw_or_text, "takes_raw_or_text", "msgspec.Raw takes any JSON"),
         (takes_two_structs, "takes_two_structs", "cannot be given its data"),
-        (deferred_handlers.takes_unknown, "takes_unknown", "there is no such name where it is defined"),
+        (
+            deferred_handlers.takes_unknown,
+            "takes_unknown",
+            "there is no such name where it is defined",
+        ),
         (deferred_handlers.takes_nonsense, "takes_nonsense", "is no type"),
         ("text", "'text'", "is not a function"),
     ],

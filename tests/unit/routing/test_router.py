@@ -6,9 +6,10 @@ import pytest
 
 from bridge import Call, DataTransferRequest, DataTransferResponse, Router
 from bridge.request.outcome import Reply
-from bridge.routing.handler import Handler, HandlerError
+from bridge.routing.errors import HandlerError
+from bridge.routing.handler import Handler
 from bridge.routing.router import UNKNOWN_MESSAGE_REPLY, UNKNOWN_VENDOR_REPLY, Routes, fold
-from bridge.testing.memory_broker import ask
+from bridge.testing.ask import ask
 
 KELVIN = "\u212a"
 """The Kelvin sign: `str.lower()` makes it an ASCII k."""
@@ -117,8 +118,14 @@ def test_handlers_are_listed_with_the_spelling_they_were_registered_by() -> None
     router.on("SetTariff", timeout=1.0)(first)
     router.on()(second)
     router.default(third)
-    listed = [(message, handler.function, handler.timeout) for message, handler in router.handlers()]
-    assert listed == [("SetTariff", first, 1.0), ("(no messageId)", second, 7.0), ("(default)", third, 7.0)]
+    listed = [
+        (message, handler.function, handler.timeout) for message, handler in router.handlers()
+    ]
+    assert listed == [
+        ("SetTariff", first, 1.0),
+        ("(no messageId)", second, 7.0),
+        ("(default)", third, 7.0),
+    ]
     assert repr(router) == "<Router 'v' messages=2 default=True>"
 
 
@@ -128,8 +135,12 @@ def test_registering_leaves_the_function_as_it_is() -> None:
     assert router.default(second) is second
 
 
-@pytest.mark.parametrize(("one", "other"), [("SetTariff", "SETTARIFF"), (None, None), (None, ""), ("", "")])
-def test_two_handlers_for_one_message_are_refused_by_both_names(one: str | None, other: str | None) -> None:
+@pytest.mark.parametrize(
+    ("one", "other"), [("SetTariff", "SETTARIFF"), (None, None), (None, ""), ("", "")]
+)
+def test_two_handlers_for_one_message_are_refused_by_both_names(
+    one: str | None, other: str | None
+) -> None:
     router = Router("v")
     router.on(one)(first)
     with pytest.raises(HandlerError, match=r"second and .*first both handle"):
@@ -139,7 +150,9 @@ def test_two_handlers_for_one_message_are_refused_by_both_names(one: str | None,
 def test_two_default_handlers_are_refused_by_both_names() -> None:
     router = Router("v")
     router.default(first)
-    with pytest.raises(HandlerError, match=r"second and .*first are both the default handler of vendor 'v'"):
+    with pytest.raises(
+        HandlerError, match=r"second and .*first are both the default handler of vendor 'v'"
+    ):
         router.default(second)
 
 
@@ -175,7 +188,9 @@ def test_a_message_that_no_station_could_name_is_refused() -> None:
 
 @pytest.mark.parametrize("setting", ["prefetch", "concurrency", "threads"])
 def test_a_router_that_could_do_nothing_is_refused(setting: str) -> None:
-    with pytest.raises(HandlerError, match=rf"{setting} of Router\('v'\) must be at least 1, not 0"):
+    with pytest.raises(
+        HandlerError, match=rf"{setting} of Router\('v'\) must be at least 1, not 0"
+    ):
         Router("v", **{setting: 0})  # type: ignore[arg-type]  # the name is given at run time
 
 
@@ -183,13 +198,21 @@ def test_a_router_that_could_do_nothing_is_refused(setting: str) -> None:
 
 
 class WaitingCsms:
-    async def on_data_transfer(self, charging_station_id: str, request: DataTransferRequest) -> DataTransferResponse:
-        return DataTransferResponse("Accepted", [charging_station_id, request.message_id, request.data])
+    async def on_data_transfer(
+        self, charging_station_id: str, request: DataTransferRequest
+    ) -> DataTransferResponse:
+        return DataTransferResponse(
+            "Accepted", [charging_station_id, request.message_id, request.data]
+        )
 
 
 class PlainCsms:
-    def on_data_transfer(self, charging_station_id: str, request: DataTransferRequest) -> DataTransferResponse:
-        return DataTransferResponse("Accepted", [charging_station_id, request.message_id, request.data])
+    def on_data_transfer(
+        self, charging_station_id: str, request: DataTransferRequest
+    ) -> DataTransferResponse:
+        return DataTransferResponse(
+            "Accepted", [charging_station_id, request.message_id, request.data]
+        )
 
 
 class PlainThatWaits:
@@ -197,7 +220,9 @@ class PlainThatWaits:
         return WaitingCsms().on_data_transfer(charging_station_id, request)
 
 
-@pytest.mark.parametrize("csms", [WaitingCsms(), PlainCsms(), PlainThatWaits()], ids=lambda csms: type(csms).__name__)
+@pytest.mark.parametrize(
+    "csms", [WaitingCsms(), PlainCsms(), PlainThatWaits()], ids=lambda csms: type(csms).__name__
+)
 async def test_a_csms_handler_is_given_the_station_and_the_whole_request(csms: Any) -> None:
     router = Router("v")
     router.on("own")(first)

@@ -8,11 +8,13 @@ from msgspec import UNSET
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
 from bridge.client.client import Client
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.dialects.topology import DELIVERY_LIMIT, Topology
 from bridge.ocpp import DataTransferRequest, ErrorCode, OcppVersion
 from bridge.testing import memory_broker as testing
-from bridge.testing.memory_broker import MemoryBroker, MemoryTransport, ask, declare_topology
+from bridge.testing.ask import ask
+from bridge.testing.memory_broker import MemoryBroker, declare_topology
+from bridge.testing.memory_transport import MemoryTransport
 from bridge.transport import Confirm, Properties, Publishing
 from bridge.worker.worker import Worker
 
@@ -48,7 +50,9 @@ def router() -> Router:
 
 async def test_ask_returns_the_answer_as_the_station_would_see_it(router: Router) -> None:
     answer = await ask(router, "COM.ACME", "echo", {"a": 1}, version="ocpp2.1", station_id="CP7")
-    assert answer == DataTransferResponse("Accepted", {"station": "CP7", "version": "ocpp2.1", "data": {"a": 1}})
+    assert answer == DataTransferResponse(
+        "Accepted", {"station": "CP7", "version": "ocpp2.1", "data": {"a": 1}}
+    )
     in_1_6 = await ask([router], "com.acme", "Echo", [1], version=OcppVersion.V1_6)
     assert in_1_6.data == '{"station":"CP001","version":"ocpp1.6","data":"[1]"}'
 
@@ -65,7 +69,9 @@ async def test_ask_knows_every_answer(router: Router) -> None:
 
 
 async def test_ask_tells_in_a_note_what_a_station_is_not_told(router: Router) -> None:
-    with pytest.raises(CallError, match="InternalError: The request could not be processed") as caught:
+    with pytest.raises(
+        CallError, match="InternalError: The request could not be processed"
+    ) as caught:
         await ask(router, "com.acme", "Break")
     assert caught.value.__notes__ == ["ValueError: the cause"]
 
@@ -107,12 +113,22 @@ async def test_its_topology_is_the_brokers() -> None:
     topology = Topology(names, ["EN+", "dead"])
     assert topology.queue_arguments["x-delivery-limit"] == DELIVERY_LIMIT == 20
     delays = {
-        f"acme.retry.{number}": number for number in (100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
+        f"acme.retry.{number}": number
+        for number in (100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
     }
-    assert set(broker.queues) == {"acme.dead", "acme.unknown-vendor", "acme.en_2b", "acme._64ead", *delays}
+    assert set(broker.queues) == {
+        "acme.dead",
+        "acme.unknown-vendor",
+        "acme.en_2b",
+        "acme._64ead",
+        *delays,
+    }
     for name, number in delays.items():
         arguments = topology.retry_arguments(number / 1000)
-        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (number + 30_000, "acme")
+        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (
+            number + 30_000,
+            "acme",
+        )
         queue = broker.queues[name]
         assert (queue._message_ttl, queue._dead_letter_exchange) == (number / 1000 + 30, "acme")
     assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED
@@ -132,7 +148,10 @@ async def test_what_no_worker_takes_from_a_retry_queue_comes_back_by_its_own_key
     monkeypatch.setattr(testing, "GRACE", 0.0)
     broker = MemoryBroker()
     declare_topology(broker, Names(), ["v", "w"])
-    assert put(broker, "v", b"again", exchange="datatransfer.retry.100", mandatory=True) is Confirm.CONFIRMED
+    assert (
+        put(broker, "v", b"again", exchange="datatransfer.retry.100", mandatory=True)
+        is Confirm.CONFIRMED
+    )
     queue = broker.queues["datatransfer.v"]
     assert not queue.ready
     await after(0.12)
@@ -181,7 +200,11 @@ def test_an_exchange_it_does_not_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("pattern", "takes", "refuses"),
     [
-        ("ocpp16.DataTransfer.req", ["ocpp16.DataTransfer.req"], ["ocpp16.DataTransfer", "ocpp16.dataTransfer.req"]),
+        (
+            "ocpp16.DataTransfer.req",
+            ["ocpp16.DataTransfer.req"],
+            ["ocpp16.DataTransfer", "ocpp16.dataTransfer.req"],
+        ),
         (
             "*.DataTransfer.req",
             ["ocpp16.DataTransfer.req", ".DataTransfer.req"],
@@ -200,8 +223,12 @@ def test_a_topic_is_words_between_dots(pattern: str, takes: list[str], refuses: 
     broker.declare_exchange("x", "topic")
     broker.declare_queue("q")
     broker.bind("q", "x", pattern)
-    for key, confirm in [(key, Confirm.CONFIRMED) for key in takes] + [(key, Confirm.RETURNED) for key in refuses]:
-        assert broker.publish(Publishing(key, b"", Properties(), "x", mandatory=True)) is confirm, key
+    for key, confirm in [(key, Confirm.CONFIRMED) for key in takes] + [
+        (key, Confirm.RETURNED) for key in refuses
+    ]:
+        assert broker.publish(Publishing(key, b"", Properties(), "x", mandatory=True)) is confirm, (
+            key
+        )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +240,11 @@ def test_a_topic_is_words_between_dots(pattern: str, takes: list[str], refuses: 
             [{"a": "1"}, {"a": "1", "b": 2}, {}],
         ),
         ({"a": "1", "b": "2"}, [{"a": "1", "b": "2"}], [{"a": "1"}]),
-        ({"x-match": "any", "a": "1", "b": "2"}, [{"a": "1"}, {"b": "2", "c": "3"}], [{"a": "2"}, {}]),
+        (
+            {"x-match": "any", "a": "1", "b": "2"},
+            [{"a": "1"}, {"b": "2", "c": "3"}],
+            [{"a": "2"}, {}],
+        ),
         ({}, [{}, {"a": "1"}], []),
     ],
 )
@@ -224,9 +255,14 @@ def test_a_headers_exchange_compares_values_and_types(
     broker.declare_exchange("x", "headers")
     broker.declare_queue("q")
     broker.bind("q", "x", arguments=arguments)
-    wanted = [(headers, Confirm.CONFIRMED) for headers in takes] + [(headers, Confirm.RETURNED) for headers in refuses]
+    wanted = [(headers, Confirm.CONFIRMED) for headers in takes] + [
+        (headers, Confirm.RETURNED) for headers in refuses
+    ]
     for headers, confirm in wanted:
-        assert broker.publish(Publishing("", b"", Properties(headers=headers), "x", mandatory=True)) is confirm, headers
+        assert (
+            broker.publish(Publishing("", b"", Properties(headers=headers), "x", mandatory=True))
+            is confirm
+        ), headers
 
 
 def test_a_queue_with_several_bindings_that_match_is_given_a_message_once() -> None:
@@ -246,7 +282,10 @@ async def test_a_worker_and_a_client_meet_on_it(router: Router) -> None:
     running = asyncio.create_task(worker.run())
     async with Client(transport=MemoryTransport(broker)) as client:
         answers = await asyncio.gather(
-            *(client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo", n)) for n in range(50))
+            *(
+                client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo", n))
+                for n in range(50)
+            )
         )
         assert [answer.data["data"] for answer in answers] == list(range(50))
         unknown = await client.data_transfer("CP1", DataTransferRequest("nobody"))

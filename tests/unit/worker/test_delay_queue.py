@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dialects.dialect import Names
+from bridge.dialects.names import Names
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.delay_queue import DRAIN_PAUSE, WaitingRoom
 
@@ -22,7 +22,9 @@ class Kept(Delivery, eq=False, gc=True):
     copy: Publishing | None = None
     settled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         assert self.verdict is None, "settled twice"
         assert reply is None, "who waits here has no answer"
         self.verdict, self.copy = verdict, copy
@@ -32,7 +34,9 @@ class Kept(Delivery, eq=False, gc=True):
 def delivery(not_before: Any = None, **headers: Any) -> Kept:
     if not_before is not None:
         headers["dtbridge-not-before"] = not_before
-    properties = Properties(headers=headers or None, delivery_mode=2, correlation_id="c", reply_to="amq.gen-1")
+    properties = Properties(
+        headers=headers or None, delivery_mode=2, correlation_id="c", reply_to="amq.gen-1"
+    )
     return Kept("datatransfer.retry.300000", "acme", False, properties, b'{"vendorId":"Acme"}')
 
 
@@ -52,7 +56,11 @@ def in_milliseconds(seconds: float) -> int:
 
 def test_it_consumes_the_queue_of_its_delay_apart_from_the_others() -> None:
     subscription = WaitingRoom(2.5, Names("acme")).subscription
-    assert (subscription.queue, subscription.prefetch, subscription.waits) == ("acme.retry.2500", 200, True)
+    assert (subscription.queue, subscription.prefetch, subscription.waits) == (
+        "acme.retry.2500",
+        200,
+        True,
+    )
 
 
 async def test_a_request_goes_back_to_its_vendor_when_its_pause_is_over() -> None:
@@ -117,7 +125,9 @@ async def test_what_still_comes_to_a_worker_that_stops_goes_back_after_a_breath(
     late = delivery(in_milliseconds(-1))
     began = time.monotonic()
     waiting.on_delivery(late)
-    assert not late.settled.is_set()  # at once would be a busy loop until the consumers are cancelled
+    assert (
+        not late.settled.is_set()
+    )  # at once would be a busy loop until the consumers are cancelled
     await settled(late)
     assert time.monotonic() - began >= DRAIN_PAUSE - 0.01
     assert (late.verdict, late.copy) == (Verdict.REQUEUE, None)

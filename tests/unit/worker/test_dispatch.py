@@ -100,7 +100,11 @@ def failure(outcome: Outcome, reason: Reason, code: ErrorCode) -> Failure:
             b'{"status":"Accepted","data":{"price":1.5}}',
             rb'{"status":"Accepted","data":"{\"price\":1.5}"}',
         ),
-        ([1, None], b'{"status":"Accepted","data":[1,null]}', b'{"status":"Accepted","data":"[1,null]"}'),
+        (
+            [1, None],
+            b'{"status":"Accepted","data":[1,null]}',
+            b'{"status":"Accepted","data":"[1,null]"}',
+        ),
         (
             Raw(b'{ "b":1, "a":null }'),
             b'{"status":"Accepted","data":{ "b":1, "a":null }}',
@@ -140,7 +144,11 @@ async def test_a_response_is_sent_as_it_is(version: OcppVersion) -> None:
     ids=lambda value: type(value).__name__,
 )
 async def test_an_answer_that_cannot_be_sent_is_our_fault(value: Any) -> None:
-    failure(await dispatched(router_of(answers(value)), a_request()), Reason.FAILED, ErrorCode.INTERNAL_ERROR)
+    failure(
+        await dispatched(router_of(answers(value)), a_request()),
+        Reason.FAILED,
+        ErrorCode.INTERNAL_ERROR,
+    )
 
 
 async def test_an_answer_that_is_too_big_is_our_fault() -> None:
@@ -176,10 +184,23 @@ async def test_a_handler_is_told_of_its_request() -> None:
 
     deadline = time.time() + 60
     body = payload("V", "M", {"a": None})
-    await dispatched(router_of(handler), a_request(body, version=V21, deadline=deadline, attempt=2, redelivered=True))
+    await dispatched(
+        router_of(handler),
+        a_request(body, version=V21, deadline=deadline, attempt=2, redelivered=True),
+    )
     (call,) = seen
-    assert (call.station_id, call.vendor_id, call.message_id, call.ocpp_version) == ("CP001", "V", "M", V21)
-    assert (call.ocpp_message_id, call.deadline, call.attempt, call.redelivered) == ("1", deadline, 2, True)
+    assert (call.station_id, call.vendor_id, call.message_id, call.ocpp_version) == (
+        "CP001",
+        "V",
+        "M",
+        V21,
+    )
+    assert (call.ocpp_message_id, call.deadline, call.attempt, call.redelivered) == (
+        "1",
+        deadline,
+        2,
+        True,
+    )
     assert call.remaining is not None
     assert 50 < call.remaining <= 60
     assert call.request.data == {"a": None}
@@ -187,7 +208,9 @@ async def test_a_handler_is_told_of_its_request() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_data_that_does_not_fit_is_rejected_with_the_path_of_the_fault(version: OcppVersion) -> None:
+async def test_data_that_does_not_fit_is_rejected_with_the_path_of_the_fault(
+    version: OcppVersion,
+) -> None:
     async def handler(call: Call, data: Tariff) -> None:
         raise AssertionError("called with data that does not fit")
 
@@ -216,20 +239,29 @@ async def test_data_that_does_not_fit_is_rejected_with_the_path_of_the_fault(ver
 async def test_a_broken_payload_is_refused_in_the_words_of_its_version(
     body: bytes, code: ErrorCode, version: OcppVersion
 ) -> None:
-    assert refusal(await dispatched(router_of(answers(None)), a_request(body, version=version)), version).code is code
+    assert (
+        refusal(
+            await dispatched(router_of(answers(None)), a_request(body, version=version)), version
+        ).code
+        is code
+    )
 
 
 async def test_a_body_is_taken_up_to_the_limit() -> None:
     body = payload()
     at_the_limit = await dispatched(router_of(answers(None)), a_request(body), max_body=len(body))
     assert at_the_limit == Reply(b'{"status":"Accepted"}')
-    error = refusal(await dispatched(router_of(answers(None)), a_request(body), max_body=len(body) - 1), V201)
+    error = refusal(
+        await dispatched(router_of(answers(None)), a_request(body), max_body=len(body) - 1), V201
+    )
     assert error.code is ErrorCode.PROPERTY_CONSTRAINT_VIOLATION
     assert error.description == f"payload: {len(body)} bytes, and at most {len(body) - 1} are taken"
 
 
 async def test_a_message_that_breaks_the_contract_is_refused_with_its_fault() -> None:
-    error = refusal(await dispatched(router_of(answers(None)), a_request(fault="header x: wrong")), V201)
+    error = refusal(
+        await dispatched(router_of(answers(None)), a_request(fault="header x: wrong")), V201
+    )
     assert (error.code, error.description) == (ErrorCode.PROTOCOL_ERROR, "header x: wrong")
 
 
@@ -274,7 +306,9 @@ async def suspended(error: BaseException) -> None:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("kind", ["at once", "suspended", "in a thread", "coroutine from a thread"])
-async def test_any_exception_is_a_failure_and_its_text_stays_here(error: BaseException, kind: str) -> None:
+async def test_any_exception_is_a_failure_and_its_text_stays_here(
+    error: BaseException, kind: str
+) -> None:
     async def waits(call: Call) -> None:
         await suspended(error)
 
@@ -324,7 +358,9 @@ async def test_rejected_retry_and_call_error_are_answers(plain: bool) -> None:
 
     sent = response(await dispatched(router(Rejected("No", "because")), a_request()), V201)
     assert (sent.status, sent.status_info) == ("Rejected", StatusInfo("No", "because"))
-    error = refusal(await dispatched(router(CallError("SecurityError", "no")), a_request(version=V16)), V16)
+    error = refusal(
+        await dispatched(router(CallError("SecurityError", "no")), a_request(version=V16)), V16
+    )
     assert error.code is ErrorCode.SECURITY_ERROR
     later = await dispatched(router(Retry(2.0, "db down")), a_request())
     assert isinstance(later, RetryLater)
@@ -387,13 +423,18 @@ async def test_a_handler_that_takes_too_long_is_cancelled() -> None:
             raise
 
     outcome = await dispatched(router_of(handler, timeout=SHORT), a_request())
-    assert "handler took longer than 0.02 s" in failure(outcome, Reason.TIMED_OUT, ErrorCode.GENERIC_ERROR).error
+    assert (
+        "handler took longer than 0.02 s"
+        in failure(outcome, Reason.TIMED_OUT, ErrorCode.GENERIC_ERROR).error
+    )
     async with asyncio.timeout(UNTIL_SETTLED):
         await cancelled.wait()
 
 
 @pytest.mark.parametrize("end", [None, ValueError("too late"), Odd("too late")])
-async def test_a_handler_that_ignores_its_cancellation_is_answered_for_in_time(end: BaseException | None) -> None:
+async def test_a_handler_that_ignores_its_cancellation_is_answered_for_in_time(
+    end: BaseException | None,
+) -> None:
     go_on = asyncio.Event()
     ended = asyncio.Event()
 
@@ -433,7 +474,10 @@ async def test_the_deadline_bounds_a_handler_and_then_nobody_is_told() -> None:
 
     outcome = await dispatched(router_of(handler), a_request(deadline=time.time() + SHORT))
     assert isinstance(outcome, Failure)
-    assert outcome.reason in {Reason.EXPIRED, Reason.TIMED_OUT}  # the two clocks may differ by a millisecond
+    assert outcome.reason in {
+        Reason.EXPIRED,
+        Reason.TIMED_OUT,
+    }  # the two clocks may differ by a millisecond
     assert (outcome.body is None) is (outcome.reason is Reason.EXPIRED)
 
 
@@ -519,7 +563,8 @@ async def test_closing_stops_handlers_and_settles_nothing() -> None:
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="before 3.12 no handler starts within dispatch; see test_command"
+    sys.version_info < (3, 12),
+    reason="before 3.12 no handler starts within dispatch; see test_command",
 )
 async def test_a_handler_that_exits_at_once_is_a_failure_like_any_other() -> None:
     router = Router("v")

@@ -11,18 +11,21 @@ import structlog
 
 from bridge import Call, Router
 from bridge.dialects.native import Contract
-from bridge.request.outcome import Retry
+from bridge.request.outcome import Retry, Settle
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import Counts
 from bridge.transport import Properties, Verdict
-from bridge.worker.dispatch import Dispatcher, Expired, Settle
+from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
 from tests.support import UNTIL_SETTLED, Kept, payload
 
 
 def delivery(message_id: str = "m", *, reply_to: str | None = "amq.gen-1", **headers: Any) -> Kept:
     properties = Properties(
-        headers={"ocpp-station-id": "CP001", **{name.replace("_", "-"): value for name, value in headers.items()}},
+        headers={
+            "ocpp-station-id": "CP001",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        },
         correlation_id="c",
         reply_to=reply_to,
     )
@@ -33,7 +36,11 @@ class Bench:
     """An intake with its counts."""
 
     def __init__(
-        self, *, concurrency: int = 10, expired: Expired = Expired.DEAD_LETTER, lacks: tuple[str, ...] = ()
+        self,
+        *,
+        concurrency: int = 10,
+        expired: Expired = Expired.DEAD_LETTER,
+        lacks: tuple[str, ...] = (),
     ) -> None:
         self.router = Router("v")
         self.counts = Counts()
@@ -91,12 +98,17 @@ async def test_an_answer_is_published_and_then_acknowledged(bench: Bench) -> Non
     await bench.settled(source)
     assert source.verdict is Verdict.ACK
     assert source.reply is not None
-    assert (source.reply.routing_key, source.reply.body) == ("amq.gen-1", b'{"status":"Accepted","data":"done"}')
+    assert (source.reply.routing_key, source.reply.body) == (
+        "amq.gen-1",
+        b'{"status":"Accepted","data":"done"}',
+    )
     assert bench.counts == Counts(received=1, replied=1)
     assert bench.intake.running == 0
 
 
-async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged(bench: Bench) -> None:
+async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged(
+    bench: Bench,
+) -> None:
     bench.on("m", breaks)
     source = delivery()
     bench.intake.on_delivery(source)
@@ -105,7 +117,11 @@ async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged
     assert source.reply is not None
     assert source.reply.properties.type == "CallError"
     assert source.copy is not None
-    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == ("datatransfer.dead", source.body, True)
+    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == (
+        "datatransfer.dead",
+        source.body,
+        True,
+    )
     story = source.copy.properties.headers or {}
     assert (story["dtbridge-reason"], story["dtbridge-error"]) == ("failed", "ValueError: secret")
     assert story["dtbridge-worker"] == "dtbridge@host:1"
@@ -132,7 +148,9 @@ async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
 ) -> None:
     """Names that are not UTF-8 reach the bridge as lone surrogates."""
     strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
-    monkeypatch.setattr("bridge.worker.intake.log", structlog.wrap_logger(structlog.PrintLogger(strict)))
+    monkeypatch.setattr(
+        "bridge.worker.intake.log", structlog.wrap_logger(structlog.PrintLogger(strict))
+    )
 
     async def breaks_oddly(call: Call) -> None:
         raise ValueError("\udcff")
@@ -148,7 +166,9 @@ async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
 
 
 @pytest.mark.parametrize(("function", "is_kept"), [(accepts, False), (breaks, True)])
-async def test_where_nobody_waits_no_answer_is_published(bench: Bench, function: Any, is_kept: bool) -> None:
+async def test_where_nobody_waits_no_answer_is_published(
+    bench: Bench, function: Any, is_kept: bool
+) -> None:
     bench.on("m", function)
     source = delivery(reply_to=None)
     bench.intake.on_delivery(source)
@@ -175,7 +195,9 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(bench: Bench) -> N
         (Expired.HANDLE, Verdict.ACK, Counts(received=1, late=1)),
     ],
 )
-async def test_an_expired_request_gets_no_reply(expired: Expired, verdict: Verdict, counts: Counts) -> None:
+async def test_an_expired_request_gets_no_reply(
+    expired: Expired, verdict: Verdict, counts: Counts
+) -> None:
     bench = Bench(expired=expired)
     bench.on("m", accepts)
     source = delivery(ocpp_deadline=int(time.time() * 1000) - 1_000)

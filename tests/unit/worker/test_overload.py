@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from bridge import Call, Router
-from bridge.dialects.dialect import DEADLINE, STATION_ID
+from bridge.dialects.headers import DEADLINE, STATION_ID
 from bridge.dialects.native import Contract
-from bridge.request.outcome import Kind
+from bridge.request.outcome import Kind, Settle
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import Counts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
-from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.dispatch import Dispatcher
 from bridge.worker.intake import Intake
 from tests.support import UNTIL_SETTLED, payload
 
@@ -31,7 +31,9 @@ class Timed(Delivery, eq=False, gc=True):
     reply: Publishing | None = None
     verdict: Verdict | None = None
 
-    def settle(self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None) -> None:
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
         assert self.verdict is None, "settled twice"
         self.verdict, self.reply, self.settled_at = verdict, reply, time.time()
 
@@ -43,7 +45,11 @@ class Timed(Delivery, eq=False, gc=True):
 def request(deadline: float) -> Timed:
     headers: dict[str, Any] = {STATION_ID: "CP001", DEADLINE: round(deadline * 1000)}
     return Timed(
-        "datatransfer", "v", False, Properties(headers=headers, correlation_id="c", reply_to="amq.gen-1"), payload()
+        "datatransfer",
+        "v",
+        False,
+        Properties(headers=headers, correlation_id="c", reply_to="amq.gen-1"),
+        payload(),
     )
 
 
@@ -105,7 +111,11 @@ async def test_at_three_times_the_capacity_what_is_begun_is_answered_in_time() -
     deliveries = await play(intake, factor=3.0, seconds=2.0)
     answered = sum(map(in_time, deliveries))
     # A third is what the handlers can do. Without shedding, next to nobody would be answered in time once the queue has grown.
-    assert answered >= len(deliveries) * 0.15, (answered, len(deliveries), msgspec.to_builtins(counts))
+    assert answered >= len(deliveries) * 0.15, (
+        answered,
+        len(deliveries),
+        msgspec.to_builtins(counts),
+    )
     assert counts.overloaded > 0
     assert counts.late + counts.failed - counts.overloaded <= len(deliveries) * 0.1
 
@@ -117,7 +127,10 @@ async def test_who_is_not_begun_with_is_told_at_once_and_kept() -> None:
     refused = [delivery for delivery in deliveries if delivery.answer == Kind.CALL_ERROR.value]
     assert counts.overloaded > 0
     assert len(refused) >= counts.overloaded
-    assert all(delivery.reply is not None and b"GenericError" in delivery.reply.body for delivery in refused)
+    assert all(
+        delivery.reply is not None and b"GenericError" in delivery.reply.body
+        for delivery in refused
+    )
 
 
 async def test_within_the_capacity_nobody_is_refused() -> None:

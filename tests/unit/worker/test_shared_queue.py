@@ -11,29 +11,36 @@ from structlog.testing import capture_logs
 
 from bridge import Call, Router
 from bridge.dialects import WebOcpp
+from bridge.request.outcome import Settle
 from bridge.routing.router import Routes, fold
 from bridge.telemetry.counts import Counts
 from bridge.transport import Properties, Verdict
-from bridge.worker.dispatch import Dispatcher, Settle
+from bridge.worker.dispatch import Dispatcher
 from bridge.worker.shared_queue import QUIET, Part, Sorter
 from tests.support import UNTIL_SETTLED, Kept, payload
 
 
-def delivery(vendor_id: str = "v", number: int = 1, *, body: bytes | None = None, **headers: Any) -> Kept:
+def delivery(
+    vendor_id: str = "v", number: int = 1, *, body: bytes | None = None, **headers: Any
+) -> Kept:
     properties = Properties(
         headers={name.replace("_", "-"): value for name, value in headers.items()} or None,
         correlation_id=str(number),
         reply_to="CP1",
         type="DataTransfer",
     )
-    frame = b'[2,"%d","DataTransfer",%b]' % (number, payload(vendor_id, "m")) if body is None else body
+    frame = (
+        b'[2,"%d","DataTransfer",%b]' % (number, payload(vendor_id, "m")) if body is None else body
+    )
     return Kept("amq.topic", "ocpp16.DataTransfer.req", False, properties, frame)
 
 
 class Bench:
     """A sorter over the parts of some vendors, each with its share."""
 
-    def __init__(self, *vendor_ids: str, share: int = 4, concurrency: int = 2, lacks: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *vendor_ids: str, share: int = 4, concurrency: int = 2, lacks: tuple[str, ...] = ()
+    ) -> None:
         self.counts = Counts()
         self.dialect = WebOcpp()
         self.routers = {vendor_id: Router(vendor_id) for vendor_id in vendor_ids}
@@ -110,7 +117,9 @@ async def test_a_request_goes_to_its_vendors_part_whatever_the_case_of_its_lette
         (b'[2,"1","DataTransfer",[]]', [4, "1", "TypeConstraintViolation", "payload: expected an object, got an array", {}]),
     ],
 )  # fmt: skip
-async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(body: bytes, expected: Any) -> None:
+async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(
+    body: bytes, expected: Any
+) -> None:
     bench = Bench("v")
     source = delivery(body=body)
     bench.sorter.on_delivery(source)
@@ -122,7 +131,9 @@ async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(body: bytes, e
 # ---- shares ----
 
 
-async def test_a_vendor_that_hangs_has_no_more_than_its_share_in_hand_and_the_others_come_through() -> None:
+async def test_a_vendor_that_hangs_has_no_more_than_its_share_in_hand_and_the_others_come_through() -> (
+    None
+):
     bench = Bench("slow", "quick", share=4, concurrency=2)
     bench.on("slow", hangs)
     bench.on("quick", accepts)
@@ -167,14 +178,17 @@ async def test_a_share_is_free_again_when_handlers_finish() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "delay"), [(0, 250), (0.4, 250), (1.0, 500), (2.1, 1_000), (6, 2_500), (11, 5_000), (18, 10_000)]
+    ("age", "delay"),
+    [(0, 250), (0.4, 250), (1.0, 500), (2.1, 1_000), (6, 2_500), (11, 5_000), (18, 10_000)],
 )
 async def test_each_round_is_longer_than_the_one_before(age: float, delay: int) -> None:
     bench = Bench("v", share=1, concurrency=1)
     bench.on("v", hangs)
     bench.sorter.on_delivery(delivery())
     now = time.time()
-    source = delivery(dtbridge_first_try=int((now - age) * 1000), ocpp_deadline=int((now + 30) * 1000))
+    source = delivery(
+        dtbridge_first_try=int((now - age) * 1000), ocpp_deadline=int((now + 30) * 1000)
+    )
     bench.sorter.on_delivery(source)
     assert source.copy is not None
     assert source.copy.exchange == f"datatransfer-web-ocpp.retry.{delay}"
@@ -234,9 +248,16 @@ async def test_a_foreign_message_is_kept_with_the_reason_and_not_answered() -> N
     bench.sorter.on_delivery(source)
     assert (source.verdict, source.reply) == (Verdict.ACK, None)
     assert source.copy is not None
-    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == ("datatransfer.dead", source.body, True)
+    assert (source.copy.exchange, source.copy.body, source.copy.mandatory) == (
+        "datatransfer.dead",
+        source.body,
+        True,
+    )
     headers = source.copy.properties.headers or {}
-    assert (headers["dtbridge-reason"], headers["dtbridge-error"]) == ("foreign", "a CallResult, not a CALL")
+    assert (headers["dtbridge-reason"], headers["dtbridge-error"]) == (
+        "foreign",
+        "a CallResult, not a CALL",
+    )
     assert bench.counts == Counts(received=1, foreign=1)
 
 
@@ -262,7 +283,9 @@ async def test_a_foreign_message_of_which_no_copy_can_be_made_is_rejected(
     assert answer(source)[0] == 4
 
 
-async def test_a_flood_of_foreign_messages_is_not_one_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_foreign_messages_is_not_one_of_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 1000.0
     monkeypatch.setattr("bridge.worker.shared_queue.time.monotonic", lambda: now)
     bench = Bench("v")
@@ -271,6 +294,10 @@ async def test_a_flood_of_foreign_messages_is_not_one_of_the_log(monkeypatch: py
             bench.sorter.on_delivery(delivery(body=b"nonsense"))
         now += QUIET
         bench.sorter.on_delivery(delivery(body=b"nonsense"))
-    told = [(line["event"], line["so_far"], line["size"]) for line in lines if line["event"] == "foreign message"]
+    told = [
+        (line["event"], line["so_far"], line["size"])
+        for line in lines
+        if line["event"] == "foreign message"
+    ]
     assert told == [("foreign message", 1, 8), ("foreign message", 101, 8)]
     assert bench.counts.foreign == 101

@@ -13,11 +13,15 @@ V16, V20, V201, V21 = OcppVersion
 
 @pytest.mark.parametrize("version", OcppVersion)
 def test_every_version_has_its_actions(version: OcppVersion) -> None:
-    assert {"DataTransfer", "BootNotification", "Heartbeat", "StatusNotification"} < KNOWN_ACTIONS[version]
+    assert {"DataTransfer", "BootNotification", "Heartbeat", "StatusNotification"} < KNOWN_ACTIONS[
+        version
+    ]
 
 
 def test_the_actions_are_those_of_the_schemas() -> None:
     assert KNOWN_ACTIONS[V16] == {action.value for action in Action16}
     assert KNOWN_ACTIONS[V201] == {action.value for action in Action201}
     # The package has a schema for the one message that is only ever sent as SEND, but no action.
-    assert KNOWN_ACTIONS[V21] == {action.value for action in Action21} | {"NotifyPeriodicEventStream"}
+    assert KNOWN_ACTIONS[V21] == {action.value for action in Action21} | {
+        "NotifyPeriodicEventStream"
+    }

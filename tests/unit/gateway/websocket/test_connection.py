@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.client.requester import NoAnswer, NotAccepted, StationOffline
+from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.gateway.websocket.connection import GatewayCounts, Gone, StationConnection
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
 from bridge.ocpp import CallError, OcppVersion
@@ -46,7 +46,9 @@ class FakeSocket:
 
     def say(self, *frames: Any) -> None:
         for frame in frames:
-            self._incoming.put_nowait(frame if isinstance(frame, str | bytes) or frame is None else json.dumps(frame))
+            self._incoming.put_nowait(
+                frame if isinstance(frame, str | bytes) or frame is None else json.dumps(frame)
+            )
 
     async def sent(self) -> list[Any]:
         async with asyncio.timeout(UNTIL_SETTLED):
@@ -61,7 +63,9 @@ class FakeLink:
     """The test answers each request that is forwarded."""
 
     def __init__(self) -> None:
-        self.requests: asyncio.Queue[tuple[bytes, str, float, asyncio.Future[Reply]]] = asyncio.Queue()
+        self.requests: asyncio.Queue[tuple[bytes, str, float, asyncio.Future[Reply]]] = (
+            asyncio.Queue()
+        )
         self.outstanding = 0
 
     async def forward(
@@ -97,7 +101,12 @@ class Running:
         self.counts = GatewayCounts()
         conversation = Conversation(version, heartbeat=300, max_payload=1000)
         self.station = StationConnection(
-            "CP001", self.socket, self.link, conversation, counts=self.counts, call_timeout=call_timeout
+            "CP001",
+            self.socket,
+            self.link,
+            conversation,
+            counts=self.counts,
+            call_timeout=call_timeout,
         )
         self.task = asyncio.create_task(self.station.run())
 
@@ -233,14 +242,18 @@ async def test_a_callerror_of_the_station_is_its_answer(running: Running) -> Non
     assert json.loads(reply.body)["errorCode"] == "NotSupported"
 
 
-async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(running: Running) -> None:
+async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(
+    running: Running,
+) -> None:
     """The link ends a wait by cancelling it, and then has the next request sent."""
     given_up = ask(running)
     first = await running.socket.sent()
     given_up.cancel()
     asked = ask(running)
     second = await running.socket.sent()
-    running.socket.say([3, first[1], {"status": "Rejected"}], [3, second[1], {"status": "Accepted"}])
+    running.socket.say(
+        [3, first[1], {"status": "Rejected"}], [3, second[1], {"status": "Accepted"}]
+    )
     assert json.loads((await asked).body) == {"status": "Accepted"}
     assert (running.counts.late, running.counts.calls) == (1, 2)
 
@@ -268,7 +281,9 @@ async def test_a_station_that_disconnects_fails_its_call_at_once() -> None:
     assert not caught.value.sent
 
 
-async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(running: Running) -> None:
+async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(
+    running: Running,
+) -> None:
     running.socket.closed = 1006, ""
     with pytest.raises(StationOffline) as caught:
         await ask(running)

@@ -59,13 +59,20 @@ def test_what_a_station_tells_when_it_boots_is_kept_for_the_log() -> None:
     payload = {"chargePointVendor": "VendorX", "chargePointModel": "M"}
     decision = receive([2, "1", "BootNotification", payload], V16)
     assert isinstance(decision, Answer)
-    assert (decision.action, decision.facts) == ("BootNotification", {"vendor": "VendorX", "model": "M"})
+    assert (decision.action, decision.facts) == (
+        "BootNotification",
+        {"vendor": "VendorX", "model": "M"},
+    )
     assert answered(decision)[2]["status"] == "Accepted"
 
 
 def test_a_data_transfer_is_forwarded_byte_for_byte() -> None:
-    message = '[2, "19223201", "DataTransfer", {"vendorId":"v", "data": {"kWh" : 1e400, "b":null} } ]'
-    assert receive(message) == Forward("19223201", b'{"vendorId":"v", "data": {"kWh" : 1e400, "b":null} }')
+    message = (
+        '[2, "19223201", "DataTransfer", {"vendorId":"v", "data": {"kWh" : 1e400, "b":null} } ]'
+    )
+    assert receive(message) == Forward(
+        "19223201", b'{"vendorId":"v", "data": {"kWh" : 1e400, "b":null} }'
+    )
 
 
 @pytest.mark.parametrize("payload", ["null", "[]", '"text"', '{"vendorId":12}', "{}"])
@@ -103,7 +110,8 @@ def test_whether_ocpp_has_an_action_is_a_matter_of_the_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "code"), [(V16, "OccurenceConstraintViolation"), (V21, "OccurrenceConstraintViolation")]
+    ("version", "code"),
+    [(V16, "OccurenceConstraintViolation"), (V21, "OccurrenceConstraintViolation")],
 )
 def test_a_local_payload_that_breaks_its_schema_is_refused_in_the_spelling_of_the_version(
     version: OcppVersion, code: str
@@ -144,8 +152,12 @@ MALFORMED: list[tuple[str | bytes, Any, Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("message", "in_16", "in_201", "in_21"), MALFORMED, ids=lambda value: repr(value)[:30])
-def test_a_malformed_frame_gets_what_ocpp_j_asks_for(message: str | bytes, in_16: Any, in_201: Any, in_21: Any) -> None:
+@pytest.mark.parametrize(
+    ("message", "in_16", "in_201", "in_21"), MALFORMED, ids=lambda value: repr(value)[:30]
+)
+def test_a_malformed_frame_gets_what_ocpp_j_asks_for(
+    message: str | bytes, in_16: Any, in_201: Any, in_21: Any
+) -> None:
     for version, expected in zip(VERSIONS, (in_16, in_201, in_21), strict=True):
         decision = receive(message, version)
         if isinstance(expected, Ignored):
@@ -170,7 +182,9 @@ def test_calls_that_do_not_await_their_answers_are_refused_above_a_limit() -> No
         assert isinstance(talk.receive(data_transfer(str(number)), NOW), Forward)
     refused = answered(talk.receive(data_transfer("more"), NOW))
     assert refused[:3] == [4, "more", "GenericError"]
-    assert answered(talk.receive('[2,"h","Heartbeat",{}]', NOW))[0] == 3, "what the bridge has no part in is answered"
+    assert answered(talk.receive('[2,"h","Heartbeat",{}]', NOW))[0] == 3, (
+        "what the bridge has no part in is answered"
+    )
     talk.reply("0", Reply(b"{}"))
     assert isinstance(talk.receive(data_transfer("more"), NOW), Forward)
 
@@ -195,10 +209,18 @@ def test_a_reply_goes_to_the_station_byte_for_byte() -> None:
     assert frame == '[3,"1",{"status":"Accepted","data":{"kWh" : 1e400}}]'
 
 
-@pytest.mark.parametrize(("version", "code"), [(V16, "FormationViolation"), (V201, "FormatViolation")])
+@pytest.mark.parametrize(
+    ("version", "code"), [(V16, "FormationViolation"), (V201, "FormatViolation")]
+)
 def test_an_error_of_the_bridge_is_a_callerror(version: OcppVersion, code: str) -> None:
     body = b'{"errorCode":"FormatViolation","errorDescription":"why","errorDetails":{"a":1}}'
-    assert json.loads(conversation(version).reply("1", Reply(body, Kind.CALL_ERROR))) == [4, "1", code, "why", {"a": 1}]
+    assert json.loads(conversation(version).reply("1", Reply(body, Kind.CALL_ERROR))) == [
+        4,
+        "1",
+        code,
+        "why",
+        {"a": 1},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +263,9 @@ def test_a_call_to_the_station_is_settled_by_the_answer_with_its_id_alone() -> N
 def test_a_callerror_of_the_station_is_a_reply_too() -> None:
     talk = conversation(V16)
     call = json.loads(talk.call(b"{}"))
-    decision = talk.receive(json.dumps([4, call[1], "OccurenceConstraintViolation", "why", {"a": 1}]), NOW)
+    decision = talk.receive(
+        json.dumps([4, call[1], "OccurenceConstraintViolation", "why", {"a": 1}]), NOW
+    )
     assert isinstance(decision, Settled)
     assert decision.reply.kind is Kind.CALL_ERROR
     assert json.loads(decision.reply.body) == {
@@ -281,16 +305,28 @@ def test_a_payload_that_cannot_be_sent_is_told(payload: bytes) -> None:
 
 
 frames = st.lists(
-    st.one_of(st.none(), st.integers(0, 10), st.text(max_size=40), st.dictionaries(st.text(), st.text(), max_size=2)),
+    st.one_of(
+        st.none(),
+        st.integers(0, 10),
+        st.text(max_size=40),
+        st.dictionaries(st.text(), st.text(), max_size=2),
+    ),
     max_size=6,
 )
 
 
 @given(
-    st.one_of(st.binary(), st.text(st.characters()), frames.map(json.dumps), frames.map(lambda f: json.dumps([2, *f]))),
+    st.one_of(
+        st.binary(),
+        st.text(st.characters()),
+        frames.map(json.dumps),
+        frames.map(lambda f: json.dumps([2, *f])),
+    ),
     st.sampled_from(OcppVersion),
 )
-def test_nothing_a_station_sends_is_an_exception(message: str | bytes, version: OcppVersion) -> None:
+def test_nothing_a_station_sends_is_an_exception(
+    message: str | bytes, version: OcppVersion
+) -> None:
     decision = conversation(version).receive(message, NOW)
     assert isinstance(decision, Answer | Forward | Ignored)
     if isinstance(decision, Answer):

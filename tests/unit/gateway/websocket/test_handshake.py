@@ -4,7 +4,13 @@ import base64
 
 import pytest
 
-from bridge.gateway.websocket.handshake import PREFERRED, choose_version, offered_versions, password, station_id
+from bridge.gateway.websocket.handshake import (
+    PREFERRED,
+    choose_version,
+    offered_versions,
+    password,
+    station_id,
+)
 from bridge.ocpp import OcppVersion
 
 V16, V20, V201, V21 = OcppVersion
@@ -52,7 +58,10 @@ def basic(credentials: bytes) -> str:
         (basic(b"CP001:with:colons"), b"with:colons"),
         (basic(b"CP001:"), b""),
         # The example of OCPP-J 1.6 §6.2.2: 20 bytes that are no text.
-        (basic(b"CP001:" + bytes.fromhex("0001020304050607FFFFFF")), bytes.fromhex("0001020304050607FFFFFF")),
+        (
+            basic(b"CP001:" + bytes.fromhex("0001020304050607FFFFFF")),
+            bytes.fromhex("0001020304050607FFFFFF"),
+        ),
         (None, None),
         ("", None),
         (basic(b"CP002:secret"), None),
@@ -64,7 +73,9 @@ def basic(credentials: bytes) -> str:
         ("Basic é", None),
     ],
 )
-def test_the_password_is_that_of_the_station_in_the_path(header: str | None, expected: bytes | None) -> None:
+def test_the_password_is_that_of_the_station_in_the_path(
+    header: str | None, expected: bytes | None
+) -> None:
     assert password(header, "CP001") == expected
 
 
@@ -91,7 +102,11 @@ def test_the_gateways_preference_decides(offered: list[str], chosen: OcppVersion
 
 def test_what_is_offered_may_stand_in_one_header_or_several() -> None:
     assert offered_versions([]) == []
-    assert offered_versions(["ocpp1.6, ocpp2.0.1,,", " ocpp2.1 "]) == ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
+    assert offered_versions(["ocpp1.6, ocpp2.0.1,,", " ocpp2.1 "]) == [
+        "ocpp1.6",
+        "ocpp2.0.1",
+        "ocpp2.1",
+    ]
 
 
 def test_the_preference_can_be_another() -> None:

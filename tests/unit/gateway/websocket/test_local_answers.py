@@ -15,10 +15,22 @@ NOW = dt.datetime(2026, 3, 14, 18, 22, 5, 318_999, tzinfo=dt.UTC)
 VALIDATED = {V16: "1.6", V201: "2.0.1", V21: "2.1"}
 """2.0 has its own withdrawn schemas, which nobody ships."""
 
-BOOT_16 = {"chargePointVendor": "VendorX", "chargePointModel": "SingleSocketCharger", "firmwareVersion": "1"}
-BOOT_2 = {"reason": "PowerUp", "chargingStation": {"model": "SingleSocketCharger", "vendorName": "VendorX"}}
+BOOT_16 = {
+    "chargePointVendor": "VendorX",
+    "chargePointModel": "SingleSocketCharger",
+    "firmwareVersion": "1",
+}
+BOOT_2 = {
+    "reason": "PowerUp",
+    "chargingStation": {"model": "SingleSocketCharger", "vendorName": "VendorX"},
+}
 STATUS_16 = {"connectorId": 1, "errorCode": "NoError", "status": "Available"}
-STATUS_2 = {"timestamp": "2026-03-14T18:22:05Z", "connectorStatus": "Available", "evseId": 1, "connectorId": 2}
+STATUS_2 = {
+    "timestamp": "2026-03-14T18:22:05Z",
+    "connectorStatus": "Available",
+    "evseId": 1,
+    "connectorId": 2,
+}
 REQUESTS: list[tuple[OcppVersion, str, Any, dict[str, Any]]] = [
     (V16, "BootNotification", BOOT_16, {"vendor": "VendorX", "model": "SingleSocketCharger"}),
     *(
@@ -33,9 +45,19 @@ REQUESTS: list[tuple[OcppVersion, str, Any, dict[str, Any]]] = [
     *((version, "Heartbeat", {}, {}) for version in OcppVersion),
     (V16, "Heartbeat", None, {}),
     (V201, "Heartbeat", {"customData": {"vendorId": "v"}}, {}),
-    (V16, "StatusNotification", STATUS_16, {"connector": 1, "status": "Available", "error_code": "NoError"}),
+    (
+        V16,
+        "StatusNotification",
+        STATUS_16,
+        {"connector": 1, "status": "Available", "error_code": "NoError"},
+    ),
     *(
-        (version, "StatusNotification", STATUS_2, {"evse": 1, "connector": 2, "status": "Available"})
+        (
+            version,
+            "StatusNotification",
+            STATUS_2,
+            {"evse": 1, "connector": 2, "status": "Available"},
+        )
         for version in (V20, V201, V21)
     ),
 ]
@@ -63,8 +85,20 @@ def test_an_answer_is_what_the_schema_asks_for(
 @pytest.mark.parametrize(
     ("version", "action", "payload", "code", "text"),
     [
-        (V16, "BootNotification", b"{}", ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "chargePointVendor: required"),
-        (V16, "BootNotification", b"null", ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "chargePointVendor: required"),
+        (
+            V16,
+            "BootNotification",
+            b"{}",
+            ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION,
+            "chargePointVendor: required",
+        ),
+        (
+            V16,
+            "BootNotification",
+            b"null",
+            ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION,
+            "chargePointVendor: required",
+        ),
         (
             V16,
             "BootNotification",
@@ -79,9 +113,27 @@ def test_an_answer_is_what_the_schema_asks_for(
             ErrorCode.TYPE_CONSTRAINT_VIOLATION,
             "chargingStation.model: expected a string, got an integer",
         ),
-        (V21, "Heartbeat", b"[]", ErrorCode.TYPE_CONSTRAINT_VIOLATION, "payload: expected an object, got an array"),
-        (V16, "StatusNotification", b'{"connectorId":1}', ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION, "errorCode: "),
-        (V16, "StatusNotification", b'{"status":"\xff"}', ErrorCode.FORMAT_VIOLATION, "payload: invalid UTF-8"),
+        (
+            V21,
+            "Heartbeat",
+            b"[]",
+            ErrorCode.TYPE_CONSTRAINT_VIOLATION,
+            "payload: expected an object, got an array",
+        ),
+        (
+            V16,
+            "StatusNotification",
+            b'{"connectorId":1}',
+            ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION,
+            "errorCode: ",
+        ),
+        (
+            V16,
+            "StatusNotification",
+            b'{"status":"\xff"}',
+            ErrorCode.FORMAT_VIOLATION,
+            "payload: invalid UTF-8",
+        ),
     ],
 )
 def test_a_payload_that_breaks_the_schema_is_told(

@@ -47,7 +47,10 @@ def test_a_hash_of_another_implementation_is_read() -> None:
         (FOREIGN.replace("ln=16", "ln=30"), "checking it would take 1048576 MiB"),
         (FOREIGN.replace("r=8", "r=999"), "checking it would take"),
         (FOREIGN.replace("ln=16", "ln=0"), "ln, r and p are 1 or more"),
-        (FOREIGN.replace("aM15713r3Xsvxbi31lqr1Q", "aM15713r3Xsvx"), "salt and hash are not base64"),
+        (
+            FOREIGN.replace("aM15713r3Xsvxbi31lqr1Q", "aM15713r3Xsvx"),
+            "salt and hash are not base64",
+        ),
     ],
 )
 def test_what_is_no_hash_is_told(text: str, told: str) -> None:
@@ -62,7 +65,9 @@ def test_the_memory_a_check_takes_is_bounded() -> None:
 
 
 def test_a_file_has_a_line_for_each_station() -> None:
-    hashes = parse_password_file(f"# lab\n\nCP001:{FOREIGN}\n  A:1:{FOREIGN}  \nSäule 1:{FOREIGN}\n")
+    hashes = parse_password_file(
+        f"# lab\n\nCP001:{FOREIGN}\n  A:1:{FOREIGN}  \nSäule 1:{FOREIGN}\n"
+    )
     assert list(hashes) == ["CP001", "A:1", "Säule 1"]
 
 
@@ -96,7 +101,9 @@ def test_a_station_is_let_in_with_its_own_password_only(file: Path) -> None:
 
 def rewrite(file: Path, text: str) -> None:
     file.write_text(text)
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # a clock of a coarse file system may not have moved
+    os.utime(
+        file, ns=(0, file.stat().st_mtime_ns + 1)
+    )  # a clock of a coarse file system may not have moved
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(file: Path) -> None:

@@ -8,12 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from bridge.rabbitmq.frames.reading import (
-    HEARTBEAT_FRAME,
-    ContentReader,
-    FrameError,
-    FrameStream,
-    decode_table,
+from bridge.rabbitmq.frames.ids import HEARTBEAT_FRAME, FrameError
+from bridge.rabbitmq.frames.reading import ContentReader, FrameStream, decode_table
+from bridge.rabbitmq.frames.writing import (
     encode_ack,
     encode_nack,
     encode_properties,
@@ -134,7 +131,17 @@ def test_an_empty_piece_changes_nothing() -> None:
     assert recorder.feed(b"", STREAM_BYTES[:5], b"", STREAM_BYTES[5:], b"") == STREAM_EVENTS
 
 
-SIZES = [0, 1, MAX_PAYLOAD - 1, MAX_PAYLOAD, MAX_PAYLOAD + 1, FRAME_MAX - 1, FRAME_MAX, FRAME_MAX + 1, 2 * MAX_PAYLOAD]
+SIZES = [
+    0,
+    1,
+    MAX_PAYLOAD - 1,
+    MAX_PAYLOAD,
+    MAX_PAYLOAD + 1,
+    FRAME_MAX - 1,
+    FRAME_MAX,
+    FRAME_MAX + 1,
+    2 * MAX_PAYLOAD,
+]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -160,12 +167,16 @@ def test_a_body_of_5_mib_arrives_whole(piece: int, frame_max: int) -> None:
 
 def test_a_body_in_frames_of_one_byte_arrives_whole() -> None:
     data = b"one at a time"
-    stream = deliver(1, 1) + header(1, len(data)) + b"".join(body(1, bytes((byte,))) for byte in data)
+    stream = (
+        deliver(1, 1) + header(1, len(data)) + b"".join(body(1, bytes((byte,))) for byte in data)
+    )
     assert Recorder(1).feed(stream) == [delivered(1, 1, data)]
 
 
 def test_a_redelivered_message_says_so() -> None:
-    payload = method(60, 60, short(b""), struct.pack(">QB", 2**63, 1), short(b""), short(b"\xc3\xa9"))
+    payload = method(
+        60, 60, short(b""), struct.pack(">QB", 2**63, 1), short(b""), short(b"\xc3\xa9")
+    )
     assert Recorder(1).feed(frame(1, 1, payload) + header(1, 0)) == [
         ("deliver", 1, b"", 2**63, True, "", "é", Properties(), b"")
     ]
@@ -176,7 +187,9 @@ NEWS: tuple[tuple[str, bytes, Event], ...] = (
     ("cancel", frame(1, 1, method(60, 30, short(b"ctag"), b"\x01")), ("cancel", 1, b"ctag")),
     (
         "channel close",
-        frame(1, 1, method(20, 40, struct.pack(">H", 406), short(b"PRECONDITION_FAILED"), bytes(4))),
+        frame(
+            1, 1, method(20, 40, struct.pack(">H", 406), short(b"PRECONDITION_FAILED"), bytes(4))
+        ),
         ("channel close", 1, 406, "PRECONDITION_FAILED"),
     ),
     (
@@ -189,7 +202,9 @@ NEWS: tuple[tuple[str, bytes, Event], ...] = (
 )
 
 
-@pytest.mark.parametrize(("data", "event"), [case[1:] for case in NEWS], ids=[case[0] for case in NEWS])
+@pytest.mark.parametrize(
+    ("data", "event"), [case[1:] for case in NEWS], ids=[case[0] for case in NEWS]
+)
 def test_news_of_channel_and_connection_is_told_and_handed_on(data: bytes, event: Event) -> None:
     for at in range(len(data)):
         assert Recorder(1).feed(data[:at], data[at:]) == [event, ("frame", data)]
@@ -233,20 +248,45 @@ LONG_TABLE = b"\x00\x00\x0f\xe7\x01aS\x00\x00\x0f\xe0" + bytes(4064)
 HOSTILE: tuple[tuple[str, list[Event], bytes, str], ...] = (
     # What is broken, what was told before, the bytes, a word of the reason.
     ("end octet of a lane's method", [], frame(1, 1, deliver_payload(1), end=0xCF), "0xCE"),
-    ("end octet of a lane's header", [], deliver(1, 1) + frame(2, 1, header_payload(1), end=0) + body(1, b"x"), "0xCE"),
+    (
+        "end octet of a lane's header",
+        [],
+        deliver(1, 1) + frame(2, 1, header_payload(1), end=0) + body(1, b"x"),
+        "0xCE",
+    ),
     ("end octet of a lane's body", [], CONTENT + frame(3, 1, b"body", end=0x00), "0xCE"),
     ("end octet of a foreign frame", [], frame(3, 9, b"body", end=0x00), "0xCE"),
     ("end octet of a heartbeat", [], frame(8, 0, b"", end=0xCD), "0xCE"),
-    ("length one byte too small", [], frame(1, 1, deliver_payload(1))[:6] + b"\x13" + deliver_payload(1), "0xCE"),
-    ("length over the limit on a lane", [], b"\x03\x00\x01\x00\x00\x0f\xf9" + bytes(MAX_PAYLOAD + 2), "4089 bytes"),
+    (
+        "length one byte too small",
+        [],
+        frame(1, 1, deliver_payload(1))[:6] + b"\x13" + deliver_payload(1),
+        "0xCE",
+    ),
+    (
+        "length over the limit on a lane",
+        [],
+        b"\x03\x00\x01\x00\x00\x0f\xf9" + bytes(MAX_PAYLOAD + 2),
+        "4089 bytes",
+    ),
     (
         "header over the limit",
         [],
         deliver(1, 1) + frame(2, 1, header_payload(1, 0x2000, LONG_TABLE)) + body(1, b"x"),
         "4089 by",
     ),
-    ("body over the limit", [], deliver(1, 1) + header(1, 4089) + body(1, bytes(4089)), "4089 bytes"),
-    ("length over the limit elsewhere", [], b"\x03\x00\x09\xff\xff\xff\xff" + bytes(50), "4294967295 bytes"),
+    (
+        "body over the limit",
+        [],
+        deliver(1, 1) + header(1, 4089) + body(1, bytes(4089)),
+        "4089 bytes",
+    ),
+    (
+        "length over the limit elsewhere",
+        [],
+        b"\x03\x00\x09\xff\xff\xff\xff" + bytes(50),
+        "4294967295 bytes",
+    ),
     ("type 0 on a lane", [], frame(0, 1, b""), "frame type 0"),
     ("type 4 on a lane", [], frame(4, 1, b"x"), "frame type 4"),
     ("type 255 on a lane", [], frame(255, 1, b"x"), "frame type 255"),
@@ -259,34 +299,86 @@ HOSTILE: tuple[tuple[str, list[Event], bytes, str], ...] = (
     ("header after a whole message", WHOLE_EVENTS, WHOLE + header(1, 4), "header without"),
     ("body without anything", [], body(1, b"body"), "without its content header"),
     ("body without a header", [], deliver(1, 1) + body(1, b"body"), "without its content header"),
-    ("body after a whole message", WHOLE_EVENTS, WHOLE + body(1, b"body"), "without its content header"),
-    ("body where none was announced", [delivered(1, 1, b"")], deliver(1, 1) + header(1, 0) + body(1, b"x"), "without"),
+    (
+        "body after a whole message",
+        WHOLE_EVENTS,
+        WHOLE + body(1, b"body"),
+        "without its content header",
+    ),
+    (
+        "body where none was announced",
+        [delivered(1, 1, b"")],
+        deliver(1, 1) + header(1, 0) + body(1, b"x"),
+        "without",
+    ),
     ("body longer than announced", [], CONTENT + body(1, b"body!"), "longer"),
     ("bodies longer than announced", [], CONTENT + body(1, b"bod") + body(1, b"y!"), "longer"),
     ("deliver upon deliver", [], deliver(1, 1) + deliver(1, 2), "before the one before"),
     ("deliver in place of a body", [], CONTENT + deliver(1, 2), "before the one before"),
-    ("deliver within a body", [], CONTENT + body(1, b"bo") + deliver(1, 2), "before the one before"),
-    ("return within a delivery", [], CONTENT + frame(1, 1, return_payload()), "before the one before"),
-    ("deliver within a return", [], frame(1, 1, return_payload()) + deliver(1, 1), "before the one before"),
+    (
+        "deliver within a body",
+        [],
+        CONTENT + body(1, b"bo") + deliver(1, 2),
+        "before the one before",
+    ),
+    (
+        "return within a delivery",
+        [],
+        CONTENT + frame(1, 1, return_payload()),
+        "before the one before",
+    ),
+    (
+        "deliver within a return",
+        [],
+        frame(1, 1, return_payload()) + deliver(1, 1),
+        "before the one before",
+    ),
     ("a lane's header on another lane", [], deliver(1, 1) + header(2, 4), "header without"),
     ("a lane's body on another lane", [], CONTENT + body(2, b"body"), "without its content header"),
-    ("consumer tag beyond the frame", [], frame(1, 1, method(60, 60, b"\xff", bytes(14))), "cut short|fill"),
+    (
+        "consumer tag beyond the frame",
+        [],
+        frame(1, 1, method(60, 60, b"\xff", bytes(14))),
+        "cut short|fill",
+    ),
     (
         "exchange beyond the frame",
         [],
         frame(1, 1, method(60, 60, short(b"c"), bytes(9), b"\xff", bytes(3))),
         "cut short|fill",
     ),
-    ("reply text beyond the frame", [], frame(1, 1, method(60, 50, b"\x01\x38\xffNO_ROUTE")), "cut short"),
-    ("consumer beyond its cancel", [], frame(1, 1, method(60, 30, b"\x09ctag\x00")), "Basic.Cancel"),
-    ("text beyond a channel close", [], frame(1, 1, method(20, 40, b"\x01\x96\xffoops", bytes(4))), "cut short"),
-    ("text beyond a connection close", [], frame(1, 0, method(10, 50, b"\x01\x40\xffoops", bytes(4))), "cut short"),
+    (
+        "reply text beyond the frame",
+        [],
+        frame(1, 1, method(60, 50, b"\x01\x38\xffNO_ROUTE")),
+        "cut short",
+    ),
+    (
+        "consumer beyond its cancel",
+        [],
+        frame(1, 1, method(60, 30, b"\x09ctag\x00")),
+        "Basic.Cancel",
+    ),
+    (
+        "text beyond a channel close",
+        [],
+        frame(1, 1, method(20, 40, b"\x01\x96\xffoops", bytes(4))),
+        "cut short",
+    ),
+    (
+        "text beyond a connection close",
+        [],
+        frame(1, 0, method(10, 50, b"\x01\x40\xffoops", bytes(4))),
+        "cut short",
+    ),
     ("reason beyond a blocked", [], frame(1, 0, method(10, 60, b"\xfflow")), "cut short"),
 )
 
 
 @pytest.mark.parametrize(
-    ("before", "data", "reason"), [case[1:] for case in HOSTILE], ids=[case[0].replace(" ", "-") for case in HOSTILE]
+    ("before", "data", "reason"),
+    [case[1:] for case in HOSTILE],
+    ids=[case[0].replace(" ", "-") for case in HOSTILE],
 )
 def test_a_broken_stream_is_refused_with_a_reason_wherever_it_is_split(
     before: list[Event], data: bytes, reason: str
@@ -310,8 +402,12 @@ METHODS: tuple[tuple[str, int, bytes], ...] = (
 )
 
 
-@pytest.mark.parametrize(("channel", "payload"), [case[1:] for case in METHODS], ids=[case[0] for case in METHODS])
-def test_a_method_cut_anywhere_or_too_long_is_refused_whatever_follows_it(channel: int, payload: bytes) -> None:
+@pytest.mark.parametrize(
+    ("channel", "payload"), [case[1:] for case in METHODS], ids=[case[0] for case in METHODS]
+)
+def test_a_method_cut_anywhere_or_too_long_is_refused_whatever_follows_it(
+    channel: int, payload: bytes
+) -> None:
     for wrong in [payload[:size] for size in range(len(payload))] + [payload + b"\x00"]:
         for rest in (b"", HEARTBEAT, bytes(300)):
             recorder = Recorder(1)
@@ -331,10 +427,24 @@ def test_a_content_header_cut_before_its_flags_is_refused_whatever_follows_it() 
 
 def test_an_error_of_the_sinks_own_does_not_pass_for_a_broken_frame() -> None:
     careless = Mock()
-    for told in ("deliver", "confirm", "return", "cancel", "channel_close", "connection_close", "blocked"):
+    for told in (
+        "deliver",
+        "confirm",
+        "return",
+        "cancel",
+        "channel_close",
+        "connection_close",
+        "blocked",
+    ):
         getattr(careless, f"on_{told}").side_effect = IndexError("mine")
     returned = frame(1, 1, return_payload()) + header(1, 0)
-    for data in (ack(1, 1), message(1, 1, b""), message(1, 1, b"x"), returned, *(case[1] for case in NEWS)):
+    for data in (
+        ack(1, 1),
+        message(1, 1, b""),
+        message(1, 1, b"x"),
+        returned,
+        *(case[1] for case in NEWS),
+    ):
         stream = FrameStream(careless)
         stream.readers[1] = ContentReader(careless, 1)
         with pytest.raises(IndexError, match="mine"):
@@ -385,7 +495,9 @@ UNREADABLE: tuple[tuple[str, int, bytes], ...] = (
 
 
 @pytest.mark.parametrize(
-    ("flags", "properties"), [case[1:] for case in UNREADABLE], ids=[case[0].replace(" ", "-") for case in UNREADABLE]
+    ("flags", "properties"),
+    [case[1:] for case in UNREADABLE],
+    ids=[case[0].replace(" ", "-") for case in UNREADABLE],
 )
 def test_a_message_whose_headers_cannot_be_read_arrives_without_them_and_the_stream_goes_on(
     flags: int, properties: bytes
@@ -501,9 +613,15 @@ def test_acknowledgements_are_these_bytes() -> None:
     assert encode_ack(1, 5, multiple=False) == ack(1, 5)
     assert encode_ack(65_535, 2**64 - 1, multiple=True) == ack(65_535, 2**64 - 1, multiple=True)
     tag = struct.pack(">Q", 7)
-    assert encode_nack(1, 7, multiple=True, requeue=False) == frame(1, 1, method(60, 120, tag, b"\x01"))
-    assert encode_nack(1, 7, multiple=False, requeue=True) == frame(1, 1, method(60, 120, tag, b"\x02"))
-    assert encode_nack(1, 7, multiple=True, requeue=True) == frame(1, 1, method(60, 120, tag, b"\x03"))
+    assert encode_nack(1, 7, multiple=True, requeue=False) == frame(
+        1, 1, method(60, 120, tag, b"\x01")
+    )
+    assert encode_nack(1, 7, multiple=False, requeue=True) == frame(
+        1, 1, method(60, 120, tag, b"\x02")
+    )
+    assert encode_nack(1, 7, multiple=True, requeue=True) == frame(
+        1, 1, method(60, 120, tag, b"\x03")
+    )
     assert encode_reject(1, 7, requeue=False) == frame(1, 1, method(60, 90, tag, b"\x00"))
     assert encode_reject(1, 7, requeue=True) == frame(1, 1, method(60, 90, tag, b"\x01"))
     assert HEARTBEAT_FRAME == HEARTBEAT
@@ -516,7 +634,9 @@ def test_every_property_has_its_flag_and_its_place() -> None:
 
 @pytest.mark.parametrize("mandatory", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_publishing_is_method_header_and_as_many_bodies_as_it_needs(size: int, mandatory: bool) -> None:
+def test_a_publishing_is_method_header_and_as_many_bodies_as_it_needs(
+    size: int, mandatory: bool
+) -> None:
     data = bytes(n & 0xFF for n in range(size))
     publishing = Publishing("key", data, ALL_PROPERTIES, exchange="x", mandatory=mandatory)
     sent = list(frames_of(encode_publish(3, publishing, FRAME_MAX)))
@@ -547,15 +667,24 @@ def test_channel_exchange_and_mandatory_are_not_mixed_up_for_one_routing_key() -
     for channel in (1, 2):
         for exchange in ("", "x"):
             for mandatory in (False, True):
-                publishing = Publishing("same", b"", Properties(), exchange=exchange, mandatory=mandatory)
+                publishing = Publishing(
+                    "same", b"", Properties(), exchange=exchange, mandatory=mandatory
+                )
                 first = next(frames_of(encode_publish(channel, publishing)))
-                arguments = (b"\x00\x00", short(exchange.encode()), short(b"same"), bytes((mandatory,)))
+                arguments = (
+                    b"\x00\x00",
+                    short(exchange.encode()),
+                    short(b"same"),
+                    bytes((mandatory,)),
+                )
                 assert first == (1, channel, method(60, 40, *arguments))
 
 
 def test_properties_fill_a_frame_to_the_last_byte_and_no_further() -> None:
     headers = {"a": "x" * (FRAME_MAX - 8 - 14 - 11)}
-    _, (kind, _, payload) = frames_of(encode_publish(1, Publishing("k", b"", Properties(headers=headers)), FRAME_MAX))
+    _, (kind, _, payload) = frames_of(
+        encode_publish(1, Publishing("k", b"", Properties(headers=headers)), FRAME_MAX)
+    )
     assert (kind, len(payload)) == (2, MAX_PAYLOAD)
     headers["a"] += "x"
     with pytest.raises(ValueError, match="do not fit a frame"):

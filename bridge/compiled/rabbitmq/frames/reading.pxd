@@ -1,18 +1,18 @@
-# Types for the compiled frames.py. What a frame says of itself is unsigned and compared with its bounds before it is added to.
+# Types for the compiled rabbitmq/frames/reading.py. What a frame says of itself is unsigned and compared with its bounds before it is added to.
 
 import cython
 
 from bridge.compiled cimport fields
 from bridge.rabbitmq.frames cimport octets
 from bridge.rabbitmq.frames.octets cimport uint, ulong
-from bridge.transport cimport Properties, Publishing
+from bridge.transport cimport Properties
 
 cdef uint METHOD, HEADER, BODY, HEARTBEAT, FRAME_END
 cdef Py_ssize_t FRAME_OVERHEAD
 cdef uint BASIC_DELIVER, BASIC_RETURN, BASIC_CANCEL, BASIC_ACK, BASIC_NACK
 cdef uint CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_BLOCKED, CONNECTION_UNBLOCKED
 
-cdef dict _texts, _addresses, _methods, _shared, _short_strings
+cdef dict _texts, _addresses
 
 cdef class _Place:
     cdef bytes octets
@@ -27,17 +27,6 @@ cdef str _known(bytes data, Py_ssize_t at, Py_ssize_t end, _Place place)
 
 @cython.locals(key=bytes, pair=tuple)
 cdef tuple _address(bytes data, Py_ssize_t at, Py_ssize_t stop)
-
-cdef class _Method:
-    cdef uint channel
-    cdef str exchange, routing_key
-    cdef bint mandatory
-    cdef bytes frame
-
-cdef _Method _last_method
-
-@cython.locals(key=tuple, method=_Method, known=_Method)
-cdef bytes _publish_method(uint channel, str exchange, str routing_key, bint mandatory)
 
 @cython.locals(end=Py_ssize_t)
 cpdef object decode_properties(bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
@@ -81,18 +70,3 @@ cdef class FrameStream:
         reader=ContentReader,
     )
     cpdef feed(self, bytes data)
-
-
-cdef class _Shared:
-    cdef Properties properties
-    cdef uint flags
-    cdef bytes before, between, after
-
-
-@cython.locals(shared=_Shared)
-cdef _Shared _shared_of(Properties properties)
-
-@cython.locals(
-    method=bytes, properties=Properties, correlation_id=str, own=bytes, flags=uint, before=bytes, between=bytes, after=bytes, shared=_Shared, limit=Py_ssize_t
-)
-cpdef bytes encode_publish(uint channel, Publishing publishing, Py_ssize_t frame_max=*)

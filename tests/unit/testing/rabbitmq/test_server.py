@@ -9,19 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.testing.rabbitmq import node as private_broker
+from bridge.testing.rabbitmq import server as servers
 from bridge.testing.rabbitmq.__main__ import main
-from bridge.testing.rabbitmq.node import (
-    BrokerUnavailable,
-    DockerBroker,
-    GivenBroker,
-    PrivateBroker,
-    find_server,
-    free_ports,
-    install_server,
-    obtain_broker,
-    speaks_amqp,
-)
+from bridge.testing.rabbitmq.docker import DockerBroker
+from bridge.testing.rabbitmq.home import Home, free_ports, speaks_amqp
+from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
+from bridge.testing.rabbitmq.server import BrokerUnavailable, find_server, install_server
 
 START_FRAME = b"\x01\x00\x00\x00\x00\x00\x1c\x00\x0a\x00\x0a\x00\x09" + bytes(23) + b"\xce"
 
@@ -52,8 +46,8 @@ def add_server(folder: Path) -> Path:
 
 @pytest.fixture
 def nothing_installed(commands: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(private_broker, "_SERVER_FOLDERS", ())
-    monkeypatch.setattr(private_broker, "_SERVER_PATTERNS", ())
+    monkeypatch.setattr(servers, "_SERVER_FOLDERS", ())
+    monkeypatch.setattr(servers, "_SERVER_PATTERNS", ())
     monkeypatch.delenv("DTBRIDGE_RABBITMQ_SERVER", raising=False)
     return commands
 
@@ -92,14 +86,14 @@ def test_the_variable_may_name_the_root_folder_of_another_linux(
     server = add_server(tmp_path / "usr" / "lib" / "rabbitmq" / "bin")
     monkeypatch.setenv("DTBRIDGE_RABBITMQ_SERVER", str(tmp_path))
     assert find_server() == server
-    assert private_broker._root_of(server) is None, "without Erlang it is only a folder"
+    assert servers.root_of(server) is None, "without Erlang it is only a folder"
     add_command(tmp_path / "usr" / "bin", "erl", "exit 1")
-    assert private_broker._root_of(server) == tmp_path
-    assert private_broker._root_of(Path("/usr/lib/rabbitmq/bin/rabbitmq-server")) is None
+    assert servers.root_of(server) == tmp_path
+    assert servers.root_of(Path("/usr/lib/rabbitmq/bin/rabbitmq-server")) is None
 
 
 def test_programs_of_another_linux_run_in_its_root_folder(tmp_path: Path) -> None:
-    home = private_broker._Home(tmp_path)
+    home = Home(tmp_path)
     try:
         command = home.command(tmp_path / "usr/lib/rabbitmq/bin/rabbitmqctl", "status")
         assert command[-2:] == ["/usr/lib/rabbitmq/bin/rabbitmqctl", "status"]
@@ -113,7 +107,10 @@ def test_a_variable_that_names_no_server_is_an_error_that_shows_it(
     nothing_installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DTBRIDGE_RABBITMQ_SERVER", "/nowhere")
-    with pytest.raises(BrokerUnavailable, match="DTBRIDGE_RABBITMQ_SERVER names no rabbitmq-server script: /nowhere"):
+    with pytest.raises(
+        BrokerUnavailable,
+        match="DTBRIDGE_RABBITMQ_SERVER names no rabbitmq-server script: /nowhere",
+    ):
         find_server()
 
 
@@ -130,7 +127,9 @@ def quiet(_line: str) -> None:
 
 
 def test_without_a_package_manager_the_sentence_says_what_to_do(nothing_installed: Path) -> None:
-    with pytest.raises(BrokerUnavailable, match=r"neither apt-get nor Homebrew .* DTBRIDGE_AMQP_URL"):
+    with pytest.raises(
+        BrokerUnavailable, match=r"neither apt-get nor Homebrew .* DTBRIDGE_AMQP_URL"
+    ):
         install_server(quiet)
 
 
@@ -141,7 +140,9 @@ def test_an_ordinary_user_without_sudo_is_told_the_command(
     add_command(nothing_installed, "apt-get", "exit 0")
     add_command(nothing_installed, "sudo", "echo 'a password is required' >&2; exit 1")
     said: list[str] = []
-    with pytest.raises(BrokerUnavailable, match="needs root: run `sudo apt-get install rabbitmq-server`"):
+    with pytest.raises(
+        BrokerUnavailable, match="needs root: run `sudo apt-get install rabbitmq-server`"
+    ):
         install_server(said.append)
     assert said == []
 
@@ -153,7 +154,9 @@ def test_on_debian_the_package_is_installed_through_sudo_and_its_service_is_not_
     server = add_server(tmp_path / "sbin")
     add_command(nothing_installed, "apt-get", "exit 0")
     link = f"/bin/ln -s {server} {nothing_installed}/rabbitmq-server"
-    add_command(nothing_installed, "sudo", f'[ "$2" = true ] && exit 0; {link}; echo "$*" >{tmp_path}/asked')
+    add_command(
+        nothing_installed, "sudo", f'[ "$2" = true ] && exit 0; {link}; echo "$*" >{tmp_path}/asked'
+    )
     assert install_server(quiet) == server
     asked = (tmp_path / "asked").read_text()
     assert asked.startswith("-n sh -c")
@@ -161,7 +164,9 @@ def test_on_debian_the_package_is_installed_through_sudo_and_its_service_is_not_
     assert "policy-rc.d" in asked
 
 
-def test_with_homebrew_the_package_is_called_rabbitmq(nothing_installed: Path, tmp_path: Path) -> None:
+def test_with_homebrew_the_package_is_called_rabbitmq(
+    nothing_installed: Path, tmp_path: Path
+) -> None:
     server = add_server(tmp_path / "sbin")
     link = f"/bin/ln -s {server} {nothing_installed}/rabbitmq-server"
     add_command(nothing_installed, "brew", f'[ "$*" = "install rabbitmq" ] && {link}')
@@ -204,7 +209,9 @@ def answering(reply: bytes) -> Iterator[int]:
 
 
 def add_docker(commands: Path, log: Path, port: int) -> None:
-    add_command(commands, "docker", f'echo "$*" >>{log}; [ "$1" = port ] && echo "127.0.0.1:{port}"; exit 0')
+    add_command(
+        commands, "docker", f'echo "$*" >>{log}; [ "$1" = port ] && echo "127.0.0.1:{port}"; exit 0'
+    )
 
 
 def test_a_container_is_published_on_loopback_and_removed_at_the_end(
@@ -237,7 +244,9 @@ def test_what_docker_complains_of_is_passed_on(commands: Path) -> None:
 
 
 @pytest.mark.parametrize(("script", "usable"), [("exit 0", True), ("exit 1", False), (None, False)])
-def test_docker_is_usable_when_its_engine_answers(commands: Path, script: str | None, usable: bool) -> None:
+def test_docker_is_usable_when_its_engine_answers(
+    commands: Path, script: str | None, usable: bool
+) -> None:
     if script is not None:
         add_command(commands, "docker", script)
     assert DockerBroker.usable() is usable
@@ -253,7 +262,10 @@ def test_a_given_url_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    assert repr(GivenBroker("amqp://me:secret@broker.example/site")) == "<GivenBroker amqp://broker.example/site>"
+    assert (
+        repr(GivenBroker("amqp://me:secret@broker.example/site"))
+        == "<GivenBroker amqp://broker.example/site>"
+    )
 
 
 def test_docker_comes_last(nothing_installed: Path, tmp_path: Path, amqp_port: int) -> None:
@@ -291,7 +303,12 @@ def test_free_ports_differ_and_can_be_bound() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "is_amqp"),
-    [(START_FRAME, True), (b"AMQP\x00\x00\x09\x01", False), (b"HTTP/1.1 400 Bad Request\r\n", False), (b"", False)],
+    [
+        (START_FRAME, True),
+        (b"AMQP\x00\x00\x09\x01", False),
+        (b"HTTP/1.1 400 Bad Request\r\n", False),
+        (b"", False),
+    ],
 )
 def test_only_connection_start_counts_as_ready(reply: bytes, is_amqp: bool) -> None:
     with answering(reply) as port:

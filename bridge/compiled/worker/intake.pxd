@@ -6,13 +6,9 @@ from bridge.telemetry.counts cimport Counts
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
 
+from bridge.worker.pace cimport Pace
+
 cdef object _ACK
-cdef double SMOOTHING, SPREAD, FADING
-
-cdef class Pace:
-    cdef double _mean, _deviation
-
-    cpdef took(self, double seconds)
 
 cdef class Intake:
     cdef readonly str queue

@@ -7,12 +7,11 @@ from bridge.ocpp.data_transfer cimport DataTransferResponse
 from bridge.ocpp.request cimport RequestEnvelope
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
+from bridge.request cimport running
 from bridge.routing.router cimport Routes
 
-cdef object Call, Task, encode_accepted, get_running_loop
-cdef bint _EAGER
-
-cpdef start(coroutine, loop)
+cdef object Call, encode_accepted, get_running_loop
+cdef bint EAGER
 
 cdef class Dispatcher:
     cdef Routes _routes

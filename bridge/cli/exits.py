@@ -1,0 +1,18 @@
+"""How the commands end: exit codes, and one sentence for what failed."""
+
+from typing import Final, NoReturn
+
+import typer
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_CALL_ERROR: Final = 3
+EXIT_NO_ANSWER: Final = 4
+EXIT_STATION_OFFLINE: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+
+def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
+    """End the command with one sentence on standard error."""
+    typer.echo(f"dtbridge: {sentence}", err=True)
+    raise typer.Exit(code)

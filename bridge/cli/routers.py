@@ -1,0 +1,69 @@
+"""``MODULE:NAME`` on the command line → routers."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.options import words
+from bridge.routing.errors import HandlerError
+from bridge.routing.router import Router, Routes
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        envvar="DTBRIDGE_TARGETS",
+        metavar="MODULE:NAME…",
+        help="Where the routers are; NAME is a Router or a list of them.",
+    ),
+]
+
+
+def load_routers(targets: Sequence[str]) -> list[Router]:
+    """The routers that ``MODULE:NAME`` targets name. Raises ValueError or TypeError with a sentence for one that names none."""
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    routers: list[Router] = []
+    for target in targets:
+        found = _load(target)
+        for router in found if isinstance(found, list | tuple) else (found,):
+            if not isinstance(router, Router):
+                raise TypeError(
+                    f"{target} is a {type(router).__name__}, not a Router or a list of them"
+                )
+            if router not in routers:
+                routers.append(router)
+    Routes(routers)
+    return routers
+
+
+def _load(target: str) -> Any:
+    module_name, colon, name = target.partition(":")
+    if not colon or not module_name or not name:
+        raise ValueError(f"{target!r} is not MODULE:NAME, for example my_vendors.acme:router")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{target}: there is no module {error.name!r}") from error
+    except HandlerError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{target}: importing {module_name} failed with {type(error).__name__}: {error}"
+        ) from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ValueError(f"{target}: module {module_name} has no {name!r}") from None
+
+
+def routers_or_fail(targets: Sequence[str]) -> list[Router]:
+    try:
+        return load_routers(words(targets))
+    except (ValueError, TypeError) as error:
+        fail(str(error), EXIT_USAGE)

@@ -1,0 +1,155 @@
+"""``dtbridge send`` and ``send-to-station``: one request, and its answer as JSON."""
+
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+import typer
+from yarl import URL
+
+from bridge.cli.exits import EXIT_CALL_ERROR, EXIT_NO_ANSWER, EXIT_STATION_OFFLINE, EXIT_USAGE, fail
+from bridge.cli.options import (
+    LOCAL,
+    AmqpUrl,
+    LogLevelOption,
+    Prefix,
+    broker_urls,
+    finite,
+)
+from bridge.cli.process import complete
+from bridge.client.client import Client, NoAnswer, StationOffline
+from bridge.dialects.names import Names
+from bridge.dialects.native import Contract
+from bridge.ocpp import (
+    CallError,
+    DataTransferRequest,
+    DataTransferResponse,
+    OcppVersion,
+    encode_request,
+    parse_version,
+)
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.transport import TransportError
+
+Vendor = Annotated[str, typer.Option(envvar="DTBRIDGE_VENDOR", help="vendorId.")]
+Message = Annotated[str | None, typer.Option(envvar="DTBRIDGE_MESSAGE", help="messageId.")]
+Data = Annotated[str | None, typer.Option(envvar="DTBRIDGE_DATA", help="data, as JSON.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        envvar="DTBRIDGE_TIMEOUT",
+        min=0.001,
+        callback=finite,
+        help="Seconds to wait for the answer.",
+    ),
+]
+
+
+def send(
+    station: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station to speak for.")
+    ],
+    vendor: Vendor,
+    message: Message = None,
+    data: Data = None,
+    ocpp_version: Annotated[
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_OCPP_VERSION", help="ocpp1.6, ocpp2.0, ocpp2.0.1 or ocpp2.1."
+        ),
+    ] = "ocpp2.0.1",
+    timeout: Timeout = 30.0,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.ERROR,
+) -> None:
+    """Send a request of a station and print its answer as JSON. Exit code 0: a response, 3: a CALLERROR, 4: no answer in time."""
+    urls = broker_urls(amqp_url)
+    configure(LogFormat.AUTO, log_level)
+    version, request = _request(vendor, message, data, ocpp_version)
+
+    async def ask() -> DataTransferResponse:
+        async with _client(urls, "dtbridge send", prefix, timeout) as client:
+            return await client.data_transfer(
+                station, request, ocpp_version=version, timeout=timeout
+            )
+
+    _print_answer(ask(), version)
+
+
+def send_to_station(
+    station: Annotated[
+        str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station to ask.")
+    ],
+    vendor: Vendor,
+    message: Message = None,
+    data: Data = None,
+    timeout: Timeout = 30.0,
+    amqp_url: AmqpUrl = LOCAL,
+    prefix: Prefix = "datatransfer",
+    log_level: LogLevelOption = LogLevel.ERROR,
+) -> None:
+    """Send a request of the CSMS to a station and print its answer. Exit code 5: no gateway holds the station; others as of send."""
+    urls = broker_urls(amqp_url)
+    configure(LogFormat.AUTO, log_level)
+    version, request = _request(vendor, message, data, OcppVersion.V2_1)
+
+    async def ask() -> DataTransferResponse:
+        async with _client(urls, "dtbridge send-to-station", prefix, timeout) as client:
+            return await client.send_to_station(station, request, timeout=timeout)
+
+    _print_answer(ask(), version)
+
+
+def _request(
+    vendor: str, message: str | None, data: str | None, ocpp_version: str
+) -> tuple[OcppVersion, DataTransferRequest]:
+    """What the command line asks for. A fault of it is told apart from the other side's CALLERROR."""
+    try:
+        version = parse_version(ocpp_version)
+        request = DataTransferRequest(vendor, message)
+        if data is not None:
+            orjson.loads(data)  # it says best what is wrong; what is sent are the very words
+            request.data = msgspec.Raw(data.encode())
+        encode_request(request, version)
+    except orjson.JSONDecodeError as error:
+        fail(f"--data is not JSON: {error}", EXIT_USAGE)
+    except CallError as error:
+        fail(f"this is no request: {error.description}", EXIT_USAGE)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+    return version, request
+
+
+def _client(urls: list[URL], name: str, prefix: str, timeout: float) -> Client:
+    transport = RabbitTransport(urls, name=name, start_timeout=min(timeout, 5.0))
+    return Client(contract=Contract(Names(prefix)), transport=transport)
+
+
+def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: OcppVersion) -> None:
+    """Or end the command with what came in its place."""
+    try:
+        response = complete(asking)
+    except CallError as error:
+        _print_json(
+            {
+                "errorCode": error.for_version(version),
+                "errorDescription": error.description,
+                "errorDetails": error.details,
+            }
+        )
+        raise typer.Exit(EXIT_CALL_ERROR) from None
+    except NoAnswer as error:
+        fail(str(error), EXIT_NO_ANSWER)
+    except StationOffline as error:
+        fail(str(error), EXIT_STATION_OFFLINE)
+    except TransportError as error:
+        fail(str(error))
+    _print_json(response)
+
+
+def _print_json(value: Any) -> None:
+    exact = msgspec.json.encode(value)
+    typer.echo(msgspec.json.format(exact, indent=2).decode())

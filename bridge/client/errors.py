@@ -1,0 +1,29 @@
+"""Why a question has no answer."""
+
+from bridge.transport import TransportError
+
+
+class NoAnswer(TimeoutError):
+    """Nobody answered in time. The request may have been handled all the same."""
+
+
+class NotAccepted(TransportError):
+    """The broker did not take the request: no exchange or queue for it, or a full one."""
+
+
+class StationOffline(ConnectionError):
+    """No gateway holds the station, or the one that held it has lost it.
+
+    A gateway's handler raises it to say that the station's connection is gone.
+    """
+
+    def __init__(self, station_id: str, *, sent: bool = False) -> None:
+        """`sent`: the station had been sent the request, so that it may have handled it."""
+        after = ": it was lost after it had been sent the request" if sent else ""
+        super().__init__(f"station {station_id!r} is not connected{after}")
+        self.station_id = station_id
+        self.sent = sent
+
+
+def no_queue() -> NotAccepted:
+    return NotAccepted("no queue takes the request: is the topology declared?")

@@ -1,0 +1,8 @@
+# Types for the compiled worker/pace.py.
+
+cdef double SMOOTHING, SPREAD, FADING
+
+cdef class Pace:
+    cdef double _mean, _deviation
+
+    cpdef took(self, double seconds)

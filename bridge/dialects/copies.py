@@ -1,0 +1,127 @@
+"""Copies of a request: on its way to the next try, and as a dead letter."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from bridge.dialects.headers import (
+    ATTEMPT,
+    DEADLINE,
+    ERROR,
+    FAILED_AT,
+    FIRST_TRY,
+    MESSAGE,
+    NOT_BEFORE,
+    PERSISTENT,
+    REASON,
+    STATION_ID,
+    VENDOR,
+    WORKER,
+)
+from bridge.dialects.names import Names
+from bridge.ocpp import CallError, decode_request
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure
+from bridge.request.retry import milliseconds
+from bridge.transport import Delivery, Properties, Publishing
+
+_NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
+_BROKERS_PREFIX: Final = "x-"
+"""Headers that are the broker's, or make it do things: never copied."""
+
+_EXPIRATION_MAX: Final = 2**32 - 1
+"""Milliseconds; RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
+
+_NO_HEADERS: Final[dict[str, Any]] = {}
+
+
+def properties_of_next_try(request: Request, delay: float, *, counts: bool) -> Properties:
+    """Those of a request that waits `delay` seconds for its next try. `counts`: the last one was a try."""
+    now = _milliseconds(time.time())
+    headers = _kept_headers(request, now)
+    headers[ATTEMPT] = request.attempt + counts
+    headers[NOT_BEFORE] = now + milliseconds(delay)
+    if request.deadline is not None and type(headers.get(DEADLINE)) is not int:
+        headers[DEADLINE] = _milliseconds(request.deadline)
+    # Without its expiration: one that is shorter than the delay would bring the request back early.
+    return _properties_of_copy(request, headers)
+
+
+def pause_left(delivery: Delivery, delay: float) -> float:
+    """Seconds that a request in the queue of pauses of `delay` seconds still has to wait; never more than these, whatever
+    the clock of who put it there says.
+    """
+    end = (delivery.properties.headers or _NO_HEADERS).get(NOT_BEFORE)
+    return min(delay, end / 1000 - time.time()) if type(end) is int else delay
+
+
+def after_pause(delivery: Delivery, names: Names) -> Publishing:
+    """A request whose pause is over, on its way back to where it came from."""
+    headers = dict(delivery.properties.headers or _NO_HEADERS)
+    headers.pop(NOT_BEFORE, None)
+    properties = msgspec.structs.replace(delivery.properties, headers=headers)
+    return Publishing(
+        delivery.routing_key, delivery.body, properties, names.after_retry, mandatory=True
+    )
+
+
+def properties_of_dead_letter(
+    request: Request, failure: Failure, worker: str, more: Mapping[str, Any]
+) -> Properties:
+    """Those of a request that is given up. `more`: headers of the dialect's own; where it came from among them."""
+    vendor_id, message_id = vendor_and_message(request)
+    now = _milliseconds(time.time())
+    story = {
+        REASON: failure.reason.value,
+        ERROR: failure.error,
+        ATTEMPT: request.attempt,
+        FAILED_AT: now,
+        VENDOR: vendor_id,
+        MESSAGE: message_id,
+        STATION_ID: request.station_id,
+        WORKER: worker,
+    }
+    return _properties_of_copy(request, {**_kept_headers(request, now), **story, **more})
+
+
+def _properties_of_copy(request: Request, headers: dict[str, Any]) -> Properties:
+    source: Delivery = request.source
+    return msgspec.structs.replace(
+        source.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
+    )
+
+
+def _kept_headers(request: Request, now: int) -> dict[str, Any]:
+    """Those of the request but for the broker's and its last pause, and when it was handled first: `now`, unless they say."""
+    headers = request.source.properties.headers or _NO_HEADERS
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in _NOT_KEPT and not name.startswith(_BROKERS_PREFIX)
+    }
+    if type(kept.get(FIRST_TRY)) is not int:
+        kept[FIRST_TRY] = now
+    return kept
+
+
+def vendor_and_message(request: Request) -> tuple[str, str]:
+    """For people who look for it; empty where the payload does not say."""
+    try:
+        envelope = decode_request(request.body, request.version)
+    except CallError:
+        return "", ""
+    return envelope.vendor_id, envelope.message_id or ""
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def milliseconds_left(deadline: float) -> str:
+    """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds).
+
+    Never what the broker would close the channel for: a negative one, or one beyond 49 days.
+    """
+    return str(max(0, min(_EXPIRATION_MAX, int((deadline - time.time()) * 1000))))

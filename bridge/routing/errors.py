@@ -1,0 +1,9 @@
+"""What is wrong with a handler, or with the data that it is given."""
+
+
+class HandlerError(TypeError):
+    """A handler that could never be called. The message names it and says what to change."""
+
+
+class InvalidData(Exception):
+    """`data` does not fit the handler's type. The message holds the path of the fault."""

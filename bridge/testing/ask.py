@@ -1,0 +1,66 @@
+"""One request to a handler, without a broker."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import UNSET
+
+from bridge.ocpp import (
+    DEFAULT_VERSION,
+    DataTransferRequest,
+    DataTransferResponse,
+    OcppVersion,
+    decode_call_error,
+    decode_response,
+    encode_request,
+    parse_version,
+)
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLater
+from bridge.routing.router import Router, Routes
+from bridge.worker.dispatch import Dispatcher
+
+
+async def ask(
+    routers: Router | Iterable[Router],
+    vendor_id: str,
+    message_id: str | None = None,
+    data: Any = UNSET,
+    *,
+    version: OcppVersion | str = DEFAULT_VERSION,
+    station_id: str = "CP001",
+) -> DataTransferResponse:
+    """The answer of `routers` to a request, encoded and decoded as it would be on its way.
+
+    `data`: any JSON value; ``msgspec.Raw`` is sent verbatim; in OCPP 1.6 structured data travels as JSON text in a string.
+    Raises CallError if the answer is a CALLERROR (where a handler failed, a note on the error says how), and
+    :class:`~bridge.request.outcome.Retry` if the handler asks for another try.
+    """
+    version = parse_version(version)
+    body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)
+    request = Request(body, station_id, version, "1", None, 1, redelivered=False, reply_wanted=True)
+    answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    routes = Routes([routers] if isinstance(routers, Router) else routers)
+    dispatcher = Dispatcher(routes, lambda _, outcome: answer.set_result(outcome))
+    try:
+        dispatcher.dispatch(request)
+        outcome = await answer
+    finally:
+        dispatcher.close()
+    return _response(outcome, version)
+
+
+def _response(outcome: Outcome, version: OcppVersion) -> DataTransferResponse:
+    match outcome:
+        case Reply(body, Kind.RESPONSE):
+            return decode_response(body, version)
+        case Reply(body):
+            raise decode_call_error(body)
+        case Failure(bytes(body), _, text):
+            error = decode_call_error(body)
+            error.add_note(text)
+            raise error
+        case RetryLater(after, text):
+            raise Retry(after, text)
+    raise AssertionError(f"a request without a deadline was given {outcome}")
