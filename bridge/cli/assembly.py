@@ -9,7 +9,7 @@ from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.web_ocpp import WebOcpp
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
@@ -68,7 +68,7 @@ def open_dialect(
             raise ValueError(
                 "--gateway-exchange and --answer-within are for the dialects web-ocpp and citrineos"
             )
-        return Contract(Names(prefix), reply_prefixes)
+        return Native(Names(prefix), reply_prefixes)
     if reply_prefixes:
         raise ValueError(
             f"--reply-prefix is for the native dialect: the answers of {name} go to the gateway's exchange"

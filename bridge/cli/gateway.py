@@ -10,7 +10,6 @@ import urllib.parse
 from pathlib import Path
 from typing import Annotated, Final
 
-import structlog
 import typer
 
 from bridge.cli.exits import EXIT_USAGE, fail
@@ -28,17 +27,17 @@ from bridge.cli.options import (
 )
 from bridge.cli.process import complete, on_signals
 from bridge.dialects.names import Names
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.topology import GatewayTopology, Mode
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 OTHER_FILES: Final = 100
 """File descriptors beside those of stations: the broker's connections, the log, listening sockets."""
@@ -241,7 +240,7 @@ def gateway(
     """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
-    from bridge.gateway.websocket.server import Gateway, Settings  # noqa: PLC0415 - an extra
+    from bridge.gateway.websocket.server import Gateway, GatewaySettings  # noqa: PLC0415 - an extra
 
     try:
         host, port = parse_listen(listen)
@@ -249,7 +248,7 @@ def gateway(
         fail(str(error), EXIT_USAGE)
     if not _PATH.fullmatch(path):
         fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
-    settings = Settings(
+    settings = GatewaySettings(
         host=host,
         port=port,
         path=path.rstrip("/"),
@@ -273,7 +272,7 @@ def gateway(
         names = Names(prefix)
         plan = GatewayTopology(names, mode=topology)
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        async with GatewayLink(contract=Contract(names), transport=transport) as link:
+        async with GatewayLink(dialect=Native(names), transport=transport) as link:
             server = Gateway(link, settings, passwords)
             on_signals(server.stop)
             await server.run()

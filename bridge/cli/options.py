@@ -5,15 +5,14 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-import structlog
 import typer
 from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.rabbitmq.urls import parse_urls
-from bridge.telemetry.logs import LogFormat, LogLevel
+from bridge.telemetry.logs import LogFormat, LogLevel, get_logger
 
-log = structlog.get_logger("bridge.command")
+log = get_logger("bridge.cli")
 
 
 def words(values: Sequence[str]) -> list[str]:

@@ -197,7 +197,7 @@ def run(
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
         async with open_store(idempotency) as store:
             worker = Worker(
-                routers, transport, contract=spoken, settings=settings, store=store, name=name
+                routers, transport, dialect=spoken, settings=settings, store=store, name=name
             )
             on_signals(worker.stop)
             gc.freeze()  # what was made at import stays: the collector need not look at it again

@@ -20,7 +20,7 @@ from bridge.cli.options import (
 from bridge.cli.process import complete
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects.names import Names
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.ocpp import (
     CallError,
     DataTransferRequest,
@@ -125,7 +125,7 @@ def _request(
 
 def _client(urls: list[URL], name: str, prefix: str, timeout: float) -> Client:
     transport = RabbitTransport(urls, name=name, start_timeout=min(timeout, 5.0))
-    return Client(contract=Contract(Names(prefix)), transport=transport)
+    return Client(contract=Native(Names(prefix)), transport=transport)
 
 
 def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: OcppVersion) -> None:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
+from bridge.telemetry.logs import get_logger
 
-log = structlog.get_logger("bridge.processes")
+log = get_logger("bridge.cli")
 
 BACK_OFF_FIRST: Final = 0.5
 """Seconds at most before a child that died is started again; doubled each time it dies young."""

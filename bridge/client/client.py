@@ -6,12 +6,11 @@ from types import TracebackType
 from typing import Final, Self
 
 import msgspec
-import structlog
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.client.requester import TIMEOUT, Question, Requester, read_response
 from bridge.dialects.headers import VERSION
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline
 from bridge.dialects.shared import SharedDialect
 from bridge.ocpp import (
@@ -25,11 +24,12 @@ from bridge.ocpp import (
 from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, State, Subscription, Transport
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
-log = structlog.get_logger("bridge.client")
+log = get_logger("bridge.client")
 
 _RICHEST: Final = OcppVersion.V2_1
 """How a request to a station is written: the gateway leaves out what the station's own version has not."""
@@ -48,7 +48,7 @@ class Client:
         urls: str | Sequence[str] = (),
         *,
         timeout: float = TIMEOUT,
-        contract: Contract | None = None,
+        contract: Native | None = None,
         dialect: SharedDialect | None = None,
         transport: Transport | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class Client:
                 parse_urls([urls] if isinstance(urls, str) else urls), name="dtbridge client"
             )
         self._transport = transport
-        self._contract = contract or Contract()
+        self._contract = contract or Native()
         self._dialect = dialect
         self._timeout = timeout
         self._requester = Requester(transport)

@@ -1,6 +1,6 @@
 """Dead letters: what the messages in the queue ``datatransfer.dead`` tell, which of them are wanted, how one is tried again.
 
-The bridge writes the story of a request it gives up into headers (:meth:`bridge.dialects.native.Contract.dead_letter`). What the
+The bridge writes the story of a request it gives up into headers (:meth:`bridge.dialects.native.Native.dead_letter`). What the
 broker dead-lettered by itself (expired in its queue, delivered too often, rejected by a worker) carries the broker's own
 ``x-death``. Either way :func:`read` makes a :class:`DeadLetter` of it, and never fails: nothing is too broken for this
 queue. A request of another dialect is read by its form (:mod:`bridge.dead_letters.forms`), and goes back past its gateway's

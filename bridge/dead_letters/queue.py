@@ -20,7 +20,6 @@ from typing import Final
 import aio_pika
 import aiormq
 import msgspec
-import structlog
 from yarl import URL
 
 from bridge.dead_letters.letter import DeadLetter, read, replayed
@@ -32,6 +31,7 @@ from bridge.rabbitmq.frames.writing import encode_nack
 from bridge.rabbitmq.losses import explain, losses_as_errors
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import printable
+from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -44,7 +44,7 @@ from bridge.transport import (
     Verdict,
 )
 
-log = structlog.get_logger("bridge.dead")
+log = get_logger("bridge.dead_letters")
 
 WINDOW: Final = 500
 """Messages that one consumer takes without settling any; for more there is another consumer. A single one could not have

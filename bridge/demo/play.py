@@ -24,7 +24,7 @@ from bridge.demo.stations import Station, StationFailed
 from bridge.demo.verdict import Answer, judge
 from bridge.demo.workshop import routers
 from bridge.dialects.names import Names
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
@@ -283,7 +283,7 @@ async def _play_commands(url: str, names: Names, pace: float, screen: Screen) ->
     screen.begin("the CSMS asks", len(COMMANDS))
     start = time.perf_counter()
     results = []
-    async with Client(url, contract=Contract(names)) as client:
+    async with Client(url, contract=Native(names)) as client:
         for command in COMMANDS:
             result = await _command(client, command)
             results.append(result)

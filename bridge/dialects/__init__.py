@@ -11,7 +11,7 @@ topology   which exchanges, queues and bindings there must be
 
 from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.web_ocpp import WebOcpp
 
-__all__ = ["CitrineOs", "Contract", "Dialect", "WebOcpp"]
+__all__ = ["CitrineOs", "Native", "Dialect", "WebOcpp"]

@@ -41,7 +41,7 @@ from bridge.dialects.shared import (
 )
 from bridge.ocpp import DEFAULT_VERSION, CallError, ErrorCode, OcppVersion
 from bridge.ocpp.errors import CallErrorBody, call_error_body, encodable
-from bridge.ocpp.faults import DECODE_FAULTS, describe
+from bridge.ocpp.faults import DECODE_FAULTS, describe_fault
 from bridge.request.incoming import Request
 from bridge.request.outcome import Kind, Reply
 from bridge.transport import Binding, Delivery, Properties, Publishing
@@ -142,7 +142,7 @@ class CitrineOs(SharedDialect):
         try:
             parts = _read_parts(delivery.body)
         except DECODE_FAULTS as error:
-            text = describe(error, "body")[1]
+            text = describe_fault(error, "body")[1]
             raise Foreign(text, self._answer_to_broken(headers, text)) from error
         _expect(parts, headers, "action", REQUEST_TYPE)
         _expect(parts, headers, "origin", ORIGIN_STATION)

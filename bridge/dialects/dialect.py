@@ -4,7 +4,7 @@ Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendo
 Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
 CSMS → station: exchange ``datatransfer.stations``, routing key :func:`station_key` of the station; the gateway that holds it replies.
 
-Gateways write in one :class:`Dialect` or another; the native one is :class:`bridge.dialects.native.Contract`.
+Gateways write in one :class:`Dialect` or another; the native one is :class:`bridge.dialects.native.Native`.
 """
 
 from collections.abc import Sequence

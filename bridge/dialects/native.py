@@ -129,7 +129,7 @@ class _Remembered(dict[str, Value], Generic[Value]):
         return answer
 
 
-class Contract:
+class Native:
     """The native dialect: what a delivery asks, and how its answer is published."""
 
     def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:

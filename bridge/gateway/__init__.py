@@ -10,12 +10,12 @@ server                        all of them; the only module that needs `websocket
 """
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.gateway.link import Counts, GatewayLink
+from bridge.gateway.link import GatewayLink, LinkCounts
 from bridge.gateway.station_handler import PayloadHandler, StationHandler
 from bridge.request.outcome import Kind, Reply
 
 __all__ = [
-    "Counts",
+    "LinkCounts",
     "GatewayLink",
     "Kind",
     "NoAnswer",

@@ -4,7 +4,7 @@ Station → CSMS: :meth:`GatewayLink.data_transfer`, or :meth:`GatewayLink.forwa
 returns the answer. CSMS → station: while a station is connected, its key is bound to a private queue of the link; what comes there is
 given to the station's handler, and the handler's answer published.
 
-    delivery → Contract.request → Guard → Stations.dispatch → handler → Outcome → GatewayLink._settle → publish
+    delivery → Native.request → Guard → Stations.dispatch → handler → Outcome → GatewayLink._settle → publish
 
 The queue dies with its connection, so no request is ever delivered again, and acknowledgements only say when there is room
 for more. An answer is therefore published on whichever connection is open when it is there.
@@ -17,13 +17,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import msgspec
-import structlog
 
 from bridge.backoff import back_off
 from bridge.client.errors import NoAnswer
 from bridge.client.requester import REFUSALS, TIMEOUT, Question, Requester, read_response
 from bridge.dialects.names import read_vendor_id, station_key
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
 from bridge.dialects.topology import GatewayTopology
 from bridge.gateway.station_handler import StationHandler
@@ -45,6 +44,7 @@ from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, call_error
+from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     Confirm,
     Delivery,
@@ -56,7 +56,7 @@ from bridge.transport import (
     Verdict,
 )
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 QUEUES: Final = 64
 """Private queues that share the stations of a gateway. A queue that dies takes its bindings with it in one step of the broker, in which
@@ -69,7 +69,7 @@ in the queue, which drops them when their time is over. A request is in hand unt
 stations that do not answer hold up the other stations of the same queue; one station alone can have a tenth of them."""
 
 
-class Counts(msgspec.Struct):
+class LinkCounts(msgspec.Struct):
     """What a link has done since it was made, CSMS → station."""
 
     received: int = 0
@@ -104,7 +104,7 @@ class GatewayLink:
         urls: str | Sequence[str] = (),
         *,
         timeout: float = TIMEOUT,
-        contract: Contract | None = None,
+        dialect: Native | None = None,
         transport: Transport | None = None,
         name: str = "dtbridge gateway",
     ) -> None:
@@ -112,14 +112,14 @@ class GatewayLink:
 
         `transport`: in place of the URLs. `name`: shown in the broker's list of connections. Raises ValueError for a URL that is none.
         """
-        self._contract = contract or Contract()
+        self._dialect = dialect or Native()
         if transport is None:
             urls = [urls] if isinstance(urls, str) else urls
-            topology = GatewayTopology(self._contract.names)
+            topology = GatewayTopology(self._dialect.names)
             transport = RabbitTransport(parse_urls(urls), name=name, topology=topology)
         self._transport = transport
         self._timeout = timeout
-        self.counts = Counts()
+        self.counts = LinkCounts()
         self._requester = Requester(transport)
         self._up = Turns()
         self._stations: Stations
@@ -143,7 +143,7 @@ class GatewayLink:
 
     async def __aenter__(self) -> Self:
         """Raises :class:`~bridge.transport.BrokerUnreachable` or :class:`~bridge.transport.TopologyError`."""
-        exchange = self._contract.names.stations
+        exchange = self._dialect.names.stations
         requests = Subscription("", PREFETCH, self._on_delivery, exchange=exchange, queues=QUEUES)
         await self._transport.start([self._requester.subscription, requests], self._on_state)
         return self
@@ -337,7 +337,7 @@ class GatewayLink:
         deadline = time.time() + seconds
 
         def publishing(correlation_id: str, reply_to: str) -> Publishing:
-            return self._contract.request_publishing(
+            return self._dialect.request_publishing(
                 station_id=station_id,
                 version=version,
                 vendor_id=vendor_id,
@@ -363,7 +363,7 @@ class GatewayLink:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self.counts.received += 1
-        self._guard.dispatch(self._contract.request(delivery))
+        self._guard.dispatch(self._dialect.request(delivery))
 
     def _settle(self, request: Request, outcome: Outcome) -> None:
         """Answer, and make room for the next request."""
@@ -371,19 +371,19 @@ class GatewayLink:
         match outcome:
             case Reply(body, kind):
                 counts.answered += 1
-                self._answer(request, lambda: self._contract.station_reply(request, body, kind))
+                self._answer(request, lambda: self._dialect.station_reply(request, body, kind))
             case Failure(bytes(body)):
                 counts.failed += 1
                 counts.answered += 1
                 self._log_failure(request, outcome)
                 self._answer(
-                    request, lambda: self._contract.station_reply(request, body, Kind.CALL_ERROR)
+                    request, lambda: self._dialect.station_reply(request, body, Kind.CALL_ERROR)
                 )
             case Offline(sent):
                 counts.offline += 1
                 leaving = self._leaving.get(request.station_id)
                 self._answer(
-                    request, lambda: self._contract.offline_reply(request, sent=sent), leaving
+                    request, lambda: self._dialect.offline_reply(request, sent=sent), leaving
                 )
             case _:
                 counts.late += 1

@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-import structlog
-
 from bridge.client.errors import StationOffline
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.gateway.station_handler import StationHandler, answer_of, payload_for
@@ -27,13 +25,14 @@ from bridge.request.outcome import (
     Reply,
     Settle,
     call_error,
-    describe,
+    describe_error,
     failed,
     timed_out,
 )
 from bridge.request.running import start
+from bridge.telemetry.logs import get_logger
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 STATION_LIMIT: Final = 20
 """Requests to one station that are in hand at a time, the one it works on included: a tenth of what is taken from a queue, so that
@@ -234,6 +233,6 @@ def outcome_of_error(error: BaseException, request: Request) -> Outcome:
         case CallError():
             return call_error(error, request.version)
         case TimeoutError():
-            return timed_out(request, time.time(), describe(error))
+            return timed_out(request, time.time(), describe_error(error))
         case _:
-            return failed(request, describe(error))
+            return failed(request, describe_error(error))

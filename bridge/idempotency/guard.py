@@ -17,16 +17,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol
 from zlib import crc32
 
-import structlog
-
 from bridge.compiled import fields
 from bridge.idempotency.store import Begun, Key, Running, Store
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater, Settle
 from bridge.request.retry import DELAYS
 from bridge.request.running import start
+from bridge.telemetry.logs import get_logger
 
-log = structlog.get_logger("bridge.idempotency")
+log = get_logger("bridge.idempotency")
 
 fields.check((Reply, Request))
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode, canonical, spell
-from bridge.ocpp.faults import DECODE_FAULTS, ENCODE_FAULTS, describe
+from bridge.ocpp.faults import DECODE_FAULTS, ENCODE_FAULTS, describe_fault
 from bridge.ocpp.versions import OcppVersion
 
 
@@ -34,7 +34,7 @@ class CallError(Exception):
     @classmethod
     def from_fault(cls, fault: Exception, field: str = "") -> Self:
         """The CallError for what msgspec raised while decoding a payload, or the part of it named by `field`."""
-        kind, text = describe(fault, field)
+        kind, text = describe_fault(fault, field)
         return cls(kind, text)
 
 
@@ -80,7 +80,7 @@ def decode_call_error(body: bytes | msgspec.Raw) -> CallError:
     try:
         parts = _DECODER.decode(body)
     except DECODE_FAULTS as fault:
-        raise ValueError(f"Not a CALLERROR body: {describe(fault)[1]}.") from fault
+        raise ValueError(f"Not a CALLERROR body: {describe_fault(fault)[1]}.") from fault
     return CallError(parts.error_code, parts.error_description, parts.error_details)
 
 

@@ -90,7 +90,7 @@ _KINDS: tuple[
 )
 
 
-def describe(fault: Exception, field: str = "") -> tuple[ErrorCode, str]:
+def describe_fault(fault: Exception, field: str = "") -> tuple[ErrorCode, str]:
     """The OCPP error code and a sentence that names the field, for a DECODE_FAULT.
 
     `field` is the path of the part that was decoded; empty for the payload itself.

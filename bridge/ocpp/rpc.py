@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct
 
 from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode
 from bridge.ocpp.errors import CallError, call_error_body
-from bridge.ocpp.faults import DECODE_FAULTS, describe
+from bridge.ocpp.faults import DECODE_FAULTS, describe_fault
 from bridge.ocpp.versions import OcppVersion
 
 MESSAGE_ID_MAX_LENGTH = 36
@@ -203,7 +203,7 @@ def _describe(fault: Exception) -> str:
     return (
         "frame: invalid UTF-8"
         if isinstance(fault, UnicodeEncodeError)
-        else describe(fault, "frame")[1]
+        else describe_fault(fault, "frame")[1]
     )
 
 

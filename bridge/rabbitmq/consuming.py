@@ -18,17 +18,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from bridge.compiled import fields
 from bridge.rabbitmq.delivery import LaneDelivery
 from bridge.rabbitmq.frames.ids import FrameError
 from bridge.rabbitmq.frames.writing import encode_ack, encode_nack
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Properties, Subscription, Verdict
 
-log = structlog.get_logger("bridge.rabbitmq")
+log = get_logger("bridge.rabbitmq")
 
 fields.check((Subscription,))
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiormq
-import structlog
 from yarl import URL
 
 from bridge.dialects.topology import Mode, Topology
@@ -28,9 +27,10 @@ from bridge.rabbitmq.frames.reading import ContentReader
 from bridge.rabbitmq.losses import LOST, losses_as_errors
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Confirm, Publishing, Subscription, TopologyError
 
-log = structlog.get_logger("bridge.rabbitmq")
+log = get_logger("bridge.rabbitmq")
 
 OPEN_TIMEOUT: Final = 30.0
 """Seconds for topology and consumers of a session that has connected, before another host is tried: as long as a broker itself

@@ -4,14 +4,14 @@ import asyncio
 from typing import Any, Final, Protocol, cast
 
 import aiormq
-import structlog
 from yarl import URL
 
 from bridge.rabbitmq.frames.ids import HEARTBEAT_FRAME, FrameError
 from bridge.rabbitmq.frames.reading import ContentReader, FrameStream
 from bridge.rabbitmq.outbox import Outbox
+from bridge.telemetry.logs import get_logger
 
-log = structlog.get_logger("bridge.rabbitmq")
+log = get_logger("bridge.rabbitmq")
 
 WRITE_BUFFER: Final = 1024 * 1024
 """Bytes that wait for the socket before handlers are held back. A turn's worth of replies must not flicker over it."""

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
 from yarl import URL
 
 from bridge.backoff import back_off
@@ -15,6 +14,7 @@ from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.losses import LOST, explain, is_refusal, losses_as_errors
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import printable
+from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -25,7 +25,7 @@ from bridge.transport import (
     TransportError,
 )
 
-log = structlog.get_logger("bridge.rabbitmq")
+log = get_logger("bridge.rabbitmq")
 
 START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""

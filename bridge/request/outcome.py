@@ -130,7 +130,7 @@ _failure_bodies = {
 }
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Type and text of an error for logs and dead letters, capped: a text can hold a whole document. Never raises."""
     try:
         text = str(error)
@@ -173,7 +173,9 @@ def outcome_of_error(
     try:
         outcome = _outcome_of_error(error, request, policy, now)
     except Exception as fault:  # noqa: BLE001 - an error made wrongly: a reason that is no text, a class without its fields
-        outcome = failed(request, f"{describe(fault)}, while answering for {describe(error)}")
+        outcome = failed(
+            request, f"{describe_error(fault)}, while answering for {describe_error(error)}"
+        )
     if not late:
         return outcome
     return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
@@ -192,7 +194,7 @@ def _outcome_of_error(
         case _ if isinstance(error, policy.on):
             return _retry(None, error, request, policy, now)
         case _:
-            return failed(request, describe(error))
+            return failed(request, describe_error(error))
 
 
 def _retry(
@@ -204,8 +206,8 @@ def _retry(
         request.attempt, after=after, now=now, first_try=first_try, deadline=request.deadline
     )
     if delay is None:
-        return failed(request, describe(error), Reason.RETRIES_EXHAUSTED)
-    return RetryLater(delay, describe(error))
+        return failed(request, describe_error(error), Reason.RETRIES_EXHAUSTED)
+    return RetryLater(delay, describe_error(error))
 
 
 Settle = Callable[[Request, Outcome], None]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from bridge.ocpp.faults import DECODE_FAULTS, describe
+from bridge.ocpp.faults import DECODE_FAULTS, describe_fault
 from bridge.routing.errors import HandlerError, InvalidData
 
 DataReader = Callable[[Raw | UnsetType], Any]
@@ -154,7 +154,7 @@ def _reader_of_text(default: Any, convert: Callable[[Raw], Any], *, optional: bo
         try:
             return convert(raw)
         except DECODE_FAULTS as fault:
-            raise InvalidData(describe(fault, "data")[1]) from fault
+            raise InvalidData(describe_fault(fault, "data")[1]) from fault
 
     return read
 
@@ -168,7 +168,7 @@ def _reader_of_value(default: Any, decoder: msgspec.json.Decoder[Any]) -> DataRe
         try:
             return decode(raw)
         except DECODE_FAULTS as fault:
-            raise InvalidData(describe(fault, "data")[1]) from fault
+            raise InvalidData(describe_fault(fault, "data")[1]) from fault
 
     return read
 
@@ -188,6 +188,6 @@ def _reader_of_structure(
                 return value
             return None if none_is_empty and not value else decode_text(value)
         except DECODE_FAULTS as fault:
-            raise InvalidData(describe(fault, "data")[1]) from fault
+            raise InvalidData(describe_fault(fault, "data")[1]) from fault
 
     return read

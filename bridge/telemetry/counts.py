@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Counts(msgspec.Struct):
+class WorkerCounts(msgspec.Struct):
     """What a worker has done since it started."""
 
     received: int = 0

@@ -8,6 +8,12 @@ import orjson
 import structlog
 
 
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a room."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger
+
+
 class LogFormat(enum.StrEnum):
     """How log lines look."""
 

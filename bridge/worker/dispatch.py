@@ -36,7 +36,7 @@ from bridge.request.outcome import (
     Reply,
     Settle,
     call_error,
-    describe,
+    describe_error,
     failed,
     outcome_of_error,
     timed_out,
@@ -186,7 +186,7 @@ class Dispatcher:
             else:
                 body = encode_accepted(result, request.version)
         except Exception as fault:  # noqa: BLE001 - mostly InvalidResponse, but encoding may run the code of a vendor's type
-            return failed(request, describe(fault))
+            return failed(request, describe_error(fault))
         if len(body) > self._max_body:
             return failed(
                 request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent"

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from bridge.compiled import fields
 from bridge.dialects.dialect import Dialect
 from bridge.idempotency.guard import Guard
@@ -34,14 +32,15 @@ from bridge.request.outcome import (
     Settle,
     overloaded,
 )
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.pace import Pace
 
-log = structlog.get_logger("bridge.worker")
+log = get_logger("bridge.worker")
 
-fields.check((Counts, Reply, Request))
+fields.check((WorkerCounts, Reply, Request))
 
 _ACK: Final = Verdict.ACK
 """By itself: a member of an Enum is looked up at each use."""
@@ -61,8 +60,8 @@ class Intake:
         queue: str,
         make_dispatcher: Callable[[Settle], Dispatcher | Guard],
         *,
-        contract: Dialect,
-        counts: Counts,
+        dialect: Dialect,
+        counts: WorkerCounts,
         prefetch: int,
         concurrency: int,
         lacks: Callable[[str], bool],
@@ -71,9 +70,9 @@ class Intake:
         """`lacks`: whether the broker has no such exchange. `worker`: who we are, for dead letters."""
         self.queue = queue
         self.prefetch = prefetch
-        self._contract = contract
-        self._read = contract.request
-        self._make_reply = contract.reply
+        self._dialect = dialect
+        self._read = dialect.request
+        self._make_reply = dialect.reply
         self._counts = counts
         self._concurrency = concurrency
         self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
@@ -199,11 +198,11 @@ class Intake:
 
     def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
         cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
-        if cheap or self._lacks(self._contract.names.dead):
+        if cheap or self._lacks(self._dialect.names.dead):
             # The queue's own dead-lettering: cheap, and the reason is the broker's.
             request.source.settle(Verdict.REJECT, reply)
         else:
-            copy = self._contract.dead_letter(request, failure, self._worker)
+            copy = self._dialect.dead_letter(request, failure, self._worker)
             try:
                 request.source.settle(Verdict.ACK, reply, copy)
             except ValueError:  # headers that fill a frame leave no room for ours
@@ -211,10 +210,10 @@ class Intake:
 
     def _try_again(self, request: Request, outcome: RetryLater) -> None:
         """Let the request wait in the broker for its next try; without a queue for that, here."""
-        if self._lacks(self._contract.names.retry(outcome.after)):
+        if self._lacks(self._dialect.names.retry(outcome.after)):
             self._requeue(request.source, outcome.after)
         else:
-            copy = self._contract.again(request, outcome.after, counts=outcome.counts)
+            copy = self._dialect.again(request, outcome.after, counts=outcome.counts)
             try:
                 request.source.settle(Verdict.ACK, None, copy)
             except ValueError:  # as in _give_up

@@ -13,8 +13,6 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import structlog
-
 from bridge.dialects.dialect import Dialect, Foreign
 from bridge.dialects.names import read_vendor_id
 from bridge.ocpp import DEFAULT_VERSION
@@ -22,11 +20,12 @@ from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reason, RetryLater, overloaded
 from bridge.request.retry import DELAYS, nearest
 from bridge.routing.router import fold
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery
 from bridge.worker.intake import Intake
 
-log = structlog.get_logger("bridge.worker")
+log = get_logger("bridge.worker")
 
 SHARED_PREFETCH: Final = 2_000
 """Deliveries in hand of one shared queue at most: RabbitMQ gives a consumer of a quorum queue no more. Nine vendors that all hang
@@ -85,7 +84,7 @@ class Sorter:
     """Reads the deliveries of a shared queue and gives each to its vendor's part."""
 
     def __init__(
-        self, dialect: Dialect, parts: Mapping[str, Part], rest: Part, counts: Counts
+        self, dialect: Dialect, parts: Mapping[str, Part], rest: Part, counts: WorkerCounts
     ) -> None:
         """`parts`: by vendorId in lower case (:func:`~bridge.routing.router.fold`). `rest`: for the vendors that nobody handles."""
         self._dialect = dialect

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
-import structlog
 
 from bridge.dialects.dialect import Dialect
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
 from bridge.request.outcome import Settle
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import Router, Routes, fold
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
 from bridge.worker.delay_queue import WaitingRoom
 from bridge.worker.dispatch import MAX_BODY, THREADS, Dispatcher, Expired
 from bridge.worker.intake import Intake
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
-log = structlog.get_logger("bridge.worker")
+log = get_logger("bridge.worker")
 
 _Intake = TypeVar("_Intake", bound=Intake)
 
@@ -65,7 +65,7 @@ class Worker:
         routers: Sequence[Router],
         transport: Transport,
         *,
-        contract: Dialect | None = None,
+        dialect: Dialect | None = None,
         settings: Settings | None = None,
         store: Store | None = None,
         name: str = "dtbridge",
@@ -75,8 +75,8 @@ class Worker:
         `name`: who we are, in dead letters. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
         """
         self.settings = settings or Settings()
-        self.contract: Dialect = contract or Contract()
-        self.counts = Counts()
+        self.dialect: Dialect = dialect or Native()
+        self.counts = WorkerCounts()
         self._transport = transport
         self._routes = Routes(routers)
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -86,9 +86,9 @@ class Worker:
                 store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error
             )
         self.intakes: list[Intake] = []
-        self._rooms = [WaitingRoom(delay, self.contract.names) for delay in DELAYS]
+        self._rooms = [WaitingRoom(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
-            self._subscribe_vendors() if not self.contract.queues else self._subscribe_shared()
+            self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
         )
         self._subscriptions += [room.subscription for room in self._rooms]
         self._stop = asyncio.Event()
@@ -96,7 +96,7 @@ class Worker:
 
     def _subscribe_vendors(self) -> list[Subscription]:
         """A queue for each vendor, and one for the requests of vendors that nobody has."""
-        names = self.contract.names
+        names = self.dialect.names
         for router in self._routes.routers:
             self._intake(
                 Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight
@@ -109,16 +109,16 @@ class Worker:
 
     def _subscribe_shared(self) -> list[Subscription]:
         """Queues that all vendors share, whose requests are sorted by vendor here."""
-        queues = self.contract.queues
+        queues = self.dialect.queues
         prefetch = max(1, min(SHARED_PREFETCH, self.settings.max_in_flight // len(queues)))
         parts = {
             fold(router.vendor_id): self._intake(
-                Part, f"{self.contract.name}: {router.vendor_id}", router, prefetch
+                Part, f"{self.dialect.name}: {router.vendor_id}", router, prefetch
             )
             for router in self._routes.routers
         }
-        rest = self._intake(Part, f"{self.contract.name}: other vendors", None, prefetch)
-        sorter = Sorter(self.contract, parts, rest, self.counts)
+        rest = self._intake(Part, f"{self.dialect.name}: other vendors", None, prefetch)
+        sorter = Sorter(self.dialect, parts, rest, self.counts)
         return [Subscription(queue.name, prefetch, sorter.on_delivery) for queue in queues]
 
     def _intake(
@@ -148,7 +148,7 @@ class Worker:
         intake = kind(
             queue,
             guard,
-            contract=self.contract,
+            dialect=self.dialect,
             counts=self.counts,
             prefetch=min(prefetch, max(1, in_flight // (len(self._routes.routers) + 1))),
             concurrency=concurrency,

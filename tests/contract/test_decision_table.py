@@ -16,7 +16,7 @@ import pytest
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
 from bridge.dialects.names import vendor_key
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
 from bridge.ocpp import OcppVersion
@@ -867,4 +867,4 @@ async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(
 
 
 def test_the_contract_is_the_default_one() -> None:
-    assert Contract().names == NAMES
+    assert Native().names == NAMES

@@ -208,7 +208,7 @@ async def working(
     await side.make_queue(INBOX)
     await side.bind(INBOX, gateway.station)
     worker = Worker(
-        routers, side.transport(), contract=gateway.dialect, settings=settings, store=store
+        routers, side.transport(), dialect=gateway.dialect, settings=settings, store=store
     )
     running = asyncio.create_task(worker.run())
     try:

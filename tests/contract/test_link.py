@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Router, StatusInfo
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.client.requester import Question, Requester
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
 from bridge.gateway import GatewayLink, Kind, Reply, StationHandler
 from bridge.gateway.stations import STATION_LIMIT
@@ -975,7 +975,7 @@ def station_request(
     deadline: float | None = None,
     reply_to: str | None = "amq.gen-nowhere",
 ) -> Publishing:
-    publishing = Contract(NAMES).station_request(
+    publishing = Native(NAMES).station_request(
         station_id=station_id,
         body=body,
         deadline=time.time() + PATIENCE if deadline is None else deadline,

@@ -19,7 +19,7 @@ import aio_pika.abc
 from bridge import DataTransferRequest, Router
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.topology import Mode, QueueType, Topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
@@ -83,14 +83,14 @@ async def working(
     **settings: Any,
 ) -> AsyncIterator[Working]:
     """Run a worker until the end of the block, then drain it."""
-    spoken = dialect or Contract(NAMES)
+    spoken = dialect or Native(NAMES)
     vendor_ids = [router.vendor_id for router in routers]
     topology = Topology(spoken.names, vendor_ids, mode, queue_type, spoken.exchange, spoken.queues)
     transport = WatchedTransport(url, topology=topology)
     worker = Worker(
         routers,
         transport,
-        contract=spoken,
+        dialect=spoken,
         settings=Settings(**({"drain_timeout": 5.0} | settings)),
     )
     task = asyncio.create_task(worker.run())

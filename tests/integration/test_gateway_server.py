@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
-from bridge.gateway.websocket.server import Gateway, Settings
+from bridge.gateway.websocket.server import Gateway, GatewaySettings
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Reply
 from tests.integration.raw_station import (
@@ -96,7 +96,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(passwords: Any = None, **settings: Any) -> AsyncIterator[Running]:
     link = StandIn()
-    gateway = Gateway(link, Settings(port=0, **settings), passwords)
+    gateway = Gateway(link, GatewaySettings(port=0, **settings), passwords)
     task = asyncio.create_task(gateway.run())
     ((_, port),) = await gateway.listening()
     try:
@@ -498,7 +498,7 @@ async def test_draining_has_an_end() -> None:
 
 async def test_a_port_that_is_taken_is_an_error() -> None:
     async with running() as here:
-        second = Gateway(StandIn(), Settings(port=here.port))
+        second = Gateway(StandIn(), GatewaySettings(port=here.port))
         with pytest.raises(OSError, match="address already in use"):
             await second.run()
 

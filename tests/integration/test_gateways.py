@@ -10,7 +10,7 @@ import pytest
 
 from bridge import DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.rabbitmq.transport import RabbitTransport
@@ -217,7 +217,7 @@ async def test_a_flood_for_stations_that_do_not_answer_fills_no_memory_and_holds
         most = 0
         for number in range(10):
             for station in silent:
-                request = Contract(NAMES).station_request(
+                request = Native(NAMES).station_request(
                     station_id=station,
                     body=b'{"vendorId":"v"}',
                     deadline=deadline,

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from bridge import Call, Router
 from bridge.cli.assembly import open_store
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.idempotency.redis import RedisStore
 from bridge.idempotency.store import Key, Running
 from bridge.ocpp import OcppVersion
@@ -200,7 +200,7 @@ class Fleet:
         self.runs = 0
         self.go_on = asyncio.Event()
         self.workers: list[Worker] = []
-        self._contract = Contract()
+        self._contract = Native()
         self._numbers = iter(range(1_000_000))
         declare_topology(self.broker, self._contract.names, ["v"])
         self.replies = self.broker.declare_queue("datatransfer.replies.test")

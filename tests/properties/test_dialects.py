@@ -15,7 +15,7 @@ from bridge.dialects.dialect import Dialect
 from bridge.ocpp import CallError, OcppVersion
 from bridge.rabbitmq.frames.writing import encode_publish
 from bridge.request.outcome import Settle
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.shared_queue import Part, Sorter
@@ -59,7 +59,7 @@ async def settled(dialect: Dialect, delivery: Delivery) -> Once:
     """What becomes of a delivery. Handlers that retry or wait for ever have none of their own here."""
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
-    counts = Counts()
+    counts = WorkerCounts()
 
     def part(name: str) -> Part:
         def dispatcher(settle: Settle) -> Dispatcher:
@@ -68,7 +68,7 @@ async def settled(dialect: Dialect, delivery: Delivery) -> Once:
         return Part(
             name,
             dispatcher,
-            contract=dialect,
+            dialect=dialect,
             counts=counts,
             prefetch=4,
             concurrency=2,

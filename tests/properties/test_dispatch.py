@@ -21,14 +21,14 @@ from bridge import (
     Router,
 )
 from bridge.dialects.names import Names, vendor_key
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
 from bridge.rabbitmq.frames.writing import encode_publish
 from bridge.request.incoming import Request
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request.retry import DELAYS
 from bridge.routing.router import Routes
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
 from bridge.testing.memory_broker import MemoryBroker, declare_topology
 from bridge.testing.memory_transport import MemoryTransport
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
@@ -277,7 +277,7 @@ STATION = {"ocpp-station-id": "CP001"}
 def test_any_body_gets_exactly_one_outcome(body: bytes, version: OcppVersion, strict: bool) -> None:
     headers = {**STATION, "ocpp-version": version.value}
     delivery = Delivery("datatransfer", "v", False, Properties(headers=headers), body)
-    request = Contract().request(delivery)
+    request = Native().request(delivery)
     assert request.fault is None
     (outcome,) = asyncio.run(outcomes_of(request, strict=strict))
     check(outcome, version)
@@ -361,7 +361,7 @@ def test_any_properties_get_exactly_one_outcome_and_a_reply_the_broker_takes(
     given_properties: Properties, redelivered: bool, message_id: str, expired: Expired
 ) -> None:
     body = msgspec.json.encode({"vendorId": "v", "messageId": message_id, "data": "d"})
-    contract = Contract()
+    contract = Native()
     request = contract.request(Delivery("datatransfer", "v", redelivered, given_properties, body))
     (outcome,) = asyncio.run(outcomes_of(request, strict=False, expired=expired))
     check(outcome, request.version)
@@ -471,8 +471,8 @@ async def _settled_exactly_once(
     intake = Intake(
         queue,
         lambda settle: Dispatcher(ROUTES, settle, strict=strict),
-        contract=Contract(names),
-        counts=Counts(),
+        dialect=Native(names),
+        counts=WorkerCounts(),
         prefetch=prefetch,
         concurrency=concurrency,
         lacks=lambda _: False,

@@ -10,7 +10,7 @@ cdef Py_ssize_t STATION_ID_MAX_LENGTH
 cdef object DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
 cdef dict _NO_HEADERS, _VERSIONS
 
-cdef class Contract:
+cdef class Native:
     cdef readonly object name, names, exchange, queues
     cdef object _responses, _call_errors, _ways_back
 

@@ -6,8 +6,8 @@ cdef extern from *:
         PyObject_HEAD
         PyObject *absorbed, *dropped, *failed, *forbidden, *foreign, *late, *overloaded, *put_off, *received, *replied, *retried,
             *store_errors, *unasked;
-    } dtbridge_Counts;
+    } dtbridge_WorkerCounts;
     """
 
-    ctypedef class bridge.telemetry.counts.Counts [object dtbridge_Counts, check_size error]:
+    ctypedef class bridge.telemetry.counts.WorkerCounts [object dtbridge_WorkerCounts, check_size error]:
         cdef object dropped, failed, forbidden, late, overloaded, received, replied, retried, unasked

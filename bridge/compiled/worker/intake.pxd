@@ -2,7 +2,7 @@
 
 import cython
 from bridge.compiled cimport fields
-from bridge.telemetry.counts cimport Counts
+from bridge.telemetry.counts cimport WorkerCounts
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
 
@@ -13,8 +13,8 @@ cdef object _ACK
 cdef class Intake:
     cdef readonly str queue
     cdef readonly Py_ssize_t prefetch
-    cdef object _contract, _read, _make_reply, _dispatcher, _dispatch, _lacks, _waiting, _delayed
-    cdef readonly Counts _counts
+    cdef object _dialect, _read, _make_reply, _dispatcher, _dispatch, _lacks, _waiting, _delayed
+    cdef readonly WorkerCounts _counts
     cdef Pace _pace
     cdef Py_ssize_t _busy, _concurrency
     cdef public Py_ssize_t _running

@@ -10,15 +10,21 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
-import structlog
 
 from bridge.client.errors import NoAnswer, StationOffline
 from bridge.gateway.websocket.conversation import Answer, Conversation, Forward, Ignored, Settled
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
-from bridge.request.outcome import COULD_NOT_PROCESS, TOOK_TOO_LONG, Reply, call_error, describe
+from bridge.request.outcome import (
+    COULD_NOT_PROCESS,
+    TOOK_TOO_LONG,
+    Reply,
+    call_error,
+    describe_error,
+)
+from bridge.telemetry.logs import get_logger
 from bridge.transport import TransportError
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 CALL_TIMEOUT: Final = 25.0
 """Seconds a DataTransfer may take until the station gets a CALLERROR: longer than a handler of the bridge may (20), shorter than
@@ -205,7 +211,7 @@ class StationConnection:
             try:
                 frame = self._conversation.reply(call.message_id, reply)
             except ValueError as fault:
-                log.warning("reply not sent", station=self.station_id, reason=describe(fault))
+                log.warning("reply not sent", station=self.station_id, reason=describe_error(fault))
                 frame = self._conversation.reply(call.message_id, self._could_not())
             with contextlib.suppress(Gone):
                 await self._socket.send(frame)
@@ -226,7 +232,7 @@ class StationConnection:
             log.warning("request not accepted", station=self.station_id, error=str(fault))
             reply = call_error(CallError(ErrorCode.GENERIC_ERROR, COULD_NOT_PROCESS), self.version)
         except Exception as fault:
-            log.exception("request failed", station=self.station_id, error=describe(fault))
+            log.exception("request failed", station=self.station_id, error=describe_error(fault))
             reply = self._could_not()
         self._counts.unanswered += 1
         return reply

@@ -14,12 +14,12 @@ import secrets
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
 from msgspec import Struct
 
-from bridge.request.outcome import describe
+from bridge.request.outcome import describe_error
+from bridge.telemetry.logs import get_logger
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 COST: Final = 12
 """log2 of scrypt's N for new hashes: 4 MiB and about 10 ms for each station that connects. OCPP's passwords are 16 to 40 random
@@ -180,6 +180,6 @@ class PasswordFile:
             self._stamp = stamp
             self._hashes = self._read()
         except (OSError, ValueError) as error:
-            log.warning("password file not read", path=str(self._path), error=describe(error))
+            log.warning("password file not read", path=str(self._path), error=describe_error(error))
         else:
             log.info("password file read", path=str(self._path), stations=len(self._hashes))

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
-import structlog
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
@@ -31,10 +30,11 @@ from bridge.gateway.websocket.connection import (
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
 from bridge.gateway.websocket.passwords import Passwords
 from bridge.ocpp import OcppVersion
-from bridge.request.outcome import describe
+from bridge.request.outcome import describe_error
+from bridge.telemetry.logs import get_logger
 from bridge.transport import TransportError
 
-log = structlog.get_logger("bridge.gateway")
+log = get_logger("bridge.gateway")
 
 MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of a message, decompressed, both ways. OCPP messages are a few kB; certificate chains and reports some 10."""
@@ -69,7 +69,7 @@ PASSWORD_THREADS: Final = 2
 """Passwords checked at a time: each takes a core and some memory."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a gateway works."""
 
     host: str | None = "127.0.0.1"
@@ -212,11 +212,11 @@ class Gateway:
     def __init__(
         self,
         link: StationLink,
-        settings: Settings | None = None,
+        settings: GatewaySettings | None = None,
         passwords: Passwords | None = None,
     ) -> None:
         """`passwords`: None lets every station in."""
-        self.settings = settings or Settings()
+        self.settings = settings or GatewaySettings()
         self.counts = GatewayCounts()
         self.connections = 0
         """TCP connections, those that are still shaking hands included."""
@@ -357,7 +357,9 @@ class Gateway:
         try:
             await self._serve_station(connection)
         except Exception as error:
-            log.exception("connection failed", station=connection.station_id, error=describe(error))
+            log.exception(
+                "connection failed", station=connection.station_id, error=describe_error(error)
+            )
 
     async def _serve_station(self, connection: _WebSocket) -> None:
         if self._stop.is_set():  # its handshake ended in the very moment that draining began
@@ -426,6 +428,8 @@ class Gateway:
         except TransportError as error:  # draining has begun
             log.info("station not bound", station=station.station_id, reason=str(error))
         except Exception as error:
-            log.exception("station not bound", station=station.station_id, error=describe(error))
+            log.exception(
+                "station not bound", station=station.station_id, error=describe_error(error)
+            )
         else:
             log.debug("station bound", station=station.station_id)

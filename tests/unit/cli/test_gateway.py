@@ -10,7 +10,7 @@ import structlog
 import typer
 
 from bridge.cli.gateway import _allow_files, _versions, gateway, parse_listen
-from bridge.gateway.websocket.server import Settings
+from bridge.gateway.websocket.server import GatewaySettings
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_commands_defaults_are_the_servers() -> None:
     options = {
         name: parameter.default for name, parameter in inspect.signature(gateway).parameters.items()
     }
-    defaults = Settings()
+    defaults = GatewaySettings()
     named = {field for field in defaults.__struct_fields__ if field in options}
     assert len(named) >= 9
     assert {name: options[name] for name in named} == {

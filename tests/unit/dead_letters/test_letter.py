@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.request.outcome import Failure, Reason
 from bridge.transport import Delivery, Properties, Publishing
 
@@ -43,7 +43,7 @@ def given_up(headers: dict[str, Any] | None = None, **properties: Any) -> Delive
         "ocpp-deadline": 1,
         "traceparent": "00-a",
     } | (headers or {})
-    contract = Contract()
+    contract = Native()
     request = contract.request(
         a_delivery(headers, message_id="17", reply_to="amq.gen-1", **properties)
     )
@@ -259,7 +259,7 @@ def test_a_replayed_request_is_the_original_without_what_is_stale() -> None:
 
 
 def test_a_replayed_request_is_a_first_try_that_nobody_waits_for() -> None:
-    request = Contract().request(
+    request = Native().request(
         arrived(replay_of(given_up({"dtbridge-attempt": 4, "dtbridge-first-try": 9})))
     )
     assert (request.attempt, request.first_try, request.deadline, request.reply_wanted) == (
@@ -272,7 +272,7 @@ def test_a_replayed_request_is_a_first_try_that_nobody_waits_for() -> None:
 
 
 def test_replays_are_counted_across_deaths() -> None:
-    contract = Contract()
+    contract = Native()
     delivery = given_up()
     for number in (1, 2, 3):
         again = arrived(replay_of(delivery))

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
 from bridge.dialects.names import Names, read_vendor_id, station_key, vendor_key
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline
 from bridge.ocpp import OcppVersion
 from bridge.rabbitmq.frames.writing import encode_publish
@@ -145,7 +145,7 @@ def test_a_request_is_read_from_its_properties() -> None:
     source = delivery(
         headers, redelivered=True, reply_to="amq.gen-1", correlation_id="c", message_id="m"
     )
-    request = Contract().request(source)
+    request = Native().request(source)
     assert request.body == b"{}"
     assert request.station_id == "CP001"
     assert request.version is OcppVersion.V1_6
@@ -159,7 +159,7 @@ def test_a_request_is_read_from_its_properties() -> None:
 
 
 def test_what_may_be_absent_has_its_default() -> None:
-    request = Contract().request(delivery(STATION))
+    request = Native().request(delivery(STATION))
     assert request.version is OcppVersion.V2_0_1
     assert request.ocpp_message_id is None
     assert request.deadline is None
@@ -171,9 +171,7 @@ def test_what_may_be_absent_has_its_default() -> None:
 
 @pytest.mark.parametrize("version", OcppVersion)
 def test_every_version_has_its_name(version: OcppVersion) -> None:
-    assert (
-        Contract().request(delivery({**STATION, "ocpp-version": version.value})).version is version
-    )
+    assert Native().request(delivery({**STATION, "ocpp-version": version.value})).version is version
 
 
 @pytest.mark.parametrize(
@@ -210,7 +208,7 @@ def test_every_version_has_its_name(version: OcppVersion) -> None:
 def test_what_breaks_the_contract_is_named(
     headers: Any, properties: dict[str, Any], fault: str
 ) -> None:
-    request = Contract().request(delivery(headers, **properties))
+    request = Native().request(delivery(headers, **properties))
     assert request.fault is not None
     assert request.fault.startswith(fault)
     assert isinstance(request.station_id, str)
@@ -219,11 +217,11 @@ def test_what_breaks_the_contract_is_named(
 
 @pytest.mark.parametrize("attempt", [0, -1, "3", 1.5, True, None, [2]])
 def test_an_attempt_that_is_no_count_is_the_first(attempt: Any) -> None:
-    assert Contract().request(delivery({**STATION, "dtbridge-attempt": attempt})).attempt == 1
+    assert Native().request(delivery({**STATION, "dtbridge-attempt": attempt})).attempt == 1
 
 
 def test_an_empty_reply_to_asks_for_no_reply() -> None:
-    request = Contract().request(delivery(STATION, reply_to=""))
+    request = Native().request(delivery(STATION, reply_to=""))
     assert not request.reply_wanted
     assert request.fault is None
 
@@ -235,7 +233,7 @@ def asked(
     headers: dict[str, Any] | None = None,
     *,
     reply_to: str = "amq.gen-1",
-    contract: Contract | None = None,
+    contract: Native | None = None,
 ) -> Request:
     source = delivery(
         STATION | (headers or {}),
@@ -244,7 +242,7 @@ def asked(
         user_id="guest",
         app_id="gateway",
     )
-    return (contract or Contract()).request(source)
+    return (contract or Native()).request(source)
 
 
 async def sent(publishing: Publishing | None) -> Message:
@@ -258,7 +256,7 @@ async def sent(publishing: Publishing | None) -> Message:
 
 @pytest.mark.parametrize("kind", Kind)
 async def test_a_reply_says_what_it_is_and_whose(kind: Kind) -> None:
-    publishing = Contract().reply(asked(), b'{"status":"Accepted"}', kind)
+    publishing = Native().reply(asked(), b'{"status":"Accepted"}', kind)
     message = await sent(publishing)
     assert (message.exchange, message.routing_key, message.body) == (
         "",
@@ -287,13 +285,13 @@ async def test_a_reply_carries_the_trace_and_nothing_else_of_the_requests_header
         "ocpp-version": "ocpp1.6",
         "own": 1,
     }
-    message = await sent(Contract().reply(asked(given), b"{}", Kind.RESPONSE))
+    message = await sent(Native().reply(asked(given), b"{}", Kind.RESPONSE))
     assert message.properties.headers == {**STATION, **trace}
     assert message.properties.user_id is None
 
 
 async def test_replies_to_one_station_do_not_share_what_differs() -> None:
-    contract = Contract()
+    contract = Native()
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     deadline = {"ocpp-deadline": int(time.time() * 1000) + 60_000}
     plain = contract.reply(asked(), b"1", Kind.RESPONSE)
@@ -311,7 +309,7 @@ async def test_replies_to_one_station_do_not_share_what_differs() -> None:
 
 async def test_a_reply_expires_with_the_deadline() -> None:
     deadline = int(time.time() * 1000) + 5_000
-    message = await sent(Contract().reply(asked({"ocpp-deadline": deadline}), b"{}", Kind.RESPONSE))
+    message = await sent(Native().reply(asked({"ocpp-deadline": deadline}), b"{}", Kind.RESPONSE))
     assert message.properties.expiration is not None
     assert 0 < int(message.properties.expiration) <= 5_000
 
@@ -355,7 +353,7 @@ DIRECT = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAACwAAAAAAAAAAAQ==.a2V
     ],
 )
 def test_replies_go_to_reply_queues_alone(reply_to: str, allowed: bool) -> None:
-    contract = Contract(reply_prefixes=("gateway.replies.",))
+    contract = Native(reply_prefixes=("gateway.replies.",))
     publishing = contract.reply(asked(reply_to=reply_to), b"{}", Kind.RESPONSE)
     assert (publishing is not None) is allowed
     if publishing is not None:
@@ -363,7 +361,7 @@ def test_replies_go_to_reply_queues_alone(reply_to: str, allowed: bool) -> None:
 
 
 def test_a_reply_is_mandatory_unless_the_broker_would_return_it_wrongly() -> None:
-    contract = Contract()
+    contract = Native()
     named = contract.reply(asked(), b"{}", Kind.RESPONSE)
     direct = contract.reply(asked(reply_to=DIRECT), b"{}", Kind.RESPONSE)
     assert named is not None
@@ -389,14 +387,14 @@ def test_a_reply_is_mandatory_unless_the_broker_would_return_it_wrongly() -> Non
 async def test_no_header_of_a_request_makes_a_reply_too_big_to_send(
     headers: dict[str, Any],
 ) -> None:
-    contract = Contract()
+    contract = Native()
     request = contract.request(delivery(headers, reply_to="amq.gen-1", correlation_id="c"))
     message = await sent(contract.reply(request, b"{}", Kind.RESPONSE))
     assert len(str(message.properties.headers)) < 2_000
 
 
 def test_a_request_is_published_as_the_contract_says() -> None:
-    contract = Contract()
+    contract = Native()
     deadline = time.time() + 30
     publishing = contract.request_publishing(
         station_id="CP001",
@@ -435,7 +433,7 @@ def test_a_request_is_published_as_the_contract_says() -> None:
 # ---- CSMS → station ----
 
 
-def station_request(contract: Contract, station_id: str = "CP 1") -> Publishing:
+def station_request(contract: Native, station_id: str = "CP 1") -> Publishing:
     return contract.station_request(
         station_id=station_id,
         body=b'{"vendorId":"EN+"}',
@@ -446,7 +444,7 @@ def station_request(contract: Contract, station_id: str = "CP 1") -> Publishing:
     )
 
 
-def received(contract: Contract, publishing: Publishing, version: OcppVersion) -> Request:
+def received(contract: Native, publishing: Publishing, version: OcppVersion) -> Request:
     """As the gateway of a station of that version has it."""
     request = contract.request(
         Delivery(
@@ -462,7 +460,7 @@ def received(contract: Contract, publishing: Publishing, version: OcppVersion) -
 
 
 def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
-    contract = Contract(Names("acme"))
+    contract = Native(Names("acme"))
     publishing = station_request(contract)
     assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
         "acme.stations",
@@ -483,7 +481,7 @@ def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
 
 
 def test_a_stations_reply_says_in_which_version_it_is() -> None:
-    contract = Contract()
+    contract = Native()
     request = received(contract, station_request(contract), OcppVersion.V1_6)
     plain = contract.reply(request, b"{}", Kind.RESPONSE)
     reply = contract.station_reply(request, b"{}", Kind.RESPONSE)
@@ -504,7 +502,7 @@ def test_a_stations_reply_says_in_which_version_it_is() -> None:
 
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_lost_station_is_a_reply_of_its_own_kind(sent: bool) -> None:
-    contract = Contract()
+    contract = Native()
     request = received(contract, station_request(contract), OcppVersion.V2_1)
     reply = contract.offline_reply(request, sent=sent)
     assert reply is not None
@@ -522,7 +520,7 @@ def test_a_lost_station_without_a_word_on_the_request_may_have_had_it(body: byte
 
 
 def test_a_gateway_answers_only_where_it_may() -> None:
-    contract = Contract()
+    contract = Native()
     publishing = station_request(contract)
     publishing.properties.reply_to = "datatransfer.com.acme"
     request = received(contract, publishing, OcppVersion.V2_1)
@@ -548,7 +546,7 @@ def delivered(headers: dict[str, Any] | None = None, **fields: Any) -> Request:
         app_id="gateway",
         **fields,
     )
-    return Contract().request(Delivery(exchange, key, False, properties, body))
+    return Native().request(Delivery(exchange, key, False, properties, body))
 
 
 BROKERS_OWN = {
@@ -563,7 +561,7 @@ BROKERS_OWN = {
 def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -> None:
     request = delivered({"own": [1], "CCS": "kept", **BROKERS_OWN}, delivery_mode=1)
     before = int(time.time() * 1000)
-    again = Contract().again(request, 2.5, counts=True)
+    again = Native().again(request, 2.5, counts=True)
     assert (again.exchange, again.routing_key, again.mandatory) == (
         "datatransfer.retry.2500",
         "acme",
@@ -591,7 +589,7 @@ def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -
 
 
 def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
-    contract = Contract()
+    contract = Native()
     first = contract.again(delivered(), 1.0, counts=True)
     request = contract.request(
         Delivery("datatransfer", "acme", False, first.properties, first.body)
@@ -603,7 +601,7 @@ def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
 
 
 def test_after_its_pause_a_request_is_what_it_was_before() -> None:
-    contract = Contract()
+    contract = Native()
     again = contract.again(delivered(), 1.0, counts=True)
     waiting = Delivery(again.exchange, again.routing_key, False, again.properties, again.body)
     assert 0.9 < pause_left(waiting, 1.0) <= 1.0
@@ -620,14 +618,14 @@ def test_after_its_pause_a_request_is_what_it_was_before() -> None:
 def test_the_end_of_a_pause_is_not_kept_for_the_next() -> None:
     """The broker itself has sent it back: nobody took the header away."""
     request = delivered({"dtbridge-not-before": 1})
-    again = Contract().again(request, 1.0, counts=True).properties.headers or {}
+    again = Native().again(request, 1.0, counts=True).properties.headers or {}
     assert again["dtbridge-not-before"] > 1
-    dead = Contract().dead_letter(request, Failure(None, Reason.FAILED), "w")
+    dead = Native().dead_letter(request, Failure(None, Reason.FAILED), "w")
     assert "dtbridge-not-before" not in (dead.properties.headers or {})
 
 
 def test_a_wait_that_was_no_try_is_not_counted() -> None:
-    headers = Contract().again(delivered(), 1.0, counts=False).properties.headers or {}
+    headers = Native().again(delivered(), 1.0, counts=False).properties.headers or {}
     assert headers["dtbridge-attempt"] == 1
 
 
@@ -635,13 +633,13 @@ def test_a_wait_that_was_no_try_is_not_counted() -> None:
 def test_a_time_of_the_first_try_that_is_none_is_set_anew(value: Any) -> None:
     request = delivered({"dtbridge-attempt": 2, "dtbridge-first-try": value})
     assert request.first_try is None
-    headers = Contract().again(request, 1.0, counts=True).properties.headers or {}
+    headers = Native().again(request, 1.0, counts=True).properties.headers or {}
     assert headers["dtbridge-first-try"] == pytest.approx(time.time() * 1000, abs=2_000)
 
 
 def test_the_deadline_outlives_the_expiration_that_said_it() -> None:
     request = delivered(expiration="60000")
-    again = Contract().again(request, 1.0, counts=True)
+    again = Native().again(request, 1.0, counts=True)
     assert again.properties.expiration is None
     assert (again.properties.headers or {})["ocpp-deadline"] == pytest.approx(
         time.time() * 1000 + 60_000, abs=2_000
@@ -651,7 +649,7 @@ def test_the_deadline_outlives_the_expiration_that_said_it() -> None:
 @pytest.mark.parametrize("deadline", [2**63 - 1, -(2**63), 1_700_000_000_251])
 def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
     """As a float of seconds, the highest would come back as a number that 64 bits cannot hold."""
-    again = Contract().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
+    again = Native().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
     assert (again.properties.headers or {})["ocpp-deadline"] == deadline
     encode_publish(1, again)
 
@@ -667,9 +665,7 @@ def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
 def test_a_request_comes_back_to_its_vendor_whichever_way_it_came(
     exchange: str, routing_key: str, key: str
 ) -> None:
-    again = Contract().again(
-        delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True
-    )
+    again = Native().again(delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True)
     assert again.routing_key == key
 
 
@@ -682,10 +678,8 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
     }
     request = delivered({**given, **BROKERS_OWN}, expiration="1000", priority=3)
     failure = Failure(b"{}", Reason.TIMED_OUT, "TimeoutError: slow")
-    dead = Contract().dead_letter(request, failure, "dtbridge@host:1")
-    at_once = (
-        Contract().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
-    )
+    dead = Native().dead_letter(request, failure, "dtbridge@host:1")
+    at_once = Native().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
     assert at_once["dtbridge-first-try"] == at_once["dtbridge-failed-at"]
     assert (dead.exchange, dead.routing_key, dead.mandatory) == ("datatransfer.dead", "acme", True)
     assert dead.body is request.body
@@ -714,7 +708,7 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
 def test_a_dead_letter_whose_payload_names_nobody_says_so(body: bytes) -> None:
     headers = (
-        Contract()
+        Native()
         .dead_letter(delivered(body=body), Failure(None, Reason.FAILED), "w")
         .properties.headers
         or {}
@@ -725,6 +719,6 @@ def test_a_dead_letter_whose_payload_names_nobody_says_so(body: bytes) -> None:
 def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
     request = delivered(body=b'{"vendorId":"Acme"}')
     headers = (
-        Contract().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
+        Native().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
     )
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")

@@ -18,7 +18,7 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
-    describe,
+    describe_error,
     failed,
     outcome_of_error,
     timed_out,
@@ -109,8 +109,8 @@ def test_a_reason_that_is_no_text_is_a_failure(version: OcppVersion) -> None:
 
 
 def test_the_text_of_an_error_is_capped() -> None:
-    assert describe(ValueError("x" * 10_000)) == "ValueError: " + "x" * 500
-    assert describe(Untold()) == "Untold: (its text cannot be had)"
+    assert describe_error(ValueError("x" * 10_000)) == "ValueError: " + "x" * 500
+    assert describe_error(Untold()) == "Untold: (its text cannot be had)"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 import structlog
 
 from bridge import Call, Router
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.request.outcome import Retry, Settle
 from bridge.routing.router import Routes
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
@@ -43,7 +43,7 @@ class Bench:
         lacks: tuple[str, ...] = (),
     ) -> None:
         self.router = Router("v")
-        self.counts = Counts()
+        self.counts = WorkerCounts()
 
         def dispatcher(settle: Settle) -> Dispatcher:
             return Dispatcher(Routes([self.router]), settle, expired=expired)
@@ -51,7 +51,7 @@ class Bench:
         self.intake = Intake(
             "datatransfer.v",
             dispatcher,
-            contract=Contract(),
+            dialect=Native(),
             counts=self.counts,
             prefetch=100,
             concurrency=concurrency,
@@ -102,7 +102,7 @@ async def test_an_answer_is_published_and_then_acknowledged(bench: Bench) -> Non
         "amq.gen-1",
         b'{"status":"Accepted","data":"done"}',
     )
-    assert bench.counts == Counts(received=1, replied=1)
+    assert bench.counts == WorkerCounts(received=1, replied=1)
     assert bench.intake.running == 0
 
 
@@ -125,7 +125,7 @@ async def test_a_failure_is_kept_as_a_dead_letter_answered_and_then_acknowledged
     story = source.copy.properties.headers or {}
     assert (story["dtbridge-reason"], story["dtbridge-error"]) == ("failed", "ValueError: secret")
     assert story["dtbridge-worker"] == "dtbridge@host:1"
-    assert bench.counts == Counts(received=1, replied=1, failed=1)
+    assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
 
 
 @pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.dead",), True), ((), False)])
@@ -140,7 +140,7 @@ async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers
     await bench.settled(source)
     assert (source.verdict, source.copy) == (Verdict.REJECT, None)
     assert source.reply is not None
-    assert bench.counts == Counts(received=1, replied=1, failed=1)
+    assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
 
 
 async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
@@ -190,13 +190,13 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(bench: Bench) -> N
 @pytest.mark.parametrize(
     ("expired", "verdict", "counts"),
     [
-        (Expired.DEAD_LETTER, Verdict.REJECT, Counts(received=1, failed=1)),
-        (Expired.DROP, Verdict.ACK, Counts(received=1, dropped=1)),
-        (Expired.HANDLE, Verdict.ACK, Counts(received=1, late=1)),
+        (Expired.DEAD_LETTER, Verdict.REJECT, WorkerCounts(received=1, failed=1)),
+        (Expired.DROP, Verdict.ACK, WorkerCounts(received=1, dropped=1)),
+        (Expired.HANDLE, Verdict.ACK, WorkerCounts(received=1, late=1)),
     ],
 )
 async def test_an_expired_request_gets_no_reply(
-    expired: Expired, verdict: Verdict, counts: Counts
+    expired: Expired, verdict: Verdict, counts: WorkerCounts
 ) -> None:
     bench = Bench(expired=expired)
     bench.on("m", accepts)
@@ -221,7 +221,7 @@ async def test_a_request_waits_for_its_next_try_in_the_broker(bench: Bench) -> N
     assert (source.copy.exchange, source.copy.routing_key) == ("datatransfer.retry.100", "v")
     assert (source.copy.body, source.copy.mandatory) == (source.body, True)
     assert (source.copy.properties.headers or {})["dtbridge-attempt"] == 2
-    assert bench.counts == Counts(received=1, retried=1)
+    assert bench.counts == WorkerCounts(received=1, retried=1)
 
 
 @pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.retry.100",), True), ((), False)])

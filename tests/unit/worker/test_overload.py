@@ -8,10 +8,10 @@ import msgspec
 
 from bridge import Call, Router
 from bridge.dialects.headers import DEADLINE, STATION_ID
-from bridge.dialects.native import Contract
+from bridge.dialects.native import Native
 from bridge.request.outcome import Kind, Settle
 from bridge.routing.router import Routes
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.intake import Intake
@@ -53,14 +53,14 @@ def request(deadline: float) -> Timed:
     )
 
 
-def an_intake(router: Router, counts: Counts) -> Intake:
+def an_intake(router: Router, counts: WorkerCounts) -> Intake:
     def dispatcher(settle: Settle) -> Dispatcher:
         return Dispatcher(Routes([router]), settle)
 
     return Intake(
         "datatransfer.v",
         dispatcher,
-        contract=Contract(),
+        dialect=Native(),
         counts=counts,
         prefetch=1000,
         concurrency=HANDLERS,
@@ -106,7 +106,7 @@ def in_time(delivery: Timed) -> bool:
 
 
 async def test_at_three_times_the_capacity_what_is_begun_is_answered_in_time() -> None:
-    counts = Counts()
+    counts = WorkerCounts()
     intake = an_intake(slow_router([SERVICE]), counts)
     deliveries = await play(intake, factor=3.0, seconds=2.0)
     answered = sum(map(in_time, deliveries))
@@ -121,7 +121,7 @@ async def test_at_three_times_the_capacity_what_is_begun_is_answered_in_time() -
 
 
 async def test_who_is_not_begun_with_is_told_at_once_and_kept() -> None:
-    counts = Counts()
+    counts = WorkerCounts()
     intake = an_intake(slow_router([SERVICE]), counts)
     deliveries = await play(intake, factor=3.0, seconds=1.0)
     refused = [delivery for delivery in deliveries if delivery.answer == Kind.CALL_ERROR.value]
@@ -134,7 +134,7 @@ async def test_who_is_not_begun_with_is_told_at_once_and_kept() -> None:
 
 
 async def test_within_the_capacity_nobody_is_refused() -> None:
-    counts = Counts()
+    counts = WorkerCounts()
     intake = an_intake(slow_router([SERVICE]), counts)
     deliveries = await play(intake, factor=0.3, seconds=1.0)
     assert counts.overloaded == 0
@@ -143,7 +143,7 @@ async def test_within_the_capacity_nobody_is_refused() -> None:
 
 async def test_a_bad_spell_does_not_keep_later_requests_out_for_ever() -> None:
     seconds = [PATIENCE * 2]
-    counts = Counts()
+    counts = WorkerCounts()
     intake = an_intake(slow_router(seconds), counts)
     await play(intake, factor=3.0, seconds=1.0)  # nothing can be done in time
     seconds[0] = 0.001

@@ -13,7 +13,7 @@ from bridge import Call, Router
 from bridge.dialects import WebOcpp
 from bridge.request.outcome import Settle
 from bridge.routing.router import Routes, fold
-from bridge.telemetry.counts import Counts
+from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.shared_queue import QUIET, Part, Sorter
@@ -41,7 +41,7 @@ class Bench:
     def __init__(
         self, *vendor_ids: str, share: int = 4, concurrency: int = 2, lacks: tuple[str, ...] = ()
     ) -> None:
-        self.counts = Counts()
+        self.counts = WorkerCounts()
         self.dialect = WebOcpp()
         self.routers = {vendor_id: Router(vendor_id) for vendor_id in vendor_ids}
         routes = Routes(self.routers.values())
@@ -53,7 +53,7 @@ class Bench:
             return Part(
                 name,
                 dispatcher,
-                contract=self.dialect,
+                dialect=self.dialect,
                 counts=self.counts,
                 prefetch=share,
                 concurrency=concurrency,
@@ -125,7 +125,7 @@ async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(
     bench.sorter.on_delivery(source)
     await bench.settled(source)
     assert (source.verdict, answer(source)) == (Verdict.ACK, expected)
-    assert bench.counts == Counts(received=1, replied=1)
+    assert bench.counts == WorkerCounts(received=1, replied=1)
 
 
 # ---- shares ----
@@ -153,7 +153,7 @@ async def test_a_vendor_that_hangs_has_no_more_than_its_share_in_hand_and_the_ot
     bench.sorter.on_delivery(quick)
     await bench.settled(quick)
     assert answer(quick) == [3, "1", {"status": "Accepted"}]
-    assert bench.counts == Counts(received=21, replied=1, put_off=16)
+    assert bench.counts == WorkerCounts(received=21, replied=1, put_off=16)
     part.close()
 
 
@@ -258,7 +258,7 @@ async def test_a_foreign_message_is_kept_with_the_reason_and_not_answered() -> N
         "foreign",
         "a CallResult, not a CALL",
     )
-    assert bench.counts == Counts(received=1, foreign=1)
+    assert bench.counts == WorkerCounts(received=1, foreign=1)
 
 
 async def test_a_broken_call_is_kept_and_answered() -> None:
@@ -268,7 +268,7 @@ async def test_a_broken_call_is_kept_and_answered() -> None:
     assert source.verdict is Verdict.ACK
     assert source.copy is not None
     assert answer(source)[:3] == [4, "1", "FormationViolation"]
-    assert bench.counts == Counts(received=1, foreign=1, replied=1)
+    assert bench.counts == WorkerCounts(received=1, foreign=1, replied=1)
 
 
 @pytest.mark.parametrize(("lacks", "sendable"), [(("datatransfer.dead",), True), ((), False)])
