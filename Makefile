@@ -9,9 +9,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPILED := $(VENV)/.compiled
 ARGS ?=
+SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint types check bench venv lock clean
+.PHONY: help demo test faults versions lint types check bench venv lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +27,13 @@ test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and R
 faults: $(COMPILED) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+versions: $(COMPILED) .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
+	@for suite in $(SUITES); do \
+		echo "RabbitMQ of Debian $$suite:"; \
+		$(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(ARGS) || exit 1; \
+		$(BIN)/python -m tests.faults --rabbitmq-server build/rabbitmq/$$suite || exit 1; \
+	done
 
 lint: $(READY) ## Check style, the Dockerfile and compose.yaml
 	@$(BIN)/ruff check
@@ -71,6 +79,18 @@ $(READY): requirements-dev.lock pyproject.toml
 $(COMPILED): $(READY) hatch_build.py $(shell find bridge -name "*.py" -o -name "*.pxd")
 	@$(BIN)/python hatch_build.py
 	@touch $@
+
+# Newer servers with their Erlang, unpacked into folders of their own: trixie has RabbitMQ 4.0, sid 4.3 or later.
+build/rabbitmq/%:
+	@command -v mmdebstrap >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends mmdebstrap; } >/dev/null 2>&1 \
+	|| { echo "Newer versions are unpacked with mmdebstrap, which Debian and Ubuntu have: install it" >&2; exit 1; }; }
+	@echo "Unpacking RabbitMQ of Debian $* (once) ..."
+	@mkdir -p $(@D) && rm -rf $@.part
+	@mmdebstrap --quiet --variant=essential --include=rabbitmq-server,erlang-nox \
+		--aptopt='Acquire::Check-Valid-Until "false"' $* $@.part
+	@mv $@.part $@
 
 # Debian and Ubuntu keep the standard library's venv in a package of its own.
 .PHONY: .install-venv
