@@ -34,11 +34,13 @@ coverage: $(READY) ## Measure which lines and branches the tests within one proc
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report
 
-lint: $(READY) ## Check style, the Dockerfile and compose.yaml
+lint: $(READY) ## Check style, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@$(BIN)/zizmor --quiet --offline .github
 
 types: $(READY) ## Check types
 	@$(BIN)/mypy
