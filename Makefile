@@ -12,10 +12,10 @@ ARGS ?=
 SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults versions lint types check bench venv lock clean
+.PHONY: help demo test faults versions coverage lint types check bench venv lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(COMPILED) ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
@@ -35,11 +35,20 @@ versions: $(COMPILED) .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the bro
 		$(BIN)/python -m tests.faults --rabbitmq-server build/rabbitmq/$$suite || exit 1; \
 	done
 
-lint: $(READY) ## Check style, the Dockerfile and compose.yaml
+# As plain Python: nothing can look into what is compiled.
+coverage: $(READY) ## Measure which lines and branches the tests within one process reach (ARGS="tests/unit" for some)
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@DTBRIDGE_PURE=1 $(BIN)/coverage run -m pytest -q $(or $(ARGS),tests/unit tests/properties tests/contract)
+	@$(BIN)/coverage html --quiet
+	@$(BIN)/coverage report
+
+lint: $(READY) ## Check style, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@$(BIN)/zizmor --quiet --offline .github
 
 types: $(READY) ## Check types
 	@$(BIN)/mypy
@@ -60,7 +69,7 @@ lock: $(READY) ## Resolve the newest allowed versions into the lock files
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find bridge -name '*.so' -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
