@@ -51,7 +51,7 @@ class StatusInfo(Struct, rename="camel", omit_defaults=True):
 
 
 class DataTransferRequest(Struct, rename="camel", omit_defaults=True):
-    """A vendor's message, in either direction: DataTransfer.req (OCPP 1.6 §6.15, 2.0.1 P01 and P02).
+    """A vendor's message, in either direction: DataTransfer.req (OCPP 1.6 §6.15, 2.0.1 P01, P02).
 
     For example `DataTransferRequest("EN+", "gatewayInfo", {"SN": "1"})`. The value itself checks
     nothing; `encode_request` checks it for the version that it is written in.
@@ -73,7 +73,7 @@ class DataTransferRequest(Struct, rename="camel", omit_defaults=True):
 
 
 class DataTransferResponse(Struct, rename="camel", omit_defaults=True):
-    """The answer to a DataTransferRequest: DataTransfer.conf (OCPP 1.6 §6.16, 2.0.1 P01 and P02).
+    """The answer to a DataTransferRequest: DataTransfer.conf (OCPP 1.6 §6.16, 2.0.1 P01, P02).
 
     For example `DataTransferResponse("Accepted", {"cost": 3.2})`. The value itself checks nothing;
     `encode_response` checks it for the version that it is written in.
