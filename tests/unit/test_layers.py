@@ -28,7 +28,7 @@ LAYERS = (
     ("idempotency",),
     ("worker", "rabbitmq"),
     ("dead_letters", "client", "testing"),
-    ("gateway",),
+    ("gateway", "vendors"),
     ("demo",),
     ("cli",),
     ("__main__",),
