@@ -14,4 +14,4 @@ from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
 from bridge.dialects.web_ocpp import WebOcpp
 
-__all__ = ["CitrineOs", "Native", "Dialect", "WebOcpp"]
+__all__ = ["CitrineOs", "Dialect", "Native", "WebOcpp"]

@@ -24,7 +24,7 @@ from bridge.client.requester import REFUSALS, TIMEOUT, Question, Requester, read
 from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
-from bridge.dialects.topology import GatewayTopology
+from bridge.dialects.topology import gateway_topology
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
 from bridge.gateway.turns import Turns
@@ -115,7 +115,7 @@ class GatewayLink:
         self._dialect = dialect or Native()
         if transport is None:
             urls = [urls] if isinstance(urls, str) else urls
-            topology = GatewayTopology(self._dialect.names)
+            topology = gateway_topology(self._dialect.names)
             transport = RabbitTransport(parse_urls(urls), name=name, topology=topology)
         self._transport = transport
         self._timeout = timeout
