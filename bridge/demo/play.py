@@ -284,7 +284,7 @@ async def _play_commands(url: str, names: Names, pace: float, screen: Screen) ->
     screen.begin("the CSMS asks", len(COMMANDS))
     start = time.perf_counter()
     results = []
-    async with Client(url, contract=Native(names)) as client:
+    async with Client(url, dialect=Native(names)) as client:
         for command in COMMANDS:
             result = await _command(client, command)
             results.append(result)

@@ -103,7 +103,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
     @property
     def predeclared(self) -> bool:
-        """Whether it is the broker's own (AMQP 0-9-1 §3.1.3): nobody else may declare such a name."""
+        """Whether it is the broker's own, which nobody else may declare (AMQP 0-9-1 §3.1.3)."""
         return self.name.startswith("amq.")
 
 

@@ -1,7 +1,7 @@
 """RabbitMQ's twin in memory, for tests of whole workers, clients and gateways.
 
-:class:`MemoryBroker` keeps the promises of :mod:`bridge.transport`, and one suite of tests runs over
-it and over RabbitMQ. It models exchanges (direct, fanout, topic and headers, with an alternate
+:class:`MemoryBroker` keeps the promises of :mod:`bridge.transport`, and one suite of tests runs
+over it and over RabbitMQ. It models exchanges (direct, fanout, topic and headers, with an alternate
 exchange), queues, private queues bound by keys, prefetch, redelivery, dead-lettering, expiry,
 returns and refusals. It leaves out what needs a server: disks, clusters, flow control, direct
 reply-to, and the length limits of queues.
@@ -265,7 +265,7 @@ class MemoryBroker:
 
         `name`: if empty, the broker makes one. `dead_letter_exchange`: where rejected and expired
         messages go; None: nowhere. `delivery_limit`: times a message may come back; None: any
-        number. `message_ttl`: seconds that a message stays; None: as long as its own expiration says.
+        number. `message_ttl`: seconds that a message stays; None: its own expiration says.
         """
         name = name or f"amq.gen-{next(self._numbers)}"
         queue = MemoryQueue(self, name, dead_letter_exchange, delivery_limit, message_ttl)
@@ -314,7 +314,10 @@ class MemoryBroker:
             )
 
     def publish(self, publishing: Publishing) -> Confirm:
-        """Route a message and say what became of it. Raises KeyError if there is no such exchange."""
+        """Route a message and say what became of it.
+
+        Raises KeyError if there is no such exchange.
+        """
         queues = self._route(
             publishing.exchange, publishing.routing_key, publishing.properties.headers or {}
         )
@@ -344,7 +347,10 @@ class MemoryBroker:
         return queues
 
     def cut(self, reason: str = "the connection was cut") -> None:
-        """End every connection. What is unsettled goes back to its queue. Transports connect again."""
+        """End every connection.
+
+        What is unsettled goes back to its queue. Transports connect again.
+        """
         for connection in tuple(self.connections):
             connection.end(reason)
 

@@ -34,7 +34,7 @@ class MemoryTransport:
         self._state = State.CONNECTING
         self._keys: dict[str, None] = {}
         self._asked: deque[tuple[bool, Callable[[], None]]] = deque()
-        """Bindings (True) and unbindings that this connection has still to make, and whom to tell."""
+        """Bindings (True) and unbindings still to be made, and whom to tell then."""
         self._waiting: list[Callable[[], None]] = []
         """Whom to tell when the next connection has bound all keys."""
         self.returned = 0
@@ -132,7 +132,7 @@ class MemoryTransport:
         for tell in waiting:
             tell()
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
         self._enter(State.DRAINING, f"at most {timeout:g} s")
         self._tell_waiting()
         connection = self._connection
