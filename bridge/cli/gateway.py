@@ -28,7 +28,7 @@ from bridge.cli.options import (
 from bridge.cli.process import complete, on_signals
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
-from bridge.dialects.topology import GatewayTopology, Mode
+from bridge.dialects.topology import Mode, gateway_topology
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
@@ -271,7 +271,7 @@ def gateway(
 
     async def work() -> None:
         names = Names(prefix)
-        plan = GatewayTopology(names, mode=topology)
+        plan = gateway_topology(names, topology)
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
         async with GatewayLink(dialect=Native(names), transport=transport) as link:
             server = Gateway(link, settings, passwords)

@@ -26,7 +26,7 @@ from bridge.cli.options import (
 from bridge.cli.process import Scheduling, complete, on_signals, schedule
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.supervisor import Supervisor
-from bridge.dialects.topology import Mode, QueueType, Topology
+from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.request.retry import RetryPolicy
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
@@ -191,7 +191,7 @@ def run(
     )
     schedule(scheduling)
     vendor_ids = [router.vendor_id for router in routers]
-    plan = Topology(spoken.names, vendor_ids, topology, queue_type, spoken.exchange, spoken.queues)
+    plan = worker_topology(spoken, vendor_ids, topology, queue_type)
 
     async def work() -> None:
         transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)

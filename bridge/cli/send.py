@@ -125,7 +125,7 @@ def _request(
 
 def _client(urls: list[URL], name: str, prefix: str, timeout: float) -> Client:
     transport = RabbitTransport(urls, name=name, start_timeout=min(timeout, 5.0))
-    return Client(contract=Native(Names(prefix)), transport=transport)
+    return Client(dialect=Native(Names(prefix)), transport=transport)
 
 
 def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: OcppVersion) -> None:

@@ -28,10 +28,10 @@ from bridge.demo.verdict import Answer, judge
 from bridge.demo.workshop import routers
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.topology import Topology, worker_topology
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
-from bridge.request.retry import DELAYS
 from bridge.testing.rabbitmq.home import free_ports
 from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
 from bridge.testing.rabbitmq.server import BrokerUnavailable
@@ -125,6 +125,7 @@ class _TaskGroup(asyncio.TaskGroup):
 async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
     # The broker may be in use: a prefix of its own keeps the demo apart.
     names = Names(prefix=f"datatransfer-demo-{secrets.token_hex(4)}")
+    plan = worker_topology(Native(names), [router.vendor_id for router in routers])
     (port,) = free_ports(1)
     settings = {
         "DTBRIDGE_AMQP_URL": url,
@@ -139,7 +140,7 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
             BridgeProcess("gateway", settings=settings) as gateway,
         ):
             screen.say("Starting a worker and a gateway …")
-            await _until(_consumed(url, [*_vendor_queues(names), names.unknown_vendor]), worker)
+            await _until(_consumed(url, [queue.name for queue in plan.request_queues]), worker)
             await _until(_listens(port), gateway)
             async with _stations(gateway_url, STATIONS) as stations:
                 screen.say(_booted(stations))
@@ -147,7 +148,7 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
                 burst = await _play_burst(gateway_url, count, screen)
                 commands = await _play_commands(url, names, pace, screen)
     finally:
-        await _remove_topology(url, names)
+        await _remove(url, plan)
     phases = (corpus, burst, commands)
     screen.summary(phases)
     return _closing_words([result for phase in phases for result in phase.results], screen)
@@ -292,7 +293,7 @@ async def _play_commands(url: str, names: Names, pace: float, screen: Screen) ->
     screen.begin("the CSMS asks", len(COMMANDS))
     start = time.perf_counter()
     results = []
-    async with Client(url, contract=Native(names)) as client:
+    async with Client(url, dialect=Native(names)) as client:
         for command in COMMANDS:
             result = await _command(client, command)
             results.append(result)
@@ -322,18 +323,13 @@ async def _command(client: Client, command: Command) -> Result:
     return Result(command, version.value, payload, judge(answer, command.answer), seconds)
 
 
-def _vendor_queues(names: Names) -> list[str]:
-    return [names.vendor_queue(router.vendor_id) for router in routers]
-
-
-async def _remove_topology(url: str, names: Names) -> None:
-    """Delete what the worker has declared. What is not there is no error to the broker."""
+async def _remove(url: str, plan: Topology) -> None:
+    """Delete what the worker has declared. To the broker it is no error if it is not there."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        retries = [names.retry(delay) for delay in DELAYS]
-        for queue in (*_vendor_queues(names), names.unknown_vendor, names.dead, *retries):
-            await channel.queue_delete(queue)
-        for exchange in (names.requests, names.unrouted, names.dead, names.stations, *retries):
-            await channel.exchange_delete(exchange)
+        for queue in plan.queues:
+            await channel.queue_delete(queue.name)
+        for exchange in plan.exchanges:
+            await channel.exchange_delete(exchange.name)
 
 
 def _closing_words(results: Sequence[Result], screen: Screen) -> int:

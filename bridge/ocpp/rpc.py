@@ -21,14 +21,14 @@ from bridge.ocpp.errors import CallError, call_error_body
 from bridge.ocpp.faults import DECODE_FAULTS, describe_fault
 from bridge.ocpp.versions import OcppVersion
 
-MESSAGE_ID_MAX_LENGTH = 36
+OCPP_MESSAGE_ID_MAX_LENGTH = 36
 """The most characters of an OCPP-J message id (a UUID has 36)."""
 
 UNREADABLE_MESSAGE_ID = "-1"
 """The message id of a CALLERROR that answers a frame whose own id cannot be read (OCPP-J 2.0.1
 §4.2.3)."""
 
-_MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
+_MessageId = Annotated[str, Meta(max_length=OCPP_MESSAGE_ID_MAX_LENGTH)]
 
 _T = TypeVar("_T")
 
@@ -192,7 +192,7 @@ def _frame_error(data: bytes | str, version: OcppVersion, fault: Exception) -> F
     message_type = _read(_message_type, parts, 0)
     message_id = _read(_message_id, parts, 1)
     if message_id is None:
-        wanted = f"a string of at most {MESSAGE_ID_MAX_LENGTH} characters as second element"
+        wanted = f"a string of at most {OCPP_MESSAGE_ID_MAX_LENGTH} characters as second element"
         return FrameError(code, f"message id: expected {wanted}", message_type=message_type)
     if message_type not in _MESSAGE_TYPES[version]:
         return FrameError(_unknown_type(version), "unknown message type", message_id, message_type)

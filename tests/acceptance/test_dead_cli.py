@@ -16,7 +16,9 @@ import aiormq
 import pytest
 
 from bridge.dialects.names import Names
-from bridge.dialects.topology import QueueType, Topology
+from bridge.dialects.native import Native
+from bridge.dialects.topology import QueueType, worker_topology
+from bridge.rabbitmq.declaring import ensure
 from bridge.testing.rabbitmq.home import free_ports
 from tests.integration.support import clean_environment
 
@@ -64,7 +66,8 @@ def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueT
     """The bridge's topology, and dead letters as a worker publishes them; each given by the headers that differ."""
 
     async def work(connection: Any, channel: aiormq.abc.AbstractChannel) -> None:
-        await Topology(NAMES, ["acme"], queue_type=queue_type).ensure(connection)
+        plan = worker_topology(Native(NAMES), ["acme"], queue_type=queue_type)
+        await ensure(connection, plan)
         for first in range(0, len(letters), 250):
             await asyncio.gather(
                 *(put(channel, n, letters[n]) for n in range(first, min(first + 250, len(letters))))

@@ -16,7 +16,6 @@ MAY_IMPORT_AMQP = (
     "bridge.rabbitmq",
     "bridge.demo",
     "bridge.dead_letters",
-    "bridge.dialects.topology",
 )
 
 LAYERS = (
