@@ -7,11 +7,13 @@ import rich.table
 
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.dialects.names import Names
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
 def check(targets: Targets) -> None:
     """List the handlers with the types of their data. Needs no broker."""
-    routers = routers_or_fail(targets)
+    with configuring(LogFormat.AUTO, LogLevel.WARNING):
+        routers = routers_or_fail(targets)
     names = Names()
     table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
     for router in routers:

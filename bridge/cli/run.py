@@ -29,7 +29,7 @@ from bridge.cli.supervisor import Supervisor
 from bridge.dialects.topology import Mode, QueueType, Topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.request.retry import RetryPolicy
-from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
 from bridge.worker.dispatch import MAX_BODY, Expired
 from bridge.worker.worker import Settings, Worker
@@ -163,7 +163,8 @@ def run(
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Answer the requests of some vendors until SIGTERM or SIGINT."""
-    routers = routers_or_fail(targets)
+    with configuring(log_format, log_level):
+        routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
     try:
         check_store(idempotency)
@@ -176,7 +177,6 @@ def run(
         )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
-    configure(log_format, log_level)
     if processes > 1:
         raise typer.Exit(complete(_supervise(processes, connect_timeout + 5.0)))
     settings = Settings(

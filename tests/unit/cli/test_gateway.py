@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 import typer
 
 from bridge.cli.gateway import _allow_files, _versions, gateway, parse_listen
@@ -65,14 +64,16 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
     limits: tuple[int, int],
     becomes: tuple[int, int] | None,
     told: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     became: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
     monkeypatch.setattr("resource.setrlimit", lambda _, value: became.append(value))
-    with structlog.testing.capture_logs() as lines:
-        _allow_files(1000)
+    _allow_files(1000)
     assert became == ([] if becomes is None else [becomes])
-    assert [line["event"] for line in lines] == (["few file descriptors"] if told else [])
+    assert [record.__dict__["bridge"]["event"] for record in caplog.records] == (
+        ["few file descriptors"] if told else []
+    )
 
 
 def test_the_commands_defaults_are_the_servers() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from bridge import Call, Rejected, Retry, Router
 from bridge.cli.assembly import check_store, open_store
@@ -489,10 +488,7 @@ async def test_a_request_that_another_worker_is_handling_comes_back_without_coun
 
 
 @pytest.fixture(params=[PlainStore, NetworkStore])
-def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(
-        "bridge.idempotency.guard.log", structlog.wrap_logger(structlog.testing.CapturingLogger())
-    )
+def failing(request: pytest.FixtureRequest) -> Bench:
     return Bench(request.param())
 
 
