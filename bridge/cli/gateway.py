@@ -32,6 +32,7 @@ from bridge.dialects.topology import GatewayTopology, Mode
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
+from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
@@ -240,7 +241,7 @@ def gateway(
     """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
-    from bridge.gateway.websocket.server import Gateway, GatewaySettings  # noqa: PLC0415 - an extra
+    from bridge.gateway.websocket.server import Gateway  # noqa: PLC0415 - an extra
 
     try:
         host, port = parse_listen(listen)

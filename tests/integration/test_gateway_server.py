@@ -14,7 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
-from bridge.gateway.websocket.server import Gateway, GatewaySettings
+from bridge.gateway.websocket.server import Gateway
+from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Reply
 from tests.integration.raw_station import (
@@ -357,7 +358,7 @@ async def test_one_connection_more_than_may_be_is_closed() -> None:
 async def test_a_station_that_asks_and_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.gateway.websocket.server.READ_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.READ_TIMEOUT", SOON)
     heartbeat = websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]') * 1000
     async with running() as here, here.station("good") as good, peer(here.port) as client:
         await client.open_websocket()

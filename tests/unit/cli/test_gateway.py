@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from bridge.cli.gateway import _allow_files, _versions, gateway, parse_listen
-from bridge.gateway.websocket.server import GatewaySettings
+from bridge.gateway.websocket.settings import GatewaySettings
 
 
 @pytest.mark.parametrize(
