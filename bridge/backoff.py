@@ -10,6 +10,9 @@ BACK_OFF_LONGEST: Final = 4.0
 a broker's return, every worker consumes again."""
 
 
-def back_off(failures: int) -> float:
+def back_off(
+    failures: int, *, first: float = BACK_OFF_FIRST, longest: float = BACK_OFF_LONGEST
+) -> float:
     """Seconds to wait after that many failures in a row: anything up to the doubled limit ("full jitter")."""
-    return random.uniform(0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(failures, 16)))  # noqa: S311 - jitter
+    limit = min(longest, first * 2.0 ** min(failures, 16))
+    return random.uniform(0, limit)  # noqa: S311 - jitter

@@ -18,6 +18,9 @@ _CASED_BYTES: Final = tuple(
 )
 """:data:`_BYTES`, and ``A-Z`` as they are."""
 
+PREFIX: Final = "datatransfer"
+"""How all exchanges and queues begin, unless it is set."""
+
 RESERVED: Final = ("dead", "unknown-vendor")
 RESERVED_PREFIXES: Final = ("retry.", "replies.")
 """Names of the bridge's own queues. A vendor so called has a queue of its own all the same."""
@@ -71,7 +74,7 @@ def read_vendor_id(payload: bytes) -> str:
 class Names(msgspec.Struct, frozen=True):
     """Exchanges and queues, all below one prefix, so that several bridges can share a virtual host."""
 
-    prefix: str = "datatransfer"
+    prefix: str = PREFIX
 
     @property
     def requests(self) -> str:

@@ -21,6 +21,7 @@ import msgspec
 from bridge.dialects.copies import milliseconds_left
 from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
 from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE, STATION_ID, TRANSIENT
+from bridge.dialects.names import PREFIX
 from bridge.dialects.shared import (
     DialectNames,
     SharedDialect,
@@ -74,7 +75,7 @@ class WebOcpp(SharedDialect):
     """Requests and answers as rabbitmq-web-ocpp has them."""
 
     def __init__(
-        self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE
+        self, prefix: str = PREFIX, exchange: str = EXCHANGE, patience: float = PATIENCE
     ) -> None:
         """`patience`: seconds from a request's arrival until nobody waits for its answer any more."""
         names = DialectNames(prefix, NAME)

@@ -19,7 +19,7 @@ LIBRARIES: Final = ("aio_pika", "aiormq", "websockets")
 """Loggers of libraries that report at length what the bridge says in one line."""
 
 for _name in ("bridge", *LIBRARIES):
-    # Where nothing is configured, logging prints warnings and errors itself, but not past a handler.
+    # Where nothing is configured, logging prints warnings and errors that have found no handler.
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
@@ -38,7 +38,7 @@ class EventLogger:
 
     @cached_property
     def _logger(self) -> logging.Logger:
-        """Made at the first line: logging.config disables the loggers it finds, unless told not to."""
+        """Made at the first line: logging.config disables loggers that exist when it is called."""
         return logging.getLogger(self.name)
 
     def debug(self, event: str, /, **pairs: Any) -> None:
