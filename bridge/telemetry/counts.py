@@ -32,5 +32,5 @@ class WorkerCounts(msgspec.Struct):
     foreign: int = 0
     """Messages that were not requests, dead-lettered. The native dialect knows none."""
     put_off: int = 0
-    """Times that a request of a shared queue was sent round by a delay queue, because its vendor had
-    its share of that queue in hand."""
+    """Times that a request of a shared queue was sent round by a delay queue: its vendor had its
+    share of that queue in hand."""

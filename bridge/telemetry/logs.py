@@ -141,6 +141,7 @@ def configuring(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
         yield
     finally:
         warnings.removeHandler(output)
+        warnings.disabled = False  # by logging.config, as all loggers that exist when it is called
         _write_to(output)
 
 

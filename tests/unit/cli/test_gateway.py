@@ -27,7 +27,8 @@ def test_host_and_port(text: str, expected: tuple[str | None, int]) -> None:
 
 
 NONE = """
-9000 localhost localhost: localhost:http localhost:99999 localhost:-1 ::1:9000 [::1] [x]:1 [localhost]:1
+9000 localhost localhost: localhost:http localhost:99999 localhost:-1
+::1:9000 [::1] [x]:1 [localhost]:1
 ws://localhost:9000 localhost:9000/ocpp a@localhost:9000
 """
 
@@ -91,5 +92,8 @@ def test_the_commands_defaults_are_the_servers() -> None:
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:
-    program = "import sys; sys.modules['websockets'] = None; import bridge.cli.main, bridge.gateway.websocket.connection"
+    program = (
+        "import sys; sys.modules['websockets'] = None\n"
+        "import bridge.cli.main, bridge.gateway.websocket.connection"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -16,7 +16,7 @@ def test_a_command_returns_what_its_coroutine_does() -> None:
 
 
 def test_a_handler_that_exits_does_not_end_the_command() -> None:
-    """asyncio lets SystemExit through the loop; whoever waits for the handler still learns of it."""
+    """asyncio lets SystemExit through the loop; who awaits the handler still learns of it."""
 
     async def handler() -> None:
         await asyncio.sleep(0)

@@ -350,9 +350,13 @@ def test_handlers_that_modules_set_up_stay_and_get_what_they_want(set_up: str) -
         f"    {set_up}\n"
         "log.debug('for one')\n"
         "log.info('for both', station='CP1')\n"
+        "warnings.warn('careful')\n"
     )
-    assert ended.stdout == "for one\nfor both station='CP1'\n"
-    assert [json.loads(line)["event"] for line in ended.stderr.splitlines()] == ["for both"]
+    assert ended.stdout.startswith("for one\nfor both station='CP1'\n")
+    assert "UserWarning: careful" in ended.stdout
+    event, warning = [json.loads(line)["event"] for line in ended.stderr.splitlines()]
+    assert event == "for both"
+    assert "UserWarning: careful" in warning
 
 
 def test_a_command_that_configures_twice_writes_each_line_once() -> None:
