@@ -37,6 +37,7 @@ from msgspec import Raw
 from bridge.dialects.copies import milliseconds_left
 from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
 from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE
+from bridge.dialects.names import PREFIX
 from bridge.dialects.shared import (
     DialectNames,
     SharedDialect,
@@ -123,7 +124,7 @@ class CitrineOs(SharedDialect):
 
     def __init__(
         self,
-        prefix: str = "datatransfer",
+        prefix: str = PREFIX,
         exchange: str = EXCHANGE,
         patience: float = PATIENCE,
         tenant_id: int = TENANT,

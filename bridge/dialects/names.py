@@ -19,6 +19,9 @@ _CASED_BYTES: Final = tuple(
 )
 """As :data:`_BYTES`, but ``A-Z`` stay."""
 
+PREFIX: Final = "datatransfer"
+"""How all exchanges and queues begin, unless it is set."""
+
 RESERVED: Final = ("dead", "unknown-vendor")
 RESERVED_PREFIXES: Final = ("retry.", "replies.")
 """Names of the bridge's own queues. A vendor of that name still gets a queue of its own."""
@@ -81,7 +84,7 @@ class Names(msgspec.Struct, frozen=True):
     All begin with one prefix, so that several bridges can share a virtual host.
     """
 
-    prefix: str = "datatransfer"
+    prefix: str = PREFIX
 
     @property
     def requests(self) -> str:

@@ -28,6 +28,7 @@ import msgspec
 from bridge.dialects.copies import milliseconds_left
 from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
 from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE, STATION_ID, TRANSIENT
+from bridge.dialects.names import PREFIX
 from bridge.dialects.shared import (
     DialectNames,
     SharedDialect,
@@ -83,7 +84,7 @@ class WebOcpp(SharedDialect):
     """The dialect of rabbitmq-web-ocpp. It implements :class:`~bridge.dialects.dialect.Dialect`."""
 
     def __init__(
-        self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE
+        self, prefix: str = PREFIX, exchange: str = EXCHANGE, patience: float = PATIENCE
     ) -> None:
         """`prefix`: how our own names begin. `exchange`: the plugin's.
 

@@ -63,7 +63,10 @@ async def _with_channel(url: str, work: Any) -> Any:
 
 
 def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueType.QUORUM) -> None:
-    """The bridge's topology, and dead letters as a worker publishes them; each given by the headers that differ."""
+    """Declare the bridge's topology, and publish dead letters as a worker does.
+
+    Each is given by the headers in which it differs.
+    """
 
     async def work(connection: Any, channel: aiormq.abc.AbstractChannel) -> None:
         plan = worker_topology(Native(NAMES), ["acme"], queue_type=queue_type)
@@ -264,7 +267,8 @@ def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
     ended = dtbridge(amqp_url, "replay")
     assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
     assert ended.stderr == (
-        "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, 1 without a place to go back to\n"
+        "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, "
+        "1 without a place to go back to\n"
     )
     assert counts(amqp_url) == (2, 1)
 

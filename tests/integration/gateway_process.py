@@ -10,14 +10,12 @@ of its input it drains.
 
 import asyncio
 import json
-import logging
 import sys
 from typing import Any
 
-import structlog
-
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.gateway import GatewayLink, NoAnswer
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import State
 from tests.integration.gateways import all_of
 
@@ -105,6 +103,5 @@ def say(news: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.CRITICAL)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure(LogFormat.AUTO, LogLevel.DEBUG)
     asyncio.run(main(*sys.argv[1:]))

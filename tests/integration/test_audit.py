@@ -4,7 +4,6 @@ import asyncio
 
 import aio_pika
 import pytest
-import structlog
 
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
@@ -99,12 +98,14 @@ async def test_queues_without_the_delivery_limit_are_warned_of(amqp_url: str) ->
         assert "no delivery limit" in classic
 
 
-async def test_a_worker_that_starts_says_so(amqp_url: str) -> None:
+async def test_a_worker_that_starts_says_so(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     transport = RabbitTransport(
         parse_urls([amqp_url]),
         topology=worker_topology(NATIVE, ["v"], queue_type=QueueType.CLASSIC),
     )
-    with structlog.testing.capture_logs() as lines:
-        await transport.start([], lambda *_: None)
-        await transport.close()
-    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["delivery limit"]
+    await transport.start([], lambda *_: None)
+    await transport.close()
+    warnings = [record for record in caplog.records if record.name == "bridge.rabbitmq"]
+    assert [record.__dict__["bridge"]["event"] for record in warnings] == ["delivery limit"]

@@ -35,7 +35,7 @@ def schedule(policy_before: str, change: str = "") -> int:
     """The policy of a process that began under one and then called `schedule`."""
     code = (
         f"import os; os.sched_setscheduler(0, os.{policy_before}, os.sched_param(0)); {change}\n"
-        "from bridge.cli.options import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
+        "from bridge.cli.process import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
     )
     return int(
         subprocess.run(
