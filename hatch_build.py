@@ -10,6 +10,7 @@ compiles if that is possible, ``required`` fails if it is not, ``no`` removes wh
 """
 
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -63,15 +64,19 @@ def extension(module: str) -> Path:
 
 
 def outdated() -> list[str]:
-    """The compiled modules that are older than their source or than any of the types."""
+    """The compiled modules that would run in place of a newer source.
+
+    They are older than the source or than any of the types, or are no longer to be compiled.
+    """
     files = (Path(__file__), *(ROOT / "bridge" / "compiled").rglob("*.pxd"))
     types = max(file.stat().st_mtime for file in files)
-    return [
-        module
-        for module in MODULES
-        if extension(module).exists()
-        and extension(module).stat().st_mtime < max(types, source(module).stat().st_mtime)
-    ]
+    found = []
+    for file in sorted((ROOT / "bridge").rglob(f"*{SUFFIX}")):
+        module = ".".join(file.relative_to(ROOT).with_name(file.name.removesuffix(SUFFIX)).parts)
+        newest = max(types, source(module).stat().st_mtime) if module in MODULES else math.inf
+        if file.stat().st_mtime < newest:
+            found.append(module)
+    return found
 
 
 def stale() -> list[str]:

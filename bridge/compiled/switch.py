@@ -37,7 +37,7 @@ from importlib.machinery import (
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 PACKAGE = __name__.partition(".")[0]
 FOLDER = sys.modules[PACKAGE].__path__[0]
@@ -86,11 +86,8 @@ _warned: list[str] = []
 class CompiledLoader(ExtensionFileLoader):
     """Loads a compiled module, or its source if that one does not fit."""
 
-    _spec: ModuleSpec
-
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """An empty module, for the source to run in, if the file cannot be loaded."""
-        self._spec = spec
         if self.name not in _misfits:
             try:
                 return super().create_module(spec)
@@ -113,12 +110,12 @@ class CompiledLoader(ExtensionFileLoader):
         return None
 
     def _run_source(self, module: ModuleType) -> None:
-        path = Path(self.path).with_name(f"{self.name.rpartition('.')[2]}.py")
-        self._spec.origin = str(path)
-        self._spec.loader = SourceFileLoader(self.name, str(path))
+        spec = cast(ModuleSpec, module.__spec__)  # of a module that is being loaded, always there
+        spec.origin = str(Path(self.path).with_name(f"{self.name.rpartition('.')[2]}.py"))
+        spec.loader = SourceFileLoader(self.name, spec.origin)
         vars(module).clear()  # what a failed initialisation has left, functions for C included
-        vars(module).update(vars(module_from_spec(self._spec)))
-        self._spec.loader.exec_module(module)
+        vars(module).update(vars(module_from_spec(spec)))
+        spec.loader.exec_module(module)
 
 
 def _find(path: str) -> FileFinder:

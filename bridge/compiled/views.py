@@ -79,12 +79,12 @@ def _lines(form: str, fields: list[str]) -> str:
     return "\n        ".join(form.format(field) for field in fields)
 
 
-def path(module: str, folder: Path = FOLDER) -> Path:
+def path(module: str, folder: Path) -> Path:
     """Where the view for `module` belongs."""
     return folder.joinpath(*module.split(".")[1:]).with_suffix(".pxd")
 
 
-def outdated(folder: Path = FOLDER) -> Iterator[Path]:
+def outdated(folder: Path) -> Iterator[Path]:
     """The views that are missing, not as :func:`view` writes them, or no longer in the table."""
     for module in VIEWS:
         file = path(module, folder)
@@ -96,7 +96,7 @@ def outdated(folder: Path = FOLDER) -> Iterator[Path]:
             yield file
 
 
-def write(folder: Path = FOLDER) -> None:
+def write(folder: Path) -> None:
     """Leaves alone what is current: a newer file would have everything compiled again."""
     texts = {path(module, folder): view(module) for module in VIEWS}
     for file in list(outdated(folder)):
@@ -113,9 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only say which are not current")
     options = parser.parse_args(arguments)
     if not options.check:
-        write()
+        write(FOLDER)
         return 0
-    files = [str(file) for file in outdated()]
+    files = [str(file) for file in outdated(FOLDER)]
     if files:
         sys.stderr.write(f"Not current, run {COMMAND}: {', '.join(files)}\n")
     return 1 if files else 0
