@@ -100,7 +100,7 @@ def compile_in_place() -> None:
 
     began = time.time()  # a source that is changed meanwhile is newer than what is compiled
     with contextlib.chdir(ROOT):
-        # Cython looks for the types of a module where its name says: in a tree like that of bridge.
+        # Cython looks for types where the name of their module says, in a tree like that of bridge.
         types = Path("build/types")
         shutil.rmtree(types, ignore_errors=True)
         shutil.copytree(
@@ -118,7 +118,7 @@ def compile_in_place() -> None:
         compiled = cythonize(
             extensions,
             build_dir="build/cython",
-            include_path=[str(types)],
+            include_path=[str(types), "."],
             compiler_directives={
                 "annotation_typing": False,
                 "binding": True,

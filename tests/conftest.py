@@ -50,8 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if (changed := outdated()) and not PURE:
+        names = ", ".join(changed)
         raise pytest.UsageError(
-            f"{', '.join(changed)}: changed since compiled; run `make test`, or python hatch_build.py"
+            f"{names}: changed since compiled; run `make test`, or python hatch_build.py"
         )
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")

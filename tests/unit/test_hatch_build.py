@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import time
 import zipfile
 from pathlib import Path
@@ -153,9 +154,42 @@ def built(project: Path, target: str, wish: str) -> Path:
     return file
 
 
-@pytest.mark.skipif(  # where there has to be a compiler, installing fails without
+needs_compiled = pytest.mark.skipif(  # where there has to be a compiler, installing fails without
     not IS_COMPILED, reason="there is no C compiler here"
 )
+
+
+@needs_compiled
+def test_a_module_is_translated_from_anywhere_and_by_its_own_tree(
+    project: Path, tmp_path: Path
+) -> None:
+    """A build environment has the tools on its path, and the project neither there nor around."""
+    program = """
+        import sys
+        from importlib.util import module_from_spec, spec_from_file_location
+        from pathlib import Path
+
+        sys.path[:] = [path for path in sys.path if not Path(path, "bridge").exists()]
+        spec = spec_from_file_location("hatch_build", sys.argv[1])
+        hatch_build = module_from_spec(spec)
+        spec.loader.exec_module(hatch_build)
+        hatch_build.MODULES = ("bridge.idempotency.memory",)
+
+        import setuptools.command.build_ext  # the C compiler finds its files where it is told to
+        setuptools.command.build_ext.build_ext.run = lambda self: None
+        hatch_build.compile_in_place()
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(project / "hatch_build.py")],
+        check=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert [file.name for file in (project / "build").rglob("*.c")] == ["memory.c"]
+    assert {file.name for file in tmp_path.iterdir()} == {"bridge", "project"}
+
+
+@needs_compiled
 def test_a_wheel_has_the_compiled_modules_and_their_sources_and_no_types(project: Path) -> None:
     (project / "bridge" / "worker" / "former.cpython-39-x86_64-linux-gnu.so").write_text("")
     wheel = built(project, "wheel", "required")
