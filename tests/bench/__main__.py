@@ -75,7 +75,7 @@ def interpreters(paths: list[str]) -> dict[str, str]:
         # Else it would be measured as Python, and nobody told.
         environment = os.environ | {"DTBRIDGE_COMPILE": "required"}
         subprocess.run(
-            [path, str(ROOT / "deploy" / "compile.py")],
+            [path, str(ROOT / "hatch_build.py")],
             capture_output=True,
             check=True,
             env=environment,
