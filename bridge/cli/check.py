@@ -7,6 +7,7 @@ import rich.table
 
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.dialects.names import Names
+from bridge.routing.catalogue import catalogue
 
 
 def check(targets: Targets) -> None:
@@ -14,28 +15,19 @@ def check(targets: Targets) -> None:
     routers = routers_or_fail(targets)
     names = Names()
     table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
-    for router in routers:
-        for message, handler in router.handlers():
-            kind = "async" if handler.is_async else "thread"
-            queue = names.vendor_queue(router.vendor_id)
+    for vendor in catalogue(routers):
+        queue = names.vendor_queue(vendor.vendor_id)
+        for handled in vendor.messages:
             table.add_row(
-                router.vendor_id,
-                message,
-                handler.type_name,
-                kind,
-                f"{handler.timeout:g} s",
-                handler.name,
+                vendor.vendor_id,
+                handled.message,
+                handled.data,
+                handled.kind,
+                f"{handled.timeout:g} s",
+                handled.handler,
                 queue,
             )
-        if not any(router.handlers()):
-            table.add_row(
-                router.vendor_id,
-                "(no handlers)",
-                "",
-                "",
-                "",
-                "",
-                names.vendor_queue(router.vendor_id),
-            )
+        if not vendor.messages:
+            table.add_row(vendor.vendor_id, "(no handlers)", "", "", "", "", queue)
     console = rich.console.Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
