@@ -10,9 +10,9 @@ from msgspec import UNSET
 from bridge import Router
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
 from bridge.request.incoming import Request
-from bridge.request.outcome import Outcome
+from bridge.request.outcome import Outcome, Settle
 from bridge.routing.router import Routes
-from bridge.transport import Delivery, Publishing, Verdict
+from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
 
 UNTIL_SETTLED = 10.0
@@ -34,21 +34,22 @@ def a_request(
     attempt: int = 1,
     redelivered: bool = False,
     fault: str | None = None,
-    source: Any = None,
+    source: Delivery | None = None,
     first_try: float | None = None,
     ocpp_message_id: str | None = "1",
 ) -> Request:
+    body = payload() if body is None else body
     return Request(
-        payload() if body is None else body,
-        "CP001",
-        version,
-        ocpp_message_id,
-        deadline,
-        attempt,
-        redelivered,
-        True,
-        fault,
-        source,
+        body=body,
+        station_id="CP001",
+        version=version,
+        ocpp_message_id=ocpp_message_id,
+        deadline=deadline,
+        attempt=attempt,
+        redelivered=redelivered,
+        reply_wanted=True,
+        fault=fault,
+        source=source or Delivery("datatransfer", "v", redelivered, Properties(), body),
         first_try=first_try,
     )
 
@@ -74,7 +75,7 @@ class Kept(Delivery, eq=False, gc=True):
 
 
 class Settled:
-    """A Dispatcher's `settle` that keeps what it is told."""
+    """A `settle` that keeps what it is told."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -95,14 +96,20 @@ class Settled:
                 await self._something.wait()
 
 
+def a_dispatcher(routers: Router | Iterable[Router], settle: Settle, **settings: Any) -> Dispatcher:
+    """One with nothing before it but `settle`."""
+    routes = Routes([routers] if isinstance(routers, Router) else routers)
+    dispatcher = Dispatcher(routes, **settings)
+    dispatcher.settle = settle
+    return dispatcher
+
+
 async def dispatched(
     routers: Router | Iterable[Router], request: Request, **settings: Any
 ) -> Outcome:
     """The one outcome of a request."""
     settled = Settled()
-    dispatcher = Dispatcher(
-        Routes([routers] if isinstance(routers, Router) else routers), settled, **settings
-    )
+    dispatcher = a_dispatcher(routers, settled, **settings)
     dispatcher.dispatch(request)
     outcome = await settled.first()
     await asyncio.sleep(0)  # a second outcome would come in the next turn

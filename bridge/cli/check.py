@@ -5,6 +5,7 @@ import rich.table
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
+from bridge.routing.catalogue import catalogue
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
@@ -14,13 +15,18 @@ def check(targets: Targets) -> None:
         routers = routers_or_fail(targets)
     names = Names()
     table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
-    for router in routers:
-        vendor, queue = router.vendor_id, names.vendor_queue(router.vendor_id)
-        handlers = list(router.handlers())
-        for message, handler in handlers:
-            kind = "async" if handler.is_async else "thread"
-            timeout = f"{handler.timeout:g} s"
-            table.add_row(vendor, message, handler.type_name, kind, timeout, handler.name, queue)
-        if not handlers:
-            table.add_row(vendor, "(no handlers)", "", "", "", "", queue)
+    for vendor in catalogue(routers):
+        queue = names.vendor_queue(vendor.vendor_id)
+        for handled in vendor.messages:
+            table.add_row(
+                vendor.vendor_id,
+                handled.message,
+                handled.data,
+                handled.kind,
+                f"{handled.timeout:g} s",
+                handled.handler,
+                queue,
+            )
+        if not vendor.messages:
+            table.add_row(vendor.vendor_id, "(no handlers)", "", "", "", "", queue)
     print_table(table)

@@ -161,16 +161,16 @@ class CitrineOs(SharedDialect):
         version, fault = _version(parts)
         attempt, first_try = tries(headers)
         return CitrineRequest(
-            bytes(parts.get("payload", b"null")),
-            envelope.station_id,
-            version,
-            envelope.correlation_id,
-            deadline(headers, self._patience, _time(envelope.timestamp)),
-            attempt,
-            delivery.redelivered,
-            not is_replayed(headers),
-            fault,
-            delivery,
+            body=bytes(parts.get("payload", b"null")),
+            station_id=envelope.station_id,
+            version=version,
+            ocpp_message_id=envelope.correlation_id,
+            deadline=deadline(headers, self._patience, _time(envelope.timestamp)),
+            attempt=attempt,
+            redelivered=delivery.redelivered,
+            reply_wanted=not is_replayed(headers),
+            fault=fault,
+            source=delivery,
             first_try=first_try,
             envelope=envelope,
         )

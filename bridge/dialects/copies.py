@@ -95,7 +95,7 @@ def properties_of_dead_letter(
 
 
 def _properties_of_copy(request: Request, headers: dict[str, Any]) -> Properties:
-    source: Delivery = request.source
+    source = request.source
     return msgspec.structs.replace(
         source.properties, headers=headers, expiration=None, delivery_mode=PERSISTENT, user_id=None
     )

@@ -199,24 +199,22 @@ class Native:
         if reply_to and not properties.correlation_id:
             fault = fault or "correlation_id: required with reply_to"
         return Request(
-            delivery.body,
-            station_id,
-            version,
-            properties.message_id,
-            deadline,
-            attempt,
-            delivery.redelivered,
-            bool(reply_to),
-            fault,
-            delivery,
-            None,
-            None,
-            first_try / 1000 if type(first_try) is int else None,
+            body=delivery.body,
+            station_id=station_id,
+            version=version,
+            ocpp_message_id=properties.message_id,
+            deadline=deadline,
+            attempt=attempt,
+            redelivered=delivery.redelivered,
+            reply_wanted=bool(reply_to),
+            fault=fault,
+            source=delivery,
+            first_try=first_try / 1000 if type(first_try) is int else None,
         )
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """As :meth:`Dialect.again`."""
-        delivery: Delivery = request.source
+        delivery = request.source
         key = delivery.routing_key
         if delivery.exchange != self.names.requests:
             # It came another way, but after its pause it comes by the exchange of requests.
@@ -226,7 +224,7 @@ class Native:
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
         """As :meth:`Dialect.dead_letter`."""
-        delivery: Delivery = request.source
+        delivery = request.source
         origin = {EXCHANGE: delivery.exchange, ROUTING_KEY: delivery.routing_key}
         properties = properties_of_dead_letter(request, failure, worker, origin)
         return Publishing(
@@ -241,7 +239,7 @@ class Native:
         gone. A reply to direct reply-to is not: up to 4.1, RabbitMQ returns it although it delivers
         it.
         """
-        delivery: Delivery = request.source
+        delivery = request.source
         asked = delivery.properties
         reply_to = asked.reply_to
         if reply_to is None or (named := self._ways_back[reply_to]) is None:

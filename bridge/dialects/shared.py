@@ -139,14 +139,14 @@ class SharedDialect(Dialect):
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """As :meth:`~Dialect.again`, in the gateway's own form."""
         properties = properties_of_next_try(request, delay, counts=counts)
-        source: Delivery = request.source
+        source = request.source
         return Publishing(
             self.queue_of(source), source.body, properties, self.names.retry(delay), mandatory=True
         )
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
         """As :meth:`~Dialect.dead_letter`, in the gateway's own form."""
-        source: Delivery = request.source
+        source = request.source
         queue = self.queue_of(source)
         told = {EXCHANGE: "", ROUTING_KEY: queue, VERSION: request.version.value}
         properties = properties_of_dead_letter(request, failure, worker, told)

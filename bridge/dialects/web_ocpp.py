@@ -144,16 +144,15 @@ class WebOcpp(SharedDialect):
         frame = self._frame(delivery, version, station_id, until)
         attempt, first_try = tries(headers)
         return Request(
-            bytes(frame.payload),
-            station_id,
-            version,
-            frame.message_id,
-            until,
-            attempt,
-            delivery.redelivered,
-            not replayed,
-            None,
-            delivery,
+            body=bytes(frame.payload),
+            station_id=station_id,
+            version=version,
+            ocpp_message_id=frame.message_id,
+            deadline=until,
+            attempt=attempt,
+            redelivered=delivery.redelivered,
+            reply_wanted=not replayed,
+            source=delivery,
             first_try=first_try,
         )
 

@@ -1,23 +1,25 @@
-"""A gateway's side of the wire contract: what one in Python needs of the bridge, and a small OCPP-J WebSocket gateway, the
-reference for others.
+"""A gateway's side of the wire contract.
 
-link                          the bridge, in both directions; `turns`, `handlers` and `stations` go with it
-actions, local_answers        what is answered without the bridge
-conversation                  one connection as OCPP-J sees it: messages in, decisions out
-connection                    the same, at work
-handshake, passwords          who connects
-server                        all of them; the only module that needs `websockets`
+:class:`GatewayLink` is what a gateway in Python needs of the bridge, in both directions:
+
+link                the link, and its requests of stations to the CSMS
+intake, stations    the requests of the CSMS to stations, from the broker and to their handlers
+station_handler     what such a handler is
+turns               one request at a time for each station
+
+:mod:`bridge.gateway.websocket` is a small OCPP-J WebSocket gateway, the reference for others.
 """
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.gateway.link import GatewayLink, LinkCounts
+from bridge.gateway.intake import LinkCounts
+from bridge.gateway.link import GatewayLink
 from bridge.gateway.station_handler import PayloadHandler, StationHandler
 from bridge.request.outcome import Kind, Reply
 
 __all__ = [
-    "LinkCounts",
     "GatewayLink",
     "Kind",
+    "LinkCounts",
     "NoAnswer",
     "NotAccepted",
     "PayloadHandler",

@@ -1,14 +1,16 @@
-"""The stations that a gateway holds, and the requests of the CSMS to them: one at a time for each. No broker, no I/O of its own.
+"""The stations that a gateway holds, and the requests of the CSMS to them: one at a time for each.
 
-A request ends in one of three ways, whichever comes first, and exactly once: its station answers; its deadline passes; its station
-is lost, be it with the whole gateway. It is settled before whatever still runs is cancelled: a handler that will not be
-cancelled holds up nobody but its own station.
+No broker, no I/O of its own. A request ends in one of three ways, whichever comes first, and
+exactly once: its station answers, its deadline passes, or its station is lost, alone or with the
+whole gateway (:class:`~bridge.request.running.Race`).
 """
 
 import asyncio
 import time
+from asyncio import Task
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from bridge.client.errors import StationOffline
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
@@ -29,31 +31,34 @@ from bridge.request.outcome import (
     failed,
     timed_out,
 )
-from bridge.request.running import start
-from bridge.telemetry.logs import get_logger
-
-log = get_logger("bridge.gateway")
+from bridge.request.running import Race, start
 
 STATION_LIMIT: Final = 20
-"""Requests to one station that are in hand at a time, the one it works on included: a tenth of what is taken from a queue, so that
-one station that is flooded and does not answer leaves the others room. One more is answered at once."""
+"""Requests to one station that are in hand at a time, the one it works on included. A tenth of what
+is taken from a queue: a station that is flooded and does not answer leaves the others room. One
+more is answered at once."""
 
 LONGEST: Final = 300.0
-"""Seconds that a request is in hand at most, whatever its deadline: it holds a place that others wait for. Far beyond any station."""
+"""Seconds that a request is in hand at most, whatever its deadline: it holds a place that others
+wait for. No station takes nearly that long."""
 
 LARGEST: Final = 16 * 1024 * 1024 - 64 * 1024
-"""Bytes of a payload at most. RabbitMQ 4 closes the channel of who publishes more than 16 MiB."""
+"""Bytes of a payload at most. RabbitMQ 4 closes the channel on which more than 16 MiB is
+published."""
 
 BUSY_TEXT: Final = f"{STATION_LIMIT} requests wait for the station already."
 
 
 class Station:
-    """One that is connected."""
+    """A station that is connected."""
 
     __slots__ = ("answer", "handler", "station_id", "version")
 
     def __init__(self, station_id: str, version: OcppVersion, handler: StationHandler) -> None:
-        """Raises ValueError for a station id that the contract does not allow, TypeError for a handler that is none."""
+        """Raises ValueError for a station id that the wire contract does not allow.
+
+        Raises TypeError if `handler` is not a station handler.
+        """
         if not 0 < len(station_id) <= STATION_ID_MAX_LENGTH:
             raise ValueError(
                 f"a station id has 1 to {STATION_ID_MAX_LENGTH} characters, not {len(station_id)}"
@@ -65,15 +70,16 @@ class Station:
 
 
 class Stations:
-    """Gives every request its outcome, exactly one, by calling `settle`."""
+    """Gives every request its outcome, exactly one, by calling :attr:`settle`."""
 
-    def __init__(self, settle: Settle, timeout: float) -> None:
-        """`timeout`: seconds that a request is in hand which says of no deadline."""
-        self._settle = settle
+    def __init__(self, timeout: float) -> None:
+        """`timeout`: seconds that a request without a deadline is in hand."""
+        self.settle: Settle
+        """Whom it tells each outcome: see :func:`~bridge.request.chain.chain`."""
         self._timeout = timeout
         self._connected: dict[str, Station] = {}
-        self._calls: dict[Station, set[_Call]] = {}
-        """Requests in hand, of the stations that have any."""
+        self._calls: dict[Station, set[Race]] = {}
+        """Requests in hand, by station; only stations that have any."""
         self.turns = Turns()
 
     def __len__(self) -> int:
@@ -81,9 +87,11 @@ class Stations:
         return len(self._connected)
 
     def __iter__(self) -> Iterator[str]:
+        """The ids of the stations connected."""
         return iter(self._connected)
 
     def get(self, station_id: str) -> Station | None:
+        """The station that is connected with this id."""
         return self._connected.get(station_id)
 
     @property
@@ -92,29 +100,29 @@ class Stations:
         return sum(map(len, self._calls.values()))
 
     def connect(self, station: Station) -> None:
-        """From now on requests go there. A connection that the station had before is lost."""
+        """From now on requests go there. A connection that it had before counts as lost."""
         before = self._connected.get(station.station_id)
         self._connected[station.station_id] = station
         if before is not None:
             self._lose(before)
 
     def disconnect(self, station: Station) -> None:
-        """It is gone: whoever waits for it is told at once."""
+        """The station is gone: whoever waits for it is told at once."""
         if self._connected.get(station.station_id) is station:
             del self._connected[station.station_id]
         self._lose(station)
 
     def _lose(self, station: Station) -> None:
-        for call in tuple(self._calls.get(station, ())):
-            call.end(Offline(call.sent))
+        for race in tuple(self._calls.get(station, ())):
+            race.lose()
 
     def dispatch(self, request: Request) -> None:
-        """Pass one request on to its station, in its turn. Settles it now or later. Never raises."""
+        """Pass a request on to its station, in its turn; settle it, now or later. Never raises."""
         now = time.time()
         if request.deadline is None:
             request.deadline = now + self._timeout
         if request.deadline <= now:
-            self._settle(request, Late())
+            self.settle(request, Late())
             return
         station = self._connected.get(request.station_id)
         if station is not None:
@@ -122,70 +130,70 @@ class Stations:
         try:
             payload = _payload_of(request)
         except CallError as error:
-            self._settle(request, call_error(error, request.version))
+            self.settle(request, call_error(error, request.version))
             return
         if station is None:
-            self._settle(request, Offline(sent=False))
+            self.settle(request, Offline(sent=False))
         elif len(self._calls.get(station, ())) >= STATION_LIMIT:
             busy = encode_call_error(CallError(ErrorCode.GENERIC_ERROR, BUSY_TEXT), request.version)
-            self._settle(request, Failure(busy, Reason.OVERLOADED, BUSY_TEXT))
+            self.settle(request, Failure(busy, Reason.OVERLOADED, BUSY_TEXT))
         else:
-            _Call(self, request, station, payload, min(request.deadline - now, LONGEST))
+            self._call(request, station, payload, min(request.deadline - now, LONGEST))
 
-    def add(self, call: "_Call") -> None:
-        self._calls.setdefault(call.station, set()).add(call)
+    def _call(self, request: Request, station: Station, payload: bytes, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        call = _Call(request, station, self.turns)
+        race = Race(
+            request,
+            partial(self._settled, station),
+            call.answer,
+            call.time_out,
+            self._calls.setdefault(station, set()),
+            call.loss,
+        )
+        task = start(call.run(payload, loop.time() + seconds), loop)
+        race.follow(task, loop, LONGEST, request.deadline)
 
-    def settle(self, call: "_Call", outcome: Outcome) -> None:
-        calls = self._calls[call.station]
-        calls.discard(call)
-        if not calls:
-            del self._calls[call.station]
-        self._settle(call.request, outcome)
+    def _settled(self, station: Station, request: Request, outcome: Outcome) -> None:
+        if not self._calls[station]:
+            del self._calls[station]
+        self.settle(request, outcome)
 
     def close(self) -> None:
-        """The gateway ends, and so do the connections of its stations."""
+        """Lose all stations: the gateway ends, and with it their connections."""
         for station in tuple(self._calls):
             self._lose(station)
 
 
 class _Call:
-    """A request in hand."""
+    """A request in hand: what runs for it, and the three outcomes that it may have."""
 
-    __slots__ = ("_ended", "_stations", "_task", "_timer", "request", "sent", "station")
+    __slots__ = ("_request", "_sent", "_station", "_turns")
 
-    def __init__(
-        self, stations: Stations, request: Request, station: Station, payload: bytes, seconds: float
-    ) -> None:
-        self.request = request
-        self.station = station
-        self.sent = False
+    def __init__(self, request: Request, station: Station, turns: Turns) -> None:
+        self._request = request
+        self._station = station
+        self._turns = turns
+        self._sent = False
         """The station has been given it."""
-        self._stations = stations
-        self._ended = False
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, self._time_out)
-        self._task: asyncio.Task[None] | None = None
-        stations.add(self)
-        self._task = start(self._run(payload, loop.time() + seconds), loop)
 
-    async def _run(self, payload: bytes, until: float) -> None:
+    async def run(self, payload: bytes, until: float) -> Outcome:
+        """Have the station answer, in its turn. `until`: by the clock of the event loop."""
         loop = asyncio.get_running_loop()
-        if not await self._stations.turns.take(self.station, until - loop.time()):
-            return  # the timer sees to it
+        if not await self._turns.take(self._station, until - loop.time()):
+            return self.time_out()
         try:
-            self.sent = True
-            self.end(await self._outcome(payload, until - loop.time()))
+            self._sent = True
+            return await self._outcome(payload, until - loop.time())
         finally:
-            self._stations.turns.give(self.station)
+            self._turns.give(self._station)
 
-    async def _outcome(self, payload: bytes, timeout: float) -> Outcome:  # noqa: ASYNC109 - passed on to be told
-        request = self.request
+    async def _outcome(self, payload: bytes, timeout: float) -> Outcome:  # noqa: ASYNC109 - passed on
+        request = self._request
         try:
-            reply = await self.station.answer(payload, timeout)
+            reply = await self._station.answer(payload, timeout)
         except asyncio.CancelledError:
-            if self._ended:
-                raise
-            return failed(request, "CancelledError: the station's handler was cancelled")
+            raise
         except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
             return outcome_of_error(error, request)
         if type(reply) is not Reply:
@@ -198,23 +206,23 @@ class _Call:
             )
         return reply
 
-    def _time_out(self) -> None:
-        text = (
-            "TimeoutError: the station did not answer in time"
-            if self.sent
-            else "TimeoutError: its turn did not come"
-        )
-        self.end(timed_out(self.request, time.time(), text))
+    def answer(self, task: "Task[Any]") -> Outcome:
+        """The outcome of a station that has answered, or whose handler has failed."""
+        try:
+            outcome: Outcome = task.result()
+        except asyncio.CancelledError:
+            text = "CancelledError: the station's handler was cancelled"
+            return failed(self._request, text)
+        return outcome
 
-    def end(self, outcome: Outcome) -> None:
-        """The first outcome counts. What still runs is cancelled, and not waited for."""
-        if self._ended:
-            return
-        self._ended = True
-        self._timer.cancel()
-        self._stations.settle(self, outcome)
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
+    def time_out(self) -> Outcome:
+        """The outcome of a station that has not answered in time."""
+        text = "the station did not answer in time" if self._sent else "its turn did not come"
+        return timed_out(self._request, time.time(), f"TimeoutError: {text}")
+
+    def loss(self) -> Outcome:
+        """The outcome of a station that is lost."""
+        return Offline(self._sent)
 
 
 def _payload_of(request: Request) -> bytes:
@@ -224,7 +232,10 @@ def _payload_of(request: Request) -> bytes:
 
 
 def outcome_of_error(error: BaseException, request: Request) -> Outcome:
-    """What a request gets whose station's handler raised `error`. No exception's text goes to the CSMS."""
+    """The outcome of a request whose station's handler raised `error`.
+
+    The text of an exception never goes to the CSMS.
+    """
     match error:
         case StationOffline():
             return Offline(error.sent)

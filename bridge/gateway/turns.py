@@ -1,6 +1,8 @@
-"""One at a time, for each of very many: a station may have one CALL outstanding in each direction (OCPP-J 1.6 §4.1.1, 2.0.1 §4.1.2).
+"""One at a time, for each of very many.
 
-A lock per station would be 100,000 locks. A turn is an entry in a table while somebody has it, and nothing else.
+A station may have one CALL outstanding in each direction (OCPP-J 1.6 §4.1.1, 2.0.1 §4.1.2). A lock
+for each station would be 100,000 locks; a turn is an entry in a table while somebody has it, and
+nothing otherwise.
 """
 
 import asyncio
@@ -8,18 +10,21 @@ from collections.abc import Hashable
 
 
 class Turns:
-    """Turns by key; whoever comes first is first."""
+    """Turns by key, first come, first served."""
 
     def __init__(self) -> None:
         self._taken: dict[Hashable, dict[asyncio.Future[bool], None] | None] = {}
-        """Each key that somebody has the turn of, with those who wait for it, in order; None: nobody does."""
+        """Each key whose turn somebody has, with those that wait for it, in order; None: nobody."""
 
     def __len__(self) -> int:
         """Keys whose turn somebody has."""
         return len(self._taken)
 
-    async def take(self, key: Hashable, timeout: float) -> bool:  # noqa: ASYNC109 - no answer is an answer here
-        """Wait for the turn, at most `timeout` seconds. True: it is the caller's, until :meth:`give`."""
+    async def take(self, key: Hashable, timeout: float) -> bool:  # noqa: ASYNC109 - it returns False
+        """Wait for the turn, at most `timeout` seconds.
+
+        True: it is the caller's, until :meth:`give`. False: it did not come in time.
+        """
         if key not in self._taken:
             self._taken[key] = None
             return True
@@ -34,14 +39,14 @@ class Turns:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.give(key)  # it had just become ours
+                self.give(key)  # it had just become the caller's
             raise
         finally:
             timer.cancel()
             waiting.pop(turn, None)
 
     def give(self, key: Hashable) -> None:
-        """Pass the turn on to who has waited longest."""
+        """Pass the turn on to the one that has waited longest."""
         waiting = self._taken[key]
         while waiting:
             turn = next(iter(waiting))

@@ -1,24 +1,30 @@
 """Exactly-once effects on at-least-once delivery: the stored reply again, not the handler.
 
-A broker delivers a request again when a worker died, or its connection, before the acknowledgement arrived; a requester sends it
-again when it lost its reply queue. :class:`Guard` stands before a dispatcher: the first delivery of a request runs the handler, one that
-comes meanwhile waits for its outcome, and one that comes later is given the stored reply.
+A broker delivers a request again when a worker died, or its connection, before the acknowledgement
+arrived; a requester sends it again when it lost its reply queue. A :class:`Guard` is the step of a
+chain (:func:`~bridge.request.chain.chain`) before the one that handles requests. The first delivery
+of a request runs the handler; one that comes meanwhile waits for its outcome; one that comes later
+is given the stored reply.
 
-Replies are kept in a :class:`~bridge.idempotency.store.Store`. A request is the same if OCPP version, station, OCPP message id and payload are. The payload counts because OCPP makes message ids unique for a
-connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1 uses them again after each restart.
+Replies are kept in a :class:`~bridge.idempotency.store.Store`. Two requests are the same if they
+have the same OCPP version, station, OCPP message id and payload. The payload counts because OCPP
+makes message ids unique for a connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1
+uses them again after each restart.
 
-What is stored are replies alone. A request that failed, or that will be tried again, is forgotten, so that it can be.
+Only replies are stored. A request that failed, or that will be tried again, is forgotten, so that
+it can be handled again.
 """
 
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zlib import crc32
 
 from bridge.compiled import fields
 from bridge.idempotency.store import Begun, Key, Running, Store
+from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater, Settle
 from bridge.request.retry import DELAYS
@@ -36,22 +42,31 @@ BUSY_RETRY: Final = 1.0
 
 
 class Once:
-    """What the guards of a worker share: the store, and the deliveries that wait for another one of the same request."""
+    """What the guards of a worker share.
+
+    The store, and the deliveries that wait for the outcome of another delivery of their request.
+    """
 
     def __init__(
         self, store: Store, *, on_absorbed: Callable[[], None], on_store_error: Callable[[], None]
     ) -> None:
-        """`on_absorbed`: called for each delivery that is answered without its handler."""
+        """`on_absorbed`: called for each delivery that is answered without its handler.
+
+        `on_store_error`: called for each request that the store was no help with.
+        """
         self.store = store
         self.followers: dict[Key, list[tuple[Settle, Request]]] = {}
         self.on_absorbed = on_absorbed
         self.on_store_error = on_store_error
         self._down_until = 0.0
-        """By the monotonic clock; 0: it works."""
+        """When a failed store is asked again, by the monotonic clock; 0: it works."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tell_followers(self, key: Key, outcome: Outcome) -> None:
-        """They get the outcome too, each at its own reply queue; but one dead letter is enough."""
+        """Give the outcome to those that waited for it, each at its own reply queue.
+
+        One dead letter is enough, so a failure is a mere answer to them.
+        """
         for settle, request in self.followers.pop(key, ()):
             followed = _followed(request, outcome)
             if not isinstance(followed, RetryLater):
@@ -59,7 +74,7 @@ class Once:
             settle(request, followed)
 
     def failed(self, error: Exception) -> None:
-        """The store raised."""
+        """Note that the store raised."""
         self.on_store_error()
         if not self._down_until:
             log.warning(
@@ -70,11 +85,14 @@ class Once:
 
     @property
     def is_down(self) -> bool:
-        """The store has just failed: it is left alone for a while, so that one that hangs does not hold up every request."""
+        """Whether the store has just failed.
+
+        It is left alone for a while: a store that hangs must not hold up every request.
+        """
         return self._down_until > time.monotonic()
 
     def worked(self) -> None:
-        """The store answered."""
+        """Note that the store answered."""
         if self._down_until:
             self._down_until = 0.0
             log.info("idempotency store answers again")
@@ -87,12 +105,13 @@ class Once:
             task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
+        """Stop what waits for the store. Its requests are not settled."""
         for task in self._tasks:
             task.cancel()
 
 
 def _followed(request: Request, outcome: Outcome) -> Outcome:
-    """What a delivery gets that waited for another one of the same request."""
+    """The outcome of a delivery that waited for another one, which got `outcome`."""
     match outcome:
         case Reply():
             return _unless_late(request, outcome)
@@ -100,7 +119,7 @@ def _followed(request: Request, outcome: Outcome) -> Outcome:
             return _unless_late(request, Reply(body, Kind.CALL_ERROR))
         case RetryLater() | Offline():
             return outcome
-        case _:  # the other one has no answer, for its deadline has passed; this one's may be open
+        case _:  # the other's deadline has passed, so that it has no answer; this one's may be open
             return _unless_late(
                 request,
                 RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False),
@@ -108,91 +127,88 @@ def _followed(request: Request, outcome: Outcome) -> Outcome:
 
 
 def _unless_late(request: Request, outcome: Outcome) -> Outcome:
-    """Handled already; so after its deadline there is nothing left to do."""
+    """It is handled already, so after its deadline there is nothing left to do."""
     return Late() if request.deadline is not None and request.deadline <= time.time() else outcome
 
 
-class Dispatches(Protocol):
-    """A :class:`~bridge.worker.dispatch.Dispatcher`, or what does the same with requests of another kind."""
-
-    def dispatch(self, request: Request) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Guard:
-    """A dispatcher that handles each request once."""
+    """The step of a chain that lets each request be handled once."""
 
-    def __init__(
-        self, once: Once, make_dispatcher: Callable[[Settle], Dispatches], settle: Settle
-    ) -> None:
+    def __init__(self, once: Once) -> None:
+        """`once`: what it shares with the other guards of its worker."""
+        self.next: Dispatch
+        """Where requests go to be handled: see :func:`~bridge.request.chain.chain`."""
+        self.settle: Settle
+        """Whom it tells each outcome."""
         self._once = once
         self._store = once.store
+        self._ask: Callable[[Key], Any] = once.store.begin
         self._is_plain = not inspect.iscoroutinefunction(once.store.begin)
-        self._dispatcher = make_dispatcher(self._settled)
-        self._handle = self._dispatcher.dispatch
-        self._settle = settle
+        """Whether the store's methods are plain functions, or return something to await."""
 
     def dispatch(self, request: Request) -> None:
-        """As :meth:`~bridge.worker.dispatch.Dispatcher.dispatch`."""
+        """Have a request handled, unless it is already; then give it the outcome it has.
+
+        Never raises.
+        """
         message_id = request.ocpp_message_id
         if not message_id or request.fault is not None:
-            self._handle(request)
+            self.next(request)
             return
         if not self._is_plain:
             # The length keeps a message id with colons in it apart from a station with them.
-            version = request.version.value
-            shared = f"{version}:{crc32(request.body):08x}:{len(message_id)}:{message_id}:{request.station_id}"
+            body = f"{request.version.value}:{crc32(request.body):08x}"
+            shared = f"{body}:{len(message_id)}:{message_id}:{request.station_id}"
             if self._once.is_down:
                 self._once.on_store_error()
-                self._handle(request)
+                self.next(request)
             else:
                 self._once.start(self._begin(request, shared))
             return
         key = hash((request.version, request.station_id, message_id, request.body))
         try:
-            begun: Begun = self._store.begin(key)  # type: ignore[assignment]  # plain
+            begun: Begun = self._ask(key)
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
-            self._handle(request)
+            self.next(request)
             return
         if begun is None:
             request.key = key
-            self._handle(request)
+            self.next(request)
         else:
             self._absorb(request, key, begun)
 
     async def _begin(self, request: Request, key: Key) -> None:
         try:
-            begun = await self._store.begin(key)  # type: ignore[misc]  # not plain
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, the request is handled
+            begun: Begun = await self._ask(key)
+        except Exception as error:  # noqa: BLE001 - whatever the store does, the request is handled
             self._once.failed(error)
-            self._handle(request)
+            self.next(request)
             return
         self._once.worked()
         if begun is None:
             request.key = key
-            self._handle(request)
+            self.next(request)
         else:
             self._absorb(request, key, begun)
 
     def _absorb(self, request: Request, key: Key, begun: Reply | Running) -> None:
-        """It is handled already, or just now."""
+        """Deal with a request that has been handled already, or is just being handled."""
         if begun is Running.HERE:
-            self._once.followers.setdefault(key, []).append((self._settle, request))
+            self._once.followers.setdefault(key, []).append((self.settle, request))
         elif isinstance(begun, Running):
-            self._settle(
+            self.settle(
                 request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
             )
         else:
             self._once.on_absorbed()
-            self._settle(request, _unless_late(request, begun))
+            self.settle(request, _unless_late(request, begun))
 
-    def _settled(self, request: Request, outcome: Outcome) -> None:
-        """What the dispatcher says of a request."""
+    def settled(self, request: Request, outcome: Outcome) -> None:
+        """Store a reply, and pass the outcome on to all that wait for it."""
         key: Key | None = request.key
         if key is None:
-            self._settle(request, outcome)
+            self.settle(request, outcome)
             return
         kept = None
         try:
@@ -206,21 +222,17 @@ class Guard:
         if kept is not None:
             self._once.start(self._keep(kept, request, outcome, key))
             return
-        self._settle(request, outcome)
+        self.settle(request, outcome)
         if self._once.followers:
             self._once.tell_followers(key, outcome)
 
     async def _keep(
         self, kept: Awaitable[None], request: Request, outcome: Outcome, key: Key
     ) -> None:
-        """The reply is stored before it is published: else a crash in between would run the handler twice."""
+        """Store a reply before it is published: a crash in between would run the handler twice."""
         try:
             await kept
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
-        self._settle(request, outcome)
+        self.settle(request, outcome)
         self._once.tell_followers(key, outcome)
-
-    def close(self) -> None:
-        """As :meth:`~bridge.worker.dispatch.Dispatcher.close`."""
-        self._dispatcher.close()

@@ -1,4 +1,4 @@
-"""Where replies are kept for requests that come again, and who says who is handling one. See :mod:`bridge.idempotency.guard`."""
+"""Replies kept in the memory of this process."""
 
 import time
 from collections.abc import Callable
@@ -10,24 +10,22 @@ from bridge.request.outcome import Reply
 
 fields.check((Reply,))
 
-
 ENTRIES: Final = 20_000
-"""Replies kept in memory at most: twice what a worker has in hand. About 500 bytes each."""
+"""Replies kept at most: twice what a worker has in hand. About 500 bytes each."""
 LARGE: Final = 1024
-"""Bytes of a reply from which on it is counted; smaller ones are bounded by their number."""
+"""Bytes from which on the size of a reply counts; smaller ones are bounded by their number."""
 BYTES: Final = 32 * 1024 * 1024
-"""Bytes of replies kept in memory at most."""
-
+"""Bytes of large replies kept at most."""
 
 _HERE: Final = Running.HERE
-"""By itself: a member of an Enum is looked up at each use."""
+"""A name of its own: a member of an Enum is looked up at each use."""
 
 
 class MemoryStore:
-    """Replies in this process, in two generations.
+    """A :class:`~bridge.idempotency.store.Store` in this process, in two generations.
 
-    When the young one is full or old enough, it takes the place of the old one, which is dropped. So the cost of a reply is
-    one dictionary entry, whatever the bounds.
+    When the young generation is full or old enough, it takes the place of the old one, which is
+    dropped. So a reply costs one dictionary entry, whatever the bounds.
     """
 
     def __init__(
@@ -37,9 +35,10 @@ class MemoryStore:
         max_bytes: int = BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ttl` in seconds. A reply is kept at least so long, and at most twice as long, unless a bound is reached.
+        """`ttl`: seconds that a reply is kept, unless a bound is reached; at most twice as long.
 
-        `clock`: seconds since some moment, never turned back.
+        `entries`: replies at most. `max_bytes`: bytes of large replies at most. `clock`: gives
+        seconds since some moment, and never goes back.
         """
         self._clock = clock
         self._ttl = ttl
@@ -54,14 +53,18 @@ class MemoryStore:
         young = self._young
         known = len(young)
         young.setdefault(key, _HERE)
-        if len(young) > known:  # not there; so almost all come
+        if len(young) > known:  # it was not there, as almost none is
             if key not in self._old:
                 return None
             del young[key]
         return self._unless_aged(key)
 
     def _unless_aged(self, key: Key) -> Begun:
-        """A store that nothing is added to must forget all the same; the time is asked for where it matters."""
+        """What a known key stands for, unless its time is over.
+
+        A store that nothing is added to must forget as well. It asks for the time only here, where
+        it matters.
+        """
         now = self._clock()
         if now >= self._grown_up_at:
             self._grow_old(now)
@@ -81,14 +84,14 @@ class MemoryStore:
             self._next_generation(now + self._ttl)
 
     def _grow_old(self, now: float) -> None:
-        """The young generation has had its time; the one before, and after a long silence both, are forgotten."""
+        """Forget the old generation, whose time is over; after a long silence, both."""
         silent = now >= self._grown_up_at + self._ttl
         self._next_generation(now + self._ttl if silent else self._grown_up_at + self._ttl)
         if silent:
             self._old = {key: begun for key, begun in self._old.items() if begun is Running.HERE}
 
     def _next_generation(self, grown_up_at: float) -> None:
-        """What is being handled is kept, however old."""
+        """Make the young generation the old one. What is being handled is kept, however old."""
         running: dict[Key, Reply | Running] = {}
         running.update(
             (key, begun)

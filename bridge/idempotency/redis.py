@@ -1,8 +1,10 @@
 """Replies kept in Redis, for a fleet of workers. Needs the extra ``redis``.
 
-A request is one key. It holds the mark of the worker that handles it, for the time of a lease, so that a worker that dies does not
-hold it for ever; then the reply. Every call is bounded in time: a store that hangs must not keep stations waiting. A call
-that got no answer in time may have been carried out all the same; a worker that finds its own mark after one knows what to make of it.
+A request is one key. While the request is handled, the key holds the mark of the worker that does
+so; then it holds the reply. The mark is a lease, so that a worker that dies does not keep the
+request for ever. Every call is bounded in time: a store that hangs must not keep stations waiting.
+A call that got no answer in time may have been carried out all the same; a worker that then finds
+its own mark takes the request for its own.
 """
 
 import asyncio
@@ -21,19 +23,21 @@ from bridge.idempotency.store import TTL, Begun, Key, Running
 from bridge.request.outcome import Kind, Reply
 
 LEASE: Final = 10.0
-"""Seconds a request belongs to the worker that began it, unless that one renews it. So long does it wait whose worker died, and
-then it still has time: the least patient CSMS in the field waits 20."""
+"""Seconds that a request belongs to the worker that began it, unless the worker renews the lease.
+If the worker dies, the request waits that long, and then still has time: the least patient CSMS in
+the field waits 20 s."""
 RENEWALS: Final = 3
-"""In the time of a lease: two may fail."""
+"""Renewals in the time of a lease: two of them may fail."""
 TIMEOUT: Final = 2.0
-"""Seconds a call may take. Redis answers in less than a millisecond; the rest is for a worker that is given a full prefetch at
-once, on a machine that is busy with something else."""
+"""Seconds that a call may take. Redis answers in less than a millisecond; the rest is for a worker
+that is given a full prefetch at once, on a machine that is busy with something else."""
 CONNECTIONS: Final = 20
-"""To Redis at most. Each does some thousand calls a second; more calls wait for their turn."""
+"""Connections to Redis at most. Each does some thousand calls a second; more calls wait their
+turn."""
 PREFIX: Final = "dtbridge:reply:"
 
 _MARK: Final = b"?"
-"""How the mark of a worker begins, and no reply."""
+"""How the mark of a worker begins. No reply begins so."""
 _KINDS: Final = {Kind.RESPONSE: b"R", Kind.CALL_ERROR: b"E"}
 _KIND_OF: Final = {mark[0]: kind for kind, mark in _KINDS.items()}
 
@@ -44,16 +48,22 @@ class RedisStore:
     def __init__(
         self, url: str, *, ttl: float = TTL, lease: float = LEASE, timeout: float = TIMEOUT
     ) -> None:
-        """`ttl`, `lease` and `timeout` in seconds. Connects with the first call."""
+        """`url`: ``redis://HOST:PORT/DB``, ``rediss://…`` or ``unix:///…``.
+
+        `ttl`: seconds that a reply is kept. `lease`: seconds that a request belongs to a worker
+        without renewal. `timeout`: seconds that a call may take; then it raises TimeoutError.
+        Connects with the first call.
+        """
         self._ttl = round(ttl * 1000)
         self._lease = round(lease * 1000)
         self._timeout = timeout
-        # The library's own would try three times, with pauses of seconds, and fail from its hundredth connection on.
+        # The library's own pool would try three times, with pauses of seconds, and fail from its
+        # hundredth connection on.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=CONNECTIONS,
             timeout=timeout,
-            socket_timeout=timeout,  # the library can miss a cancellation, and then waits for its own
+            socket_timeout=timeout,  # the library can miss a cancellation, and wait for this
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
@@ -61,7 +71,8 @@ class RedisStore:
         self._mark = _MARK + secrets.token_hex(8).encode()
         self._running: set[bytes] = set()
         self._doubtful: dict[bytes, float] = {}
-        """Keys that may hold our mark although we handle nothing: a call for them failed. With the time when that was."""
+        """Keys that may hold our mark although we do not handle their request, because a call for
+        them failed; with the time of the failure, by the monotonic clock."""
         self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -116,7 +127,7 @@ class RedisStore:
 
     @contextlib.contextmanager
     def _doubting(self, name: bytes) -> Iterator[None]:
-        """What raises in here may have been carried out, or not."""
+        """Note that a call that raises may have been carried out, or not."""
         try:
             yield
         except BaseException:
@@ -127,7 +138,7 @@ class RedisStore:
             raise
 
     async def _renew(self) -> None:
-        """A handler may take longer than a lease; a worker that died renews none."""
+        """Renew the leases: a handler may take longer than one. A worker that died renews none."""
         while True:
             await asyncio.sleep(self._lease / 1000 / RENEWALS)
             running = tuple(self._running)

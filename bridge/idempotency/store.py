@@ -1,4 +1,7 @@
-"""Where replies are kept for requests that come again: the protocol of a store."""
+"""Where replies are kept for requests that come again: the protocol of a store.
+
+Its implementations stand beside it. :mod:`bridge.idempotency.guard` says what it is for.
+"""
 
 import enum
 from collections.abc import Awaitable, Hashable
@@ -7,36 +10,40 @@ from typing import Final, Protocol
 from bridge.request.outcome import Reply
 
 Key = Hashable
-"""OCPP version, station, OCPP message id and payload, as one value: for a store in this process 64 bits of SipHash under the process's secret,
-which no two requests are to be expected to share; for one that processes share a text."""
+"""OCPP version, station, OCPP message id and payload of a request, as one value.
+
+For a store in this process, 64 bits of SipHash under the secret of the process, which no two
+requests are to be expected to share; for a store that processes share, a text."""
 
 TTL: Final = 600.0
-"""Seconds a reply is kept at least. Longer than any station waits, and than a broker takes to deliver again."""
+"""Seconds that a reply is kept at least: longer than any station waits, and longer than a broker
+takes to deliver a request again."""
 
 
 class Running(enum.Enum):
-    """Answer of :meth:`Store.begin`: the request is being handled."""
+    """What :meth:`Store.begin` answers when the request is just being handled."""
 
     HERE = "here"
-    """By this worker; its outcome comes to the same :class:`Once`."""
+    """By this worker, whose guards will be told its outcome."""
     ELSEWHERE = "elsewhere"
-    """By another one."""
+    """By another worker."""
 
 
 Begun = Reply | Running | None
 
 
 class Store(Protocol):
-    """Where replies are kept. Its methods are plain functions or, behind a network, coroutine functions: all or none.
+    """Where replies are kept.
 
-    They may raise what they like: the request is handled anyway, and the failure counted.
+    Its methods are plain functions or, behind a network, coroutine functions: all of them or none.
+    They may raise anything: the request is handled all the same, and the failure is counted.
     """
 
     def begin(self, key: Key) -> Begun | Awaitable[Begun]:
-        """The stored reply; or who is handling the request; or None: nobody, so the caller does from now on."""
+        """The stored reply, or who is handling the request; None: from now on the caller is."""
 
     def finish(self, key: Key, reply: Reply) -> Awaitable[None] | None:
-        """Keep the reply."""
+        """Keep the reply of a request that was begun here."""
 
     def forget(self, key: Key) -> Awaitable[None] | None:
-        """It has no reply and may be handled again."""
+        """Forget a request that was begun here: it has no reply, and may be handled again."""

@@ -1,4 +1,7 @@
-"""A DataTransfer request on its way through the bridge, and what its handler sees of it. Pure values."""
+"""A DataTransfer request on its way through the bridge, and what its handler sees of it.
+
+Pure values.
+"""
 
 import time
 from typing import Any
@@ -6,10 +9,11 @@ from typing import Any
 import msgspec
 
 from bridge.ocpp import DataTransferRequest, OcppVersion, RequestEnvelope
+from bridge.transport import Delivery
 
 
-class Request(msgspec.Struct, eq=False, gc=False):
-    """What a dialect reads from a delivery: everything dispatch needs to know, nothing of the broker."""
+class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
+    """What a dialect reads from a delivery: all that handling needs, nothing of the broker."""
 
     body: bytes
     """The OCPP payload, JSON, as the station sent it."""
@@ -20,16 +24,16 @@ class Request(msgspec.Struct, eq=False, gc=False):
     deadline: float | None
     """When nobody waits for the answer any more, in seconds of Unix time; None: not said."""
     attempt: int
-    """1 for the first try, one more for each after a :class:`~bridge.request.outcome.Retry`."""
+    """1 for the first try, one more after each :class:`~bridge.request.outcome.Retry`."""
     redelivered: bool
     """The broker has delivered it before; whether it was handled then is not known."""
     reply_wanted: bool
     fault: str | None = None
     """What is wrong with the message around the payload, as a sentence; it cannot be handled."""
-    source: Any = None
-    """The transport's delivery. For whoever settles it."""
+    source: Delivery
+    """The delivery that it came with, for whoever settles it."""
     key: Any = None
-    """Its place in the idempotency store, once it is the one that runs."""
+    """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
     """When its handling began, in seconds of Unix time; None: not measured."""
     first_try: float | None = None
@@ -37,33 +41,40 @@ class Request(msgspec.Struct, eq=False, gc=False):
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):
-    """What a handler is told about the request beside its data."""
+    """What a handler is told about the request, beside its data: its first argument.
+
+    Read-only. Times are seconds of Unix time, as :func:`time.time` gives them.
+    """
 
     _request: Request
     _envelope: RequestEnvelope
 
     @property
     def station_id(self) -> str:
-        """The charging station that sent it."""
+        """The charging station that sent the request."""
         return self._request.station_id
 
     @property
     def vendor_id(self) -> str:
-        """As the station spelled it."""
+        """The vendorId as the station spelled it."""
         return self._envelope.vendor_id
 
     @property
     def message_id(self) -> str | None:
-        """As the station spelled it; None if it gave none, or an empty one."""
+        """The messageId as the station spelled it; None if it gave none, or an empty one."""
         return self._envelope.message_id or None
 
     @property
     def ocpp_version(self) -> OcppVersion:
+        """The OCPP version of the payload: the station's."""
         return self._request.version
 
     @property
     def ocpp_message_id(self) -> str | None:
-        """The OCPP message id of the CALL, at most 36 characters; unique per station and connection."""
+        """The OCPP message id of the CALL; None: the gateway did not say.
+
+        At most 36 characters; unique for each station and connection (OCPP-J 1.6 §4.1.4).
+        """
         return self._request.ocpp_message_id
 
     @property
@@ -79,12 +90,15 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
 
     @property
     def attempt(self) -> int:
-        """1 at the first try."""
+        """Which try this is: 1 at the first."""
         return self._request.attempt
 
     @property
     def redelivered(self) -> bool:
-        """The request may have been handled before, by a worker that died before its reply was safe."""
+        """Whether the broker has delivered the request before.
+
+        It may have been handled then, by a worker that died before its reply was safe.
+        """
         return self._request.redelivered
 
     @property
@@ -96,4 +110,7 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
         return self._envelope.to_request()
 
     def __repr__(self) -> str:
-        return f"<Call {self.vendor_id} {self.message_id} from {self.station_id} attempt={self.attempt}>"
+        return (
+            f"<Call {self.vendor_id} {self.message_id} from {self.station_id}"
+            f" attempt={self.attempt}>"
+        )

@@ -1,7 +1,8 @@
 """What becomes of a request: one value from a short closed list.
 
-Dispatch returns an outcome and knows no broker; the worker gives it to the transport. The table from whatever a handler
-raised to its outcome is :func:`outcome_of_error`, below.
+Whatever handles a request gives it an outcome and knows no broker; the worker's intake, or the
+gateway's, turns the outcome into what the broker is told. :func:`outcome_of_error` maps what a
+handler raised to its outcome.
 """
 
 import enum
@@ -24,22 +25,35 @@ from bridge.request.retry import RetryPolicy
 
 
 class Rejected(Exception):
-    """Raised by a handler: answer ``Rejected``. From OCPP 2.0.1 on the answer carries the reason as statusInfo."""
+    """Raised by a handler to answer with the status ``Rejected``.
+
+    From OCPP 2.0.1 on the answer carries the reason as its statusInfo. Nothing has failed: the
+    request is answered and done.
+    """
 
     def __init__(self, reason_code: str | None = None, additional_info: str | None = None) -> None:
-        """`reason_code`: at most 20 characters. `additional_info`: at most 512, in OCPP 2.1 1024. Longer ones are cut."""
+        """`reason_code`: at most 20 characters; None: no statusInfo.
+
+        `additional_info`: at most 512 characters, in OCPP 2.1 1024. Longer ones are cut.
+        """
         super().__init__(reason_code, additional_info)
         self.reason_code = reason_code
         self.additional_info = additional_info
 
 
 class Retry(Exception):
-    """Raised by a handler: something it depends on is down, try the request again later, while its deadline allows."""
+    """Raised by a handler when something it depends on is down: the request is tried again later.
+
+    How often, and how soon, is said by the :class:`~bridge.request.retry.RetryPolicy` of the
+    handler, its router or the worker. A request without a try left, or without time for one before
+    its deadline, is answered with a CALLERROR and kept as a dead letter.
+    """
 
     def __init__(self, after: float | timedelta | None = None, reason: str = "") -> None:
-        """`after`: seconds until the next try; None: an exponential back-off. `reason` is for logs, it never leaves.
+        """`after`: seconds until the next try, rounded up to a delay that there is a queue for.
 
-        Raises ValueError if `after` is negative, infinite or not a number.
+        None: the policy's exponential back-off. `reason`: for logs and the dead letter; it never
+        goes to the station. Raises ValueError if `after` is negative, infinite or not a number.
         """
         super().__init__(after, reason)
         self.after = after.total_seconds() if isinstance(after, timedelta) else after
@@ -49,7 +63,7 @@ class Retry(Exception):
 
 
 class Kind(enum.Enum):
-    """Which answer of OCPP-J a reply is; its value is the AMQP `type` property."""
+    """Which answer of OCPP-J a reply is. The value is the AMQP property `type`."""
 
     RESPONSE = "DataTransferResponse"
     CALL_ERROR = "CallError"
@@ -69,24 +83,26 @@ class Reason(enum.StrEnum):
     OVERLOADED = "overloaded"
     """More came than could be handled, and its deadline was too near to begin with it."""
     FOREIGN = "foreign"
-    """It is no request of the dialect that is spoken in its queue."""
+    """It is not a request in the dialect of its queue."""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """Answer; then the request is done."""
+    """Answer the request; then it is done."""
 
     body: bytes
+    """The payload of the CALLRESULT, JSON. Of a ``CALL_ERROR``, an object with `errorCode`,
+    `errorDescription` and `errorDetails`."""
     kind: Kind = Kind.RESPONSE
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """Answer with a CALLERROR, if somebody still waits; then keep the request as a dead letter."""
+    """Answer with a CALLERROR if somebody still waits; then keep the request as a dead letter."""
 
     body: bytes | None
     """The CALLERROR; None: nobody waits."""
     reason: Reason
     error: str = ""
-    """Type and text of what went wrong. For logs and the dead letter; it never goes to the station."""
+    """Type and text of what went wrong, for logs and the dead letter; never for the station."""
 
 
 class RetryLater(msgspec.Struct, frozen=True, gc=False):
@@ -96,29 +112,29 @@ class RetryLater(msgspec.Struct, frozen=True, gc=False):
     """Seconds."""
     error: str = ""
     counts: bool = True
-    """Whether it was a try: another worker's handling of it is not."""
+    """Whether this was a try. It was not if another worker is handling the request just now."""
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
-    """Handled, but its deadline has passed: nobody waits for the answer, and the request is done."""
+    """It was handled, but its deadline has passed: nobody waits for the answer, and it is done."""
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False):
-    """Its deadline had passed before it was handled, and the configuration says to forget such requests."""
+    """Its deadline passed before it was handled, and the configuration says to forget it."""
 
 
 class Offline(msgspec.Struct, frozen=True, gc=False):
-    """Of a request to a station: the gateway has lost the station, and whoever waits is told at once."""
+    """A request to a station that the gateway has lost: whoever waits is told at once."""
 
     sent: bool
-    """The station had been given it, so that it may have handled it."""
+    """Whether the station had been sent it, and so may have handled it."""
 
 
 Outcome = Reply | Failure | RetryLater | Late | Dropped | Offline
 
 COULD_NOT_PROCESS = "The request could not be processed."
 TOOK_TOO_LONG = "The request took too long to process."
-"""What a station is told of a failure. Never the text of an exception: it may hold anything."""
+"""What a station is told of a failure. Never the text of an exception: that may hold anything."""
 
 _failure_bodies = {
     (version, code): encode_call_error(CallError(code, text), version)
@@ -131,7 +147,10 @@ _failure_bodies = {
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and text of an error for logs and dead letters, capped: a text can hold a whole document. Never raises."""
+    """Type and text of an error, for logs and dead letters. Never raises.
+
+    At most 512 characters: the text of an exception can hold a whole document.
+    """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - the error is somebody else's class
@@ -140,12 +159,15 @@ def describe_error(error: BaseException) -> str:
 
 
 def failed(request: Request, error: str, reason: Reason = Reason.FAILED) -> Failure:
-    """The handler is at fault, or what it returned."""
+    """The outcome when the handler, or what it returned, is at fault."""
     return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], reason, error)
 
 
 def timed_out(request: Request, now: float, error: str) -> Failure:
-    """The handler did not finish in its time, or not before the deadline: then nobody waits for the answer."""
+    """The outcome when the handler took too long. `now` in seconds of Unix time.
+
+    If the deadline has passed, nobody waits for an answer, and none is given.
+    """
     if request.deadline is not None and now >= request.deadline:
         return Failure(None, Reason.EXPIRED, error)
     return Failure(
@@ -154,25 +176,31 @@ def timed_out(request: Request, now: float, error: str) -> Failure:
 
 
 def overloaded(request: Request, error: str) -> Failure:
-    """There is no time left to handle it, and whoever waits is told so while they wait."""
+    """The outcome when no time is left to handle it: whoever waits is told while they wait."""
     return Failure(
         _failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.OVERLOADED, error
     )
 
 
 def call_error(error: CallError, version: OcppVersion) -> Reply:
-    """The payload, or the handler's own choice, asks for this CALLERROR. An answer like any other: nothing failed."""
+    """A CALLERROR that the payload deserves, or the handler has chosen.
+
+    It is an answer like any other: nothing failed, and no dead letter is kept.
+    """
     return Reply(encode_call_error(error, version), Kind.CALL_ERROR)
 
 
 def outcome_of_error(
     error: BaseException, request: Request, policy: RetryPolicy, now: float
 ) -> Outcome:
-    """What a request gets whose handler raised `error`. `now` in seconds of Unix time. Never raises."""
+    """The outcome of a request whose handler raised `error`. Never raises.
+
+    `policy`: when it is tried again. `now` in seconds of Unix time.
+    """
     late = request.deadline is not None and request.deadline <= now
     try:
         outcome = _outcome_of_error(error, request, policy, now)
-    except Exception as fault:  # noqa: BLE001 - an error made wrongly: a reason that is no text, a class without its fields
+    except Exception as fault:  # noqa: BLE001 - an error made wrongly, its reason not a text
         outcome = failed(
             request, f"{describe_error(fault)}, while answering for {describe_error(error)}"
         )
@@ -211,3 +239,4 @@ def _retry(
 
 
 Settle = Callable[[Request, Outcome], None]
+"""Is told the outcome of a request: once for each."""

@@ -1,8 +1,9 @@
 """When a request is tried again: a decision, not a loop.
 
-A handler asks for it by raising :class:`~bridge.request.outcome.Retry`; a :class:`RetryPolicy` can name exceptions that mean the same. The
-answer is a number of seconds, or None: no more tries, give it up. The waiting is done in a queue of the broker for each of
-:data:`DELAYS`; :mod:`bridge.worker.delay_queue` sees to it that it ends in time.
+A handler asks for it by raising :class:`~bridge.request.outcome.Retry`; a :class:`RetryPolicy` can
+name exceptions that mean the same. The answer is a number of seconds, or None: no more tries, give
+it up. The request waits in the broker, which has a delay queue for each of :data:`DELAYS`;
+:mod:`bridge.worker.delay_queue` sees to it that the waiting ends in time.
 """
 
 import random
@@ -12,38 +13,45 @@ from typing import Any, Final
 import msgspec
 
 DELAYS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds a request can wait for its next try: one queue each, for a queue's messages expire in order, so that all in it must
-wait equally long. Close together at first, where a station still waits; five minutes at last, for what nobody waits for."""
+"""Seconds that a request can wait for its next try. Each has a queue of its own: the messages of a
+queue expire in order, so all in it must wait equally long. They are close together at first, while
+a station waits; the last, five minutes, is for requests that nobody waits for."""
 
 GRACE: Final = 30.0
-"""Seconds after the end of a pause at which the broker itself sends the request back, if no worker has: none runs, or none that
-knows of this queue."""
+"""Seconds after the end of a pause when the broker itself sends the request back, if no worker has
+done so: because none runs, or none that consumes this queue."""
 
 FACTOR_MAX: Final = 1000.0
-"""Beyond the longest delay at the second step already, and its powers still fit a float."""
+"""The largest factor. Its second step is beyond the longest delay already, and its powers still fit
+a float."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often, how soon and for what a request is tried again."""
+    """How often, how soon and for what a request is tried again.
+
+    Raises ValueError for values that make no sense, such as no attempts or a negative pause.
+    """
 
     attempts: int = 5
-    """Tries at most, the first included. With the doubling pauses they span some 15 seconds; the least patient CSMS in the
-    field waits 20."""
+    """Tries at most, the first included. With doubling pauses five span some 15 seconds; the least
+    patient CSMS in the field waits 20."""
     first: float = 1.0
     """Seconds before the second try."""
     factor: float = 2.0
-    """By which the pause grows from try to try."""
+    """By which the pause grows from try to try, 1 to 1,000."""
     longest: float = 60.0
     """Seconds between tries at most."""
     jitter: float = 0.5
-    """The part of a pause that is left to chance, 0 to 1, so that what failed together does not come back together."""
+    """The part of a pause that is left to chance, 0 to 1: requests that failed together must not
+    come back together."""
     max_age: float = 3600.0
-    """Seconds from the first try after which there is no other, for requests without a deadline."""
+    """Seconds after the first try beyond which there is no other; it bounds requests without a
+    deadline."""
     on: tuple[type[Exception], ...] = ()
-    """Exceptions that mean Retry. Name those of a dependency that is down, not those of a request that is wrong."""
+    """Exceptions that mean Retry. Name those that say that a dependency is down, not those that say
+    that the request is wrong."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what could not be followed."""
         if not self.attempts >= 1:  # so that NaN is refused, here and below
             raise ValueError(f"attempts must be at least 1, not {self.attempts}")
         if not (self.first >= 0 and self.longest >= 0 and self.max_age >= 0):
@@ -68,9 +76,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         deadline: float | None,
         chance: Callable[[], float] = random.random,
     ) -> float | None:
-        """Seconds until the next try once try number `attempt` has failed; None: there is none.
+        """Seconds until the next try, once try number `attempt` has failed; None: there is none.
 
-        `after`: the handler's own wish. `now`, `first_try` and `deadline` in seconds of Unix time.
+        `after`: the seconds that the handler asks for; None: as the policy says. `now`, `first_try`
+        and `deadline`: seconds of Unix time. `chance`: a number from 0 to 1 at each call.
         """
         if attempt >= self.attempts:
             return None
@@ -87,15 +96,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def round_up(seconds: float) -> float:
-    """The shortest of :data:`DELAYS` that is not shorter; the longest, for what is longer than all."""
+    """The shortest of :data:`DELAYS` that is not shorter than `seconds`, or else the longest."""
     return next((delay for delay in DELAYS if delay >= seconds), DELAYS[-1])
 
 
 def nearest(seconds: float) -> float:
-    """The one of :data:`DELAYS` that is nearest: rounding up would take the jitter away again."""
+    """The one of :data:`DELAYS` that is nearest. Rounding up would take the jitter away again."""
     return min(DELAYS, key=lambda delay: abs(delay - seconds))
 
 
 def milliseconds(delay: float) -> int:
-    """A delay as its queue is named."""
+    """A delay in milliseconds, as it stands in the name of its queue."""
     return round(delay * 1000)

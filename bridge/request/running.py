@@ -1,16 +1,164 @@
-"""A task that begins at once, where the interpreter can."""
+"""What runs for a request: a task that begins at once, and the race that ends it.
+
+Whoever runs a coroutine for a request (a handler, or a station's answer) starts it with
+:func:`start`. If it ends before it first waits, there is nothing to race against. If not, a
+:class:`Race` measures its time, and gives the request the first outcome that there is.
+"""
 
 import asyncio
 import sys
+import time
 from asyncio import Task
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-EAGER: Final = sys.version_info >= (3, 12)
+from bridge.request.incoming import Request
+from bridge.request.outcome import Outcome, Settle
+
+_EAGER: Final = sys.version_info >= (3, 12)
+"""Whether the interpreter can run a task's first step while the task is made."""
 
 
 def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "Task[Any]":
-    """Run a coroutine as a task of `loop`: now, up to where it first waits; before CPython 3.12 from the loop's next turn on."""
-    if EAGER:
+    """Run a coroutine as a task of `loop`: now, up to where it first waits.
+
+    Before CPython 3.12 it begins with the loop's next turn. KeyboardInterrupt and SystemExit of its
+    first step are raised here, where they happen at once.
+    """
+    if _EAGER:
         return Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg] # not in 3.11
     return Task(coroutine, loop=loop)
+
+
+def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a plain function, in the thread of an executor.
+
+    A StopIteration cannot leave through a future: on CPython 3.11 whoever awaits the future would
+    wait for ever. It becomes a RuntimeError, as it does in a coroutine.
+    """
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the handler raised StopIteration") from error
+
+
+class Race:
+    """A request in hand: the first of answer, time-out and loss settles it, and nothing after that.
+
+    It is settled first. Only then is what still runs cancelled, and nobody waits for that: a task
+    that will not be cancelled holds up no request.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_held",
+        "_loss",
+        "_request",
+        "_settle",
+        "_task",
+        "_time_out",
+        "_timer",
+        "over",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        settle: Settle,
+        answer: "Callable[[Task[Any]], Outcome]",
+        time_out: Callable[[], Outcome],
+        held: "set[Race]",
+        loss: Callable[[], Outcome] | None = None,
+    ) -> None:
+        """`settle`: called once, with the outcome. `held`: where this race stands until then.
+
+        The outcome is `answer` of the task when it has ended, `time_out` when it has not ended in
+        time, or `loss` when :meth:`lose` is called; None: as `time_out`.
+        """
+        self._request = request
+        self._settle = settle
+        self._answer = answer
+        self._time_out = time_out
+        self._loss = loss or time_out
+        self._held = held
+        self._task: Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.over = False
+        """Whether it has an outcome, or was abandoned."""
+        held.add(self)
+
+    def follow(
+        self,
+        task: "Task[Any]",
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        deadline: float | None,
+    ) -> None:
+        """Wait for `task`, which :func:`start` has returned, and measure its time.
+
+        `timeout`: seconds that it may take. `deadline`: when it must have ended, in seconds of Unix
+        time; None: there is no such time.
+        """
+        self._task = task
+        if _EAGER:
+            self._watch(task, loop, timeout, deadline)
+        else:  # its first step comes just before this; only if it still waits is there a timer
+            loop.call_soon(self._watch, task, loop, timeout, deadline)
+
+    def _watch(
+        self,
+        task: "Task[Any]",
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        deadline: float | None,
+    ) -> None:
+        if task.done():
+            self._ended(task)
+            return
+        if not self.over:
+            seconds = timeout
+            if deadline is not None:
+                seconds = min(seconds, max(0.0, deadline - time.time()))
+            self._timer = loop.call_later(seconds, self._out_of_time)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "Task[Any]") -> None:
+        if self.over:
+            if not task.cancelled():
+                task.exception()  # seen: once cancelled, a task may end as it likes
+            return
+        self._finish()
+        self._settle(self._request, self._answer(task))
+
+    def _out_of_time(self) -> None:
+        self._end(self._time_out)
+
+    def lose(self) -> None:
+        """End it, unless it is over: what it runs for is lost."""
+        self._end(self._loss)
+
+    def _end(self, outcome: Callable[[], Outcome]) -> None:
+        if self.over:
+            return
+        task = self._task
+        if task is not None and task.done():
+            # In this very turn of the loop, in which something held up both: the answer counts.
+            self._ended(task)
+            return
+        self._finish()
+        self._settle(self._request, outcome())
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def abandon(self) -> None:
+        """Cancel the task, and settle nothing."""
+        self._finish()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self) -> None:
+        self.over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._held.discard(self)

@@ -1,4 +1,4 @@
-"""From a handler's type to the function that reads its data."""
+"""From the type of a handler's data to the function that reads the data."""
 
 import inspect
 import typing
@@ -20,6 +20,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def type_name(data_type: Any) -> str:
+    """A type as one would write it in an annotation."""
     if typing.get_origin(data_type) is None and isinstance(data_type, type):
         return data_type.__qualname__
     return str(data_type).replace("typing.", "")
@@ -28,7 +29,11 @@ def type_name(data_type: Any) -> str:
 def data_reader(
     data_type: Any, default: Any = inspect.Parameter.empty, name: str = "the handler"
 ) -> DataReader:
-    """How `data` becomes a value of `data_type`. Raises :class:`HandlerError` for a type that cannot be decoded."""
+    """The function from `data` to a value of `data_type`; it raises :class:`InvalidData`.
+
+    `default`: the value if the data is absent. `name`: the handler's, for errors. Raises
+    :class:`HandlerError` for a type that cannot be decoded.
+    """
     plain, optional = _without_none(data_type)
     absent = default
     if optional and absent is inspect.Parameter.empty:
@@ -74,7 +79,7 @@ _TEXT_TYPES = (
     msgspec.inspect.UUIDType,
     msgspec.inspect.DecimalType,
 )
-"""Types that msgspec decodes from a JSON string."""
+"""The types that msgspec decodes from a JSON string."""
 
 
 def _takes(shape: msgspec.inspect.Type, kinds: tuple[type[msgspec.inspect.Type], ...]) -> bool:
@@ -104,12 +109,14 @@ def _shape(data_type: Any, name: str) -> msgspec.inspect.Type:
         raise HandlerError(f"{name} cannot be given its data: {error}") from error
     if isinstance(shape, msgspec.inspect.UnionType) and _takes(shape, (msgspec.inspect.RawType,)):
         raise HandlerError(
-            f"{name} cannot be given its data: msgspec.Raw takes any JSON, so nothing else beside it"
+            f"{name} cannot be given its data: msgspec.Raw takes any JSON,"
+            " so nothing else beside it"
         )
     for part in _parts(shape, set()):
         if isinstance(part, msgspec.inspect.CustomType):
             raise HandlerError(
-                f"{name} cannot be given its data: msgspec does not know how to decode {type_name(part.cls)}"
+                f"{name} cannot be given its data:"
+                f" msgspec does not know how to decode {type_name(part.cls)}"
             )
     return shape
 

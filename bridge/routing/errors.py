@@ -2,7 +2,10 @@
 
 
 class HandlerError(TypeError):
-    """A handler that could never be called. The message names it and says what to change."""
+    """A handler or router that could never work, found when it is registered.
+
+    The message names it and says what to change.
+    """
 
 
 class InvalidData(Exception):

@@ -1,19 +1,20 @@
-"""A vendor's function, compiled at import: what it takes, how its data is decoded, how it is run.
+"""A vendor's function, examined when it is registered: what it takes, and how it is run.
 
-A handler is ``(call, data)`` or ``(call)``. The annotation of `data` is its type, and all there is to say about
-decoding:
+A handler is ``(call, data)`` or ``(call)``. The annotation of `data` is its type, and all there is
+to say about decoding:
 
-===================  ================================================================================================
-``str``, ``bytes``   the text of the data: a string's content; for any other JSON value its JSON text
+===================  ===========================================================================
+``str``, ``bytes``   the text of the data: the content of a string, the JSON text of anything else
 ``msgspec.Raw``      the JSON bytes, verbatim
 one of these | None  the same, and None for null (Raw gives null verbatim, too)
-``Any``              the JSON value, nothing altered: a string stays a string
-any other type       the JSON value; if that is a string and the type takes none, the JSON text inside the string, which
-                     is how OCPP 1.6 carries structured data
-===================  ================================================================================================
+``Any``              the JSON value, unaltered: a string stays a string
+any other type       the JSON value; if that is a string, and the type does not take one, the JSON
+                     text inside the string, which is how OCPP 1.6 carries structured data
+===================  ===========================================================================
 
-Data that is absent is the parameter's default, if it has one, or None, if the type takes that (or is ``Any``). For a type
-that takes None and no string, an empty string says the same: stations send it for "none".
+If the data is absent, the argument is the parameter's default or, if the type takes None (or is
+``Any``), None. For a type that takes None and not a string, an empty string means None as well:
+stations send it for "none".
 """
 
 import inspect
@@ -39,29 +40,34 @@ class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
     data_type: Any
     """The annotation; :data:`inspect.Parameter.empty` if it takes no data."""
     read_data: DataReader | None
-    """`data` of the envelope → the argument; None: it takes no data. Raises :class:`InvalidData`."""
+    """`data` of the envelope → the argument; None: it takes no data. Raises
+    :class:`~bridge.routing.errors.InvalidData`."""
     is_async: bool
     timeout: float
     """Seconds it may take."""
     retry: RetryPolicy | None = None
-    """When it is tried again; None: as the worker says."""
+    """When its requests are tried again; None: as the worker says."""
 
     @property
     def type_name(self) -> str:
-        """The type of its data as a reader would write it."""
+        """The type of its data as one would write it; ``-``: it takes no data."""
         return "-" if self.read_data is None else type_name(self.data_type)
 
 
 def compile_handler(
     function: Callable[..., Any], timeout: float, retry: RetryPolicy | None = None
 ) -> Handler:
-    """Raises :class:`HandlerError` for a function that could not be called with a request."""
+    """Examine a function, and build the reader of its data. `timeout`: seconds that it may take.
+
+    Raises :class:`HandlerError` for a function that could not be called with a request.
+    """
     name = handler_name(function)
     if not callable(function):
         raise HandlerError(f"{name} is not a function, so it cannot handle messages")
-    if not timeout > 0:  # so that NaN is refused, too
+    if not timeout > 0:  # not `timeout <= 0`, which lets NaN pass
         raise HandlerError(f"the timeout of {name} must be more than 0 seconds, not {timeout}")
-    forms = (function, getattr(function, "__call__", None))  # noqa: B004 - its kind is asked for, not whether it is there
+    kind: Any = type(function)
+    forms = (function, kind.__call__)  # a function, or an object that can be called
     if any(inspect.isasyncgenfunction(form) or inspect.isgeneratorfunction(form) for form in forms):
         raise HandlerError(f"{name} is a generator: a handler returns one answer")
     parameters = _positional_parameters(function, name)
@@ -74,6 +80,7 @@ def compile_handler(
 
 
 def handler_name(function: Any) -> str:
+    """Module and name of a handler, for people."""
     module = getattr(function, "__module__", None)
     if isinstance(function, partial):
         return handler_name(function.func)
@@ -88,7 +95,8 @@ def _positional_parameters(function: Callable[..., Any], name: str) -> list[insp
             positional.append(parameter)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             raise HandlerError(
-                f"{name} asks for {parameter.name!r} by keyword: a handler is (call, data) or (call)"
+                f"{name} asks for {parameter.name!r} by keyword:"
+                " a handler is (call, data) or (call)"
             )
     if len(positional) > 2:
         extra = [parameter for parameter in positional[2:] if parameter.default is parameter.empty]
@@ -104,20 +112,20 @@ def _positional_parameters(function: Callable[..., Any], name: str) -> list[insp
 def _data_type(function: Callable[..., Any], parameter: str, name: str) -> Any:
     if isinstance(function, partial):
         return _data_type(function.func, parameter, name)
-    target = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
+    target: Any = function if inspect.isroutine(function) else type(function).__call__
     annotation = _own_annotations(target).get(parameter, inspect.Parameter.empty)
     if annotation is inspect.Parameter.empty:
         raise HandlerError(
-            f"{name} does not say the type of {parameter!r}: annotate it with a msgspec Struct, any type msgspec decodes, "
-            "str, bytes, msgspec.Raw or Any"
+            f"{name} does not say the type of {parameter!r}: annotate it with a msgspec Struct,"
+            " any type msgspec decodes, str, bytes, msgspec.Raw or Any"
         )
     return _resolve(annotation, target, f"{name} says that {parameter!r} is a {annotation}")
 
 
 def _resolve(annotation: Any, target: Any, what: str) -> Any:
-    """The type that an annotation names, given as a string or with strings in it.
+    """The type that an annotation names; it may be a string, or have strings in it.
 
-    It alone is resolved: that of `call` may be imported for the type checker only.
+    Only this annotation is resolved: that of `call` may be imported for the type checker only.
     """
     alone = SimpleNamespace(__annotations__={"data": annotation})
     try:
@@ -125,7 +133,8 @@ def _resolve(annotation: Any, target: Any, what: str) -> Any:
         return typing.get_type_hints(alone, namespace, namespace, include_extras=True)["data"]
     except NameError as error:
         raise HandlerError(
-            f"{what}, and there is no such name where it is defined ({error}); define the type in the module"
+            f"{what}, and there is no such name where it is defined ({error});"
+            " define the type in the module"
         ) from error
     except Exception as error:
         raise HandlerError(

@@ -1,7 +1,7 @@
 """Which handler a request goes to: vendor → message → handler.
 
-vendorId and messageId are matched without regard to the case of ASCII letters: OCPP 1.6 defines both as case-insensitive
-(§3.1, CiString), OCPP 2.x is silent.
+vendorId and messageId match without regard to the case of ASCII letters: OCPP 1.6 defines both as
+case-insensitive (§3.1, CiString), and OCPP 2.x says nothing.
 """
 
 import inspect
@@ -19,8 +19,12 @@ from bridge.routing.handler import Handler, compile_handler, handler_name
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT: Final = 20.0
-"""Seconds a handler may take. The least patient CSMS in the field gives up after 20 s (CitrineOS), OCPP libraries
-after 30 s."""
+"""Seconds that a handler may take. The least patient CSMS in the field gives up after 20 s
+(CitrineOS), OCPP libraries after 30 s."""
+
+THREADS: Final = 8
+"""Plain ``def`` handlers of one vendor that run at a time. Each is a thread, which mostly waits for
+I/O."""
 
 
 def fold(text: str) -> str:
@@ -32,6 +36,12 @@ def fold(text: str) -> str:
 
 class Router:
     """The handlers of one vendor.
+
+    A handler is a function ``(call, data)`` or ``(call)``. It is registered for one messageId
+    (:meth:`on`), or for all that have no other handler (:meth:`default`, :meth:`mount`). An
+    ``async def`` runs on the event loop, a plain ``def`` in a thread. The annotation of `data` is
+    the type that the data is decoded to (:mod:`bridge.routing.handler` has the table); what the
+    function returns is the data of the answer, whose status is ``Accepted``.
 
     >>> router = Router("com.acme")
     >>> @router.on("SetTariff")
@@ -46,17 +56,19 @@ class Router:
         retry: RetryPolicy | None = None,
         prefetch: int | None = None,
         concurrency: int | None = None,
-        threads: int = 8,
+        threads: int = THREADS,
     ) -> None:
-        """`timeout`: seconds each handler may take. `retry`: when they are tried again, None: as the worker says. `prefetch`, `concurrency`: this vendor's own, None: the worker's.
+        """`vendor_id`: at most 255 characters (OCPP 1.6 §6.17); the case of letters does not count.
 
-        `threads`: how many plain ``def`` handlers of this vendor run at a time; more wait their turn.
-        Raises :class:`HandlerError` for what no station could send or no worker could run.
+        `timeout`: seconds that each handler may take. `retry`: when requests are tried again; None:
+        as the worker says. `prefetch`: requests of this vendor in hand at most, `concurrency`:
+        handlers that run at a time; None: as the worker says. `threads`: plain ``def`` handlers
+        that run at a time; more wait their turn. Raises :class:`HandlerError` for a vendorId that
+        no station could send, and for a number below 1.
         """
         if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
-            raise HandlerError(
-                f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters, not {vendor_id!r:.80}"
-            )
+            text = f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters"
+            raise HandlerError(f"{text}, not {vendor_id!r:.80}")
         for name, value in (
             ("prefetch", prefetch),
             ("concurrency", concurrency),
@@ -83,10 +95,12 @@ class Router:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> Callable[[Function], Function]:
-        """Register a handler for a messageId, or, without one, for the requests that carry none.
+        """Register a handler for a messageId or, without one, for the requests that carry none.
 
-        `timeout`: seconds; `retry`: when it is tried again; None: the router's. Raises :class:`HandlerError` for a duplicate and for a function that
-        could not be called.
+        `message_id`: at most 50 characters (OCPP 1.6 §6.17); the case of letters does not count.
+        `timeout`: seconds that the handler may take; `retry`: when its requests are tried again;
+        None: as the router says. The function itself stays as it is. Raises :class:`HandlerError`
+        if the messageId has a handler, or if the function could not be called with a request.
         """
         if not isinstance(message_id, str | None):
             raise HandlerError(
@@ -105,8 +119,8 @@ class Router:
             if other is not None:
                 what = f"messageId {spelling!r}" if spelling else "requests without messageId"
                 raise HandlerError(
-                    f"{handler.name} and {other.name} both handle {what} of vendor {self.vendor_id!r}"
-                    " (case does not count)"
+                    f"{handler.name} and {other.name} both handle {what} of vendor"
+                    f" {self.vendor_id!r} (case does not count)"
                 )
             self._handlers[key] = handler
             self._spellings[key] = spelling
@@ -135,7 +149,11 @@ class Router:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> Any:
-        """Register the handler for every message of this vendor that has no other; ``call.message_id`` tells which."""
+        """Register the handler of all messages of this vendor that have no other.
+
+        ``call.message_id`` tells which one came. `timeout` and `retry`: as in :meth:`on`. Raises
+        :class:`HandlerError` if there is a default handler, or if the function could not be called.
+        """
 
         def register(function: Any) -> Any:
             self._set_default(self._compile(function, timeout, retry))
@@ -150,12 +168,14 @@ class Router:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """Have a :class:`~bridge.ocpp.CSMSHandler` answer every message of this vendor that has no other handler."""
+        """Have a :class:`~bridge.ocpp.CSMSHandler` answer all messages that have no other handler.
+
+        It is the default handler; `timeout`, `retry` and errors are those of :meth:`default`.
+        """
         method = getattr(handler, "on_data_transfer", None)
         if not callable(method):
-            raise HandlerError(
-                f"{type(handler).__name__} has no method on_data_transfer(charging_station_id, request)"
-            )
+            signature = "on_data_transfer(charging_station_id, request)"
+            raise HandlerError(f"{type(handler).__name__} has no method {signature}")
         function = _with_station_and_request(method)
         self._set_default(self._compile(function, timeout, retry))
 
@@ -169,27 +189,32 @@ class Router:
     def _set_default(self, handler: Handler) -> None:
         if self._default is not None:
             raise HandlerError(
-                f"{handler.name} and {self._default.name} are both the default handler of vendor {self.vendor_id!r}"
+                f"{handler.name} and {self._default.name} are both the default handler of vendor"
+                f" {self.vendor_id!r}"
             )
         self._default = handler
 
     def resolve(self, message_id: str | None) -> Handler | None:
-        """The handler for a messageId; None, null and "" are one. None: this vendor has no such message."""
+        """The handler for a messageId, where None and "" are the same; None: there is none."""
         return self._handlers.get(fold(message_id or "")) or self._default
 
-    def handlers(self) -> Iterator[tuple[str, Handler]]:
-        """Every handler with the message it is for, in the order of registration."""
+    def handlers(self) -> Iterator[tuple[str | None, Handler]]:
+        """Every handler with the messageId it is for, in the order of registration.
+
+        ``""``: for requests without a messageId; None: the default handler, which comes last.
+        """
         for key, handler in self._handlers.items():
-            yield self._spellings[key] or "(no messageId)", handler
+            yield self._spellings[key], handler
         if self._default is not None:
-            yield "(default)", self._default
+            yield None, self._default
 
     def __repr__(self) -> str:
-        return f"<Router {self.vendor_id!r} messages={len(self._handlers)} default={self._default is not None}>"
+        default = self._default is not None
+        return f"<Router {self.vendor_id!r} messages={len(self._handlers)} default={default}>"
 
 
 def _with_station_and_request(method: Callable[..., Any]) -> Callable[[Call], Any]:
-    """A CSMSHandler's method as a handler: it is given the station and the whole request."""
+    """The method of a CSMSHandler as a handler: it is given the station and the whole request."""
 
     async def waiting(call: Call) -> Any:
         return await method(call.station_id, call.request)
@@ -198,7 +223,7 @@ def _with_station_and_request(method: Callable[..., Any]) -> Callable[[Call], An
         return method(call.station_id, call.request)
 
     function: Callable[[Call], Any] = waiting if inspect.iscoroutinefunction(method) else plain
-    # Its name alone: functools.wraps would lend it the method's parameters as well.
+    # Only its name: functools.wraps would lend it the method's parameters as well.
     function.__module__ = getattr(method, "__module__", __name__)
     function.__qualname__ = getattr(method, "__qualname__", "on_data_transfer")
     return function
@@ -208,7 +233,7 @@ UNKNOWN_VENDOR_REPLY: Final = Reply(UNKNOWN_VENDOR)
 UNKNOWN_MESSAGE_REPLY: Final = Reply(UNKNOWN_MESSAGE)
 
 _REMEMBERED: Final = 4_096
-"""Routes kept by the spelling that stations use. Bounded, because a spelling comes from outside."""
+"""Routes remembered, by the spelling of stations. Bounded, because spellings come from outside."""
 
 
 class Routes:
@@ -222,12 +247,16 @@ class Routes:
             other = self._by_vendor.setdefault(fold(router.vendor_id), router)
             if other is not router:
                 raise HandlerError(
-                    f"there are two routers for vendor {router.vendor_id!r} (case does not count): register all its handlers on one"
+                    f"there are two routers for vendor {router.vendor_id!r} (case does not count):"
+                    " register all its handlers on one"
                 )
         self._remembered: dict[tuple[str, str | None], Handler] = {}
 
     def resolve(self, vendor_id: str, message_id: str | None) -> Handler | Reply:
-        """The handler for a request, or the answer where there is none (OCPP 1.6 §4.3, OCPP 2.0.1 P02.FR.06, .07)."""
+        """The handler for a request, or the answer if there is none.
+
+        UnknownVendorId and UnknownMessageId: OCPP 1.6 §4.3, OCPP 2.0.1 P02.FR.06 and .07.
+        """
         found = self._remembered.get((vendor_id, message_id))
         if found is not None:
             return found

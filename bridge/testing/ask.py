@@ -19,6 +19,7 @@ from bridge.ocpp import (
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLater
 from bridge.routing.router import Router, Routes
+from bridge.transport import Delivery, Properties
 from bridge.worker.dispatch import Dispatcher
 
 
@@ -42,10 +43,21 @@ async def ask(
     """
     version = parse_version(version)
     body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)
-    request = Request(body, station_id, version, "1", None, 1, redelivered=False, reply_wanted=True)
+    request = Request(
+        body=body,
+        station_id=station_id,
+        version=version,
+        ocpp_message_id="1",
+        deadline=None,
+        attempt=1,
+        redelivered=False,
+        reply_wanted=True,
+        source=Delivery("", "", False, Properties(), body),
+    )
     answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     routes = Routes([routers] if isinstance(routers, Router) else routers)
-    dispatcher = Dispatcher(routes, lambda _, outcome: answer.set_result(outcome))
+    dispatcher = Dispatcher(routes)
+    dispatcher.settle = lambda _, outcome: answer.set_result(outcome)
     try:
         dispatcher.dispatch(request)
         outcome = await answer

@@ -1,13 +1,15 @@
-"""Requests between two tries: taken from their delay queue, held until the pause is over, and sent back to their vendor's.
+"""Requests between two tries: a worker takes them from a delay queue, and sends them back in time.
 
-The queue could do all of this alone: it has a message TTL, and ``datatransfer`` as its dead-letter exchange. It does if no worker
-takes the request (:data:`~bridge.request.retry.GRACE` later), but RabbitMQ cannot be relied upon to do it soon when a node dies. What its
-dead-letter worker could not hand over at once, since the vendor's queue had no leader in that moment, it keeps for three
-minutes at least (``dead_letter_worker_publisher_confirm_timeout``), which is longer than any station waits; and up to 3.10, 3.11.22
-and 3.12.4 it hands over nothing at all until the dead node is back (rabbitmq-server #9221).
+The queue could do this alone: it has a message TTL, and ``datatransfer`` as its dead-letter
+exchange. So it does if no worker has taken a request (:data:`~bridge.request.retry.GRACE` later).
+But RabbitMQ cannot be relied upon to do it soon when a node dies. A message that its dead-letter
+worker could not hand over at once, because the vendor's queue had no leader at that moment, it
+keeps for at least three minutes (``dead_letter_worker_publisher_confirm_timeout``), which is longer
+than any station waits. And up to 3.10, 3.11.22 and 3.12.4 it hands over nothing at all until the
+dead node is back (rabbitmq-server #9221).
 
-So a worker consumes the delay queues as well. What it holds is not acknowledged before its way back is confirmed, and goes
-to another worker if this one dies.
+So workers consume the delay queues as well. A worker acknowledges a request that it holds only when
+the copy on its way back is confirmed; if the worker dies, another one is given it.
 """
 
 import asyncio
@@ -18,18 +20,18 @@ from bridge.dialects.names import Names
 from bridge.transport import Delivery, Subscription, Verdict
 
 PREFETCH: Final = 200
-"""Requests that a worker holds of one delay queue. In a queue all wait equally long, so the first to come are the first to go,
-and nothing is late because others stand before it."""
+"""Requests of one delay queue that a worker holds at most. All wait equally long, so the first to
+come are the first to go, and none is late because others stand before it."""
 DRAIN_PAUSE: Final = 0.1
-"""Seconds before a request goes back that came when the worker had been asked to stop: the broker cancels the consumers
-within this time, else the same request would come again at once."""
+"""Seconds before a request goes back that came after the worker was asked to stop. Within this time
+the broker has cancelled the consumer; given back at once, the request would come again at once."""
 
 
-class WaitingRoom:
-    """One delay queue."""
+class DelayQueue:
+    """One delay queue, and the requests of it that this worker holds."""
 
     def __init__(self, delay: float, names: Names) -> None:
-        """`delay`: the seconds that requests wait there, one of :data:`~bridge.request.retry.DELAYS`."""
+        """`delay`: seconds that requests wait, one of :data:`~bridge.request.retry.DELAYS`."""
         self.queue = names.retry(delay)
         self._delay = delay
         self._names = names
@@ -55,13 +57,13 @@ class WaitingRoom:
             self._send_back(delivery)
 
     def void(self) -> None:
-        """The connection is gone: the broker delivers everything again, here or elsewhere."""
+        """Forget all: the connection is gone, and the broker delivers them again."""
         for timer in self._held:
             timer.cancel()
         self._held.clear()
 
     def give_back(self) -> None:
-        """The worker is to stop: let others hold what waits here."""
+        """Requeue all, for other workers to hold: this one is to stop."""
         self._draining = True
         held, self._held = self._held, {}
         for timer, delivery in held.items():

@@ -1,11 +1,13 @@
 """One queue's way through the worker: delivery → request → dispatch → outcome → settle.
 
-An intake lets no more than its vendor's `concurrency` of handlers run; what else has arrived (at most the queue's prefetch)
+An intake is the first step of a chain (:func:`~bridge.request.chain.chain`). It lets no more than
+its vendor's `concurrency` of handlers run; what else has arrived, at most the queue's prefetch,
 waits in it. So a vendor whose handlers all hang holds up its own requests and nobody else's.
 
-When more comes than can be handled, requests wait until their deadlines are near, and if all were still tried, all would be
-answered too late. So a busy intake (:data:`BUSY`) measures how long handling takes, and does not begin with a request whose deadline is
-nearer than that: it is answered with a CALLERROR at once, and the time goes to a younger one that can still be answered.
+When more comes than can be handled, requests wait until their deadlines are near. If all were still
+tried, all would be answered too late. So a busy intake (:data:`BUSY`) measures how long handling
+takes, and does not begin with a request whose deadline is nearer than that: it answers that one
+with a CALLERROR at once, and gives the time to a younger one that can still be answered.
 """
 
 import asyncio
@@ -17,8 +19,8 @@ from typing import Final
 
 from bridge.compiled import fields
 from bridge.dialects.dialect import Dialect
-from bridge.idempotency.guard import Guard
 from bridge.ocpp.errors import encodable
+from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Dropped,
@@ -29,13 +31,11 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
-    Settle,
     overloaded,
 )
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
-from bridge.worker.dispatch import Dispatcher
 from bridge.worker.pace import Pace
 
 log = get_logger("bridge.worker")
@@ -43,22 +43,22 @@ log = get_logger("bridge.worker")
 fields.check((WorkerCounts, Reply, Request))
 
 _ACK: Final = Verdict.ACK
-"""By itself: a member of an Enum is looked up at each use."""
+"""A name of its own: a member of an Enum is looked up at each use."""
 
 BUSY: Final = 0.75
-"""The part of its handlers from which on an intake counts as busy."""
+"""The part of its handlers at work from which on an intake counts as busy."""
 
 
 class Intake:
     """The requests of one queue."""
 
     EXPIRED_BY_BROKER = True
-    """What has expired is rejected, and the broker keeps it; a copy would say more and cost more."""
+    """Whether an expired request is rejected, so that the broker keeps it. A copy of our own would
+    say more, and cost more."""
 
     def __init__(
         self,
         queue: str,
-        make_dispatcher: Callable[[Settle], Dispatcher | Guard],
         *,
         dialect: Dialect,
         counts: WorkerCounts,
@@ -67,7 +67,13 @@ class Intake:
         lacks: Callable[[str], bool],
         worker: str,
     ) -> None:
-        """`lacks`: whether the broker has no such exchange. `worker`: who we are, for dead letters."""
+        """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
+
+        `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
+        exchange of that name. `worker`: who we are, for dead letters.
+        """
+        self.next: Dispatch
+        """Where requests go: see :func:`~bridge.request.chain.chain`."""
         self.queue = queue
         self.prefetch = prefetch
         self._dialect = dialect
@@ -77,8 +83,6 @@ class Intake:
         self._concurrency = concurrency
         self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
         self._pace = Pace()
-        self._dispatcher = make_dispatcher(self._settle)
-        self._dispatch = self._dispatcher.dispatch
         self._running = 0
         self._waiting: deque[Request] = deque()
         self._starting = False
@@ -88,7 +92,7 @@ class Intake:
 
     @property
     def running(self) -> int:
-        """Handlers started and not settled."""
+        """Requests begun and not settled."""
         return self._running
 
     @property
@@ -110,30 +114,28 @@ class Intake:
         """Handle a request now, or when a handler of this vendor has finished."""
         if self._running < self._busy:
             self._running += 1
-            self._dispatch(request)
+            self.next(request)
         elif self._running < self._concurrency:
             self._begin_if_in_time(request)
         else:
             self._waiting.append(request)
 
     def void(self) -> None:
-        """The connection is gone, and with it every delivery. What waits is delivered again; what runs goes on for its effect."""
+        """Forget what waits: the connection is gone, and the broker delivers it again.
+
+        What runs goes on, for its effect.
+        """
         self._waiting.clear()
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
 
     def give_back(self) -> None:
-        """The worker is to stop: what only waits here for its next try can wait in its queue."""
+        """Requeue what waits here for its next try: the worker is to stop."""
         for timer, delivery in self._delayed.items():
             timer.cancel()
             delivery.settle(Verdict.REQUEUE)
         self._delayed.clear()
-
-    def close(self) -> None:
-        """Stop for good, handlers included."""
-        self.void()
-        self._dispatcher.close()
 
     def _begin_if_in_time(self, request: Request) -> None:
         """Begin with a request, or answer at once that there is no time for it."""
@@ -145,13 +147,14 @@ class Intake:
             self._counts.overloaded += 1
             text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
             self._pace.fade()
-            self._settle(request, overloaded(request, text))
+            self.settled(request, overloaded(request, text))
             return
         if left > 0:
             request.started = now
-        self._dispatch(request)
+        self.next(request)
 
-    def _settle(self, request: Request, outcome: Outcome) -> None:
+    def settled(self, request: Request, outcome: Outcome) -> None:
+        """Tell the broker the outcome of a request, and begin with the next that waits."""
         self._running -= 1
         if request.started is not None:
             self._pace.took(time.time() - request.started)
@@ -199,28 +202,28 @@ class Intake:
     def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
         cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
         if cheap or self._lacks(self._dialect.names.dead):
-            # The queue's own dead-lettering: cheap, and the reason is the broker's.
+            # The queue's own dead-lettering: it is cheap, and the broker says why.
             request.source.settle(Verdict.REJECT, reply)
         else:
             copy = self._dialect.dead_letter(request, failure, self._worker)
             try:
                 request.source.settle(Verdict.ACK, reply, copy)
-            except ValueError:  # headers that fill a frame leave no room for ours
+            except ValueError:  # its own headers fill a frame, and leave no room for ours
                 request.source.settle(Verdict.REJECT, reply)
 
     def _try_again(self, request: Request, outcome: RetryLater) -> None:
-        """Let the request wait in the broker for its next try; without a queue for that, here."""
+        """Have the request wait for its next try: in the broker, or here if there is no queue."""
         if self._lacks(self._dialect.names.retry(outcome.after)):
             self._requeue(request.source, outcome.after)
         else:
             copy = self._dialect.again(request, outcome.after, counts=outcome.counts)
             try:
                 request.source.settle(Verdict.ACK, None, copy)
-            except ValueError:  # as in _give_up
+            except ValueError:  # as in _keep
                 self._requeue(request.source, outcome.after)
 
     def _requeue(self, delivery: Delivery, after: float) -> None:
-        """Give the delivery back after a pause: at once would be a busy loop."""
+        """Give the delivery back after a pause; given back at once, it would come again at once."""
 
         def requeue() -> None:
             del self._delayed[timer]
@@ -230,7 +233,10 @@ class Intake:
         self._delayed[timer] = delivery
 
     def _start_waiting(self) -> None:
-        """One loop, and not one call within another: a handler that never waits settles before dispatch returns."""
+        """Begin with what waits, in one loop.
+
+        A handler that never waits settles within `next`, which would call this anew each time.
+        """
         self._starting = True
         try:
             while self._waiting and self._running < self._concurrency:

@@ -1,12 +1,15 @@
-"""A queue that all vendors share, of a gateway that does not route by vendor: delivery → request → its vendor's part.
+"""A queue that all vendors share, of a gateway that does not route by vendor.
 
-With a queue for each vendor the broker keeps them apart: what a slow vendor cannot take waits in its own queue. Here it would fill what
-the worker may have in hand of the queue they share, and no other vendor's requests would come through any more. So each vendor
-has a share of that (:class:`Part`), and the shares together are no more than the whole: one more request of a vendor that has
-its share in hand is sent round by a delay queue, and the others behind it come. Each round is longer than the one before, and
-when there is no time for another the request is answered.
+    delivery → request → its vendor's part → …
 
-What comes into such a queue and is no request at all is kept as a dead letter, with the reason.
+With a queue for each vendor the broker keeps them apart: what a slow vendor cannot take waits in
+its own queue. In a shared queue it would fill up what the worker may have in hand, and no other
+vendor's requests would come through. So each vendor has a share (:class:`Part`), and the shares
+together are no more than the whole. One more request of a vendor that has its share in hand goes
+round by a delay queue, which lets the others behind it through. Each round is longer than the one
+before, and when no time is left for another the request is answered.
+
+A message in such a queue that is not a request is kept as a dead letter, with the reason.
 """
 
 import time
@@ -28,34 +31,35 @@ from bridge.worker.intake import Intake
 log = get_logger("bridge.worker")
 
 SHARED_PREFETCH: Final = 2_000
-"""Deliveries in hand of one shared queue at most: RabbitMQ gives a consumer of a quorum queue no more. Nine vendors that all hang
-hold 200 each of them, and the tenth still gets its own through."""
+"""Deliveries of one shared queue in hand at most: RabbitMQ gives a consumer of a quorum queue no
+more. Nine vendors that all hang hold 200 of them each, and the tenth still gets its own through."""
 
 FIRST_ROUND: Final = DELAYS[1]
-"""Seconds of the first round: short, since a vendor that has its share in hand is mostly just busy."""
+"""Seconds of the first round. Short: a vendor that has its share in hand is mostly just busy."""
 GROWTH: Final = 0.5
-"""The length of each further round, as a part of the time since the first: so a request goes round a dozen times in 20 s, and
-not eighty times."""
+"""The length of each further round, as a part of the time since the first: in 20 s a request goes
+round a dozen times, not eighty."""
 
 QUIET: Final = 1.0
-"""Seconds between two log lines about foreign messages: a flood of them must not be one of the log."""
+"""Seconds between two log lines about foreign messages: a flood of them must not flood the log."""
 
 
 class Part(Intake):
-    """The requests of one vendor in the queues that all vendors share. Its `prefetch` is its share."""
+    """One vendor's requests in the queues that all vendors share. Its `prefetch` is its share."""
 
     EXPIRED_BY_BROKER = False
-    """A gateway's own messages do not say what the broker's story lacks, and a classic queue's dead letters are not confirmed."""
+    """A gateway's own message does not say what the broker's dead letter leaves out, and the dead
+    letters of a classic queue are not confirmed."""
 
     def take(self, request: Request) -> None:
-        """Handle a request now, or when a handler of this vendor has finished; or have it come again later."""
+        """Handle a request now or when a handler of this vendor has finished, or put it off."""
         if self.in_hand >= self.prefetch:
             self._put_off(request)
         else:
             super().take(request)
 
     def refuse(self, request: Request, error: Foreign) -> None:
-        """Keep what is no request, with the reason."""
+        """Keep, with the reason, a message that is not a request."""
         if error.answer is not None:
             self._counts.replied += 1
         self._keep(request, Failure(None, Reason.FOREIGN, error.reason), error.answer)
@@ -67,7 +71,7 @@ class Part(Intake):
         if request.deadline is not None and now + delay >= request.deadline:
             self._counts.overloaded += 1
             self._running += 1  # as if it had begun: it is settled like all others
-            self._settle(
+            self.settled(
                 request,
                 overloaded(
                     request, f"{self.prefetch} others of its vendor were in hand all the time"
@@ -86,7 +90,10 @@ class Sorter:
     def __init__(
         self, dialect: Dialect, parts: Mapping[str, Part], rest: Part, counts: WorkerCounts
     ) -> None:
-        """`parts`: by vendorId in lower case (:func:`~bridge.routing.router.fold`). `rest`: for the vendors that nobody handles."""
+        """`parts`: by vendorId in lower case (:func:`~bridge.routing.router.fold`).
+
+        `rest`: takes the requests of all other vendors, which nobody handles.
+        """
         self._dialect = dialect
         self._parts = parts
         self._rest = rest
@@ -117,15 +124,15 @@ class Sorter:
                 so_far=self._counts.foreign,
             )
         nobodys = Request(
-            delivery.body,
-            "",
-            DEFAULT_VERSION,
-            None,
-            None,
-            1,
-            delivery.redelivered,
-            False,
-            error.reason,
-            delivery,
+            body=delivery.body,
+            station_id="",
+            version=DEFAULT_VERSION,
+            ocpp_message_id=None,
+            deadline=None,
+            attempt=1,
+            redelivered=delivery.redelivered,
+            reply_wanted=False,
+            fault=error.reason,
+            source=delivery,
         )
         self._rest.refuse(nobodys, error)

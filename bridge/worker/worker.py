@@ -12,14 +12,14 @@ from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
-from bridge.request.outcome import Settle
+from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
-from bridge.routing.router import Router, Routes, fold
+from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
-from bridge.worker.delay_queue import WaitingRoom
-from bridge.worker.dispatch import MAX_BODY, THREADS, Dispatcher, Expired
+from bridge.worker.delay_queue import DelayQueue
+from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
@@ -30,35 +30,44 @@ _Intake = TypeVar("_Intake", bound=Intake)
 PREFETCH: Final = 200
 """Deliveries of one vendor in hand at most. Throughput stops growing between 100 and 300."""
 MAX_IN_FLIGHT: Final = 10_000
-"""Deliveries of all vendors in hand at most; shared out among them, so that 1,000 vendors do not mean 200,000 messages
-in memory. At 16 kB each, 160 MB."""
+"""Deliveries of all vendors in hand at most, shared out among them: 1,000 vendors must not mean
+200,000 messages in memory. At 16 kB each, 160 MB."""
 DRAIN_TIMEOUT: Final = 25.0
 """Seconds. Kubernetes kills after 30 s unless told otherwise."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker works."""
+    """How a :class:`Worker` works. All settings have defaults."""
 
     prefetch: int = PREFETCH
-    """Deliveries of one vendor in hand at most, waiting ones included."""
+    """Deliveries of one vendor in hand at most, waiting ones included; at least 1. A router can
+    have its own."""
     concurrency: int = PREFETCH
-    """Handlers of one vendor running at a time."""
+    """Handlers of one vendor that run at a time; at least 1. A router can have its own."""
     max_in_flight: int = MAX_IN_FLIGHT
-    """Deliveries of all vendors in hand at most."""
+    """Deliveries of all vendors in hand at most. Each vendor gets an equal share, of at least 1,
+    and no more than its prefetch."""
     drain_timeout: float = DRAIN_TIMEOUT
-    """Seconds to finish what is in hand when asked to stop."""
+    """Seconds to finish what is in hand when the worker is asked to stop."""
     strict: bool = False
-    """Refuse payloads with what the schema of their OCPP version does not allow."""
+    """Refuse a payload with what the schema of its OCPP version does not allow: it is answered with
+    a CALLERROR. Otherwise unknown fields are ignored."""
     expired: Expired = Expired.DEAD_LETTER
-    """What to do with a request whose deadline passed before it was handled."""
+    """What happens to a request whose deadline passed before it was handled."""
     max_body: int = MAX_BODY
-    """Bytes of a payload at most; a bigger one is answered with a CALLERROR. Of an answer, too."""
+    """Bytes of a payload at most; a larger one is answered with a CALLERROR. Also the bytes of an
+    answer; a larger one is a failure of its handler."""
     retry: RetryPolicy = RetryPolicy()
-    """When a request is tried again whose router and handler have no policy of their own."""
+    """When a request is tried again, unless its handler or router has a policy of its own."""
 
 
 class Worker:
-    """Answers the requests of the vendors whose routers it is given."""
+    """Answers the requests of the vendors whose routers it is given.
+
+    >>> worker = Worker([router], transport)
+    >>> asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    >>> await worker.run()  # until SIGTERM
+    """
 
     def __init__(
         self,
@@ -70,13 +79,18 @@ class Worker:
         store: Store | None = None,
         name: str = "dtbridge",
     ) -> None:
-        """`store`: where replies are kept for requests that come again; None: nowhere, each delivery is handled.
+        """`transport`: the broker; the worker starts and closes it.
 
-        `name`: who we are, in dead letters. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
+        `dialect`: how the gateways write; None: as the wire contract says. `settings`: None: the
+        defaults. `store`: where replies are kept for requests that come again; None: nowhere, so
+        that each delivery is handled. `name`: who we are, in dead letters; the host and the process
+        id are added. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one
+        vendor.
         """
         self.settings = settings or Settings()
         self.dialect: Dialect = dialect or Native()
         self.counts = WorkerCounts()
+        """What it has done so far."""
         self._transport = transport
         self._routes = Routes(routers)
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -86,16 +100,17 @@ class Worker:
                 store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error
             )
         self.intakes: list[Intake] = []
-        self._rooms = [WaitingRoom(delay, self.dialect.names) for delay in DELAYS]
+        self._dispatchers: list[Dispatcher] = []
+        self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
         )
-        self._subscriptions += [room.subscription for room in self._rooms]
+        self._subscriptions += [queue.subscription for queue in self._delay_queues]
         self._stop = asyncio.Event()
         self._was_connected = False
 
     def _subscribe_vendors(self) -> list[Subscription]:
-        """A queue for each vendor, and one for the requests of vendors that nobody has."""
+        """A queue for each vendor, and one for the requests of all vendors without a router."""
         names = self.dialect.names
         for router in self._routes.routers:
             self._intake(
@@ -108,7 +123,7 @@ class Worker:
         ]
 
     def _subscribe_shared(self) -> list[Subscription]:
-        """Queues that all vendors share, whose requests are sorted by vendor here."""
+        """Queues that all vendors share; their requests are sorted by vendor here."""
         queues = self.dialect.queues
         prefetch = max(1, min(SHARED_PREFETCH, self.settings.max_in_flight // len(queues)))
         parts = {
@@ -124,30 +139,16 @@ class Worker:
     def _intake(
         self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int
     ) -> _Intake:
-        """One more, for a router or for all that none is for. `in_flight`: deliveries to be shared out among all of them."""
+        """One vendor's chain, from its queue to its handlers; the first step of it.
+
+        `router`: None: for the requests of all vendors without one. `in_flight`: deliveries that
+        are shared out among all intakes.
+        """
         settings = self.settings
         prefetch = router.prefetch if router and router.prefetch else settings.prefetch
         concurrency = router.concurrency if router and router.concurrency else settings.concurrency
-
-        def dispatcher(settle: Settle) -> Dispatcher:
-            return Dispatcher(
-                self._routes,
-                settle,
-                strict=settings.strict,
-                expired=settings.expired,
-                max_body=settings.max_body,
-                policy=settings.retry,
-                threads=router.threads if router else THREADS,
-            )
-
-        def guard(settle: Settle) -> Dispatcher | Guard:
-            return (
-                dispatcher(settle) if self._once is None else Guard(self._once, dispatcher, settle)
-            )
-
         intake = kind(
             queue,
-            guard,
             dialect=self.dialect,
             counts=self.counts,
             prefetch=min(prefetch, max(1, in_flight // (len(self._routes.routers) + 1))),
@@ -155,23 +156,39 @@ class Worker:
             lacks=self._transport.lacks,
             worker=self._name,
         )
+        dispatcher = Dispatcher(
+            self._routes,
+            strict=settings.strict,
+            expired=settings.expired,
+            max_body=settings.max_body,
+            policy=settings.retry,
+            threads=router.threads if router else THREADS,
+        )
+        if self._once is None:
+            chain(intake, dispatcher)
+        else:
+            chain(intake, Guard(self._once), dispatcher)
         self.intakes.append(intake)
+        self._dispatchers.append(dispatcher)
         return intake
 
     @property
-    def _holders(self) -> list[Intake | WaitingRoom]:
+    def _holders(self) -> list[Intake | DelayQueue]:
         """All that have deliveries in hand."""
-        return [*self.intakes, *self._rooms]
+        return [*self.intakes, *self._delay_queues]
 
     @property
     def state(self) -> State:
-        """Where it stands; it is ready when CONSUMING."""
+        """Where the worker stands with its broker. It is ready when CONSUMING."""
         return self._transport.state
 
     async def run(self) -> int:
-        """Work until :meth:`stop` is called, then drain. Returns how many requests went back to their queues unsettled.
+        """Work until :meth:`stop` is called, then drain. Call it once.
 
-        Raises :class:`~bridge.transport.TransportError` if there is no broker to work with.
+        Returns how many requests were not settled within the drain timeout and so went back to
+        their queues. Raises :class:`~bridge.transport.BrokerUnreachable` if no broker can be
+        reached at the start, and :class:`~bridge.transport.TopologyError` if an exchange or queue
+        is missing or not as it must be.
         """
         left = 0
         try:
@@ -181,10 +198,10 @@ class Worker:
                     holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
-            for intake in self.intakes:
-                intake.close()
-            for room in self._rooms:
-                room.void()
+            for dispatcher in self._dispatchers:
+                dispatcher.close()
+            for holder in self._holders:
+                holder.void()
             if self._once is not None:
                 self._once.close()
             await self._transport.close()
@@ -203,7 +220,7 @@ class Worker:
         self.counts.store_errors += 1
 
     async def _started(self) -> bool:
-        """False: asked to stop while the broker was still looked for."""
+        """Start the transport. False: the worker was asked to stop before a broker was found."""
         starting = asyncio.create_task(self._transport.start(self._subscriptions, self._on_state))
         stopped = asyncio.create_task(self._stop.wait())
         try:
@@ -218,7 +235,7 @@ class Worker:
             await asyncio.wait((starting, stopped))
 
     def stop(self) -> None:
-        """Finish what is in hand and end :meth:`run`."""
+        """Have :meth:`run` finish what is in hand, and end. Call it on the event loop."""
         self._stop.set()
 
     def _on_state(self, state: State, reason: str) -> None:

@@ -18,7 +18,7 @@ from bridge.transport import (
     Transport,
     Verdict,
 )
-from bridge.worker.delay_queue import WaitingRoom
+from bridge.worker.delay_queue import DelayQueue
 from tests.contract.sides import NAMES, PATIENCE, Log, Side
 
 VENDOR = "v"
@@ -353,21 +353,21 @@ WAITING = Publishing(
 
 
 @asynccontextmanager
-async def with_room(side: Side, log: Log) -> AsyncIterator[tuple[Transport, WaitingRoom]]:
+async def with_delay_queue(side: Side, log: Log) -> AsyncIterator[tuple[Transport, DelayQueue]]:
     """A transport that consumes from the vendor's queue and from a delay queue."""
-    room = WaitingRoom(0.5, NAMES)
+    delay_queue = DelayQueue(0.5, NAMES)
     transport = side.transport()
 
     def on_state(state: State, reason: str) -> None:
         if state is State.CONNECTING:
-            room.void()
+            delay_queue.void()
         log.on_state(state, reason)
 
     try:
         await transport.start(
-            [Subscription(QUEUE, 10, log.on_delivery), room.subscription], on_state
+            [Subscription(QUEUE, 10, log.on_delivery), delay_queue.subscription], on_state
         )
-        yield transport, room
+        yield transport, delay_queue
     finally:
         await transport.close()
 
@@ -375,7 +375,7 @@ async def with_room(side: Side, log: Log) -> AsyncIterator[tuple[Transport, Wait
 async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side) -> None:
     await side.put(to(QUEUE, b"first"))
     log = Log()
-    async with with_room(side, log) as (transport, _):
+    async with with_delay_queue(side, log) as (transport, _):
         sent = asyncio.get_running_loop().time()
         assert not transport.lacks(WAITING.exchange)
         (await log.delivery(0)).settle(Verdict.ACK, None, WAITING)
@@ -394,13 +394,13 @@ async def test_a_copy_to_a_retry_queue_comes_back_after_its_delay(side: Side) ->
 
 async def test_what_waits_holds_up_no_acknowledgement_of_others(side: Side) -> None:
     log = Log()
-    async with with_room(side, log) as (transport, room):
+    async with with_delay_queue(side, log) as (transport, delay_queue):
         await side.put(WAITING)
-        await until(lambda: room.waiting == 1)
+        await until(lambda: delay_queue.waiting == 1)
         for number in range(50):
             await side.put(to(QUEUE))
             (await log.delivery(number)).settle(Verdict.ACK)
-        assert room.waiting == 1
+        assert delay_queue.waiting == 1
         assert await side.left(QUEUE) == 0
         assert (await log.delivery(50)).body == b"again"
         log.deliveries[50].settle(Verdict.ACK)
@@ -409,9 +409,9 @@ async def test_what_waits_holds_up_no_acknowledgement_of_others(side: Side) -> N
 
 async def test_a_lost_connection_loses_nothing_that_waits(side: Side) -> None:
     log = Log()
-    async with with_room(side, log) as (transport, room):
+    async with with_delay_queue(side, log) as (transport, delay_queue):
         await side.put(WAITING)
-        await until(lambda: room.waiting == 1)
+        await until(lambda: delay_queue.waiting == 1)
         side.cut(transport)
         await log.state(State.CONSUMING, times=2)
         (await log.delivery(0)).settle(Verdict.ACK)
@@ -422,12 +422,12 @@ async def test_a_lost_connection_loses_nothing_that_waits(side: Side) -> None:
 
 async def test_another_holds_what_a_transport_gives_back_when_it_drains(side: Side) -> None:
     log = Log()
-    async with with_room(side, log) as (first, room):
+    async with with_delay_queue(side, log) as (first, delay_queue):
         await side.put(WAITING)
-        await until(lambda: room.waiting == 1)
-        room.give_back()
+        await until(lambda: delay_queue.waiting == 1)
+        delay_queue.give_back()
         assert await first.drain(PATIENCE) == 0
-        async with with_room(side, log) as (second, _):
+        async with with_delay_queue(side, log) as (second, _):
             (await log.delivery(0)).settle(Verdict.ACK)
             assert await second.drain(PATIENCE) == 0
     assert await side.left(NAMES.retry(0.5)) == 0

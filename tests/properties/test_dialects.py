@@ -14,7 +14,7 @@ from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp import CallError, OcppVersion
 from bridge.rabbitmq.frames.writing import encode_publish
-from bridge.request.outcome import Settle
+from bridge.request.chain import chain
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
@@ -62,12 +62,8 @@ async def settled(dialect: Dialect, delivery: Delivery) -> Once:
     counts = WorkerCounts()
 
     def part(name: str) -> Part:
-        def dispatcher(settle: Settle) -> Dispatcher:
-            return Dispatcher(ROUTES, settle)
-
-        return Part(
+        part = Part(
             name,
-            dispatcher,
             dialect=dialect,
             counts=counts,
             prefetch=4,
@@ -75,6 +71,8 @@ async def settled(dialect: Dialect, delivery: Delivery) -> Once:
             lacks=lambda _: False,
             worker="dtbridge@host:1",
         )
+        chain(part, Dispatcher(ROUTES))
+        return part
 
     parts = {"v": part("v"), "w": part("w")}
     fields = (

@@ -24,6 +24,7 @@ from bridge.dialects.names import Names, vendor_key
 from bridge.dialects.native import Native
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
 from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.request.chain import chain
 from bridge.request.incoming import Request
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request.retry import DELAYS
@@ -255,9 +256,8 @@ async def outcomes_of(
     outcomes: list[Outcome] = []
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
-    dispatcher = Dispatcher(
-        ROUTES, lambda _, outcome: outcomes.append(outcome), strict=strict, expired=expired
-    )
+    dispatcher = Dispatcher(ROUTES, strict=strict, expired=expired)
+    dispatcher.settle = lambda _, outcome: outcomes.append(outcome)
     dispatcher.dispatch(request)
     for _ in range(6):
         await asyncio.sleep(0)
@@ -469,7 +469,6 @@ async def _settled_exactly_once(
     delivered: list[Counting] = []
     intake = Intake(
         queue,
-        lambda settle: Dispatcher(ROUTES, settle, strict=strict),
         dialect=Native(names),
         counts=WorkerCounts(),
         prefetch=prefetch,
@@ -477,6 +476,8 @@ async def _settled_exactly_once(
         lacks=lambda _: False,
         worker="dtbridge@host:1",
     )
+    dispatcher = Dispatcher(ROUTES, strict=strict)
+    chain(intake, dispatcher)
 
     def on_delivery(source: Delivery) -> None:
         fields = (
@@ -507,7 +508,8 @@ async def _settled_exactly_once(
     for _ in range(500):
         await asyncio.sleep(0)
     assert await transport.drain(0.5) == 0
-    intake.close()
+    dispatcher.close()
+    intake.void()
     await transport.close()
     assert not escaped
     assert not broker.queues[queue].ready

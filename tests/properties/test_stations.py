@@ -186,5 +186,5 @@ async def play(
             assert b"secret" not in reply.body
         assert len(link._stations.turns) == 0
         assert link._stations._calls == {}
-        assert link._guard._once.followers == {}
+        assert link._once.followers == {}
     await reader.close()

@@ -1,4 +1,4 @@
-# Types for the compiled idempotency.py.
+# Types for the compiled idempotency/guard.py.
 
 from bridge.compiled cimport fields
 from bridge.request.outcome cimport Reply
@@ -11,10 +11,11 @@ cdef class Once:
     cdef readonly set _tasks
 
 cdef class Guard:
+    cdef public object next, settle
     cdef readonly Once _once
-    cdef object _store, _dispatcher, _handle, _settle
+    cdef object _ask, _store
     cdef bint _is_plain
 
     cpdef dispatch(self, Request request)
 
-    cpdef _settled(self, Request request, outcome)
+    cpdef settled(self, Request request, outcome)

@@ -1,4 +1,4 @@
-# Types for the compiled store.py.
+# Types for the compiled idempotency/memory.py.
 
 import cython
 from bridge.compiled cimport fields

@@ -1,4 +1,4 @@
-# Types for the compiled routing.py.
+# Types for the compiled routing/router.py.
 
 cdef class Routes:
     cdef readonly tuple routers

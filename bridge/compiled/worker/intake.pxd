@@ -1,11 +1,10 @@
-# Types for the compiled intake.py.
+# Types for the compiled worker/intake.py.
 
 import cython
 from bridge.compiled cimport fields
 from bridge.telemetry.counts cimport WorkerCounts
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
-
 from bridge.worker.pace cimport Pace
 
 cdef object _ACK
@@ -13,7 +12,8 @@ cdef object _ACK
 cdef class Intake:
     cdef readonly str queue
     cdef readonly Py_ssize_t prefetch
-    cdef object _dialect, _read, _make_reply, _dispatcher, _dispatch, _lacks, _waiting, _delayed
+    cdef public object next
+    cdef object _dialect, _read, _make_reply, _lacks, _waiting, _delayed
     cdef readonly WorkerCounts _counts
     cdef Pace _pace
     cdef Py_ssize_t _busy, _concurrency
@@ -28,6 +28,6 @@ cdef class Intake:
     cpdef _begin_if_in_time(self, Request request)
 
     @cython.locals(reply=Reply)
-    cpdef _settle(self, Request request, outcome)
+    cpdef settled(self, Request request, outcome)
 
     cpdef _reply(self, Request request, body, kind)

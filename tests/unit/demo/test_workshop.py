@@ -15,6 +15,7 @@ from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Reply
 from bridge.request.outcome import Outcome as Dispatched
 from bridge.routing.router import Routes
+from bridge.transport import Delivery, Properties
 from bridge.worker.dispatch import Dispatcher
 
 
@@ -28,12 +29,14 @@ def request_of(message: Message) -> Request:
         attempt=1,
         redelivered=False,
         reply_wanted=True,
+        source=Delivery("datatransfer", "v", False, Properties(), message.payload),
     )
 
 
 async def answer_to(message: Message) -> Answer:
     settled: asyncio.Future[Dispatched] = asyncio.get_running_loop().create_future()
-    dispatcher = Dispatcher(Routes(routers), lambda _, outcome: settled.set_result(outcome))
+    dispatcher = Dispatcher(Routes(routers))
+    dispatcher.settle = lambda _, outcome: settled.set_result(outcome)
     try:
         dispatcher.dispatch(request_of(message))
         outcome = await settled

@@ -13,6 +13,7 @@ from bridge.idempotency.guard import BUSY_RETRY, Guard, Once
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Begun, Key, Running
 from bridge.ocpp import OcppVersion
+from bridge.request.chain import Dispatch, chain
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Dropped,
@@ -23,7 +24,6 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
-    Settle,
 )
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import Routes
@@ -203,7 +203,8 @@ class Bench:
         self.runs = 0
         self.absorbed = 0
         self.store_errors = 0
-        self.settled: list[tuple[Request, Outcome]] = []
+        self.outcomes: list[tuple[Request, Outcome]] = []
+        self.next: Dispatch
         self.go_on = asyncio.Event()
         self.result: Callable[[], Any] = lambda: "done"
         self._changed = asyncio.Event()
@@ -211,11 +212,9 @@ class Bench:
         router = Router("v", retry=RetryPolicy(jitter=0))
         router.on("m", timeout=settings.pop("timeout", 20.0))(self._handler)
         routes = Routes([router])
-
-        def dispatcher(settle: Settle) -> Dispatcher:
-            return Dispatcher(routes, settle, **settings)
-
-        self.guard = Guard(self.once, dispatcher, self._settle)
+        self.guard = Guard(self.once)
+        self.dispatcher = Dispatcher(routes, **settings)
+        chain(self, self.guard, self.dispatcher)
 
     async def _handler(self, call: Call, data: Any = None) -> Any:
         self.runs += 1
@@ -228,25 +227,25 @@ class Bench:
     def _count_error(self) -> None:
         self.store_errors += 1
 
-    def _settle(self, request: Request, outcome: Outcome) -> None:
-        self.settled.append((request, outcome))
+    def settled(self, request: Request, outcome: Outcome) -> None:
+        self.outcomes.append((request, outcome))
         self._changed.set()
 
     def send(self, count: int = 1, **fields: Any) -> list[Request]:
         requests = [a_request(**fields) for _ in range(count)]
         for request in requests:
-            self.guard.dispatch(request)
+            self.next(request)
         return requests
 
     async def until(self, count: int) -> list[Outcome]:
         """The outcomes, once there are so many, and no more."""
         async with asyncio.timeout(UNTIL_SETTLED):
-            while len(self.settled) < count:
+            while len(self.outcomes) < count:
                 self._changed.clear()
                 await self._changed.wait()
         await turns()
-        assert len(self.settled) == count
-        return [outcome for _, outcome in self.settled]
+        assert len(self.outcomes) == count
+        return [outcome for _, outcome in self.outcomes]
 
 
 async def turns(count: int = 8) -> None:
@@ -267,10 +266,10 @@ async def test_the_first_delivery_runs_and_those_that_come_meanwhile_get_its_rep
 ) -> None:
     requests = bench.send(3)
     await turns()
-    assert (bench.runs, bench.settled) == (1, [])
+    assert (bench.runs, bench.outcomes) == (1, [])
     bench.go_on.set()
     assert await bench.until(3) == [DONE] * 3
-    assert {id(request) for request, _ in bench.settled} == set(map(id, requests))
+    assert {id(request) for request, _ in bench.outcomes} == set(map(id, requests))
     assert (bench.runs, bench.absorbed, bench.once.followers) == (1, 2, {})
 
 
@@ -416,9 +415,9 @@ async def test_an_outcome_without_an_answer_leaves_nobody_in_vain(outcome: Outco
     ((key, _),) = bench.once.followers.items()
     bench.once.tell_followers(key, outcome)
     again = RetryLater(DELAYS[0], "the one it waited for had no time left", counts=False)
-    assert bench.settled == [(late, Late()), (open_, again), (without, again)]
+    assert bench.outcomes == [(late, Late()), (open_, again), (without, again)]
     assert bench.absorbed == 1
-    bench.guard.close()
+    bench.dispatcher.close()
 
 
 @pytest.mark.parametrize(
@@ -431,8 +430,8 @@ async def test_a_reply_too_late_for_one_who_waited_is_not_sent(outcome: Outcome)
     await turns()
     ((key, _),) = bench.once.followers.items()
     bench.once.tell_followers(key, outcome)
-    assert bench.settled == [(late, Late())]
-    bench.guard.close()
+    assert bench.outcomes == [(late, Late())]
+    bench.dispatcher.close()
 
 
 async def test_a_stored_reply_is_not_sent_after_the_deadline_and_the_request_is_done(
@@ -558,7 +557,7 @@ async def test_a_reply_is_stored_before_it_is_published() -> None:
     bench.send()
     await bench.until(1)
     assert store.calls == ["begin", "finish"]
-    ((request, _),) = bench.settled
+    ((request, _),) = bench.outcomes
     assert store.memory.begin(request.key) == DONE
 
 
@@ -575,18 +574,18 @@ async def test_closing_settles_nothing_and_stops_what_waits_for_the_store() -> N
     bench.send()
     await turns()
     assert len(bench.once._tasks) == 1
-    bench.guard.close()
+    bench.dispatcher.close()
     bench.once.close()
     await turns()
     assert not bench.once._tasks
-    assert (bench.runs, bench.settled) == (0, [])
+    assert (bench.runs, bench.outcomes) == (0, [])
 
 
 async def test_closing_stops_handlers_too(bench: Bench) -> None:
     bench.send(2)
     await turns()
-    bench.guard.close()
+    bench.dispatcher.close()
     bench.once.close()
     bench.go_on.set()
     await turns()
-    assert (bench.runs, bench.settled) == (1, [])
+    assert (bench.runs, bench.outcomes) == (1, [])

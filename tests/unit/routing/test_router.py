@@ -123,8 +123,8 @@ def test_handlers_are_listed_with_the_spelling_they_were_registered_by() -> None
     ]
     assert listed == [
         ("SetTariff", first, 1.0),
-        ("(no messageId)", second, 7.0),
-        ("(default)", third, 7.0),
+        ("", second, 7.0),
+        (None, third, 7.0),
     ]
     assert repr(router) == "<Router 'v' messages=2 default=True>"
 

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.dialects.names import Names
 from bridge.transport import Delivery, Properties, Publishing, Verdict
-from bridge.worker.delay_queue import DRAIN_PAUSE, WaitingRoom
+from bridge.worker.delay_queue import DRAIN_PAUSE, DelayQueue
 
 UNTIL_SETTLED = 5.0
 """Seconds after which a test gives up waiting for what should happen at once."""
@@ -40,8 +40,8 @@ def delivery(not_before: Any = None, **headers: Any) -> Kept:
     return Kept("datatransfer.retry.300000", "acme", False, properties, b'{"vendorId":"Acme"}')
 
 
-def room(delay: float = 300.0) -> WaitingRoom:
-    return WaitingRoom(delay, Names())
+def delay_queue(delay: float = 300.0) -> DelayQueue:
+    return DelayQueue(delay, Names())
 
 
 async def settled(*deliveries: Kept) -> None:
@@ -55,7 +55,7 @@ def in_milliseconds(seconds: float) -> int:
 
 
 def test_it_consumes_the_queue_of_its_delay_apart_from_the_others() -> None:
-    subscription = WaitingRoom(2.5, Names("acme")).subscription
+    subscription = DelayQueue(2.5, Names("acme")).subscription
     assert (subscription.queue, subscription.prefetch, subscription.waits) == (
         "acme.retry.2500",
         200,
@@ -64,7 +64,7 @@ def test_it_consumes_the_queue_of_its_delay_apart_from_the_others() -> None:
 
 
 async def test_a_request_goes_back_to_its_vendor_when_its_pause_is_over() -> None:
-    waiting = room()
+    waiting = delay_queue()
     request = delivery(in_milliseconds(0.1), own=[1])
     waiting.on_delivery(request)
     began = time.time()
@@ -83,14 +83,14 @@ async def test_a_request_goes_back_to_its_vendor_when_its_pause_is_over() -> Non
 
 async def test_one_whose_pause_is_over_when_it_comes_goes_at_once() -> None:
     request = delivery(in_milliseconds(-0.001))
-    room().on_delivery(request)
+    delay_queue().on_delivery(request)
     assert (request.verdict, request.copy is not None) == (Verdict.ACK, True)
 
 
 @pytest.mark.parametrize("not_before", [None, "soon", 1.5, [1], in_milliseconds(3600)])
 async def test_none_waits_longer_than_its_queue_says(not_before: Any) -> None:
     """Neither one that was put there by somebody else, nor one by a worker whose clock is fast."""
-    waiting = room(0.1)
+    waiting = delay_queue(0.1)
     request = delivery(not_before)
     began = time.monotonic()
     waiting.on_delivery(request)
@@ -100,7 +100,7 @@ async def test_none_waits_longer_than_its_queue_says(not_before: Any) -> None:
 
 
 async def test_a_lost_connection_ends_the_waiting_here() -> None:
-    waiting = room()
+    waiting = delay_queue()
     void = delivery(in_milliseconds(0.01))
     waiting.on_delivery(void)
     waiting.void()
@@ -112,7 +112,7 @@ async def test_a_lost_connection_ends_the_waiting_here() -> None:
 
 
 async def test_a_worker_that_stops_lets_others_hold_what_waits() -> None:
-    waiting = room()
+    waiting = delay_queue()
     request = delivery(in_milliseconds(300))
     waiting.on_delivery(request)
     waiting.give_back()
@@ -120,7 +120,7 @@ async def test_a_worker_that_stops_lets_others_hold_what_waits() -> None:
 
 
 async def test_what_still_comes_to_a_worker_that_stops_goes_back_after_a_breath() -> None:
-    waiting = room()
+    waiting = delay_queue()
     waiting.give_back()
     late = delivery(in_milliseconds(-1))
     began = time.monotonic()

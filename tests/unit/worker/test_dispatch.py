@@ -16,9 +16,8 @@ from msgspec import Raw, Struct
 from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
 from bridge.ocpp import ErrorCode, OcppVersion, decode_call_error, decode_response
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
-from bridge.routing.router import Routes
-from bridge.worker.dispatch import Dispatcher, Expired
-from tests.support import UNTIL_SETTLED, Settled, a_request, dispatched, payload
+from bridge.worker.dispatch import Expired
+from tests.support import UNTIL_SETTLED, Settled, a_dispatcher, a_request, dispatched, payload
 
 VERSIONS = tuple(OcppVersion)
 V16, V20, V201, V21 = VERSIONS
@@ -397,7 +396,7 @@ async def test_at_most_threads_plain_functions_run_at_a_time() -> None:
             running -= 1
 
     settled = Settled()
-    dispatcher = Dispatcher(Routes([router_of(handler)]), settled, threads=2)
+    dispatcher = a_dispatcher(router_of(handler), settled, threads=2)
     for _ in range(6):
         dispatcher.dispatch(a_request())
     await settled.until(6)
@@ -447,7 +446,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_answered_for_in_time(
             raise end
 
     settled = Settled()
-    dispatcher = Dispatcher(Routes([router_of(handler, timeout=SHORT)]), settled)
+    dispatcher = a_dispatcher(router_of(handler, timeout=SHORT), settled)
     dispatcher.dispatch(a_request())
     failure(await settled.first(), Reason.TIMED_OUT, ErrorCode.GENERIC_ERROR)
     assert not dispatcher.waiting
@@ -551,7 +550,7 @@ async def test_closing_stops_handlers_and_settles_nothing() -> None:
             raise
 
     settled = Settled()
-    dispatcher = Dispatcher(Routes([router_of(handler)]), settled)
+    dispatcher = a_dispatcher(router_of(handler), settled)
     dispatcher.dispatch(a_request())
     await asyncio.sleep(0)
     assert len(dispatcher.waiting) == 1

@@ -10,7 +10,8 @@ import pytest
 
 from bridge import Call, Router
 from bridge.dialects.native import Native
-from bridge.request.outcome import Retry, Settle
+from bridge.request.chain import chain
+from bridge.request.outcome import Retry
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
@@ -43,13 +44,9 @@ class Bench:
     ) -> None:
         self.router = Router("v")
         self.counts = WorkerCounts()
-
-        def dispatcher(settle: Settle) -> Dispatcher:
-            return Dispatcher(Routes([self.router]), settle, expired=expired)
-
+        self.dispatcher = Dispatcher(Routes([self.router]), expired=expired)
         self.intake = Intake(
             "datatransfer.v",
-            dispatcher,
             dialect=Native(),
             counts=self.counts,
             prefetch=100,
@@ -57,6 +54,7 @@ class Bench:
             lacks=lacks.__contains__,
             worker="dtbridge@host:1",
         )
+        chain(self.intake, self.dispatcher)
 
     def on(self, message_id: str, function: Callable[..., Any], *, timeout: float = 20.0) -> None:
         self.router.on(message_id, timeout=timeout)(function)
@@ -302,7 +300,7 @@ async def test_handlers_that_hang_hold_up_their_own_queue_alone() -> None:
     other.intake.on_delivery(free)
     await other.settled(free)
     assert (stuck.verdict, waiting.verdict) == (None, None)
-    hanging.intake.close()
+    hanging.dispatcher.close()
 
 
 async def test_a_lost_connection_drops_what_waits_and_lets_what_runs_end() -> None:
@@ -347,6 +345,7 @@ async def test_closing_settles_nothing_that_still_runs(bench: Bench) -> None:
     source = delivery()
     bench.intake.on_delivery(source)
     await asyncio.sleep(0)
-    bench.intake.close()
+    bench.dispatcher.close()
+    bench.intake.void()
     await asyncio.sleep(0)
     assert source.verdict is None

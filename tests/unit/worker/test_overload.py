@@ -9,7 +9,8 @@ import msgspec
 from bridge import Call, Router
 from bridge.dialects.headers import DEADLINE, STATION_ID
 from bridge.dialects.native import Native
-from bridge.request.outcome import Kind, Settle
+from bridge.request.chain import chain
+from bridge.request.outcome import Kind
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
@@ -54,12 +55,8 @@ def request(deadline: float) -> Timed:
 
 
 def an_intake(router: Router, counts: WorkerCounts) -> Intake:
-    def dispatcher(settle: Settle) -> Dispatcher:
-        return Dispatcher(Routes([router]), settle)
-
-    return Intake(
+    intake = Intake(
         "datatransfer.v",
-        dispatcher,
         dialect=Native(),
         counts=counts,
         prefetch=1000,
@@ -67,6 +64,8 @@ def an_intake(router: Router, counts: WorkerCounts) -> Intake:
         lacks=lambda _: False,
         worker="w",
     )
+    chain(intake, Dispatcher(Routes([router])))
+    return intake
 
 
 def slow_router(seconds: list[float]) -> Router:

@@ -10,7 +10,7 @@ import pytest
 
 from bridge import Call, Router
 from bridge.dialects import WebOcpp
-from bridge.request.outcome import Settle
+from bridge.request.chain import chain
 from bridge.routing.router import Routes, fold
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
@@ -44,14 +44,11 @@ class Bench:
         self.dialect = WebOcpp()
         self.routers = {vendor_id: Router(vendor_id) for vendor_id in vendor_ids}
         routes = Routes(self.routers.values())
+        self.dispatchers: list[Dispatcher] = []
 
         def part(name: str) -> Part:
-            def dispatcher(settle: Settle) -> Dispatcher:
-                return Dispatcher(routes, settle)
-
-            return Part(
+            part = Part(
                 name,
-                dispatcher,
                 dialect=self.dialect,
                 counts=self.counts,
                 prefetch=share,
@@ -59,6 +56,9 @@ class Bench:
                 lacks=lacks.__contains__,
                 worker="dtbridge@host:1",
             )
+            self.dispatchers.append(Dispatcher(routes))
+            chain(part, self.dispatchers[-1])
+            return part
 
         self.parts = {fold(vendor_id): part(vendor_id) for vendor_id in vendor_ids}
         self.rest = part("rest")
@@ -66,6 +66,10 @@ class Bench:
 
     def on(self, vendor_id: str, function: Callable[..., Any]) -> None:
         self.routers[vendor_id].default(function)
+
+    def close(self) -> None:
+        for dispatcher in self.dispatchers:
+            dispatcher.close()
 
     async def settled(self, *deliveries: Kept) -> None:
         async with asyncio.timeout(UNTIL_SETTLED):
@@ -104,7 +108,7 @@ async def test_a_request_goes_to_its_vendors_part_whatever_the_case_of_its_lette
     await bench.settled(accepted)
     assert answer(accepted) == [3, "1", {"status": "Accepted"}]
     assert (bench.parts["com.acme"].running, bench.parts["en+"].running) == (0, 1)
-    bench.parts["en+"].close()
+    bench.close()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ async def test_a_vendor_that_hangs_has_no_more_than_its_share_in_hand_and_the_ot
     await bench.settled(quick)
     assert answer(quick) == [3, "1", {"status": "Accepted"}]
     assert bench.counts == WorkerCounts(received=21, replied=1, put_off=16)
-    part.close()
+    bench.close()
 
 
 async def test_a_share_is_free_again_when_handlers_finish() -> None:
@@ -194,7 +198,7 @@ async def test_each_round_is_longer_than_the_one_before(age: float, delay: int) 
     headers = source.copy.properties.headers or {}
     assert headers["dtbridge-first-try"] == int((now - age) * 1000)
     assert headers["ocpp-deadline"] == int((now + 30) * 1000)
-    bench.parts["v"].close()
+    bench.close()
 
 
 async def test_a_request_without_time_for_another_round_is_answered_and_kept() -> None:
@@ -210,7 +214,7 @@ async def test_a_request_without_time_for_another_round_is_answered_and_kept() -
     assert (source.copy.properties.headers or {})["dtbridge-reason"] == "overloaded"
     assert (bench.counts.overloaded, bench.counts.failed, bench.counts.replied) == (1, 1, 1)
     assert bench.parts["v"].running == 1
-    bench.parts["v"].close()
+    bench.close()
 
 
 async def test_without_delay_queues_what_is_too_much_waits_here_and_counts_as_in_hand() -> None:
@@ -223,7 +227,7 @@ async def test_without_delay_queues_what_is_too_much_waits_here_and_counts_as_in
     assert not extra.settled.is_set()
     await bench.settled(extra)
     assert (extra.verdict, extra.copy) == (Verdict.REQUEUE, None)
-    bench.parts["v"].close()
+    bench.close()
 
 
 async def test_what_has_expired_is_kept_by_the_bridge_itself_with_its_story() -> None:

@@ -1,0 +1,185 @@
+"""The way of the CSMS's requests through a gateway: delivery → request → … → outcome → answer.
+
+The queues of a gateway die with their connection, so no request is ever delivered again, and an
+acknowledgement only says that there is room for another. An answer is therefore published on
+whichever connection is open when it is there.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from bridge.backoff import back_off
+from bridge.client.requester import REFUSALS
+from bridge.dialects.native import Native
+from bridge.ocpp.errors import encodable
+from bridge.request.chain import Dispatch
+from bridge.request.incoming import Request
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply
+from bridge.telemetry.logs import get_logger
+from bridge.transport import Confirm, Delivery, Publishing, Transport, Verdict
+
+log = get_logger("bridge.gateway")
+
+
+class LinkCounts(msgspec.Struct):
+    """What a link has done since it was made, CSMS → station.
+
+    Each request is counted once, when it has ended, as answered, offline or late.
+    """
+
+    received: int = 0
+    """Requests of the CSMS."""
+    answered: int = 0
+    """Answers given: responses and CALLERRORs, the gateway's own among them."""
+    failed: int = 0
+    """Requests whose handler failed, or that found too many others before them; answered with a
+    CALLERROR."""
+    offline: int = 0
+    """Requests for a station that was not there, or was lost meanwhile."""
+    late: int = 0
+    """Requests whose time was over: before they came, before their turn, or before their station
+    answered."""
+    absorbed: int = 0
+    """Requests that came again, and were given the answer of the first time."""
+    forbidden: int = 0
+    """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
+    unroutable: int = 0
+    """Answers whose queue was gone, or went on refusing them."""
+
+
+class StationIntake:
+    """The first step of a gateway's chain: takes requests in, and publishes their answers."""
+
+    def __init__(self, dialect: Native, transport: Transport, counts: LinkCounts) -> None:
+        self.next: Dispatch
+        """Where requests go: see :func:`~bridge.request.chain.chain`."""
+        self._dialect = dialect
+        self._transport = transport
+        self._counts = counts
+        self._unsent: list[_Answer] = []
+        """Answers that were there while no connection was."""
+        self._pauses: set[asyncio.TimerHandle] = set()
+        self._leaving: dict[str, list[_Answer]] = {}
+        """Stations that the broker is just unbinding, with the answers that wait for it."""
+
+    def on_delivery(self, delivery: Delivery) -> None:
+        """Take a delivery."""
+        self._counts.received += 1
+        self.next(self._dialect.request(delivery))
+
+    def settled(self, request: Request, outcome: Outcome) -> None:
+        """Answer a request, and make room for the next."""
+        counts = self._counts
+        match outcome:
+            case Reply(body, kind):
+                counts.answered += 1
+                self._answer(request, lambda: self._dialect.station_reply(request, body, kind))
+            case Failure(bytes(body)):
+                counts.failed += 1
+                counts.answered += 1
+                _log_failure(request, outcome)
+                self._answer(
+                    request, lambda: self._dialect.station_reply(request, body, Kind.CALL_ERROR)
+                )
+            case Offline(sent):
+                counts.offline += 1
+                leaving = self._leaving.get(request.station_id)
+                self._answer(
+                    request, lambda: self._dialect.offline_reply(request, sent=sent), leaving
+                )
+            case _:
+                counts.late += 1
+        request.source.settle(Verdict.ACK)
+
+    def hold_offline(self, station_id: str) -> None:
+        """Tell nobody that this station is offline until :meth:`tell_offline`."""
+        self._leaving.setdefault(station_id, [])
+
+    def tell_offline(self, station_id: str) -> None:
+        """Tell all who are still to be told that this station is offline."""
+        for answer in self._leaving.pop(station_id, ()):
+            self._send_if_in_time(answer)
+
+    def send_unsent(self) -> None:
+        """A connection is open: send the answers that found none."""
+        unsent, self._unsent = self._unsent, []
+        for answer in unsent:
+            self._send_if_in_time(answer)
+
+    def close(self) -> None:
+        """Send no refused answer again."""
+        for pause in self._pauses:
+            pause.cancel()
+
+    def _answer(
+        self,
+        request: Request,
+        publishing: Callable[[], Publishing | None],
+        later: "list[_Answer] | None" = None,
+    ) -> None:
+        """Publish an answer, or put it with those that are published `later`."""
+        if not request.reply_wanted:
+            return
+        answer = _Answer(request, publishing)
+        if later is None:
+            self._send(answer)
+        else:
+            later.append(answer)
+
+    def _send(self, answer: "_Answer") -> None:
+        publishing = answer.publishing()
+        if publishing is None:
+            self._counts.forbidden += 1
+            return
+
+        def on_confirm(confirm: Confirm) -> None:
+            if confirm is Confirm.LOST:
+                self._unsent.append(answer)
+            elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
+                answer.refusals += 1
+                self._send_in(back_off(answer.refusals), answer)
+            elif confirm is not Confirm.CONFIRMED:
+                self._counts.unroutable += 1
+
+        self._transport.publish(publishing, on_confirm)
+
+    def _send_in(self, seconds: float, answer: "_Answer") -> None:
+        """Send it after a pause. A queue whose leader is gone refuses until it has another."""
+
+        def send() -> None:
+            self._pauses.discard(timer)
+            self._send_if_in_time(answer)
+
+        timer = asyncio.get_running_loop().call_later(seconds, send)
+        self._pauses.add(timer)
+
+    def _send_if_in_time(self, answer: "_Answer") -> None:
+        """Send it, unless nobody waits for it any more. It has been counted."""
+        deadline = answer.request.deadline
+        if deadline is None or deadline > time.time():
+            self._send(answer)
+
+
+class _Answer:
+    """An answer on its way to the CSMS."""
+
+    __slots__ = ("publishing", "refusals", "request")
+
+    def __init__(self, request: Request, publishing: Callable[[], Publishing | None]) -> None:
+        self.request = request
+        self.publishing = publishing
+        """Makes it anew each time, with what is left of its time."""
+        self.refusals = 0
+
+
+def _log_failure(request: Request, failure: Failure) -> None:
+    log.warning(
+        "request to a station failed",
+        reason=failure.reason.value,
+        error=failure.error,
+        station=encodable(request.station_id),
+        ocpp_message_id=encodable(request.ocpp_message_id or ""),
+    )
