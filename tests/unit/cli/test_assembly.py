@@ -26,7 +26,7 @@ from bridge.cli.send import send, send_to_station
 from bridge.client.client import Client
 from bridge.dialects import CitrineOs, Native, WebOcpp
 from bridge.dialects.names import Names
-from bridge.dialects.topology import GatewayTopology, Mode, QueueType, Topology
+from bridge.dialects.topology import Mode, QueueType, gateway_topology, worker_topology
 from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
 from bridge.rabbitmq.transport import RabbitTransport
@@ -123,8 +123,8 @@ async def test_a_worker_is_put_together(store: str, keeps: bool) -> None:
     ) as worker:
         transport = worker._transport
         assert isinstance(transport, RabbitTransport)
-        assert transport._topology == Topology(
-            Names("north"), ["v", "w"], Mode.VERIFY, QueueType.CLASSIC
+        assert transport._topology == worker_topology(
+            Native(Names("north")), ["v", "w"], Mode.VERIFY, QueueType.CLASSIC
         )
         assert (transport._name, transport._start_timeout) == ("mine", 3.0)
         assert worker.settings is settings
@@ -136,7 +136,7 @@ def test_a_gateways_link_is_put_together() -> None:
     link = make_gateway_link(URLS, prefix="north", mode=Mode.NONE, start_timeout=3.0, name="mine")
     transport = link._transport
     assert isinstance(transport, RabbitTransport)
-    assert transport._topology == GatewayTopology(Names("north"), mode=Mode.NONE)
+    assert transport._topology == gateway_topology(Names("north"), Mode.NONE)
     assert (transport._name, transport._start_timeout) == ("mine", 3.0)
     assert link._dialect.names == Names("north")
 
@@ -151,12 +151,12 @@ def test_a_client_is_put_together() -> None:
 PARTS = {
     "CitrineOs",
     "GatewayLink",
-    "GatewayTopology",
+    "gateway_topology",
     "MemoryStore",
     "Native",
     "RabbitTransport",
     "RedisStore",
-    "Topology",
+    "worker_topology",
     "WebOcpp",
     "Worker",
     "open_dead_queue",
@@ -191,15 +191,15 @@ def test_what_a_worker_does_by_default_is_what_the_command_says() -> None:
     }
     assert options["attempts"] == settings.retry.attempts == RetryPolicy().attempts
     assert options["name"] == defaults(Worker.__init__)["name"]
-    plan = Topology(Names(), [])
-    assert (options["topology"], options["queue_type"]) == (plan.mode, plan.queue_type)
+    plan = defaults(worker_topology)
+    assert (options["topology"], options["queue_type"]) == (plan["mode"], plan["queue_type"])
 
 
 def test_what_a_gateway_does_by_default_is_what_the_command_says() -> None:
     """Its settings are compared in test_gateway."""
     options = defaults(gateway)
     assert options["name"] == defaults(GatewayLink.__init__)["name"]
-    assert options["topology"] == GatewayTopology(Names()).mode
+    assert options["topology"] == defaults(gateway_topology)["mode"]
 
 
 @pytest.mark.parametrize("command", [send, send_to_station])

@@ -18,10 +18,11 @@ async def answer() -> Any:
     """Of a worker on the broker in memory, to a request of the client."""
     from bridge import Call, Router
     from bridge.client.client import Client
-    from bridge.dialects.names import Names
+    from bridge.dialects.native import Native
+    from bridge.dialects.topology import worker_topology
     from bridge.idempotency.memory import MemoryStore
     from bridge.ocpp import DataTransferRequest
-    from bridge.testing.memory_broker import MemoryBroker, declare_topology
+    from bridge.testing.memory_broker import MemoryBroker
     from bridge.testing.memory_transport import MemoryTransport
     from bridge.worker.worker import Worker
 
@@ -33,7 +34,7 @@ async def answer() -> Any:
         return {"station": call.station_id, "data": data}
 
     broker = MemoryBroker()
-    declare_topology(broker, Names(), ["com.acme"])
+    broker.declare(worker_topology(Native(), ["com.acme"]))
     worker = Worker([router], MemoryTransport(broker), store=MemoryStore())
     running = asyncio.create_task(worker.run())
     async with Client(transport=MemoryTransport(broker)) as client:
