@@ -19,7 +19,6 @@ from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reason
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything
 from bridge.dead_letters.queue import (
     Choice,
-    DeadQueue,
     Progress,
     Replayed,
     choice,
@@ -29,6 +28,7 @@ from bridge.dead_letters.queue import (
     replay,
 )
 from bridge.dialects.names import Names
+from bridge.rabbitmq.browser import Browser
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import Delivery, TransportError
 
@@ -112,7 +112,7 @@ class _Command(msgspec.Struct):
     prefix: str
     log_level: LogLevel
 
-    def run(self, work: Callable[[DeadQueue, Progress], Any]) -> Any:
+    def run(self, work: Callable[[Browser, Progress], Any]) -> Any:
         """Open the queue and await `work` with it, under a progress bar; ends the command if the broker cannot be used."""
         urls = broker_urls(self.amqp_url)
         configure(LogFormat.AUTO, self.log_level)
@@ -172,7 +172,7 @@ def list_letters(
     """List dead letters, oldest first. With --json, one object a line. The queue stays as it is."""
     wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
 
-    async def work(queue: DeadQueue, progress: Progress) -> list[DeadLetter]:
+    async def work(queue: Browser, progress: Progress) -> list[DeadLetter]:
         async with aclosing(find(queue, wanted, progress)) as found:
             letters = []
             async for _, letter in found:
@@ -246,7 +246,7 @@ def show(
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
-    async def work(queue: DeadQueue, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
+    async def work(queue: Browser, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
         """Any number of them: the beginning of an id may be that of several."""
         matches: dict[str, tuple[Delivery, DeadLetter]] = {}
         async with aclosing(
@@ -322,7 +322,7 @@ def replay_letters(
         _report_dry_run(_count(command, wanted, limit), "replayed", as_json=as_json)
         return
 
-    async def work(queue: DeadQueue, progress: Progress) -> Replayed:
+    async def work(queue: Browser, progress: Progress) -> Replayed:
         return await replay(queue, wanted, progress, limit)
 
     result: Replayed = command.run(work)
@@ -344,7 +344,7 @@ def replay_letters(
 
 
 def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         count = 0
         async with aclosing(find(queue, wanted, progress)) as found:
             async for _ in found:
@@ -391,7 +391,7 @@ def purge_letters(
     if not yes:
         limit = _confirmed(command, wanted, limit)
 
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         return await purge(queue, wanted, progress, limit)
 
     count: int = command.run(work)

@@ -15,7 +15,7 @@ from bridge.dialects.names import Names, read_vendor_id, station_key, vendor_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline
 from bridge.ocpp import OcppVersion
-from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Reason
 from bridge.testing.memory_broker import MemoryBroker, Message
@@ -651,7 +651,7 @@ def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
     """As a float of seconds, the highest would come back as a number that 64 bits cannot hold."""
     again = Native().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
     assert (again.properties.headers or {})["ocpp-deadline"] == deadline
-    encode_publish(1, again)
+    Encoder().publish(1, again)
 
 
 @pytest.mark.parametrize(
@@ -702,7 +702,7 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
         3,
     )
     assert (kept.delivery_mode, kept.expiration, kept.user_id) == (2, None, None)
-    encode_publish(1, dead)
+    Encoder().publish(1, dead)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
