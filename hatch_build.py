@@ -29,6 +29,7 @@ MODULES = (
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",
+    "bridge.rabbitmq.frames.properties",
     "bridge.rabbitmq.frames.reading",
     "bridge.rabbitmq.frames.writing",
     "bridge.rabbitmq.outbox",

@@ -13,7 +13,7 @@ from typing import Final
 from yarl import URL
 
 from bridge.client.client import Client
-from bridge.dead_letters.queue import DeadQueue, open_dead_queue
+from bridge.dead_letters.queue import open_dead_queue
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
@@ -24,6 +24,7 @@ from bridge.dialects.web_ocpp import WebOcpp
 from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
+from bridge.rabbitmq.browser import Browser
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.routing.router import Router
 from bridge.worker.worker import Settings, Worker
@@ -149,8 +150,6 @@ def make_client(urls: Sequence[URL], *, prefix: str, start_timeout: float, name:
     return Client(dialect=Native(Names(prefix)), transport=transport)
 
 
-def open_dead_letters(
-    urls: Sequence[URL], *, prefix: str
-) -> AbstractAsyncContextManager[DeadQueue]:
+def open_dead_letters(urls: Sequence[URL], *, prefix: str) -> AbstractAsyncContextManager[Browser]:
     """The queue of dead letters."""
     return open_dead_queue(urls, Names(prefix).dead)

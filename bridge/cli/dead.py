@@ -32,7 +32,6 @@ from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reason
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything
 from bridge.dead_letters.queue import (
     Choice,
-    DeadQueue,
     Progress,
     Replayed,
     choice,
@@ -41,6 +40,7 @@ from bridge.dead_letters.queue import (
     replay,
 )
 from bridge.dialects.names import PREFIX
+from bridge.rabbitmq.browser import Browser
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import Delivery, TransportError
 
@@ -123,7 +123,7 @@ class _Command(msgspec.Struct):
     prefix: str
     log_level: LogLevel
 
-    def run(self, work: Callable[[DeadQueue, Progress], Awaitable[Result]]) -> Result:
+    def run(self, work: Callable[[Browser, Progress], Awaitable[Result]]) -> Result:
         """Open the queue and await `work` with it, under a progress bar.
 
         Ends the command if the broker cannot be used.
@@ -186,7 +186,7 @@ def list_letters(
     """List dead letters, oldest first. With --json, one object a line. The queue stays as it is."""
     wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
 
-    async def work(queue: DeadQueue, progress: Progress) -> list[DeadLetter]:
+    async def work(queue: Browser, progress: Progress) -> list[DeadLetter]:
         async with aclosing(find(queue, wanted, progress)) as found:
             letters = []
             async for _, letter in found:
@@ -257,7 +257,7 @@ def show(
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
-    async def work(queue: DeadQueue, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
+    async def work(queue: Browser, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
         """By id: the beginning of one may be that of several."""
         matches: dict[str, tuple[Delivery, DeadLetter]] = {}
         async with aclosing(
@@ -329,7 +329,7 @@ def replay_letters(
         _report_dry_run(_count(command, wanted, limit), "replayed", as_json=as_json)
         return
 
-    async def work(queue: DeadQueue, progress: Progress) -> Replayed:
+    async def work(queue: Browser, progress: Progress) -> Replayed:
         return await replay(queue, wanted, progress, limit)
 
     result = command.run(work)
@@ -351,7 +351,7 @@ def replay_letters(
 
 
 def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         count = 0
         async with aclosing(find(queue, wanted, progress)) as found:
             async for _ in found:
@@ -398,7 +398,7 @@ def purge_letters(
     if not yes:
         limit = _confirmed(command, wanted, limit)
 
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         return await purge(queue, wanted, progress, limit)
 
     count = command.run(work)

@@ -8,7 +8,7 @@ import pytest
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import Mode, QueueType, worker_topology
-from bridge.rabbitmq import declaring, session
+from bridge.rabbitmq import declaring, watch
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.transport import Delivery, State, Subscription, Verdict
@@ -21,7 +21,7 @@ QUEUE = NAMES.vendor_queue("v")
 async def test_a_forgotten_consumer_is_replaced(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "AUDIT", 0.1)
+    monkeypatch.setattr(watch, "AUDIT", 0.1)
     taken: asyncio.Queue[bytes] = asyncio.Queue()
     reasons: list[tuple[State, str]] = []
 
@@ -35,11 +35,11 @@ async def test_a_forgotten_consumer_is_replaced(
         lambda state, reason: reasons.append((state, reason)),
     )
     try:
-        assert transport._session is not None
-        await (
-            transport._session.cancel_consumers()
-        )  # the broker forgets it; the transport believes it is consuming
-        transport._session._audit = asyncio.create_task(transport._session._keep_auditing())
+        session = transport._session
+        assert session is not None
+        assert session._watch is not None
+        await session.cancel_consumers()  # the broker forgets it; the transport does not know
+        session._watch.start_audit()
         assert transport.state is State.CONSUMING
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel()
@@ -56,7 +56,7 @@ async def test_a_forgotten_consumer_is_replaced(
 async def test_a_broker_that_says_nothing_of_a_queue_is_left(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "AUDIT", 0.1)
+    monkeypatch.setattr(watch, "AUDIT", 0.1)
     reasons: list[str] = []
     again = asyncio.Event()
 
@@ -69,7 +69,7 @@ async def test_a_broker_that_says_nothing_of_a_queue_is_left(
         if state is State.CONSUMING and "says nothing" in " ".join(reasons):
             again.set()
 
-    monkeypatch.setattr(session.Session, "_look_at", say_nothing)
+    monkeypatch.setattr(watch.Watch, "look_at", say_nothing)
     transport = RabbitTransport(parse_urls([amqp_url]), topology=worker_topology(NATIVE, ["v"]))
     await transport.start([Subscription(QUEUE, 10, lambda _: None)], on_state)
     try:

@@ -23,7 +23,7 @@ from bridge import (
 from bridge.dialects.names import Names, vendor_key
 from bridge.dialects.native import Native
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
-from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.chain import chain
 from bridge.request.incoming import Request
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
@@ -411,7 +411,7 @@ class Counting(Delivery, eq=False, gc=True):
 
 def check_copy(copy: Publishing, source: Delivery) -> None:
     """AMQP can carry it, the broker's own headers are not in it, and what the request is made of is as it was."""
-    encode_publish(2, copy)
+    Encoder().publish(2, copy)
     headers, own = copy.properties.headers or {}, source.properties.headers or {}
     assert copy.body == source.body
     assert copy.mandatory

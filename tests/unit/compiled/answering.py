@@ -48,10 +48,10 @@ async def answer() -> Any:
 
 def frame() -> str:
     """What the codec makes of a publishing."""
-    from bridge.rabbitmq.frames.writing import encode_publish
+    from bridge.rabbitmq.frames.writing import Encoder
     from bridge.transport import Properties, Publishing
 
-    return encode_publish(1, Publishing("key", b"body", Properties(type="t"))).hex()
+    return Encoder().publish(1, Publishing("key", b"body", Properties(type="t"))).hex()
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
 from bridge.dialects.native import Native
-from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reason
 from bridge.transport import Delivery, Properties
@@ -150,7 +150,7 @@ def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
     """As a float of seconds, the highest would come back as a number that 64 bits cannot hold."""
     again = Native().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
     assert (again.properties.headers or {})["ocpp-deadline"] == deadline
-    encode_publish(1, again)
+    Encoder().publish(1, again)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_dead_letter_is_the_request_with_its_story() -> None:
         3,
     )
     assert (kept.delivery_mode, kept.expiration, kept.user_id) == (2, None, None)
-    encode_publish(1, dead)
+    Encoder().publish(1, dead)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
