@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -29,9 +29,7 @@ from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_reques
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
 from bridge.request.retry import DELAYS
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
 from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0

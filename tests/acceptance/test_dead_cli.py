@@ -17,7 +17,7 @@ import pytest
 
 from bridge.dialects.names import Names
 from bridge.dialects.topology import QueueType, Topology
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import SCRIPT, dtbridge, sentence
 
 GOOD = "from bridge import Call, Router\nrouter = Router('v')\n@router.default\nasync def a(call: Call) -> None: ...\n"

@@ -16,8 +16,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
 from tests.bench import plot, report
 from tests.bench.build import compiled
 from tests.bench.machine import Machine, this_machine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 
 
 class Machine(msgspec.Struct):

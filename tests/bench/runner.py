@@ -13,7 +13,7 @@ import msgspec
 from aio_pika import ExchangeType
 from pamqp.common import FieldTable
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.bench.messages import queue_name
 from tests.bench.processes import Load, Process, ProcessFailed, Usage, family, usage
 from tests.bench.scenarios import Entry, Pace, Scenario

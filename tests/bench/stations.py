@@ -19,7 +19,7 @@ from bridge import DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State
 from tests.bench.machine import this_machine
 from tests.integration.gateways import GatewayProcess, all_of, resident

@@ -19,9 +19,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster
 from tests.faults import (
     broker_faults,
     cluster_faults,

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 from bridge.dialects.names import Names
 from bridge.dialects.topology import DISCONNECTED_MS
-from bridge.testing.rabbitmq.home import speaks_amqp
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix

@@ -4,8 +4,7 @@ import asyncio
 import shutil
 from collections import Counter
 
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
 from tests.faults import extent
 from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates

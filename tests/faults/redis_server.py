@@ -9,8 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, free_ports
 
 START_SECONDS: Final = 10.0
 _NAMES: Final = ("redis-server", "valkey-server")

@@ -20,7 +20,7 @@ import msgspec
 
 from bridge.dialects.names import Names
 from bridge.request.retry import DELAYS
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
 from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
 from tests.faults.proxy import Proxy

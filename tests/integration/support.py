@@ -23,7 +23,7 @@ from bridge.dialects.native import Native
 from bridge.dialects.topology import Mode, QueueType, Topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker.worker import Settings, Worker
 

@@ -9,7 +9,7 @@ import pytest
 from bridge import Call, CallError, DataTransferRequest, Router
 from bridge.client.client import Client, NoAnswer, NotAccepted
 from bridge.ocpp import ErrorCode
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.support import NAMES, PATIENCE, close_connections, request, working
 
 router = Router("v", timeout=PATIENCE)

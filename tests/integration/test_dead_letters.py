@@ -33,7 +33,7 @@ from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,

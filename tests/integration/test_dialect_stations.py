@@ -14,7 +14,7 @@ import pytest
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.support import PATIENCE, clean_environment
 
 FOLDER = Path(__file__).parent

@@ -15,7 +15,7 @@ from bridge import Call, Retry, Router
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.topology import Mode
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State, TopologyError
 from tests.integration.support import PATIENCE, working
 from tests.integration.test_dialects import citrine_message

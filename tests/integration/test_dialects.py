@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS
 from tests.integration.decision_table import expected as expected_by_native
 from tests.integration.support import (

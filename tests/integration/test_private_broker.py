@@ -14,10 +14,8 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from bridge.testing.rabbitmq import server as servers
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable, find_server
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
+from bridge.testing.rabbitmq.server import root_of
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -207,7 +205,7 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
 def test_a_port_somebody_took_is_replaced(tmp_path: Path) -> None:
     """The first start finds the port in use; the second has other ports."""
     real = find_server()
-    if real is not None and servers.root_of(real) is not None:
+    if real is not None and root_of(real) is not None:
         pytest.skip("a server that belongs to another root folder is not started from outside")
     script = f"if mkdir {tmp_path}/once; then echo eaddrinuse; exit 1; fi; exec {real}"
     broker = PrivateBroker(server=fake_server(tmp_path, script))

@@ -11,9 +11,7 @@ from bridge import Call, Router
 from bridge.client.client import Client, NoAnswer
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster, free_ports
 from bridge.transport import BrokerUnreachable, State
 from bridge.worker.worker import Worker
 from tests.integration.support import (
