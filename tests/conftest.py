@@ -49,6 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker"})
+"""The fixtures that start a RabbitMQ, whether one is given or not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not own_node"` leaves what a broker that is given will do for."""
+    for item in items:
+        if OWN_NODE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("own_node")
+
+
 def stale_modules() -> list[str]:
     """Compiled modules that would run in place of a newer source."""
     package = Path(__file__).parents[1] / "bridge"

@@ -20,6 +20,8 @@ from bridge.testing.rabbitmq.server import root_of
 ROOT = Path(__file__).parents[2]
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
+pytestmark = pytest.mark.own_node
+
 
 def test_every_socket_is_on_loopback(broker: PrivateBroker) -> None:
     addresses = broker.eval("[A || P <- erlang:ports(), {ok, {A, _}} <- [inet:sockname(P)]]")

@@ -189,6 +189,18 @@ def test_workers_are_many(services: dict[str, Any]) -> None:
     assert worker["deploy"]["replicas"] > 1
 
 
+# --- continuous integration ------------------------------------------------------------------------------------------
+
+
+def test_the_public_ci_tests_every_python_the_project_supports() -> None:
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    supported = re.findall(
+        r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE
+    )
+    assert tested == supported
+
+
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
