@@ -66,12 +66,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="how often each fault is played, each time with the next seed",
     )
     parser.add_argument(
-        "--node",
-        action="append",
-        metavar="URL",
-        help="a broker that somebody else runs; several are a cluster",
-    )
-    parser.add_argument(
         "--rabbitmq-server",
         metavar="PATH",
         help="the script, the folder RabbitMQ was unpacked into, or the root folder of another "
@@ -104,8 +98,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 class Brokers:
     """Nodes of our own, each started for the first fault that needs it."""
 
-    def __init__(self, given: list[str] | None, exits: ExitStack, console: Console) -> None:
-        self.given = given
+    def __init__(self, exits: ExitStack, console: Console) -> None:
         self._exits = exits
         self._console = console
         self._node: PrivateBroker | None = None
@@ -181,7 +174,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     started = time.monotonic()
     results: list[Result] = []
     with ExitStack() as exits:
-        brokers = Brokers(options.node, exits, console)
+        brokers = Brokers(exits, console)
         for fault, seed in plays(options):
             nodes, urls, vhost = brokers.for_fault(fault)
             redis = await brokers.redis() if fault.redis else None
