@@ -1,4 +1,4 @@
-"""Whatever a person gets wrong on the command line is told in one sentence, with an exit code other than 0."""
+"""Every mistake on the command line gets one sentence, and an exit code other than 0."""
 
 import socket
 from pathlib import Path
@@ -8,7 +8,10 @@ import pytest
 from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import SCRIPT, dtbridge, sentence
 
-GOOD = "from bridge import Call, Router\nrouter = Router('v')\n@router.default\nasync def a(call: Call) -> None: ...\n"
+GOOD = (
+    "from bridge import Call, Router\nrouter = Router('v')\n"
+    "@router.default\nasync def a(call: Call) -> None: ...\n"
+)
 MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
@@ -16,7 +19,8 @@ MODULES = {
     "broken.py": "def a(:\n",
     "lacking.py": "import no_such_library\n",
     "duplicate.py": GOOD
-    + "@router.on('X')\nasync def b(call: Call) -> None: ...\n@router.on('x')\nasync def c(call: Call) -> None: ...\n",
+    + "@router.on('X')\nasync def b(call: Call) -> None: ...\n"
+    + "@router.on('x')\nasync def c(call: Call) -> None: ...\n",
     "untyped.py": GOOD + "@router.on('X')\nasync def b(call, data): ...\n",
 }
 

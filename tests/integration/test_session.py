@@ -1,4 +1,4 @@
-"""Connections break in every way a broker can break them; the worker and the client come back, and nothing is lost."""
+"""Connections break in every way; worker and client come back, and nothing is lost."""
 
 import asyncio
 import contextlib
@@ -174,7 +174,7 @@ async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_t
 
 
 async def test_a_transport_can_be_closed_at_any_moment_of_reconnecting(amqp_url: str) -> None:
-    """aiormq swallows a cancellation that comes at certain moments; nobody may wait for ever because of it."""
+    """aiormq swallows a cancellation at certain moments; nobody may wait for ever for it."""
     for step in range(60):
         transport = WatchedTransport(amqp_url)
         await transport.start([], lambda *_: None)
