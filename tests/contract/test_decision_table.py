@@ -791,7 +791,7 @@ async def test_a_request_redelivered_after_a_lost_connection_is_answered_by_the_
 
 
 async def test_a_request_that_came_another_way_is_tried_again_by_its_own_vendor(side: Side) -> None:
-    """Published to the queue itself, it has a key that the exchange of the retries does not know."""
+    """Published to the queue itself, it has a key that the retries' exchange does not know."""
     await side.declare("com.Acme")
     await side.make_queue(REPLIES)
     asked = request(Row(situation="", message_id="RetryOnce"), V201)
