@@ -7,7 +7,6 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-COMPILED := $(VENV)/.compiled
 ARGS ?=
 SUITES := trixie sid
 
@@ -17,18 +16,18 @@ SUITES := trixie sid
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(COMPILED) ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
+demo: .compiled ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
+test: .compiled .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/pytest $(ARGS)
 
-faults: $(COMPILED) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
+faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-versions: $(COMPILED) .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
+versions: .compiled .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
 	@for suite in $(SUITES); do \
 		echo "RabbitMQ of Debian $$suite:"; \
 		$(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(ARGS) || exit 1; \
@@ -42,9 +41,10 @@ coverage: $(READY) ## Measure which lines and branches the tests within one proc
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report
 
-lint: $(READY) ## Check style, the Dockerfile, compose.yaml and the workflows
+lint: $(READY) ## Check style, generated files, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python -m bridge.compiled.views --check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
@@ -57,7 +57,7 @@ types: $(READY) ## Check types
 
 check: lint types test ## Everything continuous integration runs
 
-bench: $(COMPILED) ## Measure round trips, CPU and memory
+bench: .compiled ## Measure round trips, CPU and memory
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -86,10 +86,12 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The hot path, anew after a change. Without a C compiler it runs as Python, and the command says so.
-$(COMPILED): $(READY) hatch_build.py $(shell find bridge -name "*.py" -o -name "*.pxd")
+# The hot path, anew after a change: the views of the Structs first. Without a C compiler it runs as Python, and the
+# command says so.
+.PHONY: .compiled
+.compiled: $(READY)
+	@$(BIN)/python -m bridge.compiled.views
 	@$(BIN)/python hatch_build.py
-	@touch $@
 
 .PHONY: .actionlint
 .actionlint:

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import sysconfig
 import time
 import urllib.parse
 import urllib.request
@@ -19,7 +18,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bridge.compiled.switch import PURE
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
+from hatch_build import outdated
 
 # How long an example takes depends on the machine, so Hypothesis sets no deadline.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,25 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("own_node")
 
 
-def stale_modules() -> list[str]:
-    """Compiled modules that would run in place of a newer source."""
-    package = Path(__file__).parents[1] / "bridge"
-    types = max(file.stat().st_mtime for file in package.rglob("*.pxd"))
-    stale = []
-    for source in package.rglob("*.py"):
-        compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
-        if compiled.exists() and compiled.stat().st_mtime < max(types, source.stat().st_mtime):
-            stale.append(source.name)
-    return stale
-
-
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts background jobs with SIGINT ignored, and children inherit that. A test of
     # Ctrl-C would not end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
+    if (changed := outdated()) and not PURE:
+        names = ", ".join(changed)
         raise pytest.UsageError(
-            f"{', '.join(stale)} changed since compiled: run `make test`, or python hatch_build.py"
+            f"{names}: changed since compiled; run `make test`, or python hatch_build.py"
         )
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")

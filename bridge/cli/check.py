@@ -1,41 +1,26 @@
 """``dtbridge check``: the handlers that there are."""
 
-import sys
-
-import rich.console
 import rich.table
 
 from bridge.cli.routers import Targets, routers_or_fail
+from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
 def check(targets: Targets) -> None:
     """List the handlers with the types of their data. Needs no broker."""
-    routers = routers_or_fail(targets)
+    with configuring(LogFormat.AUTO, LogLevel.WARNING):
+        routers = routers_or_fail(targets)
     names = Names()
     table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
     for router in routers:
-        for message, handler in router.handlers():
+        vendor, queue = router.vendor_id, names.vendor_queue(router.vendor_id)
+        handlers = list(router.handlers())
+        for message, handler in handlers:
             kind = "async" if handler.is_async else "thread"
-            queue = names.vendor_queue(router.vendor_id)
-            table.add_row(
-                router.vendor_id,
-                message,
-                handler.type_name,
-                kind,
-                f"{handler.timeout:g} s",
-                handler.name,
-                queue,
-            )
-        if not any(router.handlers()):
-            table.add_row(
-                router.vendor_id,
-                "(no handlers)",
-                "",
-                "",
-                "",
-                "",
-                names.vendor_queue(router.vendor_id),
-            )
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+            timeout = f"{handler.timeout:g} s"
+            table.add_row(vendor, message, handler.type_name, kind, timeout, handler.name, queue)
+        if not handlers:
+            table.add_row(vendor, "(no handlers)", "", "", "", "", queue)
+    print_table(table)

@@ -21,7 +21,7 @@ from bridge.dialects.topology import Mode, Topology
 from bridge.rabbitmq.binding import BindLane, BindReader
 from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Link
 from bridge.rabbitmq.consuming import ConsumeLane
-from bridge.rabbitmq.declaring import bind
+from bridge.rabbitmq.declaring import bind, check_delivery_limits, ensure, missing
 from bridge.rabbitmq.delivery import Pending
 from bridge.rabbitmq.frames.reading import ContentReader
 from bridge.rabbitmq.losses import LOST, losses_as_errors
@@ -139,9 +139,9 @@ class Session:
     ) -> None:
         if topology is not None:
             assert self._publishing.connection is not None  # noqa: S101 - just opened
-            await topology.ensure(self._publishing.connection)
-            self.missing = await topology.missing(self._publishing.connection)
-            for warning in await topology.check_delivery_limits(self._publishing.connection):
+            await ensure(self._publishing.connection, topology)
+            self.missing = await missing(self._publishing.connection, topology)
+            for warning in await check_delivery_limits(self._publishing.connection, topology):
                 log.warning("delivery limit", warning=warning)
         await self._open_publish_lane()
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)

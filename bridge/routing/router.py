@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, overload
 
 from bridge.ocpp import UNKNOWN_MESSAGE, UNKNOWN_VENDOR, CSMSHandler
+from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH
 from bridge.request.incoming import Call
 from bridge.request.outcome import Reply
 from bridge.request.retry import RetryPolicy
@@ -20,9 +21,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 DEFAULT_TIMEOUT: Final = 20.0
 """Seconds a handler may take. The least patient CSMS in the field gives up after 20 s (CitrineOS), OCPP libraries
 after 30 s."""
-
-VENDOR_ID_MAX_LENGTH: Final = 255
-MESSAGE_ID_MAX_LENGTH: Final = 50
 
 
 def fold(text: str) -> str:

@@ -47,7 +47,7 @@ from bridge.routing.errors import InvalidData
 from bridge.routing.handler import Handler
 from bridge.routing.router import Routes
 
-fields.check((Handler, Reply, Request, RequestEnvelope))
+fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
 
 
 INVALID_DATA: Final = "InvalidData"

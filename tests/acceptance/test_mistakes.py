@@ -1,4 +1,4 @@
-"""Every mistake on the command line gets one sentence, and an exit code other than 0."""
+"""A mistake on the command line is told in one sentence, with an exit code other than 0."""
 
 import socket
 from pathlib import Path
@@ -8,10 +8,12 @@ import pytest
 from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import SCRIPT, dtbridge, sentence
 
-GOOD = (
-    "from bridge import Call, Router\nrouter = Router('v')\n"
-    "@router.default\nasync def a(call: Call) -> None: ...\n"
-)
+GOOD = """\
+from bridge import Call, Router
+router = Router('v')
+@router.default
+async def a(call: Call) -> None: ...
+"""
 MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",

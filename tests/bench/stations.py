@@ -6,12 +6,10 @@ connection. Then kills a gateway while its stations come to another one.
 
 import argparse
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +17,7 @@ from bridge import DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State
 from tests.bench.machine import this_machine
@@ -119,8 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--count", type=int, default=100_000, help="stations of one gateway (default 100,000)"
     )
     count = parser.parse_args(arguments).count
-    logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    configure(LogFormat.AUTO, LogLevel.ERROR)
     console = Console(width=None if sys.stdout.isatty() else 140)
     with PrivateBroker(name="stations") as broker:
         table = Table("", f"{count:,} stations", title=str(this_machine(broker)))

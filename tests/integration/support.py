@@ -23,7 +23,7 @@ from bridge import DataTransferRequest, Router
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
-from bridge.dialects.topology import Mode, QueueType, Topology
+from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
@@ -91,7 +91,7 @@ async def working(
     """Run a worker that consumes until the end of the block, then drain it."""
     spoken = dialect or Native(NAMES)
     vendor_ids = [router.vendor_id for router in routers]
-    topology = Topology(spoken.names, vendor_ids, mode, queue_type, spoken.exchange, spoken.queues)
+    topology = worker_topology(spoken, vendor_ids, mode, queue_type)
     transport = WatchedTransport(url, topology=topology)
     worker = Worker(
         routers,

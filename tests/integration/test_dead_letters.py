@@ -28,7 +28,9 @@ from bridge.dead_letters.queue import (
     replay,
 )
 from bridge.dialects.names import Names
-from bridge.dialects.topology import QueueType, Topology
+from bridge.dialects.native import Native
+from bridge.dialects.topology import QueueType, worker_topology
+from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.rabbitmq.transport import RabbitTransport
@@ -104,7 +106,8 @@ def a_dead_letter(number: int, **headers: Any) -> tuple[bytes, dict[str, Any]]:
 @pytest.fixture(params=list(QueueType))
 async def place(request: pytest.FixtureRequest, amqp_url: str) -> AsyncIterator[Place]:
     async with await aio_pika.connect(amqp_url) as connection:
-        await Topology(NAMES, ["acme"], queue_type=request.param).ensure(connection)
+        plan = worker_topology(Native(NAMES), ["acme"], queue_type=request.param)
+        await ensure(connection, plan)
         channel = await (await connection.channel()).get_underlay_channel()
         yield Place(amqp_url, channel)
 

@@ -276,7 +276,7 @@ def test_any_message_is_an_answer_of_a_station_or_none_in_every_dialect(
     body: bytes, key: str, given_properties: Properties
 ) -> None:
     for dialect in (WebOcpp(), CitrineOs()):
-        reply = dialect.station_reply(Delivery("x", key, False, given_properties, body))
+        reply = dialect.read_station_reply(Delivery("x", key, False, given_properties, body))
         if reply is not None:
             assert isinstance(reply.properties.correlation_id, str)
             assert reply.properties.type in {"DataTransferResponse", "CallError"}

@@ -29,8 +29,7 @@ from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply,
 from bridge.request.retry import DELAYS
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import WorkerCounts
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.testing import MemoryBroker, MemoryTransport, worker_topology
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
@@ -464,7 +463,7 @@ async def _settled_exactly_once(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     names = Names()
     broker = MemoryBroker()
-    declare_topology(broker, names, ["v", "w"])
+    broker.declare(worker_topology(Native(names), ["v", "w"]))
     broker.declare_queue("amq.gen-1")
     queue = names.vendor_queue("v")
     delivered: list[Counting] = []

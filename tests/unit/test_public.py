@@ -63,7 +63,9 @@ def test_a_public_package_lists_all_and_only_what_is_public(package: str) -> Non
         for name, value in vars(module).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    ours = {name for name in there if getattr(vars(module)[name], "__module__", "").startswith("bridge")}
+    ours = {
+        name for name in there if getattr(vars(module)[name], "__module__", "").startswith("bridge")
+    }
     assert ours <= set(module.__all__)
 
 
