@@ -1,7 +1,7 @@
-"""A real RabbitMQ for every test that asks for one, and the proof that the suite leaves nothing behind.
+"""A real RabbitMQ for every test that asks for one, and a check that nothing is left behind.
 
-`amqp_url` is what most tests want: a virtual host of their own (12 ms) on one node that all share (5 s, once). A test
-that breaks its broker takes `breakable_broker`.
+Most tests want `amqp_url`: a virtual host of their own (12 ms) on a node that all tests share (5 s,
+once). A test that breaks its broker takes `breakable_broker`.
 """
 
 import json
@@ -19,16 +19,19 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bridge.compiled.switch import PURE
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from hatch_build import outdated
 
-# How long an example takes says something about the machine, and nothing about the code.
+# How long an example takes depends on the machine, so Hypothesis sets no deadline.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dtbridge")
 
 SESSION_MARK = "DTBRIDGE_TEST_SESSION"
-"""Every process we start inherits this variable, so the leak check knows it from others, orphans included."""
+"""Every process we start inherits this variable, so the leak check knows even an orphan."""
+
+
+OUR_VARIABLES = {"DTBRIDGE_RABBITMQ_SERVER", "DTBRIDGE_PURE"}
+"""Variables that say how the tests are run; all others configure a worker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,13 +39,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--amqp-url",
         default=os.environ.get("DTBRIDGE_TEST_AMQP_URL"),
-        help="run the tests that need no node of their own on this broker; its management API must be enabled "
-        "(also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at DTBRIDGE_TEST_MANAGEMENT_URL)",
+        help="run the tests that need no node of their own on this broker, whose management API "
+        "must be enabled (also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at "
+        "DTBRIDGE_TEST_MANAGEMENT_URL)",
     )
     group.addoption(
         "--rabbitmq-server",
-        help="the rabbitmq-server script, the folder RabbitMQ was unpacked into, or the root folder of another Linux with it "
-        "(also DTBRIDGE_RABBITMQ_SERVER)",
+        help="the rabbitmq-server script, the folder RabbitMQ was unpacked into, or the root "
+        "folder of another Linux that has it (also DTBRIDGE_RABBITMQ_SERVER)",
     )
 
 
@@ -58,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
+    # A shell starts background jobs with SIGINT ignored, and children inherit that. A test of
+    # Ctrl-C would not end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if (changed := outdated()) and not PURE:
         names = ", ".join(changed)
@@ -69,19 +74,15 @@ def pytest_configure(config: pytest.Config) -> None:
     server = config.getoption("--rabbitmq-server")
     if server:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
-    # A broker or worker the developer has configured in the shell is not what the tests are about.
+    # What the developer's shell configures for a worker must not reach the tests.
     for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
-        if name not in {
-            SESSION_MARK,
-            "DTBRIDGE_RABBITMQ_SERVER",
-            "DTBRIDGE_PURE",
-        } and not name.startswith("DTBRIDGE_TEST_"):
+        if not name.startswith("DTBRIDGE_TEST_") and name not in OUR_VARIABLES:
             del os.environ[name]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_running() -> Iterator[None]:
-    """No process that the suite has started, directly or not, outlives it."""
+    """No process that the suite has started, directly or not, may outlive it."""
     yield
     left = _marked_processes()
     deadline = time.monotonic() + 5.0
@@ -92,7 +93,7 @@ def nothing_left_running() -> Iterator[None]:
 
 
 def _marked_processes() -> dict[int, str]:
-    """Number and command line of each; nothing on systems without /proc."""
+    """Number → command line of every process with our mark; none on systems without /proc."""
     mark = f"{SESSION_MARK}={os.environ[SESSION_MARK]}".encode()
     found: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -108,7 +109,7 @@ def _marked_processes() -> dict[int, str]:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
-    """The node all tests share. Do not stop it; at the end nobody may be connected."""
+    """The node that all tests share. Do not stop it; at the end nobody may be connected."""
     with PrivateBroker(name="shared") as broker:
         yield broker
         _assert_no_connections(broker)
@@ -124,7 +125,7 @@ def tls_broker() -> Iterator[PrivateBroker]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[PrivateCluster]:
-    """Three nodes joined into one cluster. A test that breaks one must mend it."""
+    """A cluster of three nodes. A test that breaks one must mend it."""
     with PrivateCluster(3) as cluster:
         yield cluster
 
@@ -137,7 +138,10 @@ def _second_broker() -> Iterator[PrivateBroker]:
 
 @pytest.fixture
 def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
-    """A node to kill, stop, pause or fill; it runs again for the next test, with whatever virtual hosts it has."""
+    """A node to kill, stop, pause or fill.
+
+    It runs again for the next test, with whatever virtual hosts it has.
+    """
     if not _second_broker.running:
         _second_broker.start()
     yield _second_broker
@@ -147,7 +151,7 @@ def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
 
 @pytest.fixture
 def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a virtual host that belongs to this test alone."""
+    """The URL of a virtual host for this test alone."""
     name = f"test-{secrets.token_hex(6)}"
     given: str | None = request.config.getoption("--amqp-url")
     if given:
@@ -160,7 +164,7 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _assert_no_connections(broker: PrivateBroker, seconds: float = 5.0) -> None:
-    """A closed connection needs a moment to disappear from the broker's list."""
+    """Wait until nobody is connected; a closed connection stays in the list for a moment."""
     deadline = time.monotonic() + seconds
     while (
         count := int(broker.eval("length(rabbit_networking:connections())"))

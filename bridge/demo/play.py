@@ -32,9 +32,7 @@ from bridge.dialects.topology import Topology, worker_topology
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
 from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0

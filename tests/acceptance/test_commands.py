@@ -11,8 +11,7 @@ import typer
 
 from bridge.cli.main import app
 from bridge.gateway.websocket.passwords import parse_password_file
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, free_ports
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment
 

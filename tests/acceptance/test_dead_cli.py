@@ -19,7 +19,7 @@ from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import QueueType, worker_topology
 from bridge.rabbitmq.declaring import ensure
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]

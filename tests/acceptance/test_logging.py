@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import dtbridge
 
 MODULE = """

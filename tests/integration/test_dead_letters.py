@@ -30,7 +30,7 @@ from bridge.rabbitmq.browser import WINDOW, Browser
 from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,

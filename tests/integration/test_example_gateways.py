@@ -21,8 +21,7 @@ from websockets import ConnectionClosed, Subprotocol
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, free_ports
 from tests.integration.support import (
     PATIENCE,
     ROOT,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, Row, ask, expected
 from tests.integration.support import (
     NAMES,

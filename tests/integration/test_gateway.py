@@ -19,7 +19,7 @@ from bridge import CallError, DataTransferRequest
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.gateway.websocket.passwords import PasswordHash
 from bridge.ocpp import error_codes, parse_version
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, expected
 from tests.integration.raw_station import make_certificate, peer, raw_station
 from tests.integration.real_station import VERSIONS, DataTransfer, RealStation, real_station

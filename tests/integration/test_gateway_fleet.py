@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bridge import CallError, DataTransferRequest
 from bridge.client.client import Client, StationOffline
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.raw_station import PING, TEXT, peer, raw_station, websocket_frame
 from tests.integration.real_station import VERSIONS, RealStation, real_station
 from tests.integration.support import PATIENCE, GatewayProcess, WorkerProcess

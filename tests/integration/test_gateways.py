@@ -15,7 +15,7 @@ from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
 from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, close_connections

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -28,8 +27,8 @@ CALL_ERROR = Reply(b'{"errorCode":"InternalError"}', Kind.CALL_ERROR)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path) as server:
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
         yield server
 
 
