@@ -20,4 +20,4 @@ def back_off(
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
     limit = min(longest, first * 2.0 ** min(failures, 16))
-    return random.uniform(0, limit)  # noqa: S311 - jitter is no secret
+    return random.uniform(0, limit)

@@ -232,7 +232,7 @@ class Transport(Protocol):
         Raises ValueError for what the transport cannot carry.
         """
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - it bounds the broker's side
+    async def drain(self, timeout: float) -> int:
         """Stop consuming, and wait at most `timeout` seconds until every delivery is settled.
 
         Returns how many are not. Replies still come until :meth:`close`. Private queues that are

@@ -57,7 +57,7 @@ async def open_store(location: str) -> AsyncIterator[Store | None]:
     elif location == IN_MEMORY:
         yield MemoryStore()
     else:
-        from bridge.idempotency.redis import RedisStore  # noqa: PLC0415 - an extra
+        from bridge.idempotency.redis import RedisStore
 
         async with RedisStore(location) as store:
             yield store

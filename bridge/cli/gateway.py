@@ -115,7 +115,7 @@ def _allow_files(connections: int) -> None:
     """
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - not there on Windows
+    import resource
 
     needed = connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -248,7 +248,7 @@ def gateway(
     """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
-    from bridge.gateway.websocket.server import Gateway  # noqa: PLC0415 - an extra
+    from bridge.gateway.websocket.server import Gateway
 
     try:
         host, port = parse_listen(listen)
@@ -294,7 +294,7 @@ def gateway(
 
 def password(
     station: Annotated[str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station.")],
-    hex: Annotated[  # noqa: A002 - its name is the option's
+    hex: Annotated[
         bool,
         typer.Option(
             "--hex",

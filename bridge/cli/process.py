@@ -37,7 +37,7 @@ def complete(main: Coroutine[Any, Any, Result]) -> Result:
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    import uvloop  # noqa: PLC0415 - not there on Windows
+    import uvloop
 
     return uvloop.new_event_loop
 

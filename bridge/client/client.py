@@ -102,7 +102,7 @@ class Client:
         request: DataTransferRequest,
         *,
         ocpp_version: OcppVersion | str = DEFAULT_VERSION,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
+        timeout: float | None = None,
         message_id: str | None = None,
     ) -> DataTransferResponse:
         """Send `request` as the station `station_id` would, and await the answer.
@@ -135,7 +135,7 @@ class Client:
         request: DataTransferRequest,
         *,
         ocpp_version: OcppVersion | str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
+        timeout: float | None = None,
         message_id: str | None = None,
     ) -> DataTransferResponse:
         """Send `request` to a station through its gateway, and await the station's answer.

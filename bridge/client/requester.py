@@ -191,7 +191,7 @@ class Requester:
 
     def _unrouted(self, outstanding: _Outstanding) -> None:
         if outstanding.patient:
-            pause = random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE)  # noqa: S311 - jitter
+            pause = random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE)
             self._publish_again_in(pause, outstanding)
         else:
             self._fail(outstanding, outstanding.nobody())

@@ -21,6 +21,6 @@ def run_demo(amqp_url: str | None, count: int, pace: float) -> int:
     else 1.
     """
     # The worker imports this package too, and does not need the screen.
-    from bridge.demo.play import run  # noqa: PLC0415 - see above
+    from bridge.demo.play import run
 
     return run(amqp_url, count, pace)

@@ -177,7 +177,7 @@ class GatewayLink:
         """Replies to requests of stations that nobody waited for any more."""
         return self._requester.late
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
+    async def drain(self, timeout: float) -> int:
         """Take no more requests of the CSMS, and await the answers to those in hand both ways.
 
         Waits at most `timeout` seconds, and returns how many requests have no answer. From now on
@@ -271,7 +271,7 @@ class GatewayLink:
         version: OcppVersion | str,
         request: DataTransferRequest,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
+        timeout: float | None = None,
         message_id: str | None = None,
     ) -> DataTransferResponse:
         """Send the request of a station to the CSMS, and await the answer.
@@ -295,7 +295,7 @@ class GatewayLink:
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - as above
+        timeout: float | None = None,
     ) -> Reply:
         """Send the payload of a station's CALL, whatever it is, and await the answer, as bytes.
 
@@ -321,7 +321,7 @@ class GatewayLink:
         vendor_id: str,
         body: bytes,
         message_id: str | None,
-        timeout: float | None,  # noqa: ASYNC109 - as above
+        timeout: float | None,
     ) -> Delivery:
         """Ask in the station's turn. Raises CallError for a payload too large for the broker."""
         if len(body) > LARGEST:

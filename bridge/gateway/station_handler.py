@@ -26,7 +26,7 @@ from bridge.request.running import in_thread
 class PayloadHandler(Protocol):
     """Takes the requests of the CSMS to one station as bytes: for a gateway that has a socket."""
 
-    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - the link keeps it
+    async def on_payload(self, payload: bytes, timeout: float) -> Reply:
         """Send `payload` to the station as the payload of a CALL, and return what it answers.
 
         `payload`: JSON that fits the station's version. `timeout`: seconds until nobody waits for

@@ -188,13 +188,13 @@ class _Call:
         finally:
             self._turns.give(self._station)
 
-    async def _outcome(self, payload: bytes, timeout: float) -> Outcome:  # noqa: ASYNC109 - passed on
+    async def _outcome(self, payload: bytes, timeout: float) -> Outcome:
         request = self._request
         try:
             reply = await self._station.answer(payload, timeout)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
+        except BaseException as error:
             return outcome_of_error(error, request)
         if type(reply) is not Reply:
             return failed(

@@ -20,7 +20,7 @@ class Turns:
         """Keys whose turn somebody has."""
         return len(self._taken)
 
-    async def take(self, key: Hashable, timeout: float) -> bool:  # noqa: ASYNC109 - it returns False
+    async def take(self, key: Hashable, timeout: float) -> bool:
         """Wait for the turn, at most `timeout` seconds.
 
         True: it is the caller's, until :meth:`give`. False: it did not come in time.

@@ -132,7 +132,7 @@ class MemoryTransport:
         for tell in waiting:
             tell()
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
+    async def drain(self, timeout: float) -> int:
         self._enter(State.DRAINING, f"at most {timeout:g} s")
         self._tell_waiting()
         connection = self._connection

@@ -91,7 +91,7 @@ class Bytes:
         self.timeouts: list[float] = []
         self.reply = reply or Reply(b'{"status":"Accepted"}')
 
-    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - the protocol's
+    async def on_payload(self, payload: bytes, timeout: float) -> Reply:
         self.payloads.append(payload)
         self.timeouts.append(timeout)
         return self.reply
@@ -101,7 +101,7 @@ async def fate_of(asked: Awaitable[object]) -> object:
     """The answer, or the class of the error."""
     try:
         return await asked
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:
         return type(error)
 
 
@@ -143,7 +143,7 @@ async def test_any_callable_is_a_handler_and_plain_ones_may_block(
 
     await link.connect_station("plain", "ocpp2.1", Plain())
     await link.connect_station("function", OcppVersion.V2_1, function)
-    await link.connect_station("lambda", "ocpp2.1", lambda request: function(request))  # noqa: PLW0108 - nobody sees that it is async
+    await link.connect_station("lambda", "ocpp2.1", lambda request: function(request))
     for station, data in (
         ("plain", "plain 1"),
         ("function", "function 1"),
@@ -326,7 +326,7 @@ async def test_a_handler_can_say_that_the_station_is_gone(
 class Wrong:
     """No text of it may leave."""
 
-    async def on_payload(self, payload: bytes, timeout: float) -> Any:  # noqa: ASYNC109 - the protocol's
+    async def on_payload(self, payload: bytes, timeout: float) -> Any:
         return {"status": "Accepted", "secret": "secret"}
 
 

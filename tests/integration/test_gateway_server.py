@@ -56,7 +56,7 @@ class StandIn:
             del self.handlers[station_id]
         self.changed.set()
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - as the link has it
+    async def drain(self, timeout: float) -> int:
         return 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -72,7 +72,7 @@ class StandIn:
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - as the link has it
+        timeout: float | None = None,
     ) -> Reply:
         await self.goes_on.wait()
         data = {"station": station_id, "version": version, "data": json.loads(payload).get("data")}

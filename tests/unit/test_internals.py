@@ -63,7 +63,7 @@ def test_every_name_exists(name: str) -> None:
     if is_path(name):
         assert any((folder / name).exists() for folder in (PACKAGE, ROOT, ROOT / "docs"))
         return
-    if name.startswith("DTBRIDGE_") or name.startswith("datatransfer"):
+    if name.startswith(("DTBRIDGE_", "datatransfer")):
         return  # the environment's and the broker's names
     *owners, last = name.removesuffix("()").split(".")
     if owners and owners[0] == "bridge":

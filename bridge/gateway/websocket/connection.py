@@ -62,7 +62,7 @@ class Link(Protocol):
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
+        timeout: float | None = None,
     ) -> Reply:
         """Ask the bridge, in the station's turn, and return the answer to its DataTransfer.
 
@@ -253,7 +253,7 @@ class StationConnection:
     async def on_payload(
         self,
         payload: bytes,
-        timeout: float,  # noqa: ASYNC109 - the link enforces it
+        timeout: float,
     ) -> Reply:
         """Send the station a DataTransfer and await its answer.
 

@@ -68,7 +68,7 @@ class StationLink(Link, Protocol):
     ) -> None:
         """Stop routing requests to `handler`; a later handler of the station keeps its requests."""
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
+    async def drain(self, timeout: float) -> int:
         """Take no more requests of the CSMS, and await what is in hand in both directions.
 
         `timeout`: seconds.

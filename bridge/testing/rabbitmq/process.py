@@ -19,7 +19,7 @@ def run(
     folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and capture its output. The caller looks at the exit code."""
-    return subprocess.run(  # noqa: S603 - no part of a command comes from outside
+    return subprocess.run(
         command,
         env=environment,
         cwd=folder,
@@ -40,7 +40,7 @@ def start(
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, so that Ctrl-C on our terminal does not reach it."""
-    return subprocess.Popen(  # noqa: S603 - no part of a command comes from outside
+    return subprocess.Popen(
         command,
         env=environment,
         cwd=folder,

@@ -75,7 +75,7 @@ class FakeLink:
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,  # noqa: ASYNC109 - as the link has it
+        timeout: float | None = None,
     ) -> Reply:
         assert station_id == "CP001"
         assert timeout is not None
