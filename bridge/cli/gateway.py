@@ -294,7 +294,7 @@ def gateway(
 
 def password(
     station: Annotated[str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station.")],
-    hex: Annotated[
+    hex: Annotated[  # noqa: A002 - its name is the option's
         bool,
         typer.Option(
             "--hex",

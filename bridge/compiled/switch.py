@@ -91,7 +91,7 @@ class CompiledLoader(ExtensionFileLoader):
         if self.name not in _misfits:
             try:
                 return super().create_module(spec)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the source can do without
                 _misfits[self.name] = f"{type(error).__name__}: {error}"
         return ModuleType(self.name)
 
@@ -100,7 +100,7 @@ class CompiledLoader(ExtensionFileLoader):
         if self.name not in _misfits:
             try:
                 return super().exec_module(module)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - initialising runs the whole module
                 _misfits[self.name] = f"{type(error).__name__}: {error}"
         self._run_source(module)
         if not _warned:

@@ -178,7 +178,7 @@ async def _consumed(url: str, queues: Sequence[str]) -> None:
     """Wait until every queue has a consumer."""
     async with await aio_pika.connect(url) as connection:
         for queue in queues:
-            while not await _has_consumer(connection, queue):
+            while not await _has_consumer(connection, queue):  # noqa: ASYNC110 - no event in AMQP
                 await asyncio.sleep(0.1)
 
 

@@ -37,7 +37,7 @@ class BridgeProcess:
         self.name = {"run": "worker"}.get(arguments[0], arguments[0])
         self._arguments = arguments
         self._settings = settings
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __aexit__
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:

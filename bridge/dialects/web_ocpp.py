@@ -189,7 +189,7 @@ class WebOcpp(SharedDialect):
                     message_id, error.error_code, error.error_description, error.error_details
                 )
             )
-        assert request.deadline is not None
+        assert request.deadline is not None  # noqa: S101 - whoever waits does so until then
         return self._publishing(request.station_id, message_id, frame, request.deadline)
 
     @property

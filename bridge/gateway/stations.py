@@ -194,7 +194,7 @@ class _Call:
             reply = await self._station.answer(payload, timeout)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
             return outcome_of_error(error, request)
         if type(reply) is not Reply:
             return failed(

@@ -168,7 +168,7 @@ class Guard:
         key = hash((request.version, request.station_id, message_id, request.body))
         try:
             begun: Begun = self._ask(key)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
             self.next(request)
             return
@@ -181,7 +181,7 @@ class Guard:
     async def _begin(self, request: Request, key: Key) -> None:
         try:
             begun: Begun = await self._ask(key)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the store does, the request is handled
             self._once.failed(error)
             self.next(request)
             return
@@ -217,7 +217,7 @@ class Guard:
                 if isinstance(outcome, Reply)
                 else self._store.forget(key)
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
         if kept is not None:
             self._once.start(self._keep(kept, request, outcome, key))
@@ -232,7 +232,7 @@ class Guard:
         """Store a reply before it is published: a crash in between would run the handler twice."""
         try:
             await kept
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
         self.settle(request, outcome)
         self._once.tell_followers(key, outcome)

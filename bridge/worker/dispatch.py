@@ -136,7 +136,7 @@ class Dispatcher:
             except InvalidData as error:
                 self.settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - decoding runs the type's __post_init__
                 self.settle(
                     request, outcome_of_error(error, request, self._policy_of(handler), time.time())
                 )
@@ -158,7 +158,7 @@ class Dispatcher:
                 else self._in_thread(handler.function, arguments)
             )
             task = running.start(coroutine, loop)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine. And a task lets SystemExit
             # and KeyboardInterrupt through, past its owner.
             self.settle(
@@ -187,7 +187,7 @@ class Dispatcher:
             result = task.result()
         except asyncio.CancelledError:
             return failed(request, "CancelledError: the handler was cancelled")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - every error has its outcome, a group too
             return outcome_of_error(error, request, self._policy_of(handler), time.time())
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
@@ -196,7 +196,7 @@ class Dispatcher:
                 body = encode_response(result, request.version)
             else:
                 body = encode_accepted(result, request.version)
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - encoding may run the code of a vendor's type
             return failed(request, describe_error(fault))
         if len(body) > self._max_body:
             return failed(

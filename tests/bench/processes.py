@@ -72,7 +72,7 @@ class Process:
         self, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
         self.command = list(command)
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             self.command,
             cwd=ROOT,
@@ -80,7 +80,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            preexec_fn=end_with_parent(signal.SIGTERM),
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the benchmark has one thread
         )
         assert self._process.stdout
         os.set_blocking(self._process.stdout.fileno(), False)

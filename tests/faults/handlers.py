@@ -99,7 +99,7 @@ async def stubborn(call: Call, data: Numbered) -> Ran:
 
 @router.on("Block")
 async def block(call: Call, data: Numbered) -> Ran:
-    time.sleep(BLOCK_SECONDS)
+    time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - blocking the loop is the fault
     return Ran(data.number)
 
 

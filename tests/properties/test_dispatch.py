@@ -293,7 +293,7 @@ header_values = st.recursive(  # what a broker can deliver, and no other value
     | st.floats()
     | short
     | st.binary(max_size=10)
-    | st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC))
+    | st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
     | st.builds(
         lambda number, scale: Decimal(number).scaleb(-scale),
         st.integers(-(2**31), 2**31 - 1),

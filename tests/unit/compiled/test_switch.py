@@ -250,14 +250,14 @@ def test_a_library_that_is_missing_is_missing_for_both_forms() -> None:
         from bridge.compiled.switch import running
 
         warnings.simplefilter("error")
-        sys.modules["aiormq"] = None
+        sys.modules["structlog"] = None
         try:
-            import bridge.rabbitmq.socket
+            import bridge.rabbitmq.consuming
         except ModuleNotFoundError as error:
-            assert error.name == "aiormq", error
+            assert error.name == "structlog", error
         else:
             raise AssertionError("not raised")
-        assert "bridge.rabbitmq.socket" not in running()
+        assert "bridge.rabbitmq.consuming" not in running()
     """
     run("-c", textwrap.dedent(program))
 

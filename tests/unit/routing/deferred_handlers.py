@@ -27,11 +27,11 @@ async def takes_constrained(call: Call, data: Annotated[int, msgspec.Meta(ge=1)]
     return data
 
 
-async def takes_unknown(call: Call, data: Nowhere) -> Any:  # type: ignore[name-defined]
+async def takes_unknown(call: Call, data: Nowhere) -> Any:  # type: ignore[name-defined]  # noqa: F821 - the point
     return data
 
 
-async def takes_nonsense(call: Call, data: "not a type") -> Any:  # type: ignore[valid-type]
+async def takes_nonsense(call: Call, data: "not a type") -> Any:  # type: ignore[valid-type]  # noqa: F722 - the point
     return data
 
 

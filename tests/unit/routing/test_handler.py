@@ -286,7 +286,7 @@ def test_annotations_that_are_strings_are_resolved() -> None:
         reader(Raw(b"0"))
 
 
-def untyped(call, data) -> None: ...  # type: ignore[no-untyped-def]
+def untyped(call, data) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001 - the point
 
 
 def too_many(call: Call, data: str, unit: str) -> None: ...

@@ -26,15 +26,14 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 IN_MEMORY = """
 import asyncio
 from bridge import Client, DataTransferRequest
-from bridge.dialects.native import Native
-from bridge.dialects.topology import worker_topology
+from bridge.dialects.names import Names
 from bridge.gateway import GatewayLink, StationOffline
-from bridge.testing.memory_broker import MemoryBroker
+from bridge.testing.memory_broker import MemoryBroker, declare_topology
 from bridge.testing.memory_transport import MemoryTransport
 
 async def main():
     broker = MemoryBroker()
-    broker.declare(worker_topology(Native(), ["v"]))
+    declare_topology(broker, Names(), ["v"])
     async with Client(transport=MemoryTransport(broker)) as client:
         async with GatewayLink(transport=MemoryTransport(broker)):
             broker.cut()
