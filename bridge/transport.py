@@ -1,25 +1,31 @@
 """The seam between the bridge and a message broker.
 
-Everything above this file (worker, client, dispatch) speaks in these values and knows no broker; everything below it
-(``bridge.rabbitmq`` for RabbitMQ, ``bridge.testing.memory_broker`` in memory) keeps these promises:
+Everything above this file (worker, client, dispatch) speaks in these values and knows no broker.
+Everything below it (``bridge.rabbitmq`` for RabbitMQ, ``bridge.testing`` in memory) keeps these
+promises:
 
-* A :class:`Subscription` is consumed from the moment :meth:`Transport.start` returns until :meth:`Transport.drain`,
-  across any number of lost connections. Each message arrives as one call of ``on_delivery``, on the event loop, in the
-  order of its queue. The call must not block and must not raise.
+* A :class:`Subscription` is consumed from the moment :meth:`Transport.start` returns until
+  :meth:`Transport.drain`, across any number of lost connections. Each message arrives as one call
+  of ``on_delivery``, on the event loop, in the order of its queue. The call must not block and must
+  not raise.
 * No more than ``prefetch`` deliveries of one queue are unsettled at any time.
-* :meth:`Delivery.settle` is called once per delivery. Its publishings are sent first, and only when the broker has
-  confirmed them is the verdict given: a request is never acknowledged before its reply is safe. If the broker refuses
-  one, or no queue takes the copy, the delivery is requeued instead, after a pause.
-* What is settled may forget its properties and its body: thousands of them wait for a confirm.
-* A connection that ends makes its deliveries void: settling them does nothing, and the broker delivers them again.
+* :meth:`Delivery.settle` is called once per delivery. Its publishings are sent first, and only when
+  the broker has confirmed them is the verdict given: a request is never acknowledged before its
+  reply is safe. If the broker refuses one, or no queue takes the copy, the delivery is requeued
+  instead, after a pause.
+* A delivery that is settled may forget its properties and its body, because thousands of them wait
+  for a confirm.
+* A connection that ends makes its deliveries void: settling them does nothing, and the broker
+  delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
-* A subscription without a queue's name has private queues: the broker names them anew for each connection, nobody else can
-  consume from them, and they are gone with the connection, messages included. One such subscription may be for replies.
-  Another may name an exchange: it takes what is published there with the keys given to :meth:`Transport.bind`. They
-  are bound again in each later connection, and only when all of them are does the transport count as CONSUMING; replies
-  come, and publishings go, before that. Of several calls for one key the last counts.
+* A subscription without a queue's name has private queues. The broker names them anew for each
+  connection, nobody else can consume from them, and they are gone with the connection, messages
+  included. One such subscription may be for replies. Another may name an exchange: it takes what is
+  published there with the keys given to :meth:`Transport.bind`. These are bound again in each later
+  connection, and only when all of them are does the transport count as CONSUMING; replies come, and
+  publishings go, before that. Of several calls for one key the last counts.
 
-Callbacks and values, no await per message: that is what lets the fast path be fast and the twin be simple.
+Callbacks and values, no await per message: so the fast path is fast, and the in-memory twin simple.
 """
 
 import enum
@@ -29,7 +35,8 @@ from typing import Any, Protocol
 import msgspec
 
 HeaderValue = Any
-"""A field-table value: str, bytes, bool, int, float, Decimal, datetime, None, list or dict of these (AMQP 0-9-1 §4.2.5.5)."""
+"""A field-table value: str, bytes, bool, int, float, Decimal, datetime, None, list or dict of these
+(AMQP 0-9-1 §4.2.5.5)."""
 
 
 class TransportError(Exception):
@@ -41,11 +48,14 @@ class BrokerUnreachable(TransportError):
 
 
 class TopologyError(TransportError):
-    """An exchange or queue is missing, or is not what the contract needs."""
+    """An exchange or queue is missing, or is not what the wire contract needs."""
 
 
 class Properties(msgspec.Struct, omit_defaults=True, gc=False):
-    """The basic properties of a message (AMQP 0-9-1 §4.2.6.1), in wire order. None: the property is absent."""
+    """The basic properties of a message (AMQP 0-9-1 §4.2.6.1), in wire order.
+
+    None: the property is absent.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -75,8 +85,9 @@ class Publishing(msgspec.Struct, omit_defaults=True, gc=False):
     mandatory: bool = False
     """Report :attr:`Confirm.RETURNED` if no queue takes it, instead of confirming the loss."""
     correlation_id: str | None = None
-    """In place of the properties' own. A publishing that has it shares its properties with others, which differ from it
-    in this and the next field alone; a transport may encode them once for all, so nobody changes them any more."""
+    """In place of the properties' own. A publishing that has it shares its properties with others,
+    which differ in this field and the next alone. A transport may encode them once for all, so
+    nobody may change them."""
     expiration: str | None = None
     """In place of the properties' own, likewise."""
 
@@ -85,11 +96,12 @@ class Confirm(enum.Enum):
     """What became of a publishing."""
 
     CONFIRMED = "confirmed"
-    """The broker has it: on disk if persistent and durable, on a majority of nodes in a quorum queue."""
+    """The broker has it: on disk if persistent and durable, on a majority of nodes in a quorum
+    queue."""
     RETURNED = "returned"
     """Mandatory, and no queue took it."""
     REFUSED = "refused"
-    """The broker said no (a full queue with overflow reject-publish, an internal error)."""
+    """The broker said no: a full queue with overflow reject-publish, or an internal error."""
     LOST = "lost"
     """The connection ended first: the broker may have it or not."""
 
@@ -119,14 +131,16 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     ) -> None:
         """Send `copy`, await its confirm; send `reply`, await its confirm; then give the verdict.
 
-        `copy` is the request itself on its way elsewhere, to be tried again or kept as a dead letter: it must arrive. A
-        reply whose queue is gone need not. Once per delivery; a void delivery ignores it.
+        `copy` is the request itself on its way elsewhere, to be tried again or kept as a dead
+        letter: it must arrive. A reply need not, if its queue is gone. Call it once per delivery; a
+        void delivery ignores it. Raises ValueError for a publishing that the transport cannot
+        carry, and the delivery can then still be settled.
         """
         raise NotImplementedError  # each transport has its own
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """How an exchange finds a queue: by routing key, in a headers exchange by headers."""
+    """How an exchange finds a queue: by routing key, or in a headers exchange by headers."""
 
     exchange: str
     routing_key: str = ""
@@ -137,41 +151,45 @@ class Subscription(msgspec.Struct, eq=False):
     """A queue to consume from, or private ones."""
 
     queue: str
-    """Empty: private queues, named by the broker anew for each connection and gone with it."""
+    """Its name. Empty: private queues, named by the broker anew for each connection and gone with
+    it."""
     prefetch: int
-    """The most unsettled deliveries of a queue at a time; 0: no bound."""
+    """The most unsettled deliveries of a queue at a time. 0: no bound."""
     on_delivery: Callable[[Delivery], None]
     no_ack: bool = False
     """The broker forgets a message as it sends it. For replies, which nobody else could use."""
     waits: bool = False
-    """A queue of requests that wait for their next try. Its deliveries stay unsettled for long, so they are kept apart from
-    others, whose acknowledgements they would hold up; and it may be missing, which is no error."""
+    """A queue of requests that wait for their next try. Its deliveries stay unsettled for long, so
+    they are kept apart from others, whose acknowledgements they would hold up. That it does not
+    exist is no error."""
     bindings: Sequence[Binding] = ()
-    """Of a private queue: what else comes to it than what is published to its name."""
+    """Of a private queue: what comes to it besides what is published to its name."""
     exchange: str = ""
-    """Of private queues: the exchange they are bound to, by the keys of :meth:`Transport.bind`. Empty: they are for replies."""
+    """Of private queues: the exchange they are bound to, by the keys of :meth:`Transport.bind`.
+    Empty: they are for replies."""
     queues: int = 1
-    """How many private queues share the keys. The broker deletes a queue's bindings all in one step, which holds up
-    everybody else's: many keys want many queues. A transport without such a broker may have fewer."""
+    """How many private queues share the keys. A broker may delete a queue's bindings all in one
+    step, which holds up everybody else's: many keys want many queues. A transport without such a
+    broker may have fewer."""
 
 
 class State(enum.Enum):
-    """Where a transport stands. Readiness is CONSUMING alone."""
+    """Where a transport stands. It is ready in CONSUMING alone."""
 
     CONNECTING = "connecting"
     CONSUMING = "consuming"
     BLOCKED = "blocked"
-    """The broker has a memory or disk alarm and takes no publishings; deliveries wait."""
+    """The broker has a memory or disk alarm and takes no publishings. Deliveries wait."""
     DRAINING = "draining"
     STOPPED = "stopped"
 
 
 StateListener = Callable[[State, str], None]
-"""Called at every change of state with its reason, one clause for the log."""
+"""Called at every change of state with its reason, a clause for the log."""
 
 
 class Transport(Protocol):
-    """A broker, as the worker and the client see it. The module's first lines are its contract."""
+    """A broker, as the worker and the client see it. The top of this module says what it promises."""
 
     @property
     def state(self) -> State: ...
@@ -185,32 +203,44 @@ class Transport(Protocol):
         """The broker's name for the private reply queue, while connected."""
 
     def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        """Have the subscription that names an exchange take what is published there with this key, until :meth:`unbind`.
+        """Have the subscription that names an exchange take what is published there with this key.
 
-        `on_done` is called once, when the broker has done it: while no connection is open, when the next one consumes. Once
-        draining has begun, at once and nothing is done. Raises ValueError for a key above 255 bytes.
+        Until :meth:`unbind`. `on_done` is called once, when the broker has done it; while no
+        connection is open, that is when the next one consumes. Once draining has begun it is called
+        at once, and nothing is done. Raises ValueError for a key above 255 bytes.
         """
 
     def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
-        """Take back :meth:`bind`. `on_done` is called once, when the broker has done it; at once while no connection is open,
-        for then there is nothing that is bound. Raises ValueError as bind does.
+        """Take back :meth:`bind`.
+
+        `on_done` is called once, when the broker has done it; at once while no connection is open,
+        because then nothing is bound. Raises ValueError as :meth:`bind` does.
         """
 
     def lacks(self, exchange: str) -> bool:
-        """Whether the broker is known to have no such exchange; publishing there would end the connection."""
+        """Whether the broker is known to have no such exchange.
+
+        Publishing there would end the connection.
+        """
 
     async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
         """Connect and consume. Raises :class:`BrokerUnreachable` or :class:`TopologyError`."""
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
-        """Send. While no connection is open, reports :attr:`Confirm.LOST` at once."""
+        """Send it. `on_confirm` is called once; at once with LOST while no connection is open.
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
-        """Stop consuming and wait, at most `timeout` seconds, until every delivery is settled. Returns how many are not.
+        Raises ValueError for what the transport cannot carry.
+        """
 
-        Replies still come until :meth:`close`. Private queues that are bound are deleted, so that what is published to
-        their keys is returned to whoever sent it.
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - it bounds the broker's side
+        """Stop consuming, and wait at most `timeout` seconds until every delivery is settled.
+
+        Returns how many are not. Replies still come until :meth:`close`. Private queues that are
+        bound are deleted, so that what is published to their keys is returned to whoever sent it.
         """
 
     async def close(self) -> None:
-        """End the connection, after what was published before. What is unsettled goes back to its queue."""
+        """End the connection, after what was published before.
+
+        Deliveries that are not settled go back to their queue.
+        """

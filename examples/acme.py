@@ -1,4 +1,4 @@
-"""A vendor's messages, answered. Run it with `dtbridge run examples.acme:router`."""
+"""A handler for one message of one vendor. Run it with `dtbridge run examples.acme:router`."""
 
 import msgspec
 

@@ -1,14 +1,13 @@
-"""A real RabbitMQ for every test that asks for one, and the proof that the suite leaves nothing behind.
+"""A real RabbitMQ for every test that asks for one, and a check that nothing is left behind.
 
-`amqp_url` is what most tests want: a virtual host of their own (12 ms) on one node that all share (5 s, once). A test
-that breaks its broker takes `breakable_broker`.
+Most tests want `amqp_url`: a virtual host of their own (12 ms) on a node that all tests share (5 s,
+once). A test that breaks its broker takes `breakable_broker`.
 """
 
 import json
 import os
 import secrets
 import signal
-import sysconfig
 import time
 import urllib.parse
 import urllib.request
@@ -19,15 +18,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.compiled.switch import PURE
+from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
+from hatch_build import outdated
 
-# How long an example takes says something about the machine, and nothing about the code.
+# How long an example takes depends on the machine, so Hypothesis sets no deadline.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dtbridge")
 
 SESSION_MARK = "DTBRIDGE_TEST_SESSION"
-"""Every process we start inherits this variable, so the leak check knows it from others, orphans included."""
+"""Every process we start inherits this variable, so the leak check knows even an orphan."""
+
+
+OUR_VARIABLES = {"DTBRIDGE_RABBITMQ_SERVER", "DTBRIDGE_PURE"}
+"""Variables that say how the tests are run; all others configure a worker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,52 +39,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--amqp-url",
         default=os.environ.get("DTBRIDGE_TEST_AMQP_URL"),
-        help="run the tests that need no node of their own on this broker; its management API must be enabled "
-        "(also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at DTBRIDGE_TEST_MANAGEMENT_URL)",
+        help="run the tests that need no node of their own on this broker, whose management API "
+        "must be enabled (also DTBRIDGE_TEST_AMQP_URL; the API is looked for on port 15672 or at "
+        "DTBRIDGE_TEST_MANAGEMENT_URL)",
     )
     group.addoption(
         "--rabbitmq-server",
-        help="the rabbitmq-server script, the folder RabbitMQ was unpacked into, or the root folder of another Linux with it "
-        "(also DTBRIDGE_RABBITMQ_SERVER)",
+        help="the rabbitmq-server script, the folder RabbitMQ was unpacked into, or the root "
+        "folder of another Linux that has it (also DTBRIDGE_RABBITMQ_SERVER)",
     )
 
 
-def stale_modules() -> list[str]:
-    """Compiled modules that would run in place of a newer source."""
-    package = Path(__file__).parents[1] / "bridge"
-    types = max(file.stat().st_mtime for file in package.rglob("*.pxd"))
-    stale = []
-    for source in package.rglob("*.py"):
-        compiled = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
-        if compiled.exists() and compiled.stat().st_mtime < max(types, source.stat().st_mtime):
-            stale.append(source.name)
-    return stale
+OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker"})
+"""The fixtures that start a RabbitMQ, whether one is given or not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not own_node"` leaves what a broker that is given will do for."""
+    for item in items:
+        if OWN_NODE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("own_node")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell has its background jobs ignore SIGINT, and their children after them: no test of Ctrl-C would end.
+    # A shell starts background jobs with SIGINT ignored, and children inherit that. A test of
+    # Ctrl-C would not end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if (stale := stale_modules()) and not os.environ.get("DTBRIDGE_PURE"):
+    if (changed := outdated()) and not PURE:
+        names = ", ".join(changed)
         raise pytest.UsageError(
-            f"{', '.join(stale)} changed since compiled: run `make test`, or python hatch_build.py"
+            f"{names}: changed since compiled; run `make test`, or python hatch_build.py"
         )
     os.environ[SESSION_MARK] = secrets.token_hex(8)
     server = config.getoption("--rabbitmq-server")
     if server:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
-    # A broker or worker the developer has configured in the shell is not what the tests are about.
+    # What the developer's shell configures for a worker must not reach the tests.
     for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
-        if name not in {
-            SESSION_MARK,
-            "DTBRIDGE_RABBITMQ_SERVER",
-            "DTBRIDGE_PURE",
-        } and not name.startswith("DTBRIDGE_TEST_"):
+        if not name.startswith("DTBRIDGE_TEST_") and name not in OUR_VARIABLES:
             del os.environ[name]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_running() -> Iterator[None]:
-    """No process that the suite has started, directly or not, outlives it."""
+    """No process that the suite has started, directly or not, may outlive it."""
     yield
     left = _marked_processes()
     deadline = time.monotonic() + 5.0
@@ -91,7 +93,7 @@ def nothing_left_running() -> Iterator[None]:
 
 
 def _marked_processes() -> dict[int, str]:
-    """Number and command line of each; nothing on systems without /proc."""
+    """Number → command line of every process with our mark; none on systems without /proc."""
     mark = f"{SESSION_MARK}={os.environ[SESSION_MARK]}".encode()
     found: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -107,7 +109,7 @@ def _marked_processes() -> dict[int, str]:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
-    """The node all tests share. Do not stop it; at the end nobody may be connected."""
+    """The node that all tests share. Do not stop it; at the end nobody may be connected."""
     with PrivateBroker(name="shared") as broker:
         yield broker
         _assert_no_connections(broker)
@@ -123,7 +125,7 @@ def tls_broker() -> Iterator[PrivateBroker]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[PrivateCluster]:
-    """Three nodes joined into one cluster. A test that breaks one must mend it."""
+    """A cluster of three nodes. A test that breaks one must mend it."""
     with PrivateCluster(3) as cluster:
         yield cluster
 
@@ -136,7 +138,10 @@ def _second_broker() -> Iterator[PrivateBroker]:
 
 @pytest.fixture
 def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
-    """A node to kill, stop, pause or fill; it runs again for the next test, with whatever virtual hosts it has."""
+    """A node to kill, stop, pause or fill.
+
+    It runs again for the next test, with whatever virtual hosts it has.
+    """
     if not _second_broker.running:
         _second_broker.start()
     yield _second_broker
@@ -146,7 +151,7 @@ def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
 
 @pytest.fixture
 def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a virtual host that belongs to this test alone."""
+    """The URL of a virtual host for this test alone."""
     name = f"test-{secrets.token_hex(6)}"
     given: str | None = request.config.getoption("--amqp-url")
     if given:
@@ -159,7 +164,7 @@ def amqp_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _assert_no_connections(broker: PrivateBroker, seconds: float = 5.0) -> None:
-    """A closed connection needs a moment to disappear from the broker's list."""
+    """Wait until nobody is connected; a closed connection stays in the list for a moment."""
     deadline = time.monotonic() + seconds
     while (
         count := int(broker.eval("length(rabbit_networking:connections())"))

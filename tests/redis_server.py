@@ -1,33 +1,41 @@
-"""A Redis of a test's own: on loopback, without a file, and gone at the end."""
+"""A Redis of a test's own: on loopback, keeping nothing on disk, and gone at the end."""
 
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from bridge.testing.rabbitmq import free_ports
+
+PROGRAMS = ("redis-server", "valkey-server")
 START_TIMEOUT = 20.0
-"""Seconds until it answers; it needs some hundredths."""
+"""Seconds until it must answer; it needs some hundredths."""
+
+
+class RedisMissingError(Exception):
+    """There is no Redis on this machine."""
 
 
 class RedisServer:
-    """A server process that can be killed, started again on its port, and held still."""
+    """A server that can be killed, started again on its port, and frozen.
 
-    def __init__(self, folder: Path) -> None:
-        """`folder`: an empty one; nothing is written there. Raises FileNotFoundError where Redis is not installed."""
-        server = shutil.which("redis-server")
-        if server is None:
-            raise FileNotFoundError(
-                "these tests need redis-server on PATH: make test installs it with apt"
+    What it knew is gone when it is killed.
+    """
+
+    def __init__(self) -> None:
+        """Raises RedisMissingError if Redis is not installed."""
+        found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        if found is None:
+            raise RedisMissingError(
+                "redis-server is not on PATH: `make test` and `make faults` install it with apt-get"
             )
-        self._server = server
-        self._folder = folder
+        self._program = found
+        self._folder = tempfile.TemporaryDirectory(prefix="dtbridge-redis-")
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        [self.port] = free_ports(1)
 
     @property
     def url(self) -> str:
@@ -37,25 +45,28 @@ class RedisServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
+        self._folder.cleanup()
 
     def start(self) -> None:
-        """Start it, empty, and return when it answers."""
+        """Start it empty, unless it runs, and return when it answers."""
+        if self._process is not None:
+            return
         settings = {
             "port": self.port,
             "bind": "127.0.0.1",
             "save": "",
             "appendonly": "no",
-            "dir": self._folder,
+            "dir": self._folder.name,
         }
         arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-        self._process = subprocess.Popen([self._server, *arguments], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [self._program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         give_up_at = time.monotonic() + START_TIMEOUT
         while not self._answers():
             assert self._process.poll() is None, "redis-server has ended"
@@ -71,16 +82,18 @@ class RedisServer:
             return False
 
     def kill(self) -> None:
+        """SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Connections stay open, and nothing is answered."""
+        """Freeze it: connections stay open, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What tests of several modules share: requests, and their way through a Dispatcher."""
+"""What tests of several rooms share: requests, and their way through a Dispatcher."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from bridge.transport import Delivery, Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher
 
 UNTIL_SETTLED = 10.0
-"""Seconds after which a test gives up waiting for what should happen at once."""
+"""Seconds until a test gives up on what should happen at once."""
 
 
 def payload(vendor_id: str = "v", message_id: str | None = "m", data: Any = UNSET) -> bytes:
@@ -55,7 +55,7 @@ def a_request(
 
 
 class Kept(Delivery, eq=False, gc=True):
-    """A delivery that keeps what it is settled with, and refuses a second time."""
+    """A delivery that keeps what it is settled with, and may not be settled twice."""
 
     verdict: Verdict | None = None
     reply: Publishing | None = None
@@ -75,7 +75,7 @@ class Kept(Delivery, eq=False, gc=True):
 
 
 class Settled:
-    """A `settle` that keeps what it is told."""
+    """A Dispatcher's `settle` that keeps the outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -107,12 +107,12 @@ def a_dispatcher(routers: Router | Iterable[Router], settle: Settle, **settings:
 async def dispatched(
     routers: Router | Iterable[Router], request: Request, **settings: Any
 ) -> Outcome:
-    """The one outcome of a request."""
+    """The outcome of a request, and a check that there is only one."""
     settled = Settled()
     dispatcher = a_dispatcher(routers, settled, **settings)
     dispatcher.dispatch(request)
     outcome = await settled.first()
-    await asyncio.sleep(0)  # a second outcome would come in the next turn
+    await asyncio.sleep(0)  # a second outcome would come in the next turn of the loop
     dispatcher.close()
     assert settled.outcomes == [outcome]
     return outcome

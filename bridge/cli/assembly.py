@@ -1,25 +1,46 @@
-"""From options to the parts of a program."""
+"""From options to the parts of a program. Only this module knows all of them.
+
+What it refuses, it refuses with a ValueError whose sentence names the options, for the command to
+print.
+"""
 
 import enum
 import importlib.util
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
+from yarl import URL
+
+from bridge.client.client import Client
+from bridge.dead_letters.queue import open_dead_queue
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.topology import Mode, QueueType, gateway_topology, worker_topology
 from bridge.dialects.web_ocpp import WebOcpp
+from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
+from bridge.rabbitmq.browser import Browser
+from bridge.rabbitmq.transport import RabbitTransport
+from bridge.routing.router import Router
+from bridge.worker.worker import Settings, Worker
+
+# ---- the store of replies ----
+
+IN_MEMORY: Final = "memory"
+NOWHERE: Final = "none"
+_REDIS: Final = ("redis://", "rediss://", "unix://")
 
 
 def check_store(location: str) -> None:
-    """Raises ValueError with a sentence for a location that :func:`open_store` could not open."""
-    if location in {"memory", "none"}:
+    """Raises ValueError for a location that :func:`open_store` could not open."""
+    if location in {IN_MEMORY, NOWHERE}:
         return
-    if not location.startswith(("redis://", "rediss://", "unix://")):
+    if not location.startswith(_REDIS):
         raise ValueError(f"--idempotency is memory, none or redis://HOST:PORT/DB, not {location!r}")
     if importlib.util.find_spec("redis") is None:
         raise ValueError(
@@ -29,17 +50,20 @@ def check_store(location: str) -> None:
 
 @asynccontextmanager
 async def open_store(location: str) -> AsyncIterator[Store | None]:
-    """The store that ``memory``, ``none`` or a Redis URL names, for as long as the block lasts."""
+    """The store at `location`: ``memory``, ``none`` (no store) or the URL of a Redis."""
     check_store(location)
-    if location == "none":
+    if location == NOWHERE:
         yield None
-    elif location == "memory":
+    elif location == IN_MEMORY:
         yield MemoryStore()
     else:
         from bridge.idempotency.redis import RedisStore  # noqa: PLC0415 - an extra
 
         async with RedisStore(location) as store:
             yield store
+
+
+# ---- the dialect ----
 
 
 class DialectName(enum.StrEnum):
@@ -51,17 +75,18 @@ class DialectName(enum.StrEnum):
     CITRINEOS = citrineos.NAME
 
 
-def open_dialect(
+def make_dialect(
     name: DialectName,
-    prefix: str = "datatransfer",
+    prefix: str,
     *,
     exchange: str | None = None,
     patience: float | None = None,
     reply_prefixes: tuple[str, ...] = (),
 ) -> Dialect:
-    """The dialect of that name. `exchange`, `patience` (seconds): in place of the gateway's defaults.
+    """The dialect of that name.
 
-    Raises ValueError with a sentence for what the dialect does not have.
+    `exchange` is the gateway's, and `patience` the seconds that it waits for an answer; None: as is
+    usual for that gateway. Raises ValueError for an option that the dialect does not have.
     """
     if name is DialectName.NATIVE:
         if exchange is not None or patience is not None:
@@ -71,7 +96,8 @@ def open_dialect(
         return Native(Names(prefix), reply_prefixes)
     if reply_prefixes:
         raise ValueError(
-            f"--reply-prefix is for the native dialect: the answers of {name} go to the gateway's exchange"
+            "--reply-prefix is for the native dialect: "
+            f"the answers of {name} go to the gateway's exchange"
         )
     made = WebOcpp if name is DialectName.WEB_OCPP else CitrineOs
     module = web_ocpp if name is DialectName.WEB_OCPP else citrineos
@@ -80,3 +106,50 @@ def open_dialect(
         module.EXCHANGE if exchange is None else exchange,
         module.PATIENCE if patience is None else patience,
     )
+
+
+# ---- a worker, a gateway's link, a client, the dead letters ----
+
+
+@asynccontextmanager
+async def open_worker(
+    routers: Sequence[Router],
+    urls: Sequence[URL],
+    *,
+    dialect: Dialect,
+    settings: Settings,
+    store: str,
+    mode: Mode,
+    queue_type: QueueType,
+    start_timeout: float,
+    name: str,
+) -> AsyncIterator[Worker]:
+    """A worker that has yet to be run, with its store open.
+
+    `store` is a location as :func:`open_store` takes it; `start_timeout`: seconds to find a broker.
+    """
+    topology = worker_topology(dialect, [router.vendor_id for router in routers], mode, queue_type)
+    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    async with open_store(store) as kept:
+        yield Worker(routers, transport, dialect=dialect, settings=settings, store=kept, name=name)
+
+
+def make_gateway_link(
+    urls: Sequence[URL], *, prefix: str, mode: Mode, start_timeout: float, name: str
+) -> GatewayLink:
+    """The bridge, for a gateway. `start_timeout`: seconds to find a broker."""
+    names = Names(prefix)
+    topology = gateway_topology(names, mode)
+    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    return GatewayLink(dialect=Native(names), transport=transport)
+
+
+def make_client(urls: Sequence[URL], *, prefix: str, start_timeout: float, name: str) -> Client:
+    """A client of workers and gateways. `start_timeout`: seconds to find a broker."""
+    transport = RabbitTransport(urls, name=name, start_timeout=start_timeout)
+    return Client(dialect=Native(Names(prefix)), transport=transport)
+
+
+def open_dead_letters(urls: Sequence[URL], *, prefix: str) -> AbstractAsyncContextManager[Browser]:
+    """The queue of dead letters."""
+    return open_dead_queue(urls, Names(prefix).dead)

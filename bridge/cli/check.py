@@ -1,18 +1,18 @@
 """``dtbridge check``: the handlers that there are."""
 
-import sys
-
-import rich.console
 import rich.table
 
 from bridge.cli.routers import Targets, routers_or_fail
+from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
 from bridge.routing.catalogue import catalogue
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
 def check(targets: Targets) -> None:
     """List the handlers with the types of their data. Needs no broker."""
-    routers = routers_or_fail(targets)
+    with configuring(LogFormat.AUTO, LogLevel.WARNING):
+        routers = routers_or_fail(targets)
     names = Names()
     table = rich.table.Table("vendor", "message", "data", "kind", "timeout", "handler", "queue")
     for vendor in catalogue(routers):
@@ -29,5 +29,4 @@ def check(targets: Targets) -> None:
             )
         if not vendor.messages:
             table.add_row(vendor.vendor_id, "(no handlers)", "", "", "", "", queue)
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    print_table(table)

@@ -1,9 +1,12 @@
-"""``dtbridge dead``: look at dead letters, try them again, delete them. Nothing is changed by looking."""
+"""``dtbridge dead``: look at dead letters, try them again, delete them.
+
+Looking changes nothing.
+"""
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import rich.console
@@ -12,28 +15,36 @@ import rich.table
 import rich.text
 import typer
 
+from bridge.cli.assembly import open_dead_letters
 from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
-from bridge.cli.options import LOCAL, AmqpUrl, LogLevelOption, Prefix, broker_urls, words
+from bridge.cli.options import (
+    LOCAL,
+    NONE_GIVEN,
+    AmqpUrl,
+    LogLevelOption,
+    Prefix,
+    broker_urls,
+    words,
+)
 from bridge.cli.process import complete
+from bridge.cli.tables import print_table, printable
 from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything
 from bridge.dead_letters.queue import (
     Choice,
-    DeadQueue,
     Progress,
     Replayed,
     choice,
     find,
-    open_dead_queue,
     purge,
     replay,
 )
-from bridge.dialects.names import Names
+from bridge.dialects.names import PREFIX
+from bridge.rabbitmq.browser import Browser
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import Delivery, TransportError
 
-PLAIN_WIDTH: Final = 200
-"""Columns of a table that is not shown on a terminal."""
+Result = TypeVar("Result")
 
 dead = typer.Typer(
     name="dead",
@@ -106,20 +117,23 @@ def _wanted(
 
 
 class _Command(msgspec.Struct):
-    """What every command here begins and ends with."""
+    """The options that all commands here have, and what they do with them."""
 
     amqp_url: list[str]
     prefix: str
     log_level: LogLevel
 
-    def run(self, work: Callable[[DeadQueue, Progress], Any]) -> Any:
-        """Open the queue and await `work` with it, under a progress bar; ends the command if the broker cannot be used."""
+    def run(self, work: Callable[[Browser, Progress], Awaitable[Result]]) -> Result:
+        """Open the queue and await `work` with it, under a progress bar.
+
+        Ends the command if the broker cannot be used.
+        """
         urls = broker_urls(self.amqp_url)
         configure(LogFormat.AUTO, self.log_level)
 
-        async def main() -> Any:
+        async def main() -> Result:
             async with (
-                open_dead_queue(urls, Names(self.prefix).dead) as queue,
+                open_dead_letters(urls, prefix=self.prefix) as queue,
                 _bar(queue.count) as progress,
             ):
                 return await work(queue, progress)
@@ -132,7 +146,7 @@ class _Command(msgspec.Struct):
 
 @asynccontextmanager
 async def _bar(total: int) -> AsyncIterator[Progress]:
-    """A progress bar, where a person watches."""
+    """A progress bar on standard error, if that is a terminal."""
     console = rich.console.Console(stderr=True)
     columns = (
         rich.progress.BarColumn(),
@@ -158,7 +172,7 @@ def list_letters(
     vendor: Vendor = None,
     message: Message = None,
     station: Station = None,
-    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = NONE_GIVEN,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     limit: Annotated[
@@ -166,13 +180,13 @@ def list_letters(
     ] = 100,
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List dead letters, oldest first. With --json, one object a line. The queue stays as it is."""
     wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
 
-    async def work(queue: DeadQueue, progress: Progress) -> list[DeadLetter]:
+    async def work(queue: Browser, progress: Progress) -> list[DeadLetter]:
         async with aclosing(find(queue, wanted, progress)) as found:
             letters = []
             async for _, letter in found:
@@ -181,7 +195,7 @@ def list_letters(
                     break
             return letters
 
-    letters: list[DeadLetter] = _Command(amqp_url, prefix, log_level).run(work)
+    letters = _Command(amqp_url, prefix, log_level).run(work)
     shown = letters[:limit]
     if as_json:
         for letter in shown:
@@ -211,17 +225,12 @@ def _print_table(letters: list[DeadLetter]) -> None:
             "" if letter.attempts is None else str(letter.attempts),
             letter.error,
         )
-        table.add_row(*(rich.text.Text(_printable(cell)) for cell in cells))
-    rich.console.Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+        table.add_row(*(rich.text.Text(printable(cell)) for cell in cells))
+    print_table(table)
 
 
 def _time_of(letter: DeadLetter) -> str:
     return letter.failed_at.strftime("%Y-%m-%d %H:%M:%S") if letter.failed_at else ""
-
-
-def _printable(text: str) -> str:
-    """Text that cannot move the cursor or change colours: it comes from anywhere."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 # ---- show ----
@@ -237,17 +246,19 @@ def show(
     ],
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
-    """Show all of one dead letter: its story, properties, headers and body. The queue stays as it is."""
+    """Show all of one dead letter: its story, properties, headers and body. The queue stays as it
+    is.
+    """
     try:
         start = parse_id(letter_id)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
-    async def work(queue: DeadQueue, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
-        """Any number of them: the beginning of an id may be that of several."""
+    async def work(queue: Browser, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
+        """By id: the beginning of one may be that of several."""
         matches: dict[str, tuple[Delivery, DeadLetter]] = {}
         async with aclosing(
             find(queue, lambda letter: letter.id.startswith(start), progress)
@@ -258,16 +269,12 @@ def show(
                     break
         return matches
 
-    matches: dict[str, tuple[Delivery, DeadLetter]] = _Command(amqp_url, prefix, log_level).run(
-        work
-    )
+    matches = _Command(amqp_url, prefix, log_level).run(work)
     if not matches:
         fail(f"there is no dead letter {start}")
     if len(matches) > 1:
-        fail(
-            f"{start} is the beginning of {len(matches)} dead letters: {', '.join(sorted(matches)[:10])}",
-            EXIT_USAGE,
-        )
+        some = ", ".join(sorted(matches)[:10])
+        fail(f"{start} is the beginning of {len(matches)} dead letters: {some}", EXIT_USAGE)
     [(delivery, letter)] = matches.values()
     if as_json:
         exact = msgspec.json.encode(everything(delivery, letter))
@@ -281,7 +288,7 @@ def _print_all(parts: dict[str, Any]) -> None:
         if isinstance(value, dict):
             typer.echo(f"{name}:")
             for inner, item in value.items():
-                typer.echo(f"  {_printable(inner)}: {_one_line(item)}")
+                typer.echo(f"  {printable(inner)}: {_one_line(item)}")
         else:
             typer.echo(f"{name}: {_one_line(value)}")
 
@@ -290,7 +297,7 @@ def _one_line(value: Any) -> str:
     if value is None:
         return "-"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
-    return _printable(text)
+    return printable(text)
 
 
 # ---- replay ----
@@ -301,20 +308,20 @@ def replay_letters(
     vendor: Vendor = None,
     message: Message = None,
     station: Station = None,
-    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = NONE_GIVEN,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Publish dead letters again to where they came from, oldest first.
 
-    A dead letter is taken out of the queue once the broker has its request. Exit code 1: some could not be published
-    and stay.
+    A dead letter is taken out of the queue once the broker has its request. Exit code 1: some could
+    not be published and stay.
     """
     wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
     command = _Command(amqp_url, prefix, log_level)
@@ -322,10 +329,10 @@ def replay_letters(
         _report_dry_run(_count(command, wanted, limit), "replayed", as_json=as_json)
         return
 
-    async def work(queue: DeadQueue, progress: Progress) -> Replayed:
+    async def work(queue: Browser, progress: Progress) -> Replayed:
         return await replay(queue, wanted, progress, limit)
 
-    result: Replayed = command.run(work)
+    result = command.run(work)
     if as_json:
         typer.echo(msgspec.json.encode(result).decode())
     else:
@@ -344,7 +351,7 @@ def replay_letters(
 
 
 def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         count = 0
         async with aclosing(find(queue, wanted, progress)) as found:
             async for _ in found:
@@ -353,7 +360,7 @@ def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
                     break
         return count
 
-    return int(command.run(work))
+    return command.run(work)
 
 
 def _report_dry_run(count: int, what: str, *, as_json: bool) -> None:
@@ -371,7 +378,7 @@ def purge_letters(
     vendor: Vendor = None,
     message: Message = None,
     station: Station = None,
-    reason: ReasonOption = [],  # noqa: B006 - typer copies it
+    reason: ReasonOption = NONE_GIVEN,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     limit: Limit = None,
@@ -379,7 +386,7 @@ def purge_letters(
     yes: Annotated[bool, typer.Option("--yes", envvar="DTBRIDGE_YES", help="Do not ask.")] = False,
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Delete dead letters for ever, oldest first."""
@@ -391,17 +398,17 @@ def purge_letters(
     if not yes:
         limit = _confirmed(command, wanted, limit)
 
-    async def work(queue: DeadQueue, progress: Progress) -> int:
+    async def work(queue: Browser, progress: Progress) -> int:
         return await purge(queue, wanted, progress, limit)
 
-    count: int = command.run(work)
+    count = command.run(work)
     typer.echo(
         msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}."
     )
 
 
 def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:
-    """Ask, and return how many may be deleted: no more than were counted, whatever has arrived since."""
+    """Ask, and return how many may be deleted: what has arrived since was not asked about."""
     if not sys.stdin.isatty():
         fail(
             "purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count",

@@ -1,12 +1,12 @@
 """``dtbridge demo``: stations, a gateway and a worker, over a real RabbitMQ."""
 
-import importlib
 import importlib.util
 from typing import Annotated
 
 import typer
 
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.demo import run_demo
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 
 
@@ -24,10 +24,10 @@ def demo(
         float, typer.Option(envvar="DTBRIDGE_PACE", min=0, help="Seconds between single messages.")
     ] = 0.05,
 ) -> None:
-    """Play real vendor messages between charging stations, a gateway, a real RabbitMQ and a worker, and leave nothing behind."""
+    """Play real vendor messages between charging stations, a gateway, a real RabbitMQ and a worker,
+    and leave nothing behind.
+    """
     if importlib.util.find_spec("websockets") is None:
         fail("the demo needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
-    from bridge.demo import run_demo  # noqa: PLC0415 - brings a corpus of messages with it
-
     configure(LogFormat.AUTO, LogLevel.ERROR)
     raise typer.Exit(run_demo(amqp_url, count, pace))

@@ -1,4 +1,4 @@
-"""How the commands end: exit codes, and one sentence for what failed."""
+"""How the commands end: exit codes, and one sentence about what failed."""
 
 from typing import Final, NoReturn
 
@@ -10,6 +10,7 @@ EXIT_CALL_ERROR: Final = 3
 EXIT_NO_ANSWER: Final = 4
 EXIT_STATION_OFFLINE: Final = 5
 EXIT_INTERRUPTED: Final = 130
+"""As a shell has it: 128 and the number of the signal, SIGINT."""
 
 
 def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``dtbridge gateway`` and ``dtbridge password``: stations connect here, and this is how they are let in."""
+"""``dtbridge gateway`` for charging stations, and ``dtbridge password`` for their passwords."""
 
 import getpass
 import importlib.util
@@ -12,10 +12,13 @@ from typing import Annotated, Final
 
 import typer
 
+from bridge.cli.assembly import make_gateway_link
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
+    NONE_GIVEN,
     AmqpUrl,
+    ConnectionName,
     ConnectTimeout,
     DrainTimeout,
     LogFormatOption,
@@ -26,29 +29,28 @@ from bridge.cli.options import (
     words,
 )
 from bridge.cli.process import complete, on_signals
-from bridge.dialects.names import Names
-from bridge.dialects.native import Native
-from bridge.dialects.topology import GatewayTopology, Mode
-from bridge.gateway.link import GatewayLink
-from bridge.gateway.websocket.handshake import PREFERRED
+from bridge.dialects.names import PREFIX
+from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
+from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
-from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
 
 log = get_logger("bridge.gateway")
 
+DEFAULTS: Final = GatewaySettings()
 OTHER_FILES: Final = 100
-"""File descriptors beside those of stations: the broker's connections, the log, listening sockets."""
+"""File descriptors that are not for stations: the broker's connections, the log, what listens."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
-"""What stands in a URL as it is (RFC 3986 §2.3)."""
+"""Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
 
 
 def parse_listen(text: str) -> tuple[str | None, int]:
-    """Host and port of ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``; a host of None is every interface.
+    """The host and port of ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``.
 
-    Raises ValueError with a sentence for any other text.
+    A host of None is every interface. Raises ValueError with a sentence for any other text.
     """
     wrong = ValueError(f"{text!r} is not HOST:PORT, for example 0.0.0.0:9000 or [::1]:9000")
     try:
@@ -68,13 +70,16 @@ def parse_listen(text: str) -> tuple[str | None, int]:
 
 def _versions(texts: list[str]) -> list[OcppVersion]:
     try:
-        return [parse_version(text) for text in words(texts)] or list(PREFERRED)
+        return [parse_version(text) for text in words(texts)] or list(DEFAULTS.versions)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """TLS 1.2 and later, as OCPP's security profile 2 asks. A key with a passphrase is none: nobody is there to be asked."""
+    """TLS 1.2 or later, as OCPP's security profile 2 demands; None without a certificate and a key.
+
+    A key with a passphrase cannot be used: nobody is there to be asked for it.
+    """
     if cert is None and key is None:
         return None
     if cert is None or key is None:
@@ -104,7 +109,10 @@ def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
 
 
 def _allow_files(connections: int) -> None:
-    """Raise the process's limit of file descriptors as far as it may: 1,024, as it often is, is not many stations."""
+    """Raise the process's limit of file descriptors to what so many stations need.
+
+    It is often 1,024, which is not many stations. Warns if it may not be raised far enough.
+    """
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 - not there on Windows
@@ -130,30 +138,32 @@ def gateway(
         typer.Option(
             envvar="DTBRIDGE_LISTEN", help="HOST:PORT for stations; :PORT is every interface."
         ),
-    ] = "127.0.0.1:9000",
+    ] = f"{DEFAULTS.host}:{DEFAULTS.port}",
     path: Annotated[
         str,
         typer.Option(
             envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp."
         ),
-    ] = "",
+    ] = DEFAULTS.path,
     amqp_url: AmqpUrl = LOCAL,
     topology: Annotated[
         Mode,
         typer.Option(
             envvar="DTBRIDGE_TOPOLOGY",
-            help="declare: create exchanges that are missing; verify: fail if they are; none: trust.",
+            help="declare: create exchanges that are missing; verify: fail if they are; "
+            "none: trust.",
         ),
     ] = Mode.DECLARE,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     ocpp_versions: Annotated[
         list[str],
         typer.Option(
             envvar="DTBRIDGE_OCPP_VERSIONS",
-            help="Versions that are spoken, the preferred one first.  [default: ocpp2.1 ocpp2.0.1 ocpp2.0 ocpp1.6]",
+            help="Versions that are spoken, the preferred one first.  "
+            f"[default: {' '.join(DEFAULTS.versions)}]",
             show_default=False,
         ),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = NONE_GIVEN,
     station_password: Annotated[
         str | None,
         typer.Option(
@@ -184,7 +194,7 @@ def gateway(
             callback=finite,
             help="Seconds until a station's DataTransfer is answered with a CALLERROR.",
         ),
-    ] = 25.0,
+    ] = DEFAULTS.call_timeout,
     heartbeat_interval: Annotated[
         int,
         typer.Option(
@@ -192,7 +202,7 @@ def gateway(
             min=1,
             help="Seconds between Heartbeats, as stations are told.",
         ),
-    ] = 300,
+    ] = DEFAULTS.heartbeat_interval,
     ping_interval: Annotated[
         float,
         typer.Option(
@@ -201,7 +211,7 @@ def gateway(
             callback=finite,
             help="Seconds between WebSocket pings.",
         ),
-    ] = 30.0,
+    ] = DEFAULTS.ping_interval,
     ping_timeout: Annotated[
         float,
         typer.Option(
@@ -210,7 +220,7 @@ def gateway(
             callback=finite,
             help="Seconds for the pong, after which the station is dropped.",
         ),
-    ] = 30.0,
+    ] = DEFAULTS.ping_timeout,
     handshake_timeout: Annotated[
         float,
         typer.Option(
@@ -219,28 +229,26 @@ def gateway(
             callback=finite,
             help="Seconds for TLS, and for HTTP.",
         ),
-    ] = 10.0,
+    ] = DEFAULTS.handshake_timeout,
     max_message: Annotated[
         int,
         typer.Option(
             envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways."
         ),
-    ] = 1024 * 1024,
+    ] = DEFAULTS.max_message,
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
-    ] = 10_000,
-    drain_timeout: DrainTimeout = 20.0,
-    connect_timeout: ConnectTimeout = 15.0,
-    name: Annotated[
-        str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
-    ] = "dtbridge gateway",
+    ] = DEFAULTS.max_connections,
+    drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
+    connect_timeout: ConnectTimeout = START_TIMEOUT,
+    name: ConnectionName = "dtbridge gateway",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
-    from bridge.gateway.websocket.server import Gateway, GatewaySettings  # noqa: PLC0415 - an extra
+    from bridge.gateway.websocket.server import Gateway  # noqa: PLC0415 - an extra
 
     try:
         host, port = parse_listen(listen)
@@ -269,10 +277,9 @@ def gateway(
     _allow_files(max_connections)
 
     async def work() -> None:
-        names = Names(prefix)
-        plan = GatewayTopology(names, mode=topology)
-        transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        async with GatewayLink(dialect=Native(names), transport=transport) as link:
+        async with make_gateway_link(
+            urls, prefix=prefix, mode=topology, start_timeout=connect_timeout, name=name
+        ) as link:
             server = Gateway(link, settings, passwords)
             on_signals(server.stop)
             await server.run()
@@ -296,7 +303,9 @@ def password(
         ),
     ] = False,
 ) -> None:
-    """Ask for a station's password, or read it from standard input, and print its line of a password file."""
+    """Ask for a station's password, or read it from standard input, and print its line of a
+    password file.
+    """
     given = (
         getpass.getpass(f"Password of {station}: ")
         if sys.stdin.isatty()

@@ -1,4 +1,7 @@
-"""The command ``dtbridge``. Every option is also an environment variable, ``DTBRIDGE_…``; bad input is one sentence."""
+"""The command ``dtbridge``.
+
+Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is told in one sentence.
+"""
 
 import sys
 from typing import Any, Final
@@ -14,7 +17,8 @@ from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
-"""Of every wrong option. Typer exports no other name for it, and newer ones bring a Click of their own."""
+"""The base of what Click raises for wrong options. Typer exports no name for it, and its newer
+versions bring a Click of their own."""
 
 app = typer.Typer(
     name="dtbridge",

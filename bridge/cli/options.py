@@ -1,4 +1,4 @@
-"""What the parts of the command ``dtbridge`` share: options, how they end, and how they say what is wrong."""
+"""The options that commands share, and the checks of their values."""
 
 import math
 import re
@@ -10,49 +10,49 @@ from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.rabbitmq.urls import parse_urls
-from bridge.telemetry.logs import LogFormat, LogLevel, get_logger
+from bridge.telemetry.logs import LogFormat, LogLevel
 
-log = get_logger("bridge.cli")
+LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
+"""A RabbitMQ on this machine, as it is installed."""
+
+
+NONE_GIVEN: Final[list[str]] = []
+"""The default of an option that can be given several times. Typer copies it."""
 
 
 def words(values: Sequence[str]) -> list[str]:
-    """Values given one by one, or in one environment variable, separated by spaces or commas."""
+    """All values, whether given one by one or in one text, separated by spaces or commas.
+
+    Click takes an environment variable for one value.
+    """
     return [word for value in values for word in value.replace(",", " ").split()]
 
 
 def broker_urls(values: Sequence[str]) -> list[URL]:
-    """The hosts of a broker; ends the command if one of them is no URL."""
+    """The hosts of a broker. Ends the command if one of them is not a URL."""
     try:
         return parse_urls(words(values))
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
 
-AmqpUrl = Annotated[
-    list[str],
-    typer.Option(
-        envvar="DTBRIDGE_AMQP_URL",
-        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are tried in turn. "
-        "TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless given.",
-    ),
-]
-LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
 _PREFIX: Final = re.compile("[A-Za-z0-9._:-]{1,50}")
-"""Fifty characters leave room in a name's 255 bytes for the longest vendor key and what stands before it."""
+"""Of a queue's name, which has at most 255 bytes, 50 leave enough for the longest vendor key (200)
+and the dots in between."""
+
+_EXCHANGE: Final = re.compile("[A-Za-z0-9-_.:@#,/+ ]{1,127}")
+"""What the AMQP library takes for a name. AMQP 0-9-1 §1.1, exchange-name, allows less."""
 
 
-def _prefix(text: str) -> str:
+def prefix(text: str) -> str:
+    """Checks how names begin. Raises BadParameter for what cannot be part of a name."""
     if not _PREFIX.fullmatch(text):
         raise typer.BadParameter("expected at most 50 letters, digits and . _ : -")
     return text
 
 
-_EXCHANGE: Final = re.compile("[A-Za-z0-9-_.:@#,/+ ]{1,127}")
-"""What the AMQP library takes for a name (AMQP 0-9-1 §1.1, exchange-name, allows less)."""
-
-
 def exchange_name(text: str | None) -> str | None:
-    """An option's check: the name of an exchange that can be declared."""
+    """Checks the name of an exchange. Raises BadParameter for one that cannot be declared."""
     if text is not None and not _EXCHANGE.fullmatch(text):
         raise typer.BadParameter(
             "expected at most 127 letters, digits and - _ . : @ # , / + or spaces"
@@ -61,12 +61,21 @@ def exchange_name(text: str | None) -> str | None:
 
 
 def finite(seconds: float | None) -> float | None:
-    """An option's check: a number of seconds that a timer takes."""
+    """Checks a number of seconds. Raises BadParameter for NaN and infinity: no timer takes them."""
     if seconds is not None and not math.isfinite(seconds):
         raise typer.BadParameter(f"{seconds} is not a number of seconds")
     return seconds
 
 
+AmqpUrl = Annotated[
+    list[str],
+    typer.Option(
+        envvar="DTBRIDGE_AMQP_URL",
+        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are "
+        "tried in turn. TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless "
+        "given.",
+    ),
+]
 ConnectTimeout = Annotated[
     float,
     typer.Option(
@@ -88,11 +97,18 @@ DrainTimeout = Annotated[
 Prefix = Annotated[
     str,
     typer.Option(
-        envvar="DTBRIDGE_PREFIX", callback=_prefix, help="How all exchanges and queues begin."
+        envvar="DTBRIDGE_PREFIX", callback=prefix, help="How all exchanges and queues begin."
     ),
 ]
+ConnectionName = Annotated[
+    str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
+]
 LogFormatOption = Annotated[
-    LogFormat, typer.Option(envvar="DTBRIDGE_LOG_FORMAT", help="How log lines look.")
+    LogFormat,
+    typer.Option(
+        envvar="DTBRIDGE_LOG_FORMAT",
+        help="How log lines look; none: logging is not configured.",
+    ),
 ]
 LogLevelOption = Annotated[
     LogLevel, typer.Option(envvar="DTBRIDGE_LOG_LEVEL", help="The least important lines.")

@@ -1,4 +1,4 @@
-"""The process of a command: event loop, signals, scheduling policy."""
+"""The process of a command: its event loop, signals and scheduling policy."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from bridge.cli.options import log
+from bridge.telemetry.logs import get_logger
+
+log = get_logger("bridge.cli")
 
 Result = TypeVar("Result")
 
 
 def complete(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run to the end, on the fastest loop there is."""
+    """Run a coroutine to its end, on uvloop where there is one, and return its result."""
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)
@@ -23,8 +25,10 @@ def complete(main: Coroutine[Any, Any, Result]) -> Result:
             try:
                 return loop.run_until_complete(task)
             except SystemExit as error:
-                # A handler called sys.exit(): asyncio lets that through the loop, past whoever waits for the handler. It
-                # must not end the worker, nor the next one that gets the request. Its task knows, and answers.
+                # A handler called sys.exit(). asyncio lets that through the event loop, and not to
+                # whoever awaits the handler's task. It must end neither this worker nor the next
+                # one that gets the request, so the loop runs on: the task has the exception, and
+                # the request is answered as after any other.
                 if task.done():
                     raise
                 log.warning("a handler asked the process to exit", code=error.code)
@@ -42,25 +46,32 @@ class Scheduling(enum.StrEnum):
     """How the kernel lets a worker run."""
 
     BATCH = "batch"
-    """What arrives does not push aside whoever runs just now (Linux: SCHED_BATCH). Where processors are short, the worker takes
-    more messages at a time, for less of the processor each; where one is free, it makes no difference."""
+    """Messages that arrive do not push aside whoever is running (Linux: SCHED_BATCH). Where
+    processors are short, the worker takes more messages at a time and needs less of the processor
+    for each. Where a processor is free, it makes no difference."""
     NORMAL = "normal"
-    """As it was started."""
+    """As the process was started."""
 
 
 def schedule(scheduling: Scheduling) -> None:
-    """Have this process, and the threads it will start, run so. What somebody chose already (chrt) is left alone."""
+    """Set the policy of this process and of the threads that it will start.
+
+    A policy that somebody chose already, as with chrt, is left alone.
+    """
     if (
         scheduling is Scheduling.BATCH
         and sys.platform == "linux"
         and os.sched_getscheduler(0) == os.SCHED_OTHER
     ):
-        with contextlib.suppress(OSError):  # forbidden in this container: no reason not to work
+        with contextlib.suppress(OSError):  # a container may forbid it, and the worker works anyway
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def on_signals(stop: Callable[[], None]) -> None:
-    """The first signal drains; a second one ends the process at once, and the broker delivers what was in hand again."""
+    """Call `stop` at the first SIGTERM or SIGINT, to drain.
+
+    A second one ends the process at once, and the broker delivers again what was in hand.
+    """
     loop = asyncio.get_running_loop()
 
     def first(number: int) -> None:

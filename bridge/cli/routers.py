@@ -1,10 +1,9 @@
 """``MODULE:NAME`` on the command line → routers."""
 
 import importlib
-import importlib.util
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,9 +24,14 @@ Targets = Annotated[
 
 
 def load_routers(targets: Sequence[str]) -> list[Router]:
-    """The routers that ``MODULE:NAME`` targets name. Raises ValueError or TypeError with a sentence for one that names none."""
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    """Import the routers that ``MODULE:NAME`` targets name, each once.
+
+    Raises ValueError or TypeError, with a sentence, for a target that names no router, and
+    HandlerError for a handler or a set of routers that cannot be.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     routers: list[Router] = []
     for target in targets:
         found = _load(target)
@@ -63,6 +67,7 @@ def _load(target: str) -> Any:
 
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:
+    """As :func:`load_routers`, but what is wrong ends the command."""
     try:
         return load_routers(words(targets))
     except (ValueError, TypeError) as error:

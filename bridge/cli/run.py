@@ -4,15 +4,17 @@ import asyncio
 import gc
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from bridge.cli.assembly import DialectName, check_store, open_dialect, open_store
+from bridge.cli.assembly import IN_MEMORY, DialectName, check_store, make_dialect, open_worker
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
+    NONE_GIVEN,
     AmqpUrl,
+    ConnectionName,
     ConnectTimeout,
     DrainTimeout,
     LogFormatOption,
@@ -26,13 +28,20 @@ from bridge.cli.options import (
 from bridge.cli.process import Scheduling, complete, on_signals, schedule
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.supervisor import Supervisor
-from bridge.dialects.topology import Mode, QueueType, Topology
-from bridge.rabbitmq.transport import RabbitTransport
+from bridge.dialects import citrineos, web_ocpp
+from bridge.dialects.names import PREFIX
+from bridge.dialects.topology import Mode, QueueType
+from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.request.retry import RetryPolicy
-from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
-from bridge.worker.dispatch import MAX_BODY, Expired
-from bridge.worker.worker import Settings, Worker
+from bridge.worker.dispatch import Expired
+from bridge.worker.worker import Settings
+
+DEFAULTS: Final = Settings()
+START_MARGIN: Final = 5.0
+"""Seconds beyond the time to find a broker in which a child may fail at its first start, and so end
+the supervisor: it has to import the vendors' modules, too."""
 
 
 def run(
@@ -46,13 +55,13 @@ def run(
             max=2000,
             help="Requests of one vendor in hand at most.",
         ),
-    ] = 200,
+    ] = DEFAULTS.prefetch,
     concurrency: Annotated[
         int,
         typer.Option(
             envvar="DTBRIDGE_CONCURRENCY", min=1, help="Handlers of one vendor running at a time."
         ),
-    ] = 200,
+    ] = DEFAULTS.concurrency,
     max_in_flight: Annotated[
         int,
         typer.Option(
@@ -60,7 +69,7 @@ def run(
             min=1,
             help="Requests of all vendors in hand at most; shared out among them.",
         ),
-    ] = 10_000,
+    ] = DEFAULTS.max_in_flight,
     topology: Annotated[
         Mode,
         typer.Option(
@@ -74,12 +83,13 @@ def run(
             envvar="DTBRIDGE_QUEUE_TYPE", help="Of the vendors' queues: quorum or classic."
         ),
     ] = QueueType.QUORUM,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     dialect: Annotated[
         DialectName,
         typer.Option(
             envvar="DTBRIDGE_DIALECT",
-            help="What the gateway speaks: native (the wire contract), web-ocpp (the plugin rabbitmq-web-ocpp) or citrineos.",
+            help="What the gateway speaks: native (the wire contract), web-ocpp (the plugin "
+            "rabbitmq-web-ocpp) or citrineos.",
         ),
     ] = DialectName.NATIVE,
     gateway_exchange: Annotated[
@@ -87,7 +97,8 @@ def run(
         typer.Option(
             envvar="DTBRIDGE_GATEWAY_EXCHANGE",
             callback=exchange_name,
-            help="Of a gateway that is not native, if it is not the usual one (amq.topic, citrineos).",
+            help="Of a gateway that is not native, if it is not the usual one "
+            f"({web_ocpp.EXCHANGE}, {citrineos.EXCHANGE}).",
         ),
     ] = None,
     answer_within: Annotated[
@@ -97,50 +108,53 @@ def run(
             min=1,
             max=3600,
             callback=finite,
-            help="Seconds that a gateway which is not native waits for an answer: 30 for web-ocpp, 20 for citrineos.",
+            help="Seconds that a gateway which is not native waits for an answer: "
+            f"{web_ocpp.PATIENCE:g} for web-ocpp, {citrineos.PATIENCE:g} for citrineos.",
         ),
     ] = None,
     reply_prefix: Annotated[
         list[str],
         typer.Option(
             envvar="DTBRIDGE_REPLY_PREFIX",
-            help="How reply queues may begin, beside direct reply-to, amq.gen-* and PREFIX.replies.*",
+            help="How reply queues may begin, beside direct reply-to, amq.gen-* and "
+            "PREFIX.replies.*",
         ),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = NONE_GIVEN,
     strict: Annotated[
         bool,
         typer.Option(
             envvar="DTBRIDGE_STRICT",
             help="Refuse what the schema of the OCPP version does not allow.",
         ),
-    ] = False,
+    ] = DEFAULTS.strict,
     expired: Annotated[
         Expired,
         typer.Option(
             envvar="DTBRIDGE_EXPIRED", help="What to do with requests nobody waits for any more."
         ),
-    ] = Expired.DEAD_LETTER,
+    ] = DEFAULTS.expired,
     max_body: Annotated[
         int,
         typer.Option(
             envvar="DTBRIDGE_MAX_BODY", min=1024, help="Bytes of a payload at most, both ways."
         ),
-    ] = MAX_BODY,
+    ] = DEFAULTS.max_body,
     attempts: Annotated[
         int,
         typer.Option(
             envvar="DTBRIDGE_ATTEMPTS", min=1, help="Tries of a request whose handler raises Retry."
         ),
-    ] = 5,
+    ] = DEFAULTS.retry.attempts,
     idempotency: Annotated[
         str,
         typer.Option(
             envvar="DTBRIDGE_IDEMPOTENCY",
-            help="Where replies are kept for requests that come again: memory, redis://HOST:PORT/DB for a fleet, or none.",
+            help="Where replies are kept for requests that come again: memory, "
+            "redis://HOST:PORT/DB for a fleet, or none.",
         ),
-    ] = "memory",
-    drain_timeout: DrainTimeout = 25.0,
-    connect_timeout: ConnectTimeout = 15.0,
+    ] = IN_MEMORY,
+    drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
+    connect_timeout: ConnectTimeout = START_TIMEOUT,
     processes: Annotated[
         int,
         typer.Option(
@@ -153,21 +167,21 @@ def run(
         Scheduling,
         typer.Option(
             envvar="DTBRIDGE_SCHEDULING",
-            help="batch: take more messages at a time where processors are short (Linux); normal: as the process was started.",
+            help="batch: take more messages at a time where processors are short (Linux); "
+            "normal: as the process was started.",
         ),
     ] = Scheduling.BATCH,
-    name: Annotated[
-        str, typer.Option(envvar="DTBRIDGE_NAME", help="Shown in the broker's list of connections.")
-    ] = "dtbridge",
+    name: ConnectionName = "dtbridge",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Answer the requests of some vendors until SIGTERM or SIGINT."""
-    routers = routers_or_fail(targets)
+    with configuring(log_format, log_level):
+        routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
     try:
         check_store(idempotency)
-        spoken = open_dialect(
+        spoken = make_dialect(
             dialect,
             prefix,
             exchange=gateway_exchange,
@@ -176,9 +190,8 @@ def run(
         )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
-    configure(log_format, log_level)
     if processes > 1:
-        raise typer.Exit(complete(_supervise(processes, connect_timeout + 5.0)))
+        raise typer.Exit(complete(_supervise(processes, connect_timeout + START_MARGIN)))
     settings = Settings(
         prefetch=prefetch,
         concurrency=concurrency,
@@ -190,17 +203,21 @@ def run(
         retry=RetryPolicy(attempts=attempts),
     )
     schedule(scheduling)
-    vendor_ids = [router.vendor_id for router in routers]
-    plan = Topology(spoken.names, vendor_ids, topology, queue_type, spoken.exchange, spoken.queues)
 
     async def work() -> None:
-        transport = RabbitTransport(urls, name=name, topology=plan, start_timeout=connect_timeout)
-        async with open_store(idempotency) as store:
-            worker = Worker(
-                routers, transport, dialect=spoken, settings=settings, store=store, name=name
-            )
+        async with open_worker(
+            routers,
+            urls,
+            dialect=spoken,
+            settings=settings,
+            store=idempotency,
+            mode=topology,
+            queue_type=queue_type,
+            start_timeout=connect_timeout,
+            name=name,
+        ) as worker:
             on_signals(worker.stop)
-            gc.freeze()  # what was made at import stays: the collector need not look at it again
+            gc.freeze()  # what the imports made stays: the collector need not look at it again
             await worker.run()
 
     try:
@@ -210,10 +227,9 @@ def run(
 
 
 async def _supervise(count: int, start_timeout: float) -> int:
-    """This very command, `count` times over."""
-    supervisor = Supervisor(
-        [sys.executable, "-m", "bridge", *sys.argv[1:], "--processes", "1"], count, start_timeout
-    )
+    """Run this very command `count` times side by side. Returns its exit code."""
+    command = [sys.executable, "-m", "bridge", *sys.argv[1:], "--processes", "1"]
+    supervisor = Supervisor(command, count, start_timeout)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop, number)

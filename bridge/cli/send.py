@@ -1,13 +1,14 @@
 """``dtbridge send`` and ``send-to-station``: one request, and its answer as JSON."""
 
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
 import typer
 from yarl import URL
 
+from bridge.cli.assembly import make_client
 from bridge.cli.exits import EXIT_CALL_ERROR, EXIT_NO_ANSWER, EXIT_STATION_OFFLINE, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
@@ -18,10 +19,12 @@ from bridge.cli.options import (
     finite,
 )
 from bridge.cli.process import complete
-from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.dialects.names import Names
-from bridge.dialects.native import Native
+from bridge.client.client import Client
+from bridge.client.errors import NoAnswer, StationOffline
+from bridge.client.requester import TIMEOUT
+from bridge.dialects.names import PREFIX
 from bridge.ocpp import (
+    DEFAULT_VERSION,
     CallError,
     DataTransferRequest,
     DataTransferResponse,
@@ -29,9 +32,11 @@ from bridge.ocpp import (
     encode_request,
     parse_version,
 )
-from bridge.rabbitmq.transport import RabbitTransport
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import TransportError
+
+CONNECT_WITHIN: Final = 5.0
+"""Seconds at most to find a broker: a person is waiting."""
 
 Vendor = Annotated[str, typer.Option(envvar="DTBRIDGE_VENDOR", help="vendorId.")]
 Message = Annotated[str | None, typer.Option(envvar="DTBRIDGE_MESSAGE", help="messageId.")]
@@ -59,13 +64,15 @@ def send(
         typer.Option(
             envvar="DTBRIDGE_OCPP_VERSION", help="ocpp1.6, ocpp2.0, ocpp2.0.1 or ocpp2.1."
         ),
-    ] = "ocpp2.0.1",
-    timeout: Timeout = 30.0,
+    ] = DEFAULT_VERSION.value,
+    timeout: Timeout = TIMEOUT,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.ERROR,
 ) -> None:
-    """Send a request of a station and print its answer as JSON. Exit code 0: a response, 3: a CALLERROR, 4: no answer in time."""
+    """Send a request of a station and print its answer as JSON. Exit code 0: a response, 3: a
+    CALLERROR, 4: no answer in time.
+    """
     urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
     version, request = _request(vendor, message, data, ocpp_version)
@@ -86,12 +93,14 @@ def send_to_station(
     vendor: Vendor,
     message: Message = None,
     data: Data = None,
-    timeout: Timeout = 30.0,
+    timeout: Timeout = TIMEOUT,
     amqp_url: AmqpUrl = LOCAL,
-    prefix: Prefix = "datatransfer",
+    prefix: Prefix = PREFIX,
     log_level: LogLevelOption = LogLevel.ERROR,
 ) -> None:
-    """Send a request of the CSMS to a station and print its answer. Exit code 5: no gateway holds the station; others as of send."""
+    """Send a request of the CSMS to a station and print its answer. Exit code 5: no gateway holds
+    the station; others as of send.
+    """
     urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
     version, request = _request(vendor, message, data, OcppVersion.V2_1)
@@ -106,12 +115,15 @@ def send_to_station(
 def _request(
     vendor: str, message: str | None, data: str | None, ocpp_version: str
 ) -> tuple[OcppVersion, DataTransferRequest]:
-    """What the command line asks for. A fault of it is told apart from the other side's CALLERROR."""
+    """What the command line asks for. Ends the command if that cannot be sent.
+
+    This is checked first, so that it is not taken for a CALLERROR of the other side.
+    """
     try:
         version = parse_version(ocpp_version)
         request = DataTransferRequest(vendor, message)
         if data is not None:
-            orjson.loads(data)  # it says best what is wrong; what is sent are the very words
+            orjson.loads(data)  # for its error message; the text itself is sent, as it is
             request.data = msgspec.Raw(data.encode())
         encode_request(request, version)
     except orjson.JSONDecodeError as error:
@@ -124,12 +136,11 @@ def _request(
 
 
 def _client(urls: list[URL], name: str, prefix: str, timeout: float) -> Client:
-    transport = RabbitTransport(urls, name=name, start_timeout=min(timeout, 5.0))
-    return Client(contract=Native(Names(prefix)), transport=transport)
+    return make_client(urls, prefix=prefix, start_timeout=min(timeout, CONNECT_WITHIN), name=name)
 
 
 def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: OcppVersion) -> None:
-    """Or end the command with what came in its place."""
+    """Print the answer as JSON, or end the command with what came in its place."""
     try:
         response = complete(asking)
     except CallError as error:

@@ -1,34 +1,39 @@
-"""Several workers on one machine: a small supervisor that restarts a child that died and passes signals on.
+"""Several workers on one machine: starts children again that died, and passes signals on.
 
-One worker uses one core. The broker shares the requests out among processes as it does among machines; the supervisor touches none.
+One worker uses one core. The broker shares the requests out among processes as it does among
+machines; the supervisor has nothing to do with them.
 """
 
 import asyncio
 import ctypes
-import random
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+from bridge.backoff import back_off
 from bridge.telemetry.logs import get_logger
 
 log = get_logger("bridge.cli")
 
-BACK_OFF_FIRST: Final = 0.5
-"""Seconds at most before a child that died is started again; doubled each time it dies young."""
-BACK_OFF_LONGEST: Final = 30.0
-"""Seconds between starts at most."""
+RESTART_FIRST: Final = 0.5
+"""Seconds: the longest pause before a child is started again for the first time; doubled each time
+that it dies young."""
+RESTART_LONGEST: Final = 30.0
+"""Seconds: the longest pause between starts."""
 HEALTHY: Final = 60.0
-"""Seconds after which a child counts as well: its next death starts the back-off anew."""
+"""Seconds after which a child is taken for healthy: after its next death, pauses begin anew."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class Supervisor:
-    """Runs a command several times over until told to stop."""
+    """Runs a command several times over until it is told to stop."""
 
     def __init__(self, command: Sequence[str], count: int, start_timeout: float) -> None:
-        """`start_timeout`: seconds. A child that fails within them at its very first start ends all: it has said why."""
+        """`start_timeout`: seconds. If a child fails within them at its very first start, all end.
+
+        It has said why, and the others would fail for the same reason.
+        """
         self._command = list(command)
         self._count = count
         self._start_timeout = start_timeout
@@ -39,11 +44,14 @@ class Supervisor:
 
     @property
     def pids(self) -> list[int]:
-        """Of the children that run."""
+        """The process ids of the children that run."""
         return [child.pid for child in self._children.values()]
 
     async def run(self) -> int:
-        """Until every child has ended after :meth:`stop`. Returns 0, or the exit code of what failed."""
+        """Run until every child has ended after :meth:`stop`.
+
+        Returns 0, or the exit code of the first child that failed.
+        """
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 group.create_task(self._keep_running(number))
@@ -73,9 +81,7 @@ class Supervisor:
                 return
             first = False
             deaths = 0 if lived > HEALTHY else deaths + 1
-            pause = random.uniform(
-                0, min(BACK_OFF_LONGEST, BACK_OFF_FIRST * 2.0 ** min(deaths, 16))
-            )  # noqa: S311 - jitter
+            pause = back_off(deaths, first=RESTART_FIRST, longest=RESTART_LONGEST)
             log.warning(
                 "worker died",
                 number=number,
@@ -97,7 +103,7 @@ class Supervisor:
             preexec_fn=_end_with_parent,
         )
         self._children[number] = child
-        if self._stopping.is_set():  # between the loop's question and the child's start
+        if self._stopping.is_set():  # since the loop asked, and before there was a child to stop
             child.send_signal(signal.SIGTERM)
         try:
             return await child.wait()
@@ -106,11 +112,11 @@ class Supervisor:
 
 
 def _end_with_parent() -> None:
-    """A supervisor that is killed must not leave its workers behind. Linux only; elsewhere they go on."""
+    """Have this child end with a supervisor that is killed. Linux only; elsewhere it goes on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _as_exit_code(code: int) -> int:
-    """As a shell has it: 128 and the signal for a child that a signal ended."""
+    """As a shell has it: 128 and the number of the signal, for a child that a signal ended."""
     return 128 - code if code < 0 else code

@@ -1,18 +1,15 @@
-"""The requester's side, typed: send a DataTransfer as a station's gateway would, or as the CSMS to a station."""
+"""The requester's side, typed: ask as a station would, or ask a station as the CSMS."""
 
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
-
-import msgspec
+from typing import Self
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.client.requester import TIMEOUT, Question, Requester, read_response
-from bridge.dialects.headers import VERSION
+from bridge.client.requester import TIMEOUT, Requester, read_response
+from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
-from bridge.dialects.replies import read_offline
-from bridge.dialects.shared import SharedDialect
+from bridge.dialects.replies import read_offline, read_version
 from bridge.ocpp import (
     DEFAULT_VERSION,
     DataTransferRequest,
@@ -21,26 +18,29 @@ from bridge.ocpp import (
     encode_request,
     parse_version,
 )
-from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.telemetry.logs import get_logger
-from bridge.transport import Delivery, Publishing, State, Subscription, Transport
+from bridge.transport import State, Transport
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
 log = get_logger("bridge.client")
 
-_RICHEST: Final = OcppVersion.V2_1
-"""How a request to a station is written: the gateway leaves out what the station's own version has not."""
-
 
 class Client:
-    """Sends requests and matches their answers; any number at a time.
+    """Sends requests and matches their answers, any number at a time.
 
     >>> async with Client("amqp://localhost") as client:
-    ...     response = await client.data_transfer("CP001", DataTransferRequest("com.acme", "GetTariff"))
-    ...     response = await client.send_to_station("CP001", DataTransferRequest("com.acme", "ShowText", "Hello"))
+    ...     request = DataTransferRequest("com.acme", "GetTariff")
+    ...     response = await client.data_transfer("CP001", request)
+    ...     request = DataTransferRequest("com.acme", "ShowText", "Hello")
+    ...     response = await client.send_to_station("CP001", request)
+
+    To enter it raises :class:`~bridge.transport.BrokerUnreachable` if no broker can be reached, and
+    in a dialect other than the native one :class:`~bridge.transport.TopologyError` if the gateway's
+    exchange is not there. Lost connections are opened again; requests without an answer are then
+    published again, if the dialect allows it.
     """
 
     def __init__(
@@ -48,27 +48,29 @@ class Client:
         urls: str | Sequence[str] = (),
         *,
         timeout: float = TIMEOUT,
-        contract: Native | None = None,
-        dialect: SharedDialect | None = None,
+        dialect: Dialect | None = None,
         transport: Transport | None = None,
     ) -> None:
-        """`urls`: one broker, or its hosts. `timeout`: seconds, for requests that give none of their own.
+        """`urls`: the URL of a broker, or one for each of its hosts.
 
-        `dialect`: reach stations through a gateway that is not the bridge's, and nobody else. `transport`: in place of the URLs,
-        for tests. Raises ValueError for a URL that is none.
+        `timeout`: seconds to wait for an answer, for requests that do not say.
+        `dialect`: how the gateway writes; None: :class:`~bridge.dialects.native.Native`. In any
+        other dialect a client reaches stations, and nobody else.
+        `transport`: used in place of `urls`, for tests.
+
+        Raises ValueError for an invalid URL.
         """
         if transport is None:
-            transport = RabbitTransport(
-                parse_urls([urls] if isinstance(urls, str) else urls), name="dtbridge client"
-            )
+            urls = [urls] if isinstance(urls, str) else urls
+            transport = RabbitTransport(parse_urls(urls), name="dtbridge client")
         self._transport = transport
-        self._contract = contract or Native()
-        self._dialect = dialect
+        self._dialect: Dialect = dialect or Native()
         self._timeout = timeout
-        self._requester = Requester(transport)
+        self._requester = Requester(transport, self._dialect)
 
     @property
     def state(self) -> State:
+        """Where the connection stands."""
         return self._transport.state
 
     @property
@@ -78,17 +80,11 @@ class Client:
 
     @property
     def late(self) -> int:
-        """Replies whose request had timed out, or that were the second to one."""
+        """Replies to requests that had timed out, and second replies to one request."""
         return self._requester.late
 
     async def __aenter__(self) -> Self:
-        """Raises :class:`~bridge.transport.BrokerUnreachable`; of a dialect, also :class:`~bridge.transport.TopologyError` if
-        there is no such exchange.
-        """
-        subscription = self._requester.subscription
-        if self._dialect is not None:
-            subscription = _in_dialect(subscription, self._dialect, self._requester)
-        await self._transport.start([subscription], self._on_state)
+        await self._transport.start([self._requester.subscription], self._on_state)
         return self
 
     async def __aexit__(
@@ -106,39 +102,32 @@ class Client:
         request: DataTransferRequest,
         *,
         ocpp_version: OcppVersion | str = DEFAULT_VERSION,
-        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
         message_id: str | None = None,
     ) -> DataTransferResponse:
-        """Send `request` as `station_id` and await the answer.
+        """Send `request` as the station `station_id` would, and await the answer.
 
-        `timeout`: seconds. `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
-        Raises CallError if the answer is a CALLERROR, or the request is none that `ocpp_version` allows;
-        :class:`NoAnswer` after the time-out; :class:`NotAccepted` if the broker will not have it; ValueError in a dialect.
+        `ocpp_version`: the version in which the request is written.
+        `timeout`: seconds; None: the client's.
+        `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
+
+        Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR, or if `ocpp_version`
+        does not allow the request; :class:`NoAnswer` after the time-out; :class:`NotAccepted` if
+        the broker refuses the request; ValueError for an unknown version, and in any dialect but
+        the native one.
         """
-        if self._dialect is not None:
-            raise ValueError(
-                f"requests of stations come from the gateway: {self._dialect.name} is for those to stations"
-            )
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
-        deadline = time.time() + seconds
-
-        def publishing(correlation_id: str, reply_to: str) -> Publishing:
-            return self._contract.request_publishing(
-                station_id=station_id,
-                version=version,
-                vendor_id=request.vendor_id,
-                body=body,
-                deadline=deadline,
-                message_id=correlation_id if message_id is None else message_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-            )
-
-        return read_response(
-            await self._requester.ask(Question(station_id, publishing), seconds), version
+        question = self._dialect.question_to_csms(
+            station_id=station_id,
+            version=version,
+            vendor_id=request.vendor_id,
+            body=body,
+            deadline=time.time() + seconds,
+            message_id=message_id,
         )
+        return read_response(await self._requester.ask(question, seconds), version)
 
     async def send_to_station(
         self,
@@ -146,118 +135,49 @@ class Client:
         request: DataTransferRequest,
         *,
         ocpp_version: OcppVersion | str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - as above
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request
         message_id: str | None = None,
     ) -> DataTransferResponse:
-        """Send `request` to a station, through the gateway that holds it, and await the station's answer.
+        """Send `request` to a station through its gateway, and await the station's answer.
 
-        The gateway writes it in the station's OCPP version: in 1.6 structured data goes as JSON text, and what newer versions
-        added (customData) is left out. The answer comes back as the station gave it, so a 1.6 station's data is text.
+        `timeout`: seconds, the wait for the station's other requests included; None: the client's.
+        `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one. A
+        request that comes again with the same one is not sent to the station twice.
 
-        `timeout`: seconds, waiting for the station's other requests included. `message_id`: at most 36 characters; a request
-        that comes again with the same one is not sent to the station twice. Raises :class:`StationOffline` at once if no
-        gateway holds the station, or if it was lost before it answered; CallError if it answers with a CALLERROR, or not as OCPP
-        asks for, or if the request is none that OCPP allows; :class:`NoAnswer` after the time-out; :class:`NotAccepted`
-        if the broker will not have it.
+        The gateway writes the request in the station's OCPP version: in 1.6, structured data goes
+        as JSON text, and what newer versions added (customData) is left out. The answer comes as
+        the station gave it, so the data of a 1.6 station is text.
 
-        In a dialect the gateway writes what it is given: `ocpp_version` is the station's, 2.0.1 if not given, and for
-        dialects alone. Such a request is published once, for nobody there would absorb it the second time; and only
-        ``docs/dialects.md`` says when a station counts as offline.
+        In a dialect other than the native one, the gateway writes what it is given. There, and only
+        there, `ocpp_version` names the station's version; None: 2.0.1. Such a request is published
+        once, because nobody would absorb its repetition. ``docs/dialects.md`` says when a station
+        counts as offline.
+
+        Raises :class:`StationOffline` at once if no gateway holds the station, or if it was lost
+        before it answered; :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR or not what
+        OCPP asks for, or if OCPP does not allow the request; :class:`NoAnswer` after the time-out;
+        :class:`NotAccepted` if the broker refuses the request; ValueError for an unknown version,
+        or for a station id or message id that the dialect cannot carry.
         """
-        if self._dialect is not None:
-            return await self._send_in_dialect(
-                self._dialect, station_id, request, ocpp_version, timeout, message_id
-            )
-        if ocpp_version is not None:
-            raise ValueError(
-                "the gateway knows the station's version: give ocpp_version in a dialect only"
-            )
-        body = encode_request(request, _RICHEST)
+        given = None if ocpp_version is None else parse_version(ocpp_version)
+        version = self._dialect.station_version(given)
+        body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
-        deadline = time.time() + seconds
-
-        def publishing(correlation_id: str, reply_to: str) -> Publishing:
-            return self._contract.station_request(
-                station_id=station_id,
-                body=body,
-                deadline=deadline,
-                message_id=correlation_id if message_id is None else message_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-            )
-
-        question = Question(station_id, publishing, nobody=lambda: StationOffline(station_id))
-        reply = await self._requester.ask(question, seconds)
+        question = self._dialect.question_to_station(
+            station_id=station_id,
+            version=version,
+            body=body,
+            deadline=time.time() + seconds,
+            message_id=message_id,
+        )
+        reply = await self._requester.ask(
+            question, seconds, nobody=lambda: StationOffline(station_id)
+        )
         sent = read_offline(reply)
         if sent is not None:
             raise StationOffline(station_id, sent=sent)
-        return read_response(reply, _version_of(reply))
-
-    async def _send_in_dialect(
-        self,
-        dialect: SharedDialect,
-        station_id: str,
-        request: DataTransferRequest,
-        ocpp_version: OcppVersion | str | None,
-        timeout: float | None,  # noqa: ASYNC109 - as above
-        message_id: str | None,
-    ) -> DataTransferResponse:
-        """Raises ValueError for a station id, or a message id, that the dialect cannot carry."""
-        if message_id is not None and not 0 < len(message_id) <= MESSAGE_ID_MAX_LENGTH:
-            raise ValueError(
-                f"a message id has 1 to {MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}"
-            )
-        version = DEFAULT_VERSION if ocpp_version is None else parse_version(ocpp_version)
-        body = encode_request(request, version)
-        seconds = self._timeout if timeout is None else timeout
-        deadline = time.time() + seconds
-
-        def publishing(correlation_id: str, _: str = "") -> Publishing:
-            return dialect.station_request(
-                station_id=station_id,
-                version=version,
-                body=body,
-                deadline=deadline,
-                message_id=correlation_id,
-            )
-
-        publishing(
-            message_id or ""
-        )  # raises now what would else be raised when a connection is back
-        question = Question(
-            station_id,
-            publishing,
-            lambda: StationOffline(station_id),
-            once=True,
-            correlation_id=message_id,
-        )
-        reply = await self._requester.ask(question, seconds)
-        return read_response(reply, _version_of(reply))
+        return read_response(reply, read_version(reply))
 
     def _on_state(self, state: State, reason: str) -> None:
         log.debug(state.value, reason=reason)
         self._requester.on_state()
-
-
-def _in_dialect(
-    subscription: Subscription, dialect: SharedDialect, requester: Requester
-) -> Subscription:
-    """The replies of stations, as the requester reads them. Those that others asked for are there as well: they are not late."""
-
-    def on_delivery(delivery: Delivery) -> None:
-        reply = dialect.station_reply(delivery)
-        if reply is not None and requester.asked(reply.properties.correlation_id or ""):
-            subscription.on_delivery(reply)
-
-    return msgspec.structs.replace(
-        subscription, on_delivery=on_delivery, bindings=dialect.station_replies
-    )
-
-
-def _version_of(reply: Delivery) -> OcppVersion:
-    """The station's; the richest, if its gateway does not say."""
-    named = (reply.properties.headers or {}).get(VERSION)
-    try:
-        return parse_version(named) if type(named) is str else _RICHEST
-    except ValueError:
-        return _RICHEST

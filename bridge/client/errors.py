@@ -1,4 +1,4 @@
-"""Why a question has no answer."""
+"""Why a request has no answer."""
 
 from bridge.transport import TransportError
 
@@ -8,17 +8,17 @@ class NoAnswer(TimeoutError):
 
 
 class NotAccepted(TransportError):
-    """The broker did not take the request: no exchange or queue for it, or a full one."""
+    """The broker did not take the request: there is no exchange or queue for it, or a full one."""
 
 
 class StationOffline(ConnectionError):
-    """No gateway holds the station, or the one that held it has lost it.
+    """No gateway holds the station, or the gateway that held it has lost it.
 
     A gateway's handler raises it to say that the station's connection is gone.
     """
 
     def __init__(self, station_id: str, *, sent: bool = False) -> None:
-        """`sent`: the station had been sent the request, so that it may have handled it."""
+        """`sent`: the station had been sent the request, so it may have handled it."""
         after = ": it was lost after it had been sent the request" if sent else ""
         super().__init__(f"station {station_id!r} is not connected{after}")
         self.station_id = station_id
@@ -26,4 +26,5 @@ class StationOffline(ConnectionError):
 
 
 def no_queue() -> NotAccepted:
+    """The error if no queue took a request."""
     return NotAccepted("no queue takes the request: is the topology declared?")

@@ -1,8 +1,9 @@
-"""A requester's half of the contract: publish a request, await its answer. For a client and for a gateway, in both directions.
+"""Publishes requests and matches their answers, for a client and for a gateway.
 
-Replies come to a private queue that dies with its connection. So when a connection is lost, every request that has no
-answer yet is published again on the next one, with the same OCPP message id; whoever answers it absorbs the
-repetition of one that was handled already.
+Replies come to a private queue, which dies with its connection. So when a connection is lost, every
+request without an answer is published again on the next one, with the same OCPP message id. Whoever
+answers absorbs the repetition of a request that was handled already. Where nobody would absorb it,
+a question says so (:attr:`~bridge.dialects.dialect.Question.once`), and is published once.
 """
 
 import asyncio
@@ -12,40 +13,24 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from bridge.backoff import back_off
 from bridge.client.errors import NoAnswer, NotAccepted, no_queue
+from bridge.dialects.dialect import Dialect, Question
 from bridge.dialects.headers import STATION_ID
+from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
 from bridge.ocpp import DataTransferResponse, OcppVersion, decode_call_error, decode_response
 from bridge.request.outcome import Kind
-from bridge.transport import Confirm, Delivery, Publishing, Subscription, Transport
+from bridge.transport import Confirm, Delivery, Subscription, Transport
 
 TIMEOUT: Final = 30.0
 """Seconds to wait for an answer. OCPP libraries wait as long."""
 REFUSALS: Final = 6
-"""Times that a request is published again when the broker refuses it: for three seconds on average, six at most."""
+"""Times that a request is published again after the broker refused it. With the pauses between them
+that takes three seconds on average, and six at most."""
 UNROUTED_PAUSE: Final = 1.0
-"""Seconds until a patient request is published again that no queue took, at most: a worker that comes up declares its queues, and
-then nobody is to wait much longer."""
-
-
-class Question(msgspec.Struct, frozen=True):
-    """What is asked."""
-
-    station_id: str
-    """The station that it is about; a reply that names another one is none."""
-    publishing: Callable[[str, str], Publishing]
-    """Correlation id and reply queue → the message, with what is left of its time. Called for each time it is published."""
-    nobody: Callable[[], Exception] = no_queue
-    """The error if no queue takes it."""
-    patient: bool = False
-    """Where no queue takes it: publish it again until its time is over, for there may be one by then."""
-    once: bool = False
-    """Never publish it twice: whoever it goes to would not absorb the repetition."""
-    correlation_id: str | None = None
-    """In place of one of the requester's own."""
+"""The longest pause, in seconds, until a patient request is published again that no queue took. A
+worker that starts declares its queues, and from then on nobody should wait much longer."""
 
 
 class _Outstanding:
@@ -55,6 +40,8 @@ class _Outstanding:
         "again",
         "answer",
         "correlation_id",
+        "nobody",
+        "patient",
         "published",
         "question",
         "refusals",
@@ -63,11 +50,19 @@ class _Outstanding:
     )
 
     def __init__(
-        self, question: Question, correlation_id: str, answer: "asyncio.Future[Delivery]"
+        self,
+        question: Question,
+        correlation_id: str,
+        answer: "asyncio.Future[Delivery]",
+        nobody: Callable[[], Exception],
+        *,
+        patient: bool,
     ) -> None:
         self.question = question
         self.correlation_id = correlation_id
         self.answer = answer
+        self.nobody = nobody
+        self.patient = patient
         self.refusals = 0
         self.published = False
         self.unrouted = False
@@ -75,40 +70,57 @@ class _Outstanding:
         self.reported_lost = False
         """A gateway has said that it has lost the station."""
         self.again: asyncio.TimerHandle | None = None
+        """Publishes it again after a pause."""
 
 
 class Requester:
-    """Any number of questions at a time, over a transport that consumes from :attr:`subscription`."""
+    """Asks any number of questions at a time. Its transport must consume :attr:`subscription`."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, dialect: Dialect | None = None) -> None:
+        """`dialect`: how the answers of stations come; None: as in the native dialect."""
         self._transport = transport
+        self._dialect: Dialect = dialect or Native()
+        self._overhears = bool(self._dialect.station_replies)
+        """Whether the answers to others come to the same queue."""
         self._outstanding: dict[str, _Outstanding] = {}
+        """By correlation id."""
         self._reply_queue: str | None = None
-        """Where answers come that were asked for last."""
+        """The queue that the latest questions are answered to."""
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._idle = asyncio.Event()
         self.late = 0
-        """Replies that nobody waited for: too late, the second to one request, or about another station."""
+        """Replies that nobody waited for: too late, a second one, or of another station."""
 
     @property
     def subscription(self) -> Subscription:
-        """No acknowledgements, so no prefetch either: a reply is matched as it comes."""
-        return Subscription("", 0, self._on_reply, no_ack=True)
+        """The private queue of replies.
+
+        Without acknowledgements, and so without a prefetch: a reply is matched as it comes.
+        """
+        bindings = self._dialect.station_replies
+        return Subscription("", 0, self._on_delivery, no_ack=True, bindings=bindings)
 
     def __len__(self) -> int:
         """Requests without an answer."""
         return len(self._outstanding)
 
-    def asked(self, correlation_id: str) -> bool:
-        """Whether a reply with this correlation id is to a question of this requester's, which may be over."""
-        return correlation_id in self._outstanding or correlation_id.startswith(f"{self._prefix}-")
+    async def ask(
+        self,
+        question: Question,
+        seconds: float,
+        *,
+        nobody: Callable[[], Exception] = no_queue,
+        patient: bool = False,
+    ) -> Delivery:
+        """Publish, and await the reply for so many seconds.
 
-    async def ask(self, question: Question, seconds: float) -> Delivery:
-        """Publish, and await the reply.
+        `nobody`: makes the error if no queue takes the request. `patient`: publish such a request
+        again until its time is over, for there may be a queue by then.
 
-        Raises :class:`NoAnswer` after so many seconds; :class:`NotAccepted`, or what the question says, if the broker
-        will not have it; ValueError for a correlation id that another question has.
+        Raises :class:`NoAnswer` after the time-out; the error of `nobody`; :class:`NotAccepted` if
+        the broker refuses the request; ValueError if the question's correlation id is one that
+        another question still has.
         """
         loop = asyncio.get_running_loop()
         correlation_id = question.correlation_id
@@ -118,7 +130,9 @@ class Requester:
             raise ValueError(
                 f"a request with the id {correlation_id!r} waits for its answer already"
             )
-        outstanding = _Outstanding(question, correlation_id, loop.create_future())
+        outstanding = _Outstanding(
+            question, correlation_id, loop.create_future(), nobody, patient=patient
+        )
         self._outstanding[correlation_id] = outstanding
         timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
         try:
@@ -139,7 +153,7 @@ class Requester:
             await self._idle.wait()
 
     def on_state(self) -> None:
-        """The transport's state has changed: with another reply queue, ask everything again."""
+        """Look whether the transport has another reply queue, and if so ask everything again."""
         queue = self._transport.reply_queue
         if queue is None or queue == self._reply_queue:
             return
@@ -149,7 +163,7 @@ class Requester:
                 self._publish(outstanding)
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Cancel all who still wait."""
         for outstanding in self._outstanding.values():
             outstanding.answer.cancel()
         self._outstanding.clear()
@@ -159,7 +173,7 @@ class Requester:
             outstanding.again.cancel()
         reply_to = self._transport.reply_queue
         if reply_to is None or outstanding.answer.done():
-            return  # between two connections: sent when the next one is open
+            return  # between two connections: it is sent when the next one is open
         outstanding.published = True
 
         def on_confirm(confirm: Confirm) -> None:
@@ -176,13 +190,14 @@ class Requester:
         )
 
     def _unrouted(self, outstanding: _Outstanding) -> None:
-        if outstanding.question.patient:
-            self._publish_again_in(random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE), outstanding)  # noqa: S311 - jitter
+        if outstanding.patient:
+            pause = random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE)  # noqa: S311 - jitter
+            self._publish_again_in(pause, outstanding)
         else:
-            self._fail(outstanding, outstanding.question.nobody())
+            self._fail(outstanding, outstanding.nobody())
 
     def _refused(self, outstanding: _Outstanding) -> None:
-        """A queue whose leader has just gone refuses until it has another; a full one goes on refusing."""
+        """A queue without a leader refuses until it has another. A full one keeps refusing."""
         outstanding.refusals += 1
         if outstanding.refusals > REFUSALS or outstanding.question.once:
             self._fail(
@@ -198,13 +213,23 @@ class Requester:
 
     def _time_out(self, outstanding: _Outstanding, seconds: float) -> None:
         if outstanding.unrouted:
-            self._fail(outstanding, outstanding.question.nobody())
+            self._fail(outstanding, outstanding.nobody())
         else:
             self._fail(outstanding, NoAnswer(f"no answer within {max(seconds, 0):.3g} s"))
 
     def _fail(self, outstanding: _Outstanding, error: Exception) -> None:
         if not outstanding.answer.done():
             outstanding.answer.set_exception(error)
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        reply = self._dialect.read_station_reply(delivery)
+        if reply is not None and (self._is_ours(reply) or not self._overhears):
+            self._on_reply(reply)
+
+    def _is_ours(self, reply: Delivery) -> bool:
+        """Whether a reply is to a question of this requester, which may be over."""
+        correlation_id = reply.properties.correlation_id or ""
+        return correlation_id in self._outstanding or correlation_id.startswith(f"{self._prefix}-")
 
     def _on_reply(self, delivery: Delivery) -> None:
         outstanding = self._outstanding.get(delivery.properties.correlation_id or "")
@@ -215,8 +240,9 @@ class Requester:
         ):
             self.late += 1
         elif read_offline(delivery) is False and not outstanding.reported_lost:
-            # Nobody has sent it to the station, which may be at another gateway by now: that one has bound its key, and
-            # if none has, the request is returned. Once, for the broker may not know yet what the gateway knows.
+            # The station was not sent the request. It may be at another gateway by now, which has
+            # then bound its key; if none has, the broker returns the request. Published again once
+            # only: the broker may not know yet what the gateway knows.
             outstanding.reported_lost = True
             self._publish(outstanding)
         else:
@@ -229,7 +255,10 @@ def _about_another(delivery: Delivery, question: Question) -> bool:
 
 
 def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferResponse:
-    """What a reply says. Raises CallError if that is a CALLERROR, or no response that OCPP knows."""
+    """The response in a reply.
+
+    Raises :class:`~bridge.ocpp.CallError` if it is a CALLERROR, or not a response that OCPP knows.
+    """
     reply = read_reply(delivery)
     if reply.kind is Kind.CALL_ERROR:
         raise decode_call_error(reply.body)

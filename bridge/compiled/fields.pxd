@@ -1,4 +1,4 @@
-# As fields.py, for the compiled modules, which depend on it.
+# What fields.py is in a compiled module.
 
 from cpython.object cimport PyObject
 
@@ -22,8 +22,8 @@ cdef extern from *:
 
 
 cdef inline check(tuple structs):
+    """The order is the one that views.py writes: all fields by their names."""
     for struct in structs:
-        names = [name for base in reversed(struct.__mro__) for name in sorted(base.__dict__.get("__slots__", ()))]
-        for index, name in enumerate(names):
+        for index, name in enumerate(sorted(struct.__struct_fields__)):
             if dtbridge_offset_of(struct, name) != <Py_ssize_t> (sizeof(PyObject) + index * sizeof(PyObject*)):
-                raise ImportError(f"{struct.__name__}.{name} does not lie where this was compiled for: set DTBRIDGE_COMPILE=no, and install again")
+                raise ImportError(f"{struct.__name__}.{name} does not lie where this was compiled for")

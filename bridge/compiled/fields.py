@@ -1,11 +1,16 @@
-"""That the compiled modules read the right bytes.
+"""Checks that the compiled modules read the right bytes.
 
-They read the fields of the values which every message passes through (``transport.pxd``, ``request.pxd``, …) where they lie in memory,
-as the interpreter does once it has specialised. Where that is, CPython decides: fields of a :class:`msgspec.Struct` are slots, and
-slots lie in the order of their names, those of a base class first. Should another CPython or msgspec do otherwise, a module that was
-compiled must not be used.
+They read the fields of the values that every message passes through (:data:`.views.VIEWS`) where
+these lie in memory, as the interpreter does once it has specialised. CPython decides where that is:
+the fields of a :class:`msgspec.Struct` are slots, and slots lie in the order of their names. A
+module that was compiled must not run if another CPython or msgspec lays them out differently;
+:mod:`bridge.compiled.switch` then runs its source.
 """
 
 
 def check(structs: tuple[type, ...]) -> None:
-    """Compiled (see ``fields.pxd``), raises ImportError for a Struct that is laid out in another way. As Python, nothing depends on it."""
+    """Does nothing: plain Python finds a field wherever it lies.
+
+    In a compiled module ``fields.pxd`` stands in its place, and raises ImportError for a Struct
+    whose fields do not lie where its view says.
+    """

@@ -1,37 +1,95 @@
-# The values of transport.py as they lie in memory, every field in the order of the names; see fields.py.
+# Written by `python -m bridge.compiled.views`, do not edit.
+# The Structs of bridge.transport as they lie in memory; fields.pxd checks that they do.
 
 cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
-        PyObject *app_id, *content_encoding, *content_type, *correlation_id, *delivery_mode, *expiration, *headers, *message_id,
-            *priority, *reply_to, *timestamp, *type, *user_id;
-    } dtbridge_Properties;
-
-    typedef struct {
-        PyObject_HEAD
-        PyObject *body, *correlation_id, *exchange, *expiration, *mandatory, *properties, *routing_key;
-    } dtbridge_Publishing;
-
-    typedef struct {
-        PyObject_HEAD
-        PyObject *body, *exchange, *properties, *redelivered, *routing_key;
+        PyObject *body;
+        PyObject *exchange;
+        PyObject *properties;
+        PyObject *redelivered;
+        PyObject *routing_key;
     } dtbridge_Delivery;
 
     typedef struct {
         PyObject_HEAD
-        PyObject *bindings, *exchange, *no_ack, *on_delivery, *prefetch, *queue, *queues, *waits;
+        PyObject *app_id;
+        PyObject *content_encoding;
+        PyObject *content_type;
+        PyObject *correlation_id;
+        PyObject *delivery_mode;
+        PyObject *expiration;
+        PyObject *headers;
+        PyObject *message_id;
+        PyObject *priority;
+        PyObject *reply_to;
+        PyObject *timestamp;
+        PyObject *type;
+        PyObject *user_id;
+    } dtbridge_Properties;
+
+    typedef struct {
+        PyObject_HEAD
+        PyObject *body;
+        PyObject *correlation_id;
+        PyObject *exchange;
+        PyObject *expiration;
+        PyObject *mandatory;
+        PyObject *properties;
+        PyObject *routing_key;
+    } dtbridge_Publishing;
+
+    typedef struct {
+        PyObject_HEAD
+        PyObject *bindings;
+        PyObject *exchange;
+        PyObject *no_ack;
+        PyObject *on_delivery;
+        PyObject *prefetch;
+        PyObject *queue;
+        PyObject *queues;
+        PyObject *waits;
     } dtbridge_Subscription;
     """
 
+    ctypedef class bridge.transport.Delivery [object dtbridge_Delivery, check_size error]:
+        cdef object body
+        cdef object exchange
+        cdef object properties
+        cdef object redelivered
+        cdef object routing_key
+
     ctypedef class bridge.transport.Properties [object dtbridge_Properties, check_size error]:
-        cdef object correlation_id, expiration, headers, message_id, reply_to
+        cdef object app_id
+        cdef object content_encoding
+        cdef object content_type
+        cdef object correlation_id
+        cdef object delivery_mode
+        cdef object expiration
+        cdef object headers
+        cdef object message_id
+        cdef object priority
+        cdef object reply_to
+        cdef object timestamp
+        cdef object type
+        cdef object user_id
 
     ctypedef class bridge.transport.Publishing [object dtbridge_Publishing, check_size error]:
-        cdef object body, correlation_id, exchange, expiration, mandatory, properties, routing_key
-
-    ctypedef class bridge.transport.Delivery [object dtbridge_Delivery, check_size error]:
-        cdef object body, properties, redelivered
+        cdef object body
+        cdef object correlation_id
+        cdef object exchange
+        cdef object expiration
+        cdef object mandatory
+        cdef object properties
+        cdef object routing_key
 
     ctypedef class bridge.transport.Subscription [object dtbridge_Subscription, check_size error]:
-        cdef object no_ack, on_delivery
+        cdef object bindings
+        cdef object exchange
+        cdef object no_ack
+        cdef object on_delivery
+        cdef object prefetch
+        cdef object queue
+        cdef object queues
+        cdef object waits

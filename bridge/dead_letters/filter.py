@@ -1,4 +1,4 @@
-"""Which dead letters are meant."""
+"""Which dead letters are wanted, and the words in which people say it."""
 
 import re
 from datetime import datetime
@@ -10,21 +10,22 @@ from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters are wanted: those that meet every condition given."""
+    """Takes the dead letters that meet every condition given."""
 
     vendor: str | None = None
-    """vendorId; like everywhere, the case of ASCII letters does not matter."""
+    """The vendorId. As everywhere, the case of ASCII letters does not matter."""
     message: str | None = None
-    """messageId, likewise; the empty text means: without one."""
+    """The messageId, likewise. The empty text: requests without one."""
     station: str | None = None
     reasons: frozenset[str] = frozenset()
-    """Any of them; none given: all."""
+    """Any of these; empty: any at all."""
     older_than: float | None = None
-    """Seconds since it was given up. A dead letter that does not say when is neither older nor newer."""
+    """Seconds since it was given up. If that is not known, it is neither older nor newer."""
     newer_than: float | None = None
+    """Seconds, likewise."""
 
     def takes(self, letter: DeadLetter, now: datetime) -> bool:
-        """Whether the dead letter is wanted."""
+        """Whether the dead letter is wanted. `now`: with a time zone."""
         return (
             (self.vendor is None or _folded(letter.vendor) == _folded(self.vendor))
             and (self.message is None or _folded(letter.message) == _folded(self.message))
@@ -45,7 +46,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _folded(text: str) -> bytes:
-    """bytes.lower() knows ASCII alone."""
+    """For comparison: bytes.lower() changes ASCII letters alone."""
     return text.encode("utf-8", "surrogatepass").lower()
 
 
@@ -54,17 +55,21 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_age(text: str) -> float:
-    """Seconds of an age like ``90s``, ``15m``, ``2h`` or ``7d``. Raises ValueError with a sentence."""
+    """The seconds of an age such as ``90s``, ``15m``, ``2h`` or ``7d``.
+
+    Raises ValueError with a sentence.
+    """
     match = _AGE.fullmatch(text.strip())
     if match is None:
         raise ValueError(
-            f"{text!r} is not an age: expected a number and s, m, h or d, for example 90s, 15m, 2h or 7d"
+            f"{text!r} is not an age: expected a number and s, m, h or d, "
+            "for example 90s, 15m, 2h or 7d"
         )
     return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_reasons(words: list[str]) -> frozenset[str]:
-    """Reasons, checked. Raises ValueError with a sentence that lists them all."""
+    """Check reasons. Raises ValueError with a sentence that lists them all."""
     for word in words:
         if word not in REASONS:
             raise ValueError(f"{word!r} is no reason: expected {', '.join(REASONS)}")
@@ -75,10 +80,11 @@ _ID: Final = re.compile(rf"[0-9a-f]{{1,{ID_LENGTH}}}")
 
 
 def parse_id(text: str) -> str:
-    """The beginning of an id, checked. Raises ValueError with a sentence."""
+    """Check the beginning of an id. Raises ValueError with a sentence."""
     prefix = text.strip().lower()
     if not _ID.fullmatch(prefix):
         raise ValueError(
-            f"{text!r} is not an id, nor how one begins: expected up to {ID_LENGTH} hexadecimal digits"
+            f"{text!r} is not an id, nor how one begins: "
+            f"expected up to {ID_LENGTH} hexadecimal digits"
         )
     return prefix

@@ -1,8 +1,9 @@
-"""A dialect's requests among the dead letters. Pure.
+"""Recognizes requests of other dialects among the dead letters.
 
-What the bridge gives up carries its story in headers, in every dialect the same. What the broker dead-letters by itself (expired,
-delivered too often) carries nothing but what the gateway wrote; here it is read from that. A request shows by its body which
-form it has: an array is an OCPP-J frame, an object with context and payload is CitrineOS's, any other the native payload.
+What the bridge gives up tells its story in headers, in every dialect the same. What the broker
+dead-letters by itself (expired, delivered too often) has only what the gateway wrote, so the story
+is read from that. The body shows which form a request has: an array is an OCPP-J frame, an object
+with context and payload is CitrineOS's, and anything else is the native payload.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from bridge.transport import Delivery
 
 
 class Inside(msgspec.Struct, frozen=True):
-    """What a request in the form of a gateway holds. What it does not tell is an empty text."""
+    """What is inside a request in a gateway's own form. What is not known is an empty text."""
 
     payload: bytes
     station_id: str
@@ -29,7 +30,7 @@ _any = msgspec.json.Decoder().decode
 
 
 def inside(delivery: Delivery) -> Inside | None:
-    """The request in a dead letter; None: it has the native form, or none. Never raises."""
+    """The request in a dead letter; None if it has the native form, or none. Never raises."""
     start = delivery.body.lstrip()[:1]
     try:
         if start == b"[":

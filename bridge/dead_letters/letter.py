@@ -1,10 +1,13 @@
-"""Dead letters: what the messages in the queue ``datatransfer.dead`` tell, which of them are wanted, how one is tried again.
+"""Reads dead letters, and makes of one a request to be tried again.
 
-The bridge writes the story of a request it gives up into headers (:meth:`bridge.dialects.native.Native.dead_letter`). What the
-broker dead-lettered by itself (expired in its queue, delivered too often, rejected by a worker) carries the broker's own
-``x-death``. Either way :func:`read` makes a :class:`DeadLetter` of it, and never fails: nothing is too broken for this
-queue. A request of another dialect is read by its form (:mod:`bridge.dead_letters.forms`), and goes back past its gateway's
-exchange to its queue. Pure; :mod:`bridge.dead_letters.queue` reads the queue and changes it.
+The bridge writes the story of a request that it gives up into headers
+(:meth:`~bridge.dialects.dialect.Dialect.dead_letter`). What the broker dead-letters by itself
+(expired in its queue, delivered too often, rejected by a worker) has the broker's own ``x-death``.
+:func:`read` makes a :class:`DeadLetter` of either, and never fails: nothing is too broken for the
+queue ``datatransfer.dead``. A request of another dialect is read by its form
+(:mod:`bridge.dead_letters.forms`), and goes back to its queue, not to its gateway's exchange.
+
+All of this is pure. :mod:`bridge.dead_letters.queue` reads the queue and changes it.
 """
 
 import base64
@@ -34,62 +37,67 @@ from bridge.dialects.headers import (
     WORKER,
 )
 from bridge.ocpp.errors import encodable
+from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.request.outcome import Reason
 from bridge.transport import Delivery, Publishing
 
 ID_LENGTH: Final = 12
-"""Hexadecimal digits of an id; 48 bits keep a full queue of 1,000,000 apart."""
+"""Hexadecimal digits of an id. 48 bits keep the 1,000,000 dead letters of a full queue apart."""
 
 _OWN_HEADERS: Final = "dtbridge-"
+"""How the bridge's own headers begin."""
 _BROKERS_OWN: Final = ("x-", "CC", "BCC")
-"""Headers that are the broker's, or make it do things. With ``x-death``, RabbitMQ up to 3.13 drops a message that goes round."""
+"""How headers begin that are the broker's, or make it do things. By ``x-death``, RabbitMQ up to
+3.13 sees that a message goes round, and drops it."""
 
 _BROKERS_REASONS: Final = {
     "expired": "nobody took it in its time",
     "rejected": "a worker rejected it",
-    "delivery_limit": "delivered more often than its queue allows, and never settled: it may kill its worker",
+    "delivery_limit": (
+        "delivered more often than its queue allows, and never settled: it may kill its worker"
+    ),
     "maxlen": "its queue was full",
 }
-"""What the broker calls its reasons, and what they mean here."""
+"""The broker's names for its reasons, and what they mean here."""
 
 REASONS: Final = tuple(dict.fromkeys((*(reason.value for reason in Reason), *_BROKERS_REASONS)))
 """Every reason a dead letter can have."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """The story of a request that was given up. What it does not tell is an empty text or None."""
+    """The story of a request that was given up. What is not known is an empty text or None."""
 
     id: str
-    """Names it as long as it is in the queue: :data:`ID_LENGTH` hexadecimal digits."""
+    """Its name as long as it is in the queue: :data:`ID_LENGTH` hexadecimal digits."""
     reason: str
-    """One of :data:`REASONS`; of a message that is no dead letter of ours, empty."""
+    """One of :data:`REASONS`; empty if the message is not a dead letter of ours."""
     error: str
-    """Type and text of what went wrong; for the broker's own reasons what they mean, and the queue."""
+    """Type and text of what went wrong. For the broker's reasons: what they mean, and the queue."""
     vendor: str
     message: str
     station: str
     ocpp_version: str
     ocpp_message_id: str
     attempts: int | None
-    """Tries so far; None: nobody counted."""
+    """Tries so far; None if nobody counted them."""
     first_try: datetime | None
     failed_at: datetime | None
-    """When it was given up; of the broker's own, to the second."""
+    """When it was given up. The broker tells it to the second."""
     worker: str
-    """Who gave it up; empty: the broker."""
+    """Who gave it up; empty if it was the broker."""
     exchange: str
-    """Where it had been published to first, and is again when it is replayed."""
+    """Where it was published first, and is published again when it is replayed."""
     routing_key: str
     replayed: int
-    """How often it has been replayed already."""
+    """How often it has been replayed."""
     size: int
     """Bytes of the body."""
     replayable: bool
-    """Whether it says where it came from. Without, it cannot be replayed."""
+    """Whether it says where it came from. If not, it cannot be replayed."""
 
 
 class _Origin(msgspec.Struct, frozen=True):
-    """The part of a story that the bridge and the broker tell differently."""
+    """The part of a story that the bridge and the broker tell in different ways."""
 
     reason: str
     error: str
@@ -107,7 +115,7 @@ _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 
 
 def read(delivery: Delivery) -> DeadLetter:
-    """The story of a message in the dead-letter queue. Never raises, whatever its headers and body are."""
+    """The story of a message in the dead-letter queue. Never raises, whatever the message is."""
     properties = delivery.properties
     headers = properties.headers or {}
     form = inside(delivery)
@@ -139,12 +147,13 @@ def read(delivery: Delivery) -> DeadLetter:
 
 
 def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
-    """The request as it is published for another try; None: it does not say where it came from.
+    """The request as it is published for another try; None if it does not say where it came from.
 
-    Body and properties are untouched but for what is stale: ``reply_to`` (nobody waits any more), deadline and
-    expiration (they are over), the count of tries, and the story of its death. A request without a correlation_id gets
-    the dead letter's id for one, by which it is known when the broker returns it. One of another dialect keeps its station
-    in a header, if it had it in what is stale.
+    Body and properties stay as they are, except for what is stale: ``reply_to`` (nobody waits any
+    more), deadline and expiration (they are over), the count of tries, and the story of its death.
+    A request without a correlation_id gets the dead letter's id as one, by which it is known if the
+    broker returns it. A request of another dialect gets its station's id as a header, because the
+    stale part may be where it had it.
     """
     properties = delivery.properties
     headers = properties.headers or {}
@@ -172,9 +181,9 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
 
 
 def everything(delivery: Delivery, letter: DeadLetter) -> dict[str, Any]:
-    """All there is to know of a dead letter, fit for JSON: its story, the other properties, headers, and the body.
+    """All that is known of a dead letter, as JSON can hold it: story, properties, headers and body.
 
-    The body is text under ``body``; one that is not UTF-8 is under ``body_base64``.
+    The body is text, under ``body``; if it is not UTF-8, it is under ``body_base64``.
     """
     properties = {
         name: value
@@ -194,7 +203,10 @@ def everything(delivery: Delivery, letter: DeadLetter) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A property's or header's value as JSON can hold it; bytes, times and decimals msgspec knows how to write."""
+    """The value of a property or header, as JSON can hold it.
+
+    msgspec itself can write bytes, times and decimals.
+    """
     match value:
         case str():
             return encodable(value)
@@ -205,10 +217,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# ---- who tells the story ----
+# ---- the story, as the bridge or the broker tells it ----
 
 _NATIVE: Final = Inside(b"", "", "", "")
-"""Nothing stands around the payload."""
+"""The native form: nothing stands around the payload."""
 
 
 def _origin(delivery: Delivery, form: Inside | None) -> _Origin:
@@ -233,8 +245,10 @@ def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
 
 
 def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: bool) -> _Origin:
-    """The newest entry of ``x-death``. Never ``x-first-death-…``: of a request that was tried again, that is its pause
-    in a retry queue. `to_queue`: it goes back to its queue by name, not by where it was published.
+    """By the newest entry of ``x-death``.
+
+    Never by ``x-first-death-…``: if a request was tried again, that is its pause in a retry queue.
+    `to_queue`: it goes back to its queue by name, not to where it was published.
     """
     death = _newest_death(headers)
     if death is None:
@@ -254,7 +268,7 @@ def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: b
 
 
 def _newest_death(headers: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The broker lists the newest first."""
+    """The first entry of ``x-death``: the broker lists the newest first."""
     deaths = headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return deaths[0]
@@ -262,14 +276,17 @@ def _newest_death(headers: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _was_over(deadline: Any, at: datetime | None) -> bool:
-    """Whether a deadline (ms of Unix time) had passed by a time of which the broker has cut off the parts of a second."""
+    """Whether a deadline (milliseconds of Unix time) had passed at a time that the broker tells.
+
+    The broker cuts off the fractions of a second.
+    """
     return type(deadline) is int and at is not None and deadline < (at.timestamp() + 1) * 1000
 
 
 def _vendor_and_message(body: bytes) -> tuple[str, str]:
     try:
         envelope = _ENVELOPE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_FAULTS:
         return "", ""
     return _text(envelope.vendor_id), _text(envelope.message_id)
 
@@ -278,7 +295,7 @@ def _vendor_and_message(body: bytes) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    """A header's text, fit to be printed as UTF-8; empty for what is no text."""
+    """A header's text, fit to be printed as UTF-8; empty for anything but text."""
     if isinstance(value, bytes):  # a string that is not UTF-8
         return value.decode(errors="replace")
     return encodable(value) if isinstance(value, str) else ""
@@ -289,7 +306,7 @@ def _count(value: Any) -> int | None:
 
 
 def _time(value: Any) -> datetime | None:
-    """A time: an AMQP timestamp, or milliseconds of Unix time."""
+    """The time in an AMQP timestamp, or in milliseconds of Unix time; None for anything else."""
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if type(value) is not int:
@@ -303,7 +320,7 @@ def _time(value: Any) -> datetime | None:
 def _identify(
     headers: Mapping[str, Any], message_id: str | None, at: datetime | None, body: bytes
 ) -> str:
-    """Of what no replay, restart or other reader changes."""
+    """An id, made from what no replay, restart or other reader changes."""
     station = headers.get(STATION_ID)
     parts = (
         station if isinstance(station, str) else "",
@@ -316,6 +333,3 @@ def _identify(
         digest.update(b"%d:%s" % (len(encoded), encoded))
     digest.update(body)
     return digest.hexdigest()[:ID_LENGTH]
-
-
-# ---- which ones ----

@@ -1,8 +1,10 @@
-"""What charging stations send, and at last what the CSMS sends to them; and the one right answer to each.
+"""What charging stations send, what the CSMS sends to them, and the one right answer to each
+message.
 
-The payloads are the bytes on the wire. In OCPP 1.6 `data` is a string, so a vendor's JSON travels as text inside a
-string; from 2.0.1 on it is any JSON. Some of these messages go towards the station in the field: here they stand for
-the shape of their data. Expected data is compared byte for byte too: `data` in an answer to a 1.6 station is a string.
+The payloads are the bytes on the wire. In OCPP 1.6 `data` is a string, so a vendor's JSON travels
+as text inside a string; from 2.0.1 on it is any JSON value. Some of these messages go to the
+station in the field: here they stand for the shape of their data. Expected data is compared byte
+for byte as well: in an answer to a 1.6 station, `data` is a string.
 """
 
 import enum
@@ -13,7 +15,7 @@ from bridge.ocpp import DataTransferRequest
 
 
 class Row(enum.StrEnum):
-    """The situations in which a requester sees an answer."""
+    """The situations that lead to an answer."""
 
     ACCEPTED = "handler returns None"
     ACCEPTED_WITH_DATA = "handler returns a value"
@@ -31,13 +33,13 @@ class Row(enum.StrEnum):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A CALLRESULT: what a DataTransferResponse must hold, and nothing else."""
+    """A CALLRESULT: what the DataTransferResponse must hold, and nothing else."""
 
     status: str
     data: bytes | None = None
-    """The exact JSON of `data`, None: absent."""
+    """The exact JSON of `data`. None: absent."""
     reason_code: str | None = None
-    """The reasonCode of statusInfo, None: no statusInfo (OCPP 1.6 has none)."""
+    """The reasonCode of statusInfo. None: no statusInfo (OCPP 1.6 has none)."""
     info: str = ""
     """What the additionalInfo of statusInfo must contain."""
 
@@ -46,20 +48,21 @@ class Failure(msgspec.Struct, frozen=True):
     """A CALLERROR."""
 
     error_code: str
+    """As the version spells it."""
 
 
 class Offline(msgspec.Struct, frozen=True):
-    """The CSMS is told at once that no gateway has the station."""
+    """The CSMS learns at once that no gateway has the station."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of one station."""
+    """One request from one station."""
 
     name: str
     """Unique in the corpus."""
     station_id: str
     ocpp_version: str
-    """As the WebSocket sub-protocol has it. A station speaks one version."""
+    """The WebSocket sub-protocol. A station speaks one version."""
     action: str = "DataTransfer"
     payload: bytes
     row: Row
@@ -68,7 +71,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 V16, V201, V21 = "ocpp1.6", "ocpp2.0.1", "ocpp2.1"
 LABS = {V16: "LAB-1", V201: "LAB-2", V21: "LAB-3"}
-"""A station speaks one version: one for each, to try what vendors do not send."""
+"""Stations that try what vendors do not send, one for each version."""
 
 ACCEPTED = Response("Accepted")
 REJECTED = Response("Rejected")
@@ -174,7 +177,8 @@ PLUG_AND_CHARGE = (
         station_id="DE-8AA-E0120",
         ocpp_version=V16,
         payload=rb'{"vendorId":"org.openchargealliance.iso15118pnc","messageId":"InstallCertificate",'
-        rb'"data":"{\"certificateType\":\"V2GRootCertificate\",\"certificate\":\"-----BEGIN CERTIFICATE-----\"}"}',
+        rb'"data":"{\"certificateType\":\"V2GRootCertificate\",'
+        rb'\"certificate\":\"-----BEGIN CERTIFICATE-----\"}"}',
         row=Row.UNKNOWN_MESSAGE,
         answer=UNKNOWN_MESSAGE,
     ),
@@ -456,7 +460,8 @@ UNTOUCHED = (
         name="Echo of text",
         station_id="LAB-1",
         ocpp_version=V16,
-        payload=rb'{"vendorId":"com.example.workshop","messageId":"Echo","data":"{ \"b\" : 1.50, \"a\":\u00e9 }"}',
+        payload=rb'{"vendorId":"com.example.workshop","messageId":"Echo",'
+        rb'"data":"{ \"b\" : 1.50, \"a\":\u00e9 }"}',
         row=Row.ACCEPTED_WITH_DATA,
         answer=Response("Accepted", rb'"{ \"b\" : 1.50, \"a\":\u00e9 }"'),
     ),
@@ -464,7 +469,8 @@ UNTOUCHED = (
         name="Echo of an object, blanks and all",
         station_id="LAB-2",
         ocpp_version=V201,
-        payload=rb'{"vendorId":"com.example.workshop","messageId":"Echo","data":{ "b" : 1.50, "a":null }}',
+        payload=rb'{"vendorId":"com.example.workshop","messageId":"Echo",'
+        rb'"data":{ "b" : 1.50, "a":null }}',
         row=Row.ACCEPTED_WITH_DATA,
         answer=Response("Accepted", rb'{ "b" : 1.50, "a":null }'),
     ),
@@ -578,13 +584,13 @@ FAILED = (
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A payload that is no DataTransferRequest in any version, and the error code of each."""
+    """Payloads that are not a DataTransferRequest in any version, each with its error code."""
 
     name: str
     payload: bytes
     error_code: str
     error_code_16: str | None = None
-    """Where OCPP 1.6 spells it differently (OCPP-J 1.6 §4.2.3)."""
+    """The code in OCPP 1.6, if that spells it differently (OCPP-J 1.6 §4.2.3)."""
 
 
 FAULTS = (
@@ -669,13 +675,13 @@ CORPUS: tuple[Message, ...] = (
 )
 
 STATIONS: dict[str, str] = {message.station_id: message.ocpp_version for message in CORPUS}
-"""Every station of the corpus, and the version it speaks."""
+"""The version that each station of the corpus speaks."""
 
 # ---- the other direction ----
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of the CSMS to one station."""
+    """One request from the CSMS to one station."""
 
     name: str
     station_id: str

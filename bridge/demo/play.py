@@ -1,4 +1,7 @@
-"""The demo from start to end: broker, worker, gateway, stations, the other direction, and everything put away again."""
+"""The demo from start to end: a broker, a worker, a gateway, stations, then the other direction.
+
+At the end everything is removed again.
+"""
 
 import asyncio
 import contextlib
@@ -25,33 +28,32 @@ from bridge.demo.verdict import Answer, judge
 from bridge.demo.workshop import routers
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.topology import Topology, worker_topology
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
-from bridge.request.retry import DELAYS
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.obtain import GivenBroker, obtain_broker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
 from bridge.transport import TransportError
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds a station waits for an answer."""
+"""Seconds that a requester waits for an answer."""
 
 START_TIMEOUT = 30.0
-"""Seconds a process may take until it is at work."""
+"""Seconds that a process may take until it is at work."""
 
 BURST_STATIONS = 200
-"""Stations of the burst; each has one request outstanding at a time, as OCPP-J asks."""
+"""The most stations of the burst. Each has one request outstanding at a time, as OCPP-J asks."""
 
 VERSIONS = (V16, V201, V21)
+"""The versions that the burst's stations speak."""
 
 QUICK = frozenset({Row.ACCEPTED, Row.ACCEPTED_WITH_DATA})
-"""What the burst is made of: messages as they come all day."""
+"""The rows whose messages make up the burst: they are answered at once, as most messages are."""
 
 
 def run(amqp_url: str | None, count: int, pace: float) -> int:
     """See `bridge.demo.run_demo`."""
-    for library in ("aio_pika", "aiormq"):  # what they log they also raise
+    for library in ("aio_pika", "aiormq"):  # they raise whatever they log
         logging.getLogger(library).addHandler(logging.NullHandler())
     with Screen() as screen, _ctrl_c_for_sigterm():
         try:
@@ -73,7 +75,7 @@ def run(amqp_url: str | None, count: int, pace: float) -> int:
 
 @contextlib.contextmanager
 def _broker_url(given: str | None, screen: Screen) -> Iterator[str]:
-    """The URL of a broker; of a cluster, which is given as several, that of the first host."""
+    """The URL of a broker. Of a cluster, which has several URLs, it is the first."""
     with (
         contextlib.nullcontext(GivenBroker(given)) if given else obtain_broker(screen.say) as broker
     ):
@@ -86,7 +88,10 @@ def _broker_url(given: str | None, screen: Screen) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _ctrl_c_for_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, putting everything away; and let Ctrl-C do so where it is ignored."""
+    """Let SIGTERM end the demo as Ctrl-C does, so that it cleans up.
+
+    Ctrl-C works even if the demo was started with SIGINT ignored.
+    """
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
         signal.SIGTERM: signal.signal(
@@ -101,7 +106,7 @@ def _ctrl_c_for_sigterm() -> Iterator[None]:
 
 
 class _TaskGroup(asyncio.TaskGroup):
-    """One that fails as its first task does: the broker or the gateway is gone, for all of them."""
+    """A TaskGroup that raises its first failure alone: a lost broker or gateway fails all tasks."""
 
     async def __aexit__(
         self,
@@ -116,9 +121,9 @@ class _TaskGroup(asyncio.TaskGroup):
 
 
 async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
-    names = Names(
-        prefix=f"datatransfer-demo-{secrets.token_hex(4)}"
-    )  # beside whatever else the broker is used for
+    # The broker may be in use: a prefix of its own keeps the demo apart.
+    names = Names(prefix=f"datatransfer-demo-{secrets.token_hex(4)}")
+    plan = worker_topology(Native(names), [router.vendor_id for router in routers])
     (port,) = free_ports(1)
     settings = {
         "DTBRIDGE_AMQP_URL": url,
@@ -133,7 +138,7 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
             BridgeProcess("gateway", settings=settings) as gateway,
         ):
             screen.say("Starting a worker and a gateway …")
-            await _until(_consumed(url, [*_vendor_queues(names), names.unknown_vendor]), worker)
+            await _until(_consumed(url, [queue.name for queue in plan.request_queues]), worker)
             await _until(_listens(port), gateway)
             async with _stations(gateway_url, STATIONS) as stations:
                 screen.say(_booted(stations))
@@ -141,14 +146,17 @@ async def _play(url: str, count: int, pace: float, screen: Screen) -> int:
                 burst = await _play_burst(gateway_url, count, screen)
                 commands = await _play_commands(url, names, pace, screen)
     finally:
-        await _remove_topology(url, names)
+        await _remove(url, plan)
     phases = (corpus, burst, commands)
     screen.summary(phases)
     return _closing_words([result for phase in phases for result in phase.results], screen)
 
 
 async def _until(ready: Coroutine[Any, Any, None], process: BridgeProcess) -> None:
-    """Await what shows that a process is at work. Raises ProcessFailed if it ends first, or takes too long."""
+    """Await `ready`, which shows that `process` is at work.
+
+    Raises ProcessFailed if the process ends first, or takes longer than START_TIMEOUT.
+    """
     waiting = asyncio.create_task(ready)
     ended = asyncio.create_task(process.ended())
     try:
@@ -167,15 +175,15 @@ async def _until(ready: Coroutine[Any, Any, None], process: BridgeProcess) -> No
 
 
 async def _consumed(url: str, queues: Sequence[str]) -> None:
-    """Until every queue has a consumer."""
+    """Wait until every queue has a consumer."""
     async with await aio_pika.connect(url) as connection:
         for queue in queues:
-            while not await _has_consumer(connection, queue):  # noqa: ASYNC110 - AMQP has no event for it
+            while not await _has_consumer(connection, queue):  # noqa: ASYNC110 - no event in AMQP
                 await asyncio.sleep(0.1)
 
 
 async def _listens(port: int) -> None:
-    """Until somebody listens there."""
+    """Wait until something listens on the port."""
     while True:
         with contextlib.suppress(ConnectionRefusedError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -197,7 +205,7 @@ async def _has_consumer(connection: aio_pika.abc.AbstractConnection, name: str) 
 async def _stations(
     gateway_url: str, versions: Mapping[str, str]
 ) -> AsyncIterator[dict[str, Station]]:
-    """Charging stations that have booted, by their ids; at the end they disconnect."""
+    """Charging stations that have booted, by their ids. On leaving, they disconnect."""
     stations = {
         name: Station(gateway_url, name, OcppVersion(version)) for name, version in versions.items()
     }
@@ -230,7 +238,7 @@ async def _play_corpus(stations: Mapping[str, Station], pace: float, screen: Scr
 
 
 async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
-    """`count` everyday messages, from as many more stations as may ask at a time."""
+    """Play `count` everyday messages, from up to BURST_STATIONS more stations at a time."""
     if not count:
         return Phase("burst", [], 0.0)
     everyday = {
@@ -262,7 +270,7 @@ async def _play_burst(gateway_url: str, count: int, screen: Screen) -> Phase:
 
 
 def _shared(count: int, among: int) -> list[int]:
-    """`count` in parts that differ by one at most."""
+    """`count` divided into `among` parts that differ by at most one."""
     return [count // among + (number < count % among) for number in range(among)]
 
 
@@ -283,7 +291,7 @@ async def _play_commands(url: str, names: Names, pace: float, screen: Screen) ->
     screen.begin("the CSMS asks", len(COMMANDS))
     start = time.perf_counter()
     results = []
-    async with Client(url, contract=Native(names)) as client:
+    async with Client(url, dialect=Native(names)) as client:
         for command in COMMANDS:
             result = await _command(client, command)
             results.append(result)
@@ -313,18 +321,13 @@ async def _command(client: Client, command: Command) -> Result:
     return Result(command, version.value, payload, judge(answer, command.answer), seconds)
 
 
-def _vendor_queues(names: Names) -> list[str]:
-    return [names.vendor_queue(router.vendor_id) for router in routers]
-
-
-async def _remove_topology(url: str, names: Names) -> None:
-    """Delete what the worker has declared. What is not there is no error to the broker."""
+async def _remove(url: str, plan: Topology) -> None:
+    """Delete what the worker has declared. To the broker it is no error if it is not there."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        retries = [names.retry(delay) for delay in DELAYS]
-        for queue in (*_vendor_queues(names), names.unknown_vendor, names.dead, *retries):
-            await channel.queue_delete(queue)
-        for exchange in (names.requests, names.unrouted, names.dead, names.stations, *retries):
-            await channel.exchange_delete(exchange)
+        for queue in plan.queues:
+            await channel.queue_delete(queue.name)
+        for exchange in plan.exchanges:
+            await channel.exchange_delete(exchange.name)
 
 
 def _closing_words(results: Sequence[Result], screen: Screen) -> int:

@@ -1,4 +1,7 @@
-"""A worker or a gateway as its own process, as in production: `dtbridge …` with its settings in the environment."""
+"""A worker or a gateway as a process of its own, as in production.
+
+It runs `dtbridge …`, with its settings in environment variables.
+"""
 
 import asyncio
 import contextlib
@@ -9,21 +12,25 @@ from types import TracebackType
 from typing import Self
 
 STOP_TIMEOUT = 30.0
-"""Seconds a process may take to drain after SIGTERM before it is killed."""
+"""Seconds that a process may take to drain after SIGTERM before it is killed."""
 
 LOG_TAIL = 20
-"""Lines of the log shown when it fails."""
+"""Lines of the log that are shown when a process fails."""
 
 
 class ProcessFailed(RuntimeError):
-    """A process did not start, ended before its time, or did not end well. The text holds the end of its log."""
+    """A process did not start, ended too early, or did not end well.
+
+    The text holds the end of its log.
+    """
 
 
 class BridgeProcess:
-    """A context manager: inside it `dtbridge` runs with these arguments, after it the process has ended.
+    """A context manager that runs `dtbridge` with the given arguments, and ends it on leaving.
 
-    It gets a process group of its own, so that a Ctrl-C in the terminal ends the demo and the demo ends the process, in
-    this order. Its log goes to a file without a name, which vanishes with the last process that has it open.
+    The process gets a session of its own: Ctrl-C in the terminal reaches the demo alone, which then
+    ends the process. The log goes to a file without a name, which vanishes with the last process
+    that has it open.
     """
 
     def __init__(self, *arguments: str, settings: dict[str, str]) -> None:
@@ -62,7 +69,7 @@ class BridgeProcess:
             self._log.close()
 
     async def ended(self) -> ProcessFailed:
-        """Wait until it ends by itself; what that means."""
+        """Wait until the process ends by itself. Returns the error that this is."""
         exit_code = await self._process.wait()
         return self.failure(f"The {self.name} ended by itself with exit code {exit_code}")
 
@@ -81,7 +88,7 @@ class BridgeProcess:
                 self._process.kill()
 
     def failure(self, what: str) -> ProcessFailed:
-        """An error that says `what` happened and shows the end of the log."""
+        """The error that says `what` happened and shows the end of the log."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").splitlines()
         return ProcessFailed("\n".join([f"{what}. The end of its log:", *lines[-LOG_TAIL:]]))

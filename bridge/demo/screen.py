@@ -1,4 +1,4 @@
-"""What the demo shows: a table that grows above a progress bar, or plain lines where the output is no terminal."""
+"""What the demo shows: a growing table above a progress bar, or plain lines without a terminal."""
 
 import statistics
 from collections import Counter
@@ -25,19 +25,19 @@ from bridge.demo.corpus import Command, Message
 from bridge.demo.verdict import Outcome
 
 PLAIN_LENGTH = 60
-"""Characters of data and answer in a plain line."""
+"""Characters of the data, and of the answer, in a plain line."""
 
 STATION_FROM = 120
-"""Columns from which on a terminal has room for the station's name."""
+"""Columns that a terminal must have to show the station's name."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One request in either direction, its answer, and the time between them."""
+    """One request in either direction, its answer, and the time between the two."""
 
     asked: Message | Command
     ocpp_version: str
     payload: bytes
-    """As it was sent, a broken one too."""
+    """As it was sent, even if broken."""
     outcome: Outcome
     seconds: float
 
@@ -49,7 +49,7 @@ class Phase(msgspec.Struct, frozen=True):
     results: list[Result]
     seconds: float
     is_burst: bool = False
-    """As many at a time as there are stations: then the rate says something."""
+    """Whether many stations ask at a time: then the rate is shown."""
 
 
 class _Payload(msgspec.Struct, rename="camel"):
@@ -94,7 +94,7 @@ def _cells(result: Result) -> _Cells:
 
 
 class Screen:
-    """The demo's output. A context manager: leaving it ends the progress bar."""
+    """The demo's output. It is a context manager: leaving it ends the progress bar."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -121,11 +121,11 @@ class Screen:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """One line of text, taken as it is."""
+        """Print one line of text as it is."""
         self._console.print(Text(line), soft_wrap=True)
 
     def heading(self, text: str) -> None:
-        """What comes next."""
+        """Announce the next phase."""
         if self._console.is_terminal:
             self._console.print()
             self._console.print(Rule(Text(text, style="bold"), align="left", style="dim"))
@@ -133,37 +133,30 @@ class Screen:
             self.say(f"# {text}")
 
     def begin(self, title: str, total: int) -> None:
-        """Start the progress bar of the next phase."""
+        """Start the progress bar of a phase that has `total` requests."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(title, total=total)
 
     def advance(self) -> None:
-        """One request of this phase is answered."""
+        """Count one answered request of this phase."""
         if self._task is not None:
             self._progress.advance(self._task)
 
     def head(self) -> None:
-        """The names of the columns."""
+        """Print the names of the columns, on a terminal."""
         if self._console.is_terminal:
             names = ("station", "vendor", "message", "OCPP", "data", "answer", "ms")
             self._print([Text(name, style="bold") for name in names])
 
     def row(self, result: Result) -> None:
-        """One request and its answer."""
+        """Print one request and its answer."""
         cells = _cells(result)
         if not self._console.is_terminal:
             self.say(_plain(cells, fits=result.outcome.fits))
             return
-        style = (
-            "yellow"
-            if result.outcome.is_error
-            else "green"
-            if result.outcome.kind == "Accepted"
-            else "cyan"
-        )
         mark = "" if result.outcome.fits else "✗ "
-        answer = Text(mark + cells.answer, style=style if result.outcome.fits else "bold red")
+        answer = Text(mark + cells.answer, style=_style(result.outcome))
         vendor = Text(_cut_front(cells.vendor, _widths(self._console.width)[1]))
         others = map(Text, (cells.message, cells.version, cells.data))
         self._print(
@@ -177,13 +170,13 @@ class Screen:
         )
 
     def _print(self, cells: Sequence[Text]) -> None:
-        """A line of the table, without the columns that have no room."""
+        """Print a line of the table, without the columns for which there is no room."""
         widths = _widths(self._console.width)
         shown = [(cell, width) for cell, width in zip(cells, widths, strict=True) if width]
         self._console.print(_row([cell for cell, _ in shown], [width for _, width in shown]))
 
     def summary(self, phases: Sequence[Phase]) -> None:
-        """What was asked, what was answered, and how fast."""
+        """Print how many requests there were, how they were answered, and how fast."""
         self._progress.stop()
         outcomes = [result.outcome for phase in phases for result in phase.results]
         facts = [("requests", f"{len(outcomes):,}")]
@@ -202,12 +195,20 @@ class Screen:
         self.say("")
 
 
+def _style(outcome: Outcome) -> str:
+    if not outcome.fits:
+        return "bold red"
+    if outcome.is_error:
+        return "yellow"
+    return "green" if outcome.kind == "Accepted" else "cyan"
+
+
 def _kind(outcome: Outcome) -> str:
     return f"CALLERROR {outcome.kind}" if outcome.is_error else outcome.kind
 
 
 def _row(cells: Sequence[Text], widths: Sequence[int]) -> Table:
-    """A line of the table: printed one by one they are in line, because the widths do not depend on the cells."""
+    """One line of the table. Lines align because their widths do not depend on the cells."""
     table = Table.grid(padding=(0, 1))
     for width in widths:
         table.add_column(width=width, no_wrap=True)
@@ -217,7 +218,7 @@ def _row(cells: Sequence[Text], widths: Sequence[int]) -> Table:
 
 
 def _widths(total: int) -> tuple[int, ...]:
-    """Of the columns, in a terminal of `total` columns; 0: no room for it."""
+    """The widths of the table's columns in a terminal with `total` columns; 0: no room for it."""
     version, milliseconds, gaps = 5, 6, 5
     station = 13 if total >= STATION_FROM else 0
     free = max(total - version - milliseconds - gaps - (station and station + 1), 4)
@@ -246,13 +247,13 @@ def _cut(text: str, length: int) -> str:
 
 
 def _cut_front(text: str, length: int) -> str:
-    """Cut a name like org.openchargealliance.iso15118pnc where it tells least."""
+    """Cut off the front, which says least in a name like org.openchargealliance.iso15118pnc."""
     return text if len(text) <= length else "…" + text[len(text) - length + 1 :]
 
 
 def _percentiles(results: Sequence[Result]) -> str:
     times = [result.seconds * 1000 for result in results]
-    if len(times) < 2:  # statistics.quantiles wants two
+    if len(times) < 2:  # statistics.quantiles needs two
         return f"{times[0]:.1f} ms" if times else "none"
     cuts = statistics.quantiles(times, n=20, method="inclusive")
     return f"p50 {cuts[9]:.1f} ms, p95 {cuts[18]:.1f} ms"

@@ -1,6 +1,6 @@
-"""Simulated charging stations: WebSocket clients that speak OCPP-J, boot, ask, and answer what the CSMS asks them.
+"""Simulated charging stations: WebSocket clients that speak OCPP-J.
 
-A real one does the same, and the gateway cannot tell the difference.
+They boot, send requests, and answer the CSMS's requests. A gateway cannot tell them from real ones.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class StationFailed(RuntimeError):
 
 
 class Firmware:
-    """What these stations make of a DataTransfer: a :class:`bridge.ChargingStationHandler`."""
+    """How these stations answer a DataTransfer: a :class:`bridge.ChargingStationHandler`."""
 
     async def on_data_transfer(self, request: DataTransferRequest) -> DataTransferResponse:
         match request.vendor_id, request.message_id:
@@ -80,10 +80,11 @@ BOOT: dict[str, dict[str, Any]] = {
         "chargingStation": {"vendorName": "Demo", "model": "Wallbox"},
     },
 }
+"""The payload of a BootNotification, by version."""
 
 
 def _available(version: OcppVersion) -> dict[str, Any]:
-    """A StatusNotification."""
+    """The payload of a StatusNotification."""
     if version is OcppVersion.V1_6:
         return {"connectorId": 1, "errorCode": "NoError", "status": "Available"}
     now = dt.datetime.now(dt.UTC).isoformat()
@@ -91,10 +92,13 @@ def _available(version: OcppVersion) -> dict[str, Any]:
 
 
 class Station:
-    """One station; inside the context it is connected and has booted. It has one CALL outstanding at a time."""
+    """One station. It is a context manager: inside it, the station is connected and has booted.
+
+    It has one CALL outstanding at a time.
+    """
 
     def __init__(self, url: str, station_id: str, version: OcppVersion) -> None:
-        """`url`: what the gateway's URLs begin with."""
+        """`url`: the gateway's URL, without the station's id."""
         self.station_id = station_id
         self.version = version
         self._url = f"{url}/{station_id}"
@@ -105,7 +109,7 @@ class Station:
         self._reading: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        """Raises OSError, an InvalidHandshake of websockets, or StationFailed."""
+        """Connect and boot. Raises OSError, StationFailed, or InvalidHandshake of websockets."""
         subprotocol = Subprotocol(self.version.value)
         self._connection = await connect(
             self._url, subprotocols=[subprotocol], proxy=None, ping_interval=None
@@ -132,9 +136,9 @@ class Station:
         await self._reading
 
     async def ask(self, action: str, payload: bytes, wait: float) -> Answer:
-        """Send a CALL whose payload is just these bytes, and wait up to `wait` seconds for its answer.
+        """Send a CALL whose payload is exactly these bytes, and await the answer.
 
-        Raises TimeoutError if nobody answers.
+        `wait`: seconds. Raises TimeoutError if there is no answer in time.
         """
         self._answer = asyncio.get_running_loop().create_future()
         frame = b'[2,"%d","%b",%b]' % (next(self._numbers), action.encode(), payload)
@@ -168,7 +172,10 @@ class Station:
                 )
 
     def _settle(self, answer: Answer) -> None:
-        """The answer to our CALL: there is one at a time, and one that could not be read is answered without its id."""
+        """Take `answer` for the one outstanding CALL, whatever its message id.
+
+        A CALL that could not be read is answered without its id.
+        """
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 

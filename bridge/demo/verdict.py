@@ -1,4 +1,4 @@
-"""Whether an answer is the one the corpus expects, and how both read in one line."""
+"""Whether an answer is the one that the corpus expects, and how it reads in one line."""
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -12,7 +12,8 @@ class Answer(msgspec.Struct, frozen=True):
     type: str
     """`DataTransferResponse`, `CallError` or `StationOffline`."""
     body: bytes
-    """The OCPP payload, or an object with errorCode, errorDescription and errorDetails, or nothing."""
+    """The payload of the response, an object with errorCode, errorDescription and errorDetails, or
+    nothing."""
 
 
 class _StatusInfo(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -41,11 +42,11 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str
     """The data or statusInfo of a response, the description of a CALLERROR."""
     fits: bool
-    """Whether this is the answer that was expected."""
+    """Whether this is the expected answer."""
 
 
 def judge(answer: Answer | None, expected: Response | Failure | Offline) -> Outcome:
-    """Compare an answer (None: nobody answered) with the expected one. Never raises."""
+    """Compare `answer`, None if nobody answered, with the expected one. Never raises."""
     if answer is None:
         return Outcome("no answer", is_error=True, detail="", fits=False)
     if answer.type == "StationOffline":

@@ -1,20 +1,27 @@
-"""The dialect of CitrineOS, whose modules talk to each other through RabbitMQ. Pure. Read from its versions 1.8 and 2.
+"""The dialect of CitrineOS, whose modules talk to each other through RabbitMQ.
 
-    station ── OCPP-J ── router ──→ exchange citrineos (headers) ─ action, origin, state ─→ a queue of ours
-       ▲                    └──←──────────┘ (state, origin, tenantId, station)
+Read from its versions 1.8 and 2.
 
-Every message has its routing in AMQP headers, all of them strings: ``origin`` (``cs`` or ``csms``), ``eventGroup``, ``action``, ``state``
-(``1`` request, ``2`` response), and its context: ``correlationId`` (the OCPP message id), ``stationId`` (from version 2 on
-``ocppConnectionName``), ``tenantId``, ``timestamp``. The body says the same again, the state and the tenant as numbers::
+    station ── OCPP-J ── router ──→ citrineos (headers) ── action, origin, state ──→ a queue of ours
+       ▲                    └──←──────────┘ state, origin, tenantId, station
 
-    {"origin": …, "eventGroup": …, "action": …, "context": {…}, "state": 1, "protocol": "ocpp2.0.1", "payload": {…}}
+Every message has its routing in AMQP headers, all of them strings: ``origin`` (``cs`` or ``csms``),
+``eventGroup``, ``action``, ``state`` (``1`` request, ``2`` response); and its context:
+``correlationId`` (the OCPP message id), ``stationId`` (from version 2 on ``ocppConnectionName``),
+``tenantId``, ``timestamp``. The body says the same again, with numbers for state and tenant::
 
-Messages that a module passes on have the same keys with an underscore before them. CitrineOS believes the body, so the headers are
-read only where the body says nothing. Answer: the same with origin ``csms`` and state 2; the payload of an error is an
-``OcppError``. The router forgets a call after 20 s.
+    {"origin": …, "eventGroup": …, "action": …, "context": {…}, "state": 1,
+     "protocol": "ocpp2.0.1", "payload": {…}}
 
-The other way: origin ``csms``, state 1, a new correlation id; what the station answers has origin ``cs`` and state 2. CitrineOS
-passes on no CALLERROR of a station (as of version 2): there is no answer then.
+Messages that a module passes on have the same keys with an underscore in front. CitrineOS believes
+the body, so the headers are read only where the body says nothing.
+
+Answer: the same with origin ``csms`` and state 2. The payload of an error is an ``OcppError``. The
+router forgets a call after 20 s.
+
+The other way: origin ``csms``, state 1, and a new correlation id. What the station answers has
+origin ``cs`` and state 2. CitrineOS does not pass on a station's CALLERROR (as of version 2): such
+a request has no answer.
 """
 
 import math
@@ -30,6 +37,7 @@ from msgspec import Raw
 from bridge.dialects.copies import milliseconds_left
 from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
 from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE
+from bridge.dialects.names import PREFIX
 from bridge.dialects.shared import (
     DialectNames,
     SharedDialect,
@@ -50,7 +58,8 @@ NAME: Final = "citrineos"
 EXCHANGE: Final = "citrineos"
 """CitrineOS's default."""
 PATIENCE: Final = 20.0
-"""Seconds from a request's timestamp until the router forgets the call: ``maxCallLengthSeconds``, if not configured."""
+"""Seconds from a request's timestamp until the router forgets the call: the default of its setting
+``maxCallLengthSeconds``."""
 
 ORIGIN_STATION: Final = "cs"
 ORIGIN_CSMS: Final = "csms"
@@ -59,12 +68,12 @@ STATE_RESPONSE: Final = 2
 CONTENT_ENCODING: Final = "utf-8"
 
 _STATIONS: Final = ("ocppConnectionName", "stationId")
-"""From version 2 on, and in version 1."""
+"""The names of a station's id: from version 2 on, and in version 1."""
 TENANT: Final = 1
 """CitrineOS's default tenant."""
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _EVENT_GROUP: Final = "general"
-"""Of the event groups, the one for what has none; nobody looks at it."""
+"""CitrineOS's event group for messages without one. Nobody looks at it."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
 
 _json = msgspec.json.encode
@@ -74,12 +83,12 @@ _call_error = msgspec.json.Decoder(CallErrorBody).decode
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What stands around the payload of a request and is repeated in its answer."""
+    """What stands around the payload of a request, and is repeated in its answer."""
 
     context: bytes
     """JSON, as it came."""
     stations: dict[str, str]
-    """The station, by the names the context has for it."""
+    """The station's id, by the names that the context has for it."""
     correlation_id: str
     tenant_id: str
     timestamp: str
@@ -92,13 +101,13 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class CitrineRequest(Request, eq=False, gc=True, kw_only=True):
-    """A request that knows its envelope."""
+    """A request, and the envelope it came in."""
 
     envelope: Envelope
 
 
 class OcppError(msgspec.Struct, kw_only=True):
-    """An error of CitrineOS, as it is written to JSON there."""
+    """An error, as CitrineOS writes it to JSON."""
 
     name: str
     message_id: str = msgspec.field(name="_messageId", default="")
@@ -111,18 +120,19 @@ _decode_error = msgspec.json.Decoder(OcppError).decode
 
 
 class CitrineOs(SharedDialect):
-    """Requests and answers as CitrineOS has them."""
+    """The dialect of CitrineOS. It implements :class:`~bridge.dialects.dialect.Dialect`."""
 
     def __init__(
         self,
-        prefix: str = "datatransfer",
+        prefix: str = PREFIX,
         exchange: str = EXCHANGE,
         patience: float = PATIENCE,
         tenant_id: int = TENANT,
     ) -> None:
-        """`patience`: seconds from a request's timestamp until nobody waits for its answer any more.
+        """`prefix`: how our own names begin. `exchange`: CitrineOS's.
 
-        `tenant_id`: whose the stations are that the CSMS sends requests to.
+        `patience`: seconds from a request's timestamp until nobody waits for its answer any more.
+        `tenant_id`: the tenant of the stations that the CSMS sends requests to.
         """
         names = DialectNames(prefix, NAME)
         self._exchange = exchange
@@ -174,7 +184,7 @@ class CitrineOs(SharedDialect):
         return self._answer(request.envelope, body, request.deadline)
 
     def _answer_to_broken(self, headers: Mapping[str, Any], text: str) -> Publishing | None:
-        """An error for the call that a body without sense belongs to, if the headers name it."""
+        """An error for the call that a broken body belongs to, if the headers name the call."""
         until = deadline(headers, self._patience)
         try:
             envelope = _envelope({}, {}, headers)
@@ -219,22 +229,24 @@ class CitrineOs(SharedDialect):
 
     @property
     def station_replies(self) -> Sequence[Binding]:
-        """As :meth:`SharedDialect.station_replies`."""
+        """As :attr:`~bridge.dialects.dialect.Dialect.station_replies`."""
         headers = {"x-match": "all", **_routing(ORIGIN_STATION, STATE_RESPONSE)}
         return [Binding(self._exchange, arguments=headers)]
 
     def station_request(
         self,
+        message_id: str,
+        reply_to: str = "",
         *,
         station_id: str,
         version: OcppVersion,
         body: bytes,
         deadline: float,
-        message_id: str,
     ) -> Publishing:
-        """As :meth:`SharedDialect.station_request`, for both versions of CitrineOS: the station has both names.
+        """As :meth:`SharedDialect.station_request`.
 
-        The correlation_id is for the broker's return alone.
+        The station's id has both of its names, for both versions of CitrineOS. The property
+        correlation_id tells only us which request the broker returns.
         """
         if not _is_text(station_id):
             raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
@@ -243,7 +255,7 @@ class CitrineOs(SharedDialect):
             "correlationId": message_id,
             "timestamp": _now(),
         }
-        # Version 2 lets no request grow older than it says here.
+        # Version 2 drops a request that is older than it says here.
         lives = max(1, math.ceil(deadline - time.time()))
         context = {**told, "tenantId": self._tenant_id, "staleAfterSeconds": lives}
         routing = _routing(ORIGIN_CSMS, STATE_REQUEST) | {"eventGroup": _EVENT_GROUP}
@@ -263,8 +275,8 @@ class CitrineOs(SharedDialect):
         )
         return Publishing("", _json(parts), properties, self._exchange, mandatory=True)
 
-    def station_reply(self, delivery: Delivery) -> Delivery | None:
-        """As :meth:`SharedDialect.station_reply`."""
+    def read_station_reply(self, delivery: Delivery) -> Delivery | None:
+        """As :meth:`~bridge.dialects.dialect.Dialect.read_station_reply`."""
         headers = delivery.properties.headers or {}
         try:
             parts = _read_parts(delivery.body)
@@ -291,7 +303,7 @@ def _routing(origin: str, state: int) -> dict[str, str]:
 
 
 def _read_parts(body: bytes) -> dict[str, Raw]:
-    """The parts of a body by their names, which may have an underscore before them. Raises DECODE_FAULTS."""
+    """The parts of a body by their names, without an underscore in front. Raises DECODE_FAULTS."""
     parts = _parts(body)
     return {
         name.removeprefix("_"): part for name, part in parts.items() if name.startswith("_")
@@ -299,7 +311,7 @@ def _read_parts(body: bytes) -> dict[str, Raw]:
 
 
 def _value(part: Raw | None) -> Any:
-    """Its value; None for what cannot be read, or is null."""
+    """The value of a part; None if it is absent, null or cannot be read."""
     try:
         return None if part is None else _any(part)
     except DECODE_FAULTS:
@@ -309,7 +321,7 @@ def _value(part: Raw | None) -> Any:
 def _expect(
     parts: Mapping[str, Raw], headers: Mapping[str, Any], name: str, expected: str | int
 ) -> None:
-    """Raises Foreign if a message has another `name`, or none."""
+    """Raises Foreign if a message has no `name`, or another value than `expected`."""
     found = _value(parts[name]) if name in parts else headers.get(name)
     if type(found) not in {int, str} or found not in {expected, str(expected)}:
         shown = found[:60] if type(found) is str else type(found).__name__
@@ -326,7 +338,7 @@ def _context(parts: Mapping[str, Raw]) -> dict[str, Any]:
 
 
 def _version(parts: Mapping[str, Raw]) -> tuple[OcppVersion, str | None]:
-    """The version that a message names, or the default; and what is wrong with the one it names."""
+    """The version that a message names, or the default; and what is wrong with the name."""
     protocol = _value(parts.get("protocol"))
     if protocol is None:
         return DEFAULT_VERSION, None
@@ -339,12 +351,13 @@ def _version(parts: Mapping[str, Raw]) -> tuple[OcppVersion, str | None]:
 def _envelope(
     context: Mapping[str, Any], parts: Mapping[str, Raw], headers: Mapping[str, Any]
 ) -> Envelope:
-    """Raises Foreign if station or correlation id are missing: without them nobody can be answered."""
+    """Raises Foreign without a station or a correlation id: then nobody can be answered."""
     told = {name: value for name, value in headers.items() if _is_text(value)} | dict(context)
     stations = {name: told[name] for name in _STATIONS if _is_text(told.get(name))}
     if not stations:
         raise Foreign(
-            "context.stationId or context.ocppConnectionName: required, a string of at most 255 bytes"
+            "context.stationId or context.ocppConnectionName: required, "
+            "a string of at most 255 bytes"
         )
     correlation_id = told.get("correlationId")
     if not _is_text(correlation_id):
@@ -357,7 +370,7 @@ def _envelope(
         timestamp = _now()
     event_group = _value(parts["eventGroup"]) if "eventGroup" in parts else told.get("eventGroup")
     protocol = _value(parts.get("protocol"))
-    # The tenant is a number in a body; in headers, where this one may be from, it is text.
+    # The tenant is a number in a body, and text in headers, where this one may come from.
     tenant = int(tenant_id) if _NUMBER.fullmatch(str(tenant_id)) else tenant_id
     essential = {
         **stations,
@@ -377,12 +390,12 @@ def _envelope(
 
 
 def _is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text that a header and JSON can carry."""
+    """Whether it is text that both a header and JSON can carry."""
     return fits(value) and (value.isascii() or encodable(value) == value)
 
 
 def _time(timestamp: str) -> float | None:
-    """Seconds of Unix time; None: it is no time."""
+    """Seconds of Unix time; None if it is not a time."""
     try:
         at = datetime.fromisoformat(timestamp)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
@@ -391,12 +404,12 @@ def _time(timestamp: str) -> float | None:
 
 
 def _now() -> str:
-    """As JavaScript writes it."""
+    """The time, as JavaScript writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _read_error(payload: Raw) -> OcppError | None:
-    """None: it is a response."""
+    """The error in a payload; None if it is a response."""
     try:
         error = _decode_error(payload)
     except DECODE_FAULTS:

@@ -1,4 +1,4 @@
-"""Copies of a request: on its way to the next try, and as a dead letter."""
+"""Copies of a request: one that waits for the next try, and one that is kept as a dead letter."""
 
 import time
 from collections.abc import Mapping
@@ -29,36 +29,41 @@ from bridge.transport import Delivery, Properties, Publishing
 
 _NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
 _BROKERS_PREFIX: Final = "x-"
-"""Headers that are the broker's, or make it do things: never copied."""
+"""How the broker's own headers begin. They are never copied. Nor are ``CC`` and ``BCC``, by which
+the broker would send the copy to others as well, nor the end of the last pause."""
 
 _EXPIRATION_MAX: Final = 2**32 - 1
-"""Milliseconds; RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
+"""Milliseconds. RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
 
 _NO_HEADERS: Final[dict[str, Any]] = {}
 
 
 def properties_of_next_try(request: Request, delay: float, *, counts: bool) -> Properties:
-    """Those of a request that waits `delay` seconds for its next try. `counts`: the last one was a try."""
+    """The properties of a request that waits `delay` seconds for its next try.
+
+    `counts`: whether what came before counts as a try.
+    """
     now = _milliseconds(time.time())
     headers = _kept_headers(request, now)
     headers[ATTEMPT] = request.attempt + counts
     headers[NOT_BEFORE] = now + milliseconds(delay)
     if request.deadline is not None and type(headers.get(DEADLINE)) is not int:
         headers[DEADLINE] = _milliseconds(request.deadline)
-    # Without its expiration: one that is shorter than the delay would bring the request back early.
+    # Without the expiration: if it is shorter than the delay, the request would come back early.
     return _properties_of_copy(request, headers)
 
 
 def pause_left(delivery: Delivery, delay: float) -> float:
-    """Seconds that a request in the queue of pauses of `delay` seconds still has to wait; never more than these, whatever
-    the clock of who put it there says.
+    """Seconds that a request in the queue for pauses of `delay` seconds still has to wait.
+
+    Never more than `delay`, whatever the clock says of the worker that put it there.
     """
     end = (delivery.properties.headers or _NO_HEADERS).get(NOT_BEFORE)
     return min(delay, end / 1000 - time.time()) if type(end) is int else delay
 
 
 def after_pause(delivery: Delivery, names: Names) -> Publishing:
-    """A request whose pause is over, on its way back to where it came from."""
+    """The request after its pause, on its way back to where it came from."""
     headers = dict(delivery.properties.headers or _NO_HEADERS)
     headers.pop(NOT_BEFORE, None)
     properties = msgspec.structs.replace(delivery.properties, headers=headers)
@@ -70,7 +75,10 @@ def after_pause(delivery: Delivery, names: Names) -> Publishing:
 def properties_of_dead_letter(
     request: Request, failure: Failure, worker: str, more: Mapping[str, Any]
 ) -> Properties:
-    """Those of a request that is given up. `more`: headers of the dialect's own; where it came from among them."""
+    """The properties of a request that is given up.
+
+    `more`: headers that the dialect adds, such as where the request came from.
+    """
     vendor_id, message_id = vendor_and_message(request)
     now = _milliseconds(time.time())
     story = {
@@ -94,7 +102,10 @@ def _properties_of_copy(request: Request, headers: dict[str, Any]) -> Properties
 
 
 def _kept_headers(request: Request, now: int) -> dict[str, Any]:
-    """Those of the request but for the broker's and its last pause, and when it was handled first: `now`, unless they say."""
+    """The headers that a copy keeps, and when the request was handled first.
+
+    That is `now` (milliseconds of Unix time), unless the headers say.
+    """
     headers = request.source.properties.headers or _NO_HEADERS
     kept = {
         name: value
@@ -107,7 +118,10 @@ def _kept_headers(request: Request, now: int) -> dict[str, Any]:
 
 
 def vendor_and_message(request: Request) -> tuple[str, str]:
-    """For people who look for it; empty where the payload does not say."""
+    """The vendorId and messageId, for people who look for them.
+
+    Empty if the payload does not say.
+    """
     try:
         envelope = decode_request(request.body, request.version)
     except CallError:
@@ -122,6 +136,6 @@ def _milliseconds(seconds: float) -> int:
 def milliseconds_left(deadline: float) -> str:
     """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds).
 
-    Never what the broker would close the channel for: a negative one, or one beyond 49 days.
+    It is never negative, and never above 49 days: the broker would close the channel for either.
     """
     return str(max(0, min(_EXPIRATION_MAX, int((deadline - time.time()) * 1000))))

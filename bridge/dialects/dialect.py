@@ -1,28 +1,29 @@
-"""The wire contract: names, and AMQP properties ↔ request. Pure; ``docs/contract.md`` tells gateway authors the same.
+"""The protocol that every dialect implements: what a gateway's messages on RabbitMQ mean.
 
-Request, gateway → bridge: exchange ``datatransfer``, routing key :func:`vendor_key` of the vendorId, body the OCPP payload.
-Reply: default exchange, routing key the request's ``reply_to``, ``type`` tells a response from a CALLERROR.
-CSMS → station: exchange ``datatransfer.stations``, routing key :func:`station_key` of the station; the gateway that holds it replies.
-
-Gateways write in one :class:`Dialect` or another; the native one is :class:`bridge.dialects.native.Native`.
+The native dialect is the bridge's own wire contract, which ``docs/contract.md`` tells gateway
+authors. The others are what other gateways write, without a change to them (``docs/dialects.md``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from bridge.dialects.names import Names
+from bridge.ocpp import OcppVersion
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind
 from bridge.transport import Binding, Delivery, Publishing
 
 
 class Foreign(Exception):
-    """A message in a queue of ours that is no request: it is not handled, but kept where somebody can look at it."""
+    """A message in a queue of ours that is not a request.
+
+    It is not handled, but kept where somebody can look at it.
+    """
 
     def __init__(self, reason: str, answer: Publishing | None = None) -> None:
-        """`reason`: for logs and the dead letter. `answer`: for whoever may wait all the same."""
+        """`reason`: for logs and the dead letter. `answer`: for a sender who may wait for one."""
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
@@ -37,7 +38,7 @@ class GatewayExchange(msgspec.Struct, frozen=True):
 
 
 class SharedQueue(msgspec.Struct, frozen=True):
-    """A queue with the requests of all vendors, of a gateway that does not route by vendor."""
+    """A queue with the requests of all vendors, for a gateway that does not route by vendor."""
 
     name: str
     binding: Binding
@@ -47,25 +48,103 @@ class SharedQueue(msgspec.Struct, frozen=True):
     """False: a classic queue, whatever the others are."""
 
 
+class Question(msgspec.Struct, frozen=True):
+    """A request that somebody waits for: how it is published, and how its answer is known."""
+
+    station_id: str
+    """The station it is about. A reply that names another one is not the answer."""
+    publishing: Callable[[str, str], Publishing]
+    """Makes the message from a correlation id and a reply queue, with what is left of its time.
+    Called each time the request is published."""
+    once: bool = False
+    """Never publish it twice, because whoever gets it would not absorb the repetition."""
+    correlation_id: str | None = None
+    """The correlation id that its answer has; None: the requester makes one."""
+
+
 class Dialect(Protocol):
-    """How a gateway writes on RabbitMQ: what a delivery asks, and how its outcome is published."""
+    """How a gateway writes on RabbitMQ."""
 
     name: str
     """For logs."""
     names: Names
     exchange: GatewayExchange | None
-    """None: the bridge's own, of the wire contract."""
+    """None: the bridge's own, as the wire contract has it."""
     queues: Sequence[SharedQueue]
-    """None of them: there is a queue for each vendor."""
+    """The queues that all vendors share. Empty: each vendor has a queue."""
+
+    # ---- to answer: a worker's half ----
 
     def request(self, delivery: Delivery) -> Request:
-        """Read a delivery. Raises :class:`Foreign`; what is wrong in a request is named in its ``fault``."""
+        """Read a delivery.
+
+        Raises :class:`Foreign` for what is not a request. What is wrong with a request is named in
+        its ``fault``.
+        """
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """The answer to a request; None: it may not be answered where it asks to be."""
+        """The answer to a request; None if it may not be answered where it asks to be."""
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
-        """The request on its way to its next try, `delay` seconds from now. `counts`: the last one was a try."""
+        """The request on its way to its next try, `delay` seconds from now.
+
+        `counts`: whether what came before counts as a try.
+        """
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
-        """The request as it is kept when it is given up: its body and properties untouched, the story in headers."""
+        """The request as it is kept when it is given up.
+
+        Body and properties stay as they are. The story is told in headers. `worker`: who gives up.
+        """
+
+    # ---- to ask: a client's half ----
+
+    def question_to_csms(
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
+    ) -> Question:
+        """A station's request, as its gateway publishes it.
+
+        `deadline`: seconds of Unix time. `message_id`: the OCPP message id; None: the correlation
+        id. Raises ValueError if a gateway of this dialect asks in a way of its own.
+        """
+
+    def station_version(self, given: OcppVersion | None) -> OcppVersion:
+        """The OCPP version in which a request to a station is written.
+
+        `given`: the station's version, if the caller knows it. Raises ValueError if it is not for
+        the caller to say.
+        """
+
+    def question_to_station(
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
+    ) -> Question:
+        """A request of the CSMS to a station. Parameters as in :meth:`question_to_csms`.
+
+        Raises ValueError for a station id, or a message id, that the dialect cannot carry.
+        """
+
+    @property
+    def station_replies(self) -> Sequence[Binding]:
+        """How a private queue is bound to get the answers of stations.
+
+        Such a queue gets the answers to everybody. Empty: they are published to the queue itself.
+        """
+
+    def read_station_reply(self, delivery: Delivery) -> Delivery | None:
+        """What came to such a queue, as a reply of the native dialect.
+
+        None: it is not an answer to a DataTransfer, or cannot be read.
+        """

@@ -1,22 +1,30 @@
-"""The headers and property values of the wire contract."""
+"""The headers and property values of the wire contract (``docs/contract.md``)."""
 
 from typing import Final
 
+# ---- what requesters write ----
+
 STATION_ID: Final = "ocpp-station-id"
 STATION_ID_MAX_LENGTH: Final = 255
-"""Characters. OCPP 2.0.1 allows 48, and what a reply repeats must fit a frame."""
+"""Characters. OCPP 2.0.1 allows 48; and what a reply repeats must fit into a frame."""
 VERSION: Final = "ocpp-version"
 DEADLINE: Final = "ocpp-deadline"
 """int64, Unix time in milliseconds."""
 TRACE_PARENT: Final = "traceparent"
 TRACE_STATE: Final = "tracestate"
-ATTEMPT: Final = "dtbridge-attempt"
-"""The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is published again."""
 
+# ---- what the bridge writes on a request that is tried again ----
+
+ATTEMPT: Final = "dtbridge-attempt"
+"""The bridge's own count of tries: RabbitMQ 4 ignores the ``x-death`` of a message that is
+published again."""
 FIRST_TRY: Final = "dtbridge-first-try"
 """int64, Unix time in milliseconds: when the request was handled first."""
 NOT_BEFORE: Final = "dtbridge-not-before"
-"""int64, Unix time in milliseconds: when the pause ends in which a request waits for its next try."""
+"""int64, Unix time in milliseconds: when the pause before the next try ends."""
+
+# ---- what the bridge writes on a dead letter ----
+
 REASON: Final = "dtbridge-reason"
 ERROR: Final = "dtbridge-error"
 FAILED_AT: Final = "dtbridge-failed-at"
@@ -27,12 +35,17 @@ WORKER: Final = "dtbridge-worker"
 EXCHANGE: Final = "dtbridge-exchange"
 ROUTING_KEY: Final = "dtbridge-routing-key"
 REPLAYED: Final = "dtbridge-replayed"
-"""How often a request has been taken out of the dead-letter queue for another try."""
+"""How often the request has been taken out of the dead-letter queue for another try."""
+
+# ---- values of properties ----
 
 CONTENT_TYPE: Final = "application/json"
 REQUEST_TYPE: Final = "DataTransfer"
 OFFLINE_TYPE: Final = "StationOffline"
-"""Of a reply to the CSMS: the gateway has lost the station. The body says whether the station had been sent the request."""
+"""The type of a reply to the CSMS: the gateway has lost the station. The body says whether the
+request had been sent to it."""
 
 TRANSIENT: Final = 1
+"""Delivery mode."""
 PERSISTENT: Final = 2
+"""Delivery mode."""

@@ -1,4 +1,4 @@
-"""Routing keys, and the names of exchanges and queues."""
+"""Routing keys, and the names of exchanges and queues (``docs/contract.md``)."""
 
 import hashlib
 from typing import Final
@@ -10,24 +10,30 @@ from bridge.request.retry import milliseconds
 
 _KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
 _KEY_LENGTH: Final = 200
-"""Characters. A queue name has at most 255 bytes, and a prefix stands before the key."""
+"""Characters. A queue's name has at most 255 bytes, and a prefix stands before the key."""
 _KEY_KEPT: Final = 100
+"""Characters of a longer key that stay."""
 _BYTES: Final = tuple(chr(byte) if byte in _KEPT else f"_{byte:02x}" for byte in range(256))
 _CASED_BYTES: Final = tuple(
     chr(byte) if 65 <= byte <= 90 else text for byte, text in enumerate(_BYTES)
 )
-""":data:`_BYTES`, and ``A-Z`` as they are."""
+"""As :data:`_BYTES`, but ``A-Z`` stay."""
+
+PREFIX: Final = "datatransfer"
+"""How all exchanges and queues begin, unless it is set."""
 
 RESERVED: Final = ("dead", "unknown-vendor")
 RESERVED_PREFIXES: Final = ("retry.", "replies.")
-"""Names of the bridge's own queues. A vendor so called has a queue of its own all the same."""
+"""Names of the bridge's own queues. A vendor of that name still gets a queue of its own."""
 
 
 def vendor_key(vendor_id: str) -> str:
-    """The routing key of a vendorId: at most 200 characters from ``a-z 0-9 . - _``, easy in any language.
+    """The routing key of a vendorId: at most 200 characters from ``a-z 0-9 . - _``.
 
-    ASCII letters become lower case; of the UTF-8 form every byte but ``a-z 0-9 . -`` becomes ``_`` and two lower-case
-    hexadecimal digits; of a key above 200 characters the first 100 stay, then ``_x`` and the SHA-256 of them all.
+    The rule is easy to write in any language. ASCII letters become lower case. Of the UTF-8 form,
+    each byte other than ``a-z 0-9 . -`` becomes ``_`` and two lower-case hexadecimal digits. Of a
+    key above 200 characters the first 100 stay, followed by ``_x`` and the SHA-256 of the whole key
+    in hexadecimal digits.
     """
     return _bounded(
         "".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower()))
@@ -37,8 +43,9 @@ def vendor_key(vendor_id: str) -> str:
 def station_key(station_id: str) -> str:
     """The routing key of a charging station: as :func:`vendor_key`, but letters keep their case.
 
-    OCPP says of a vendorId that case does not count, and nothing of the kind of a station's identity: ``CP1`` and ``cp1`` are two
-    stations, each with its own URL. So ``A-Z`` stay as well. Two stations never share a key.
+    OCPP says that case does not count in a vendorId, and says nothing like it of a station's
+    identity: ``CP1`` and ``cp1`` are two stations, each with its own URL. Two stations never share
+    a key.
     """
     return _bounded(
         "".join(map(_CASED_BYTES.__getitem__, station_id.encode("utf-8", "surrogatepass")))
@@ -52,7 +59,7 @@ def _bounded(key: str) -> str:
 
 
 class _Vendor(msgspec.Struct, rename="camel"):
-    """Of a payload, what it is routed by."""
+    """The part of a payload that it is routed by."""
 
     vendor_id: str
 
@@ -61,7 +68,10 @@ _decode_vendor = msgspec.json.Decoder(_Vendor).decode
 
 
 def read_vendor_id(payload: bytes) -> str:
-    """The vendorId of a DataTransferRequest; empty if none can be read, and then the routing key is empty as well."""
+    """The vendorId of a DataTransferRequest.
+
+    Empty if none can be read, as is its routing key then.
+    """
     try:
         return _decode_vendor(payload).vendor_id
     except DECODE_FAULTS:
@@ -69,54 +79,63 @@ def read_vendor_id(payload: bytes) -> str:
 
 
 class Names(msgspec.Struct, frozen=True):
-    """Exchanges and queues, all below one prefix, so that several bridges can share a virtual host."""
+    """The names of exchanges and queues.
 
-    prefix: str = "datatransfer"
+    All begin with one prefix, so that several bridges can share a virtual host.
+    """
+
+    prefix: str = PREFIX
 
     @property
     def requests(self) -> str:
-        """Exchange: gateways publish requests here. Direct."""
+        """Direct exchange: gateways publish requests here."""
         return self.prefix
 
     @property
     def unrouted(self) -> str:
-        """Exchange: where requests go that no vendor's queue takes. Fanout."""
+        """Fanout exchange: gets the requests that no vendor's queue takes."""
         return f"{self.prefix}.unrouted"
 
     @property
     def unknown_vendor(self) -> str:
-        """Queue: those requests; every worker answers them."""
+        """Queue: holds these requests. Every worker answers them."""
         return f"{self.prefix}.unknown-vendor"
 
     @property
     def dead(self) -> str:
-        """Exchange (fanout) and queue: what could not be handled."""
+        """Fanout exchange and queue: requests that were given up."""
         return f"{self.prefix}.dead"
 
     def retry(self, delay: float) -> str:
-        """Exchange (fanout) and queue: requests that wait `delay` seconds, one of DELAYS, for their next try."""
+        """Fanout exchange and queue: requests that wait for their next try.
+
+        `delay`: seconds, one of :data:`~bridge.request.retry.DELAYS`.
+        """
         return f"{self.prefix}.retry.{milliseconds(delay)}"
 
     @property
     def after_retry(self) -> str:
-        """Exchange: where they go then, each with its routing key."""
+        """Exchange: where requests go after their pause, each with its routing key."""
         return self.requests
 
     @property
     def stations(self) -> str:
-        """Exchange: requests from the CSMS to stations, by :func:`station_key`. Direct."""
+        """Direct exchange: requests of the CSMS to stations, by :func:`station_key`."""
         return f"{self.prefix}.stations"
 
     @property
     def replies(self) -> str:
-        """How reply queues begin that gateways declare themselves; always allowed as ``reply_to``."""
+        """How the reply queues begin that gateways declare themselves.
+
+        Such a queue is always allowed as ``reply_to``.
+        """
         return f"{self.prefix}.replies."
 
     def vendor_queue(self, vendor_id: str) -> str:
         """Queue: the requests of one vendor.
 
-        A vendor whose key is the name of one of the bridge's own queues gets one with its first letter written as
-        :func:`vendor_key` never writes it.
+        If a vendor's key is the name of one of the bridge's own queues, the first letter is
+        escaped. :func:`vendor_key` never escapes a letter, so no other vendor has that queue.
         """
         key = vendor_key(vendor_id)
         if key in RESERVED or key.startswith(RESERVED_PREFIXES):

@@ -1,6 +1,14 @@
-"""The native dialect: the bridge's own wire contract, which ``docs/contract.md`` tells gateway authors.
+"""The native dialect: the bridge's own wire contract (``docs/contract.md``).
 
-Read and answered once per message, so it is one of the modules that are compiled (``native.pxd``).
+Station → CSMS: published to the exchange ``datatransfer`` with :func:`vendor_key` of the vendorId
+as routing key; the body is the OCPP payload. The reply goes to the queue that ``reply_to`` names,
+by the default exchange; its ``type`` tells a response from a CALLERROR.
+
+CSMS → station: published to the exchange ``datatransfer.stations`` with :func:`station_key` of the
+station. The gateway that holds the station replies in the same way.
+
+:meth:`Native.request` and :meth:`Native.reply` run once per message, so this is one of the modules
+that are compiled.
 """
 
 import base64
@@ -19,7 +27,7 @@ from bridge.dialects.copies import (
     properties_of_next_try,
     vendor_and_message,
 )
-from bridge.dialects.dialect import GatewayExchange, SharedQueue
+from bridge.dialects.dialect import GatewayExchange, Question, SharedQueue
 from bridge.dialects.headers import (
     ATTEMPT,
     CONTENT_TYPE,
@@ -38,16 +46,17 @@ from bridge.dialects.headers import (
     VERSION,
 )
 from bridge.dialects.names import Names, station_key, vendor_key
-from bridge.dialects.replies import OfflineBody
+from bridge.dialects.replies import RICHEST, OfflineBody
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind
-from bridge.transport import Delivery, Properties, Publishing
+from bridge.transport import Binding, Delivery, Properties, Publishing
 
 fields.check((Delivery, Properties, Publishing, Request))
 
 _TRACE_LENGTH: Final = 512
-"""Characters of either that a reply repeats; W3C Trace Context asks for no more of tracestate."""
+"""Characters of a trace header that a reply repeats: as many of tracestate as W3C Trace Context
+("tracestate limits") asks to be passed on."""
 
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SERVER_NAMED: Final = "amq.gen-"
@@ -60,8 +69,9 @@ _DIRECT: Final = re.compile(
 def is_direct_reply_to(name: str) -> bool:
     """Whether RabbitMQ can read a name of direct reply-to.
 
-    It decodes what it finds there, and a forged one that cannot be decoded ends the publisher's connection with 541
-    INTERNAL_ERROR (seen on 3.10). A name is a process identifier in Erlang's external term format and a key, both in base64.
+    Such a name is a process identifier in Erlang's external term format and a key, both in base64.
+    RabbitMQ decodes the identifier, and a forged one that it cannot decode ends the publisher's
+    connection with 541 INTERNAL_ERROR (seen on 3.10).
     """
     match = _DIRECT.fullmatch(name)
     if match is None:
@@ -70,7 +80,8 @@ def is_direct_reply_to(name: str) -> bool:
         term = base64.b64decode(match[1], validate=True)
     except ValueError:
         return False
-    # 131, the tag of a pid (new: 88, old: 103), its node as an atom, and three numbers (4 + 4 + 4 or 1 bytes).
+    # 131, the tag of a pid (88, older: 103), its node as an atom, and three numbers of 4, 4 and
+    # 4 bytes (older: 1).
     if len(term) < 5 or term[0] != 131 or term[1] not in {88, 103}:
         return False
     numbers = 12 if term[1] == 88 else 9
@@ -86,7 +97,7 @@ def is_direct_reply_to(name: str) -> bool:
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _RESPONSE: Final = Kind.RESPONSE
-"""By itself: a member of an Enum is looked up at each use."""
+"""A name of its own, because a member of an Enum is looked up at each use."""
 
 
 def _reply_properties(
@@ -103,7 +114,7 @@ def _reply_properties(
 
 
 def _way_back(prefixes: tuple[str, ...], reply_to: str) -> bool | None:
-    """Whether a ``reply_to`` is a named queue (True) or direct reply-to (False); None: it is not allowed."""
+    """True: ``reply_to`` is a named queue. False: direct reply-to. None: it is not allowed."""
     if reply_to.startswith(DIRECT_REPLY_TO):
         return False if is_direct_reply_to(reply_to) else None
     return True if reply_to.startswith(prefixes) else None
@@ -113,10 +124,11 @@ Value = TypeVar("Value")
 
 
 class _Remembered(dict[str, Value], Generic[Value]):
-    """What `work_out` says of a text, asked once: of a station, or of a reply queue."""
+    """What `work_out` returns for a text (a station's id, a reply queue), worked out once."""
 
     KEPT: Final = 4_096
-    """Answers kept, at most 500 bytes each. The texts come from outside; when there are so many, all are forgotten, and those in use are soon back."""
+    """Answers kept, at most 500 bytes each. The texts come from outside, so there must be a bound.
+    When it is reached, all are forgotten; those in use are soon back."""
 
     def __init__(self, work_out: Callable[[str], Value]) -> None:
         super().__init__()
@@ -130,15 +142,19 @@ class _Remembered(dict[str, Value], Generic[Value]):
 
 
 class Native:
-    """The native dialect: what a delivery asks, and how its answer is published."""
+    """The native dialect. It implements :class:`~bridge.dialects.dialect.Dialect`."""
 
     def __init__(self, names: Names | None = None, reply_prefixes: tuple[str, ...] = ()) -> None:
-        """`reply_prefixes`: how reply queues may begin, beside direct reply-to, server-named queues and the bridge's own."""
+        """`reply_prefixes`: how the names of reply queues may begin.
+
+        Always allowed are direct reply-to, queues that the broker named, and those that begin with
+        :attr:`~bridge.dialects.names.Names.replies`.
+        """
         self.name = "native"
         self.names: Names = names or Names()
         self.exchange: GatewayExchange | None = None
         self.queues: Sequence[SharedQueue] = ()
-        # Of all replies of a kind to one station: they differ in correlation_id and expiration alone.
+        # All replies of a kind to one station differ in correlation_id and expiration alone.
         self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
         self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
         self._ways_back = _Remembered(
@@ -146,7 +162,7 @@ class Native:
         )
 
     def request(self, delivery: Delivery) -> Request:
-        """Read a delivery. What breaks the contract is named in :attr:`~bridge.request.incoming.Request.fault`."""
+        """As :meth:`Dialect.request`. Every delivery is a request, if only one with a fault."""
         properties = delivery.properties
         headers = properties.headers or _NO_HEADERS
         station_id = headers.get(STATION_ID)
@@ -156,7 +172,10 @@ class Native:
         reply_to = properties.reply_to
         fault = None
         if type(station_id) is not str or not 0 < len(station_id) <= STATION_ID_MAX_LENGTH:
-            fault = f"header {STATION_ID}: required, a string of at most {STATION_ID_MAX_LENGTH} characters"
+            fault = (
+                f"header {STATION_ID}: required, "
+                f"a string of at most {STATION_ID_MAX_LENGTH} characters"
+            )
             station_id = ""
         if type(version) is not OcppVersion:
             known = _VERSIONS.get(version) if type(version) is str else None
@@ -197,9 +216,8 @@ class Native:
         """As :meth:`Dialect.again`."""
         delivery = request.source
         key = delivery.routing_key
-        if (
-            delivery.exchange != self.names.requests
-        ):  # it came another way; from its delay it comes back this way
+        if delivery.exchange != self.names.requests:
+            # It came another way, but after its pause it comes by the exchange of requests.
             key = vendor_key(vendor_and_message(request)[0])
         properties = properties_of_next_try(request, delay, counts=counts)
         return Publishing(key, request.body, properties, self.names.retry(delay), mandatory=True)
@@ -214,11 +232,12 @@ class Native:
         )
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """The answer to a request, if its ``reply_to`` is allowed: a request must not make the bridge publish to just any queue.
+        """As :meth:`Dialect.reply`. None if ``reply_to`` is not allowed.
 
-        Nothing of the request's headers is copied but what is named here. A reply to a named queue is mandatory, which
-        shows that the queue is gone. One to direct reply-to is not: up to RabbitMQ 4.1 the broker returns it although
-        it delivers it.
+        A request must not make the bridge publish to just any queue, nor copy its headers: only the
+        trace goes back. A reply to a named queue is mandatory, so that it shows if the queue is
+        gone. A reply to direct reply-to is not: up to 4.1, RabbitMQ returns it although it delivers
+        it.
         """
         delivery = request.source
         asked = delivery.properties
@@ -243,7 +262,9 @@ class Native:
             None if deadline is None else milliseconds_left(deadline),
         )
 
-    def request_publishing(
+    # ---- to ask ----
+
+    def question_to_csms(
         self,
         *,
         station_id: str,
@@ -251,11 +272,36 @@ class Native:
         vendor_id: str,
         body: bytes,
         deadline: float,
-        message_id: str,
+        message_id: str | None,
+    ) -> Question:
+        """As :meth:`Dialect.question_to_csms`."""
+        publishing = partial(
+            self.request_publishing,
+            station_id=station_id,
+            version=version,
+            vendor_id=vendor_id,
+            body=body,
+            deadline=deadline,
+            message_id=message_id,
+        )
+        return Question(station_id, publishing)
+
+    def request_publishing(
+        self,
         correlation_id: str,
         reply_to: str,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
     ) -> Publishing:
-        """A request, as a gateway publishes it. `deadline` in seconds of Unix time."""
+        """A station's request, as its gateway publishes it.
+
+        `deadline`: seconds of Unix time. `message_id`: None stands for the correlation id.
+        """
         headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
         properties = _request_properties(
             headers, PERSISTENT, deadline, message_id, correlation_id, reply_to
@@ -264,22 +310,53 @@ class Native:
             vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True
         )
 
-    # CSMS → station:
+    def station_version(self, given: OcppVersion | None) -> OcppVersion:
+        """The richest: the gateway leaves out what the station's own version does not have.
+
+        Raises ValueError if one is given.
+        """
+        if given is not None:
+            raise ValueError(
+                "the gateway knows the station's version: give ocpp_version in a dialect only"
+            )
+        return RICHEST
+
+    def question_to_station(
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
+    ) -> Question:
+        """As :meth:`Dialect.question_to_station`.
+
+        `version` stays unsaid, because the gateway knows.
+        """
+        publishing = partial(
+            self.station_request,
+            station_id=station_id,
+            body=body,
+            deadline=deadline,
+            message_id=message_id,
+        )
+        return Question(station_id, publishing)
 
     def station_request(
         self,
+        correlation_id: str,
+        reply_to: str,
         *,
         station_id: str,
         body: bytes,
         deadline: float,
-        message_id: str,
-        correlation_id: str,
-        reply_to: str,
+        message_id: str | None,
     ) -> Publishing:
-        """A request to a station, as the CSMS publishes it. `deadline` in seconds of Unix time.
+        """A request of the CSMS to a station. Parameters as in :meth:`request_publishing`.
 
-        Without a version: the gateway knows which one the station speaks, and writes the payload in it. Transient, for the
-        queue of a gateway lives no longer than the gateway.
+        It names no version: the gateway writes the payload in the station's. It is transient,
+        because a gateway's queue lives no longer than the gateway's connection.
         """
         headers = {STATION_ID: station_id, DEADLINE: int(deadline * 1000)}
         properties = _request_properties(
@@ -289,8 +366,22 @@ class Native:
             station_key(station_id), body, properties, self.names.stations, mandatory=True
         )
 
+    @property
+    def station_replies(self) -> Sequence[Binding]:
+        """Empty: answers come to the queue that ``reply_to`` names."""
+        return ()
+
+    def read_station_reply(self, delivery: Delivery) -> Delivery | None:
+        """The delivery itself."""
+        return delivery
+
+    # ---- a gateway's answers to the CSMS ----
+
     def station_reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
-        """A station's answer, as :meth:`reply`; with the version it is written in, which the CSMS need not know."""
+        """A station's answer, as :meth:`reply`, with the version that it is written in.
+
+        The CSMS does not know the station's version.
+        """
         reply = self.reply(request, body, kind)
         if reply is None:
             return None
@@ -300,7 +391,7 @@ class Native:
         )
 
     def offline_reply(self, request: Request, *, sent: bool) -> Publishing | None:
-        """What the CSMS is told of a station that is gone. `sent`: it had been sent the request."""
+        """The answer for a station that is gone. `sent`: whether it had been sent the request."""
         reply = self.reply(request, msgspec.json.encode(OfflineBody(sent)), Kind.CALL_ERROR)
         if reply is None:
             return None
@@ -313,11 +404,11 @@ def _request_properties(
     headers: dict[str, Any],
     delivery_mode: int,
     deadline: float,
-    message_id: str,
+    message_id: str | None,
     correlation_id: str,
     reply_to: str,
 ) -> Properties:
-    """Those of a request in either direction."""
+    """The properties of a request in either direction."""
     return Properties(
         content_type=CONTENT_TYPE,
         headers=headers,
@@ -325,11 +416,14 @@ def _request_properties(
         correlation_id=correlation_id,
         reply_to=reply_to,
         expiration=milliseconds_left(deadline),
-        message_id=message_id,
+        message_id=correlation_id if message_id is None else message_id,
         type=REQUEST_TYPE,
     )
 
 
 def _end_of_life(expiration: str) -> float | None:
-    """When a message that has just arrived would have expired: later than its requester meant, never earlier."""
+    """When a message that has just arrived would have expired, in seconds of Unix time.
+
+    That is later than its requester meant, never earlier. None for what is not a number.
+    """
     return time.time() + int(expiration) / 1000 if expiration.isdecimal() else None

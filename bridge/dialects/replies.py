@@ -1,28 +1,34 @@
-"""Replies, as whoever asked reads them."""
+"""Reads replies, for whoever asked."""
+
+from typing import Final
 
 import msgspec
 
-from bridge.dialects.headers import (
-    OFFLINE_TYPE,
-)
+from bridge.dialects.headers import OFFLINE_TYPE, VERSION
+from bridge.ocpp import OcppVersion, parse_version
 from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.request.outcome import Kind, Reply
 from bridge.transport import Delivery
 
+RICHEST: Final = OcppVersion.V2_1
+"""The OCPP version that can say the most."""
+
 
 class OfflineBody(msgspec.Struct):
-    """The body of a reply that says so."""
+    """The body of a reply of type :data:`~bridge.dialects.headers.OFFLINE_TYPE`."""
 
     sent: bool
+    """Whether the request had been sent to the station."""
 
 
 _decode_offline = msgspec.json.Decoder(OfflineBody).decode
 
 
 def read_offline(delivery: Delivery) -> bool | None:
-    """Of a reply that says that the station is gone, whether it had been sent the request; None: it says something else.
+    """Whether a lost station had been sent the request; None if the reply says something else.
 
-    One that cannot be read counts as sent: a request that may have been handled is not to be repeated.
+    A body that cannot be read counts as sent: a request that may have been handled must not be
+    repeated.
     """
     if delivery.properties.type != OFFLINE_TYPE:
         return None
@@ -33,6 +39,15 @@ def read_offline(delivery: Delivery) -> bool | None:
 
 
 def read_reply(delivery: Delivery) -> Reply:
-    """The answer that a reply brings."""
+    """The answer in a reply."""
     is_error = delivery.properties.type == Kind.CALL_ERROR.value
     return Reply(delivery.body, Kind.CALL_ERROR if is_error else Kind.RESPONSE)
+
+
+def read_version(delivery: Delivery) -> OcppVersion:
+    """The version that a station's answer is written in; :data:`RICHEST` if it does not say."""
+    named = (delivery.properties.headers or {}).get(VERSION)
+    try:
+        return parse_version(named) if type(named) is str else RICHEST
+    except ValueError:
+        return RICHEST

@@ -1,16 +1,18 @@
-"""What the dialects have in common whose gateway does not route by vendor: queues that all vendors share.
+"""What the dialects have in common whose gateway does not route by vendor: shared queues.
 
-A request that waits for its next try goes back to its queue by the default exchange: through the gateway's own exchange it would reach
-everybody else who listens there. So does a dead letter that is replayed.
+A request whose pause is over goes back to its queue by the default exchange, and so does a dead
+letter that is replayed. Through the gateway's own exchange it would reach everybody else who
+listens there.
 """
 
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeGuard
 
 from bridge.dialects.copies import properties_of_dead_letter, properties_of_next_try
-from bridge.dialects.dialect import Dialect, GatewayExchange, SharedQueue
+from bridge.dialects.dialect import Dialect, GatewayExchange, Question, SharedQueue
 from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
@@ -22,20 +24,22 @@ from bridge.dialects.headers import (
     VERSION,
 )
 from bridge.dialects.names import Names
-from bridge.ocpp import OcppVersion
+from bridge.ocpp import DEFAULT_VERSION, OcppVersion
+from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reply
 from bridge.request.retry import milliseconds
-from bridge.transport import Binding, Delivery, Properties, Publishing
+from bridge.transport import Delivery, Properties, Publishing
 
 SHORT_STRING: Final = 255
-"""Bytes of a short string (AMQP 0-9-1 §4.2.5.3): of a property, or of a routing key."""
+"""Bytes of a short string (AMQP 0-9-1 §4.2.5.3), such as a property or a routing key."""
 
 
 class DialectNames(Names, frozen=True):
-    """Those of one dialect. The dead letters are the same for all dialects of a prefix.
+    """The names of one dialect. All dialects of a prefix have the same dead letters.
 
-    No vendor's queue can have these names: they begin with the prefix and a hyphen, the vendors' with the prefix and a dot.
+    No vendor's queue can have these names: they begin with the prefix and a hyphen, and the names
+    of vendors' queues with the prefix and a dot.
     """
 
     dialect: str = ""
@@ -51,7 +55,7 @@ class DialectNames(Names, frozen=True):
 
     @property
     def after_retry(self) -> str:
-        """The default exchange: the routing key of a request that waits is the name of its queue."""
+        """The default exchange: a request that waits has the name of its queue as routing key."""
         return ""
 
 
@@ -70,35 +74,70 @@ class SharedDialect(Dialect):
     def queue_of(self, delivery: Delivery) -> str:
         """The queue a delivery came from."""
 
-    @property
-    @abstractmethod
-    def station_replies(self) -> Sequence[Binding]:
-        """How a private queue is bound that takes the answers of stations to the CSMS, and more: whoever else asked is answered there, too."""
-
     @abstractmethod
     def station_request(
+        self,
+        message_id: str,
+        reply_to: str = "",
+        *,
+        station_id: str,
+        version: OcppVersion,
+        body: bytes,
+        deadline: float,
+    ) -> Publishing:
+        """A request of the CSMS to a station. `deadline`: seconds of Unix time.
+
+        `message_id`: the OCPP message id, at most 36 characters; the answer comes back with it.
+        `reply_to` has no place in it: all answers go to the gateway's exchange. Raises ValueError
+        for a station id that the gateway cannot have.
+        """
+
+    def question_to_csms(
+        self,
+        *,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
+    ) -> Question:
+        """Raises ValueError: the gateway publishes the requests of its stations itself."""
+        raise ValueError(
+            f"requests of stations come from the gateway: {self.name} is for those to stations"
+        )
+
+    def station_version(self, given: OcppVersion | None) -> OcppVersion:
+        """As :meth:`~Dialect.station_version`. The gateway passes on what it is given."""
+        return DEFAULT_VERSION if given is None else given
+
+    def question_to_station(
         self,
         *,
         station_id: str,
         version: OcppVersion,
         body: bytes,
         deadline: float,
-        message_id: str,
-    ) -> Publishing:
-        """A request of the CSMS to a station. `deadline` in seconds of Unix time. Raises ValueError for what is no station's id.
-
-        `message_id`: the OCPP message id, at most 36 characters; with it the answer comes back.
-        """
-
-    @abstractmethod
-    def station_reply(self, delivery: Delivery) -> Delivery | None:
-        """What comes to such a queue, as a reply of the native contract; its correlation_id is the OCPP message id.
-
-        None: it is no answer to a DataTransfer, or cannot be read.
-        """
+        message_id: str | None,
+    ) -> Question:
+        """As :meth:`~Dialect.question_to_station`."""
+        if message_id is not None and not 0 < len(message_id) <= OCPP_MESSAGE_ID_MAX_LENGTH:
+            raise ValueError(
+                f"a message id has 1 to {OCPP_MESSAGE_ID_MAX_LENGTH} characters, "
+                f"not {len(message_id)}"
+            )
+        publishing = partial(
+            self.station_request,
+            station_id=station_id,
+            version=version,
+            body=body,
+            deadline=deadline,
+        )
+        publishing(message_id or "")  # raises now, not when a connection is back
+        return Question(station_id, publishing, once=True, correlation_id=message_id)
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
-        """As :meth:`~bridge.dialects.dialect.Dialect.again`: in the gateway's own form."""
+        """As :meth:`~Dialect.again`, in the gateway's own form."""
         properties = properties_of_next_try(request, delay, counts=counts)
         source = request.source
         return Publishing(
@@ -106,7 +145,7 @@ class SharedDialect(Dialect):
         )
 
     def dead_letter(self, request: Request, failure: Failure, worker: str) -> Publishing:
-        """As :meth:`~bridge.dialects.dialect.Dialect.dead_letter`: in the gateway's own form, to be replayed to its queue."""
+        """As :meth:`~Dialect.dead_letter`, in the gateway's own form."""
         source = request.source
         queue = self.queue_of(source)
         told = {EXCHANGE: "", ROUTING_KEY: queue, VERSION: request.version.value}
@@ -115,7 +154,10 @@ class SharedDialect(Dialect):
 
 
 def tries(headers: Mapping[str, Any]) -> tuple[int, float | None]:
-    """Which try this is, from 1, and when the first was, in seconds of Unix time: if the bridge has had it before."""
+    """Which try this is, from 1, and when the first was.
+
+    The time is in seconds of Unix time; None if the bridge has not had the request before.
+    """
     attempt = headers.get(ATTEMPT, 1)
     first_try = headers.get(FIRST_TRY)
     return (
@@ -125,17 +167,18 @@ def tries(headers: Mapping[str, Any]) -> tuple[int, float | None]:
 
 
 def is_replayed(headers: Mapping[str, Any]) -> bool:
-    """Whether it is a dead letter at its next life: nobody waits for its answer any more."""
+    """Whether it is a dead letter that is tried again: nobody waits for its answer any more."""
     return REPLAYED in headers
 
 
 def deadline(
     headers: Mapping[str, Any], patience: float, sent: float | None = None
 ) -> float | None:
-    """When nobody waits any more, in seconds of Unix time; None: nobody does, and nobody did.
+    """When nobody waits any more, in seconds of Unix time; None if nobody waits from the start.
 
-    `patience`: seconds from when it was `sent`, if that is known and has passed, or from now. A request that was tried
-    before carries its deadline.
+    `patience`: seconds that somebody waits. They begin when the request was `sent` (seconds of Unix
+    time), if that is known and has passed, or now. A request that was tried before carries its
+    deadline.
     """
     if is_replayed(headers):
         return None
@@ -147,7 +190,7 @@ def deadline(
 
 
 def fits(text: object) -> TypeGuard[str]:
-    """Whether it is a text, not empty, that AMQP can carry as a property or routing key."""
+    """Whether it is text, not empty, that AMQP can carry as a property or a routing key."""
     return type(text) is str and 0 < len(text.encode("utf-8", "surrogateescape")) <= SHORT_STRING
 
 
@@ -158,7 +201,7 @@ def native_reply(
     message_id: str,
     answer: Reply,
 ) -> Delivery:
-    """A station's answer as the native contract would have it. `station_id` and `version` if they are known."""
+    """A station's answer as the native dialect has it. `station_id`, `version`: None if unknown."""
     told = {STATION_ID: station_id, VERSION: None if version is None else version.value}
     headers = {name: value for name, value in told.items() if value is not None}
     properties = Properties(headers=headers, correlation_id=message_id, type=answer.kind.value)

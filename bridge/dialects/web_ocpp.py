@@ -1,15 +1,22 @@
-"""The dialect of rabbitmq-web-ocpp, a plugin that has stations connect to RabbitMQ itself. Pure.
+"""The dialect of rabbitmq-web-ocpp, a plugin by which stations connect to RabbitMQ itself.
 
-    station ── OCPP-J ── RabbitMQ: amq.topic ─ ocpp16.DataTransfer.req ─→ a queue of ours for each OCPP version
-       ▲                     └── station id ──→ ocpp.<station id>, the plugin's queue of one station
+    station ── OCPP-J ── RabbitMQ: amq.topic ── ocpp16.DataTransfer.req ──→ a queue of ours
+       ▲                     └── station id ──→ ocpp.<station id>, the plugin's queue of a station
 
-Request: the OCPP-J frame as the station sent it, ``[2,id,"DataTransfer",{…}]``; ``correlation_id`` the message id, ``reply_to`` the
-station id, ``type`` the action, ``content_type`` application/json, no headers, transient (newer versions: persistent).
-Answer: the frame for the station, ``[3,id,{…}]`` or ``[4,id,code,description,{}]``, published to the same exchange with the
-station id as routing key. The plugin's queues outlive the connection: so every answer expires.
+There is a queue of ours for each OCPP version.
 
-The other way: the CALL with the station id as routing key. Its answer comes with the key ``ocpp16.response.conf`` or
-``….error``; newer versions say ``DataTransfer`` in place of ``response``, older ones the error code of an error.
+Request: the OCPP-J frame as the station sent it, ``[2,id,"DataTransfer",{…}]``. ``correlation_id``
+is the message id, ``reply_to`` the station id, ``type`` the action, ``content_type``
+application/json. There are no headers. It is transient; newer versions of the plugin make it
+persistent.
+
+Answer: the frame for the station, ``[3,id,{…}]`` or ``[4,id,code,description,{}]``, published to
+the same exchange with the station id as routing key. The plugin's queues outlive the connection, so
+every answer expires.
+
+The other way: a CALL with the station id as routing key. Its answer comes with the routing key
+``ocpp16.response.conf`` or ``ocpp16.response.error``. Newer versions say ``DataTransfer`` in place
+of ``response``; older ones say an error's code there.
 """
 
 import re
@@ -21,6 +28,7 @@ import msgspec
 from bridge.dialects.copies import milliseconds_left
 from bridge.dialects.dialect import Foreign, GatewayExchange, SharedQueue
 from bridge.dialects.headers import CONTENT_TYPE, REQUEST_TYPE, STATION_ID, TRANSIENT
+from bridge.dialects.names import PREFIX
 from bridge.dialects.shared import (
     DialectNames,
     SharedDialect,
@@ -39,16 +47,17 @@ from bridge.ocpp import (
     encode_frame,
 )
 from bridge.ocpp.errors import CallErrorBody
-from bridge.ocpp.rpc import MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
+from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
 from bridge.request.incoming import Request
 from bridge.request.outcome import Kind, Reply
 from bridge.transport import Binding, Delivery, Properties, Publishing
 
 NAME: Final = "web-ocpp"
 EXCHANGE: Final = "amq.topic"
-"""The plugin's default; its newest versions call it ``ocpp``."""
+"""The plugin's default. Its newest versions call it ``ocpp``."""
 PATIENCE: Final = 30.0
-"""Seconds that a station waits for an answer. The plugin does not say; OCPP libraries wait as long."""
+"""Seconds that a station waits for an answer. The plugin sets no limit; OCPP libraries wait as
+long."""
 
 PROTOCOLS: Final = {
     "ocpp16": OcppVersion.V1_6,
@@ -58,25 +67,29 @@ PROTOCOLS: Final = {
 }
 """How the plugin's routing keys begin."""
 _PROPERTIES: Final = Properties(content_type=CONTENT_TYPE, delivery_mode=TRANSIENT)
-"""Of every answer. Transient like the requests: with the broker the station's connection is gone, and what it waited for."""
+"""The properties of every answer. Transient, as the requests are: if the broker stops, so do the
+station's connection and its wait."""
 _REQUEST_PROPERTIES: Final = Properties(
     content_type=CONTENT_TYPE, delivery_mode=TRANSIENT, type=REQUEST_TYPE
 )
 _KEY: Final = re.compile(r"(ocpp\d+)\.")
-"""How a routing key of the plugin's own begins. A station that bears such a name is not answered: its answers would come to us,
-or to somebody else who listens for requests."""
+"""How the plugin's own routing keys begin. A station with such a name is not answered: its answers
+would come to us, or to somebody else who listens for requests."""
 
 _json = msgspec.json.encode
 _call_error = msgspec.json.Decoder(CallErrorBody).decode
 
 
 class WebOcpp(SharedDialect):
-    """Requests and answers as rabbitmq-web-ocpp has them."""
+    """The dialect of rabbitmq-web-ocpp. It implements :class:`~bridge.dialects.dialect.Dialect`."""
 
     def __init__(
-        self, prefix: str = "datatransfer", exchange: str = EXCHANGE, patience: float = PATIENCE
+        self, prefix: str = PREFIX, exchange: str = EXCHANGE, patience: float = PATIENCE
     ) -> None:
-        """`patience`: seconds from a request's arrival until nobody waits for its answer any more."""
+        """`prefix`: how our own names begin. `exchange`: the plugin's.
+
+        `patience`: seconds from a request's arrival until nobody waits for its answer any more.
+        """
         names = DialectNames(prefix, NAME)
         self._exchange = exchange
         self._patience = patience
@@ -88,15 +101,20 @@ class WebOcpp(SharedDialect):
         )
 
     def _queue(self, name: str) -> SharedQueue:
-        """Classic, because the plugin's older versions give a quorum queue no more than the first message of a
-        connection. Classic queues count no deliveries, but what is requeued keeps its age: so a request that kills its
-        worker ends by its time to live.
+        """A classic queue: older versions of the plugin give a quorum queue no more than the first
+        message of a connection.
+
+        Classic queues count no deliveries. But what is requeued keeps its age, so that a request
+        that kills its worker ends by its time to live.
         """
         binding = Binding(self._exchange, f"{self._protocols[name]}.{REQUEST_TYPE}.req")
         return SharedQueue(name, binding, self._patience, replicated=False)
 
     def _protocol_of(self, delivery: Delivery) -> str | None:
-        """By the plugin's routing key; of what has come back from a delay or a dead letter, that is its queue."""
+        """The protocol that the routing key begins with.
+
+        What comes back from a pause, or is replayed, has the name of its queue as routing key.
+        """
         key = delivery.routing_key
         match = _KEY.match(key)
         return self._protocols.get(key) if match is None else match[1]
@@ -113,7 +131,8 @@ class WebOcpp(SharedDialect):
         version = PROTOCOLS.get(self._protocol_of(delivery) or "")
         if version is None:
             raise Foreign(
-                f"routing key {delivery.routing_key[:60]!r}: not of a version of OCPP with DataTransfer"
+                f"routing key {delivery.routing_key[:60]!r}: "
+                "not of a version of OCPP with DataTransfer"
             )
         properties = delivery.properties
         headers = properties.headers or {}
@@ -143,7 +162,8 @@ class WebOcpp(SharedDialect):
         try:
             frame = decode_frame(delivery.body, version)
         except FrameError as error:
-            # Only a CALL is answered, and what may be one: else two peers could answer each other's errors for ever.
+            # Only what is a CALL, or may be one, is answered. Otherwise two peers could answer each
+            # other's errors for ever.
             answer = None
             if error.message_type in {None, 2} and until is not None:
                 error.message_id = _readable_id(error, delivery.properties.correlation_id)
@@ -174,18 +194,19 @@ class WebOcpp(SharedDialect):
 
     @property
     def station_replies(self) -> Sequence[Binding]:
-        """As :meth:`SharedDialect.station_replies`."""
+        """As :attr:`~bridge.dialects.dialect.Dialect.station_replies`."""
         keys = (f"*.{REQUEST_TYPE}.conf", "*.response.conf", "*.*.error")
         return [Binding(self._exchange, key) for key in keys]
 
     def station_request(
         self,
+        message_id: str,
+        reply_to: str = "",
         *,
         station_id: str,
         version: OcppVersion,
         body: bytes,
         deadline: float,
-        message_id: str,
     ) -> Publishing:
         """As :meth:`SharedDialect.station_request`. The frame is the same in every version."""
         frame = b'[2,%b,"%b",%b]' % (_json(message_id), REQUEST_TYPE.encode(), body)
@@ -194,8 +215,8 @@ class WebOcpp(SharedDialect):
             raise ValueError(f"{station_id[:60]!r} is no station of {NAME}")
         return msgspec.structs.replace(publishing, properties=_REQUEST_PROPERTIES)
 
-    def station_reply(self, delivery: Delivery) -> Delivery | None:
-        """As :meth:`SharedDialect.station_reply`."""
+    def read_station_reply(self, delivery: Delivery) -> Delivery | None:
+        """As :meth:`~bridge.dialects.dialect.Dialect.read_station_reply`."""
         version = PROTOCOLS.get(self._protocol_of(delivery) or "")
         if version is None:
             return None
@@ -229,11 +250,14 @@ class WebOcpp(SharedDialect):
 
 
 def _readable_id(error: FrameError, correlation_id: str | None) -> str:
-    """The message id for the answer to a broken CALL: the plugin takes a number for one, and gives it as text."""
+    """The message id for the answer to a broken CALL.
+
+    The plugin accepts a number as message id, and has it as text in the correlation id.
+    """
     if (
         error.message_id != UNREADABLE_MESSAGE_ID
         or not correlation_id
-        or len(correlation_id) > MESSAGE_ID_MAX_LENGTH
+        or len(correlation_id) > OCPP_MESSAGE_ID_MAX_LENGTH
     ):
         return error.message_id
     return correlation_id

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from bridge.client.errors import NoAnswer
-from bridge.client.requester import TIMEOUT, Question, Requester, read_response
+from bridge.client.requester import TIMEOUT, Requester, read_response
 from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
-from bridge.dialects.topology import GatewayTopology
+from bridge.dialects.topology import gateway_topology
 from bridge.gateway.intake import LinkCounts, StationIntake
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
@@ -43,7 +43,6 @@ from bridge.request.outcome import Reply, call_error
 from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     Delivery,
-    Publishing,
     State,
     Subscription,
     Transport,
@@ -97,7 +96,7 @@ class GatewayLink:
         self._dialect = dialect or Native()
         if transport is None:
             urls = [urls] if isinstance(urls, str) else urls
-            topology = GatewayTopology(self._dialect.names)
+            topology = gateway_topology(self._dialect.names)
             transport = RabbitTransport(parse_urls(urls), name=name, topology=topology)
         self._transport = transport
         self._timeout = timeout
@@ -331,28 +330,20 @@ class GatewayLink:
         loop = asyncio.get_running_loop()
         seconds = self._timeout if timeout is None else timeout
         end = loop.time() + seconds
-        deadline = time.time() + seconds
-
-        def publishing(correlation_id: str, reply_to: str) -> Publishing:
-            return self._dialect.request_publishing(
-                station_id=station_id,
-                version=version,
-                vendor_id=vendor_id,
-                body=body,
-                deadline=deadline,
-                message_id=correlation_id if message_id is None else message_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-            )
-
+        question = self._dialect.question_to_csms(
+            station_id=station_id,
+            version=version,
+            vendor_id=vendor_id,
+            body=body,
+            deadline=time.time() + seconds,
+            message_id=message_id,
+        )
         if not await self._up.take(station_id, seconds):
             raise NoAnswer(
                 f"not sent: an earlier request of the station had no answer within {seconds:g} s"
             )
         try:
-            return await self._requester.ask(
-                Question(station_id, publishing, patient=True), end - loop.time()
-            )
+            return await self._requester.ask(question, end - loop.time(), patient=True)
         finally:
             self._up.give(station_id)
 

@@ -1,13 +1,17 @@
 """DataTransfer in every version of OCPP: pure values, bytes in and bytes out, no I/O.
 
 versions       OcppVersion
-data_transfer  request, response, status, status info
+data_transfer  the request, the response, its status and status info
 request        bytes → RequestEnvelope → DataTransferRequest → bytes
 response       DataTransferResponse ↔ bytes
-codes, errors  error codes, CallError ↔ bytes
-frames         OCPP-J frames ↔ bytes
-feature        the feature and its profile
+codes, errors  the error codes; CallError ↔ bytes
+rpc            OCPP-J frames ↔ bytes
+feature        DataTransfer as a feature, and its profile
 handlers       what the two ends implement
+wire, faults   `data` and customData as JSON; what msgspec reports, in OCPP's words
+
+The functions that read bytes raise CallError or FrameError for invalid input. Those that write
+check against the schema of the version, and say in their docstrings what they raise.
 """
 
 from bridge.ocpp.codes import ErrorCode, error_codes

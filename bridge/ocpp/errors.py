@@ -1,4 +1,4 @@
-"""CALLERROR: the answer to a CALL that is wrong or could not be processed, in the spelling of each version."""
+"""CALLERROR: the answer to a CALL that is invalid or that could not be processed."""
 
 from typing import Any, Self
 
@@ -11,9 +11,13 @@ from bridge.ocpp.versions import OcppVersion
 
 
 class CallError(Exception):
-    """Raised by a handler or a decoder: answer with this CALLERROR. Raised by a client: the peer answered with it.
+    """A CALLERROR (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3).
 
-    `code` is an ErrorCode where the text is one in the spelling of any version, else the text as it is.
+    Raised by a handler or a decoder, it says: answer with this CALLERROR. Raised by a client, it
+    says: the peer answered with this CALLERROR.
+
+    `code` is an ErrorCode if the given text spells one in any version, else that text.
+    `description` is cut to 255 characters when it is sent. `details` is a JSON object.
     """
 
     def __init__(
@@ -28,18 +32,24 @@ class CallError(Exception):
         return f"{self.code}: {self.description}" if self.description else str(self.code)
 
     def for_version(self, version: OcppVersion) -> str:
-        """The code as `version` spells it; GenericError for a code which that version does not have."""
+        """The code as `version` spells it; GenericError if the version has no such code."""
         return spell(self.code, version)
 
     @classmethod
     def from_fault(cls, fault: Exception, field: str = "") -> Self:
-        """The CallError for what msgspec raised while decoding a payload, or the part of it named by `field`."""
+        """The CallError for one of DECODE_FAULTS.
+
+        `field` is the path of the part that was decoded; empty for the payload itself.
+        """
         kind, text = describe_fault(fault, field)
         return cls(kind, text)
 
 
 class CallErrorBody(Struct, rename="camel"):
-    """The three parts of a CALLERROR after its message id, as an object: the body of a `CallError` reply."""
+    """The three parts of a CALLERROR that follow its message id, as an object.
+
+    This is the body of a `CallError` reply in the wire contract.
+    """
 
     error_code: str
     error_description: str = ""
@@ -50,16 +60,16 @@ _DECODER = msgspec.json.Decoder(CallErrorBody)
 
 
 def encode_call_error(error: CallError, version: OcppVersion) -> bytes:
-    """The body of a reply that says `error`, in the spelling of `version`.
+    """The body of a reply with `error`, its code as `version` spells it.
 
-    Never raises: the description is cut to 255 characters, and details that are not JSON are left out, because
-    somebody waits for the answer.
+    Never raises, because somebody waits for the answer: the description is cut to 255 characters,
+    and details that have no form in JSON are left out.
     """
     return msgspec.json.encode(call_error_body(error, version))
 
 
 def call_error_body(error: CallError, version: OcppVersion) -> CallErrorBody:
-    """The parts of a CALLERROR that says `error`, fit to be sent as `encode_call_error` tells."""
+    """The parts of a CALLERROR with `error`, made fit to be sent as in `encode_call_error`."""
     description = encodable(error.description[:DESCRIPTION_MAX_LENGTH])
     return CallErrorBody(error.for_version(version), description, _sendable(error.details))
 
@@ -73,9 +83,10 @@ def _sendable(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode_call_error(body: bytes | msgspec.Raw) -> CallError:
-    """The error in the body of a reply, in the spelling of any version; an unknown code is kept as it is.
+    """The error in the body of a reply, its code in the spelling of any version.
 
-    Missing description and details are read as empty. Raises ValueError for a body of any other shape.
+    An unknown code is kept as it is. A missing description or missing details are read as empty.
+    Raises ValueError for a body of any other shape.
     """
     try:
         parts = _DECODER.decode(body)
@@ -85,5 +96,5 @@ def decode_call_error(body: bytes | msgspec.Raw) -> CallError:
 
 
 def encodable(text: str) -> str:
-    """`text` with the code points that UTF-8 cannot carry (lone surrogates) replaced by question marks."""
+    """`text`, with question marks for what UTF-8 cannot encode (lone surrogates)."""
     return text.encode("utf-8", "replace").decode()

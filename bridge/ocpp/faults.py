@@ -1,7 +1,7 @@
-"""What msgspec says about bytes that do not fit, put into the words and the error codes of OCPP.
+"""What msgspec reports about bytes that do not fit, in the words and error codes of OCPP.
 
-msgspec's errors carry no kind, so the kind is read from the message; the unit tests pin the texts. A message of a form
-not known here still becomes a PropertyConstraintViolation that quotes it.
+msgspec's errors carry no kind, so the kind is read from the message, and the unit tests pin the
+texts. A message whose form is unknown here becomes a PropertyConstraintViolation that quotes it.
 """
 
 import re
@@ -12,8 +12,8 @@ import msgspec
 from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH, ErrorCode
 
 DECODE_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that decoding hostile bytes raises: UnicodeDecodeError (invalid UTF-8 in a string) and RecursionError (nesting
-too deep) are not DecodeErrors."""
+"""All that decoding hostile bytes can raise. UnicodeDecodeError (invalid UTF-8 in a string) and
+RecursionError (nested too deeply) are not DecodeErrors."""
 
 ENCODE_FAULTS = (
     TypeError,
@@ -23,9 +23,9 @@ ENCODE_FAULTS = (
     RecursionError,
     msgspec.MsgspecError,
 )
-"""All that encoding a value of unknown origin raises: a type JSON has no form for, a lone surrogate or an integer of
-more than 4,300 digits (ValueError), an object with an attribute unset, a structure that contains itself
-(RecursionError)."""
+"""All that encoding an arbitrary value can raise: for a type that has no form in JSON, a lone
+surrogate or an integer of more than 4,300 digits (ValueError), an object with an unset attribute,
+or a structure that contains itself (RecursionError)."""
 
 _NAMES = {
     "str": "a string",
@@ -91,9 +91,10 @@ _KINDS: tuple[
 
 
 def describe_fault(fault: Exception, field: str = "") -> tuple[ErrorCode, str]:
-    """The OCPP error code and a sentence that names the field, for a DECODE_FAULT.
+    """The OCPP error code for one of DECODE_FAULTS, and a sentence that names the field.
 
-    `field` is the path of the part that was decoded; empty for the payload itself.
+    `field` is the path of the part that was decoded; empty for the payload itself. The sentence has
+    at most 255 characters.
     """
     if isinstance(fault, RecursionError):
         return ErrorCode.FORMAT_VIOLATION, _named(field, "nested too deeply")
@@ -119,6 +120,5 @@ def _joined(field: str, name: str) -> str:
 
 
 def _named(field: str, sentence: str) -> str:
-    return f"{field or 'payload'}: {sentence}"[
-        :DESCRIPTION_MAX_LENGTH
-    ]  # A field's name may be a megabyte.
+    text = f"{field or 'payload'}: {sentence}"
+    return text[:DESCRIPTION_MAX_LENGTH]  # the name of a field may be a megabyte long

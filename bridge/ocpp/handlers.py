@@ -1,4 +1,7 @@
-"""What the two ends of a connection implement to answer a DataTransfer. Both may be plain or async methods."""
+"""What the two ends of a connection implement to answer a DataTransfer.
+
+In both protocols the method may be a plain or an async one.
+"""
 
 from collections.abc import Awaitable
 from typing import Protocol, runtime_checkable
@@ -8,21 +11,27 @@ from bridge.ocpp.data_transfer import DataTransferRequest, DataTransferResponse
 
 @runtime_checkable
 class CSMSHandler(Protocol):
-    """The CSMS's side: charging stations send to it (OCPP 1.6 §4.3, OCPP 2.0.1 P02)."""
+    """The CSMS's side: it answers charging stations (OCPP 1.6 §4.3, OCPP 2.0.1 P02)."""
 
     def on_data_transfer(
         self, charging_station_id: str, request: DataTransferRequest
     ) -> DataTransferResponse | Awaitable[DataTransferResponse]:
-        """Answer `request` of that station. May raise CallError to answer with a CALLERROR."""
+        """Answer `request`, which comes from the station `charging_station_id`.
+
+        May raise CallError, to answer with a CALLERROR.
+        """
         ...
 
 
 @runtime_checkable
 class ChargingStationHandler(Protocol):
-    """The charging station's side: its CSMS sends to it (OCPP 1.6 §5.6, OCPP 2.0.1 P01)."""
+    """The charging station's side: it answers its CSMS (OCPP 1.6 §5.6, OCPP 2.0.1 P01)."""
 
     def on_data_transfer(
         self, request: DataTransferRequest
     ) -> DataTransferResponse | Awaitable[DataTransferResponse]:
-        """Answer `request` of the CSMS. May raise CallError to answer with a CALLERROR."""
+        """Answer `request`, which comes from the CSMS.
+
+        May raise CallError, to answer with a CALLERROR.
+        """
         ...

@@ -1,7 +1,7 @@
 """DataTransferRequest on the wire: bytes → envelope → request, and request → bytes.
 
-Receiving is the hot path of a worker: one decode of the envelope, with `data` left as bytes for the decoder of the
-handler's own type.
+Receiving is the hot path of a worker. The envelope is decoded once, and `data` stays bytes for the
+decoder of the handler's own type.
 """
 
 from typing import Annotated
@@ -35,28 +35,35 @@ _MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
 class RequestEnvelope(Struct, rename="camel", gc=False):
     """A received DataTransferRequest whose `data` is still JSON.
 
-    It holds nothing that could refer to it, so the garbage collector need not know it.
+    `data` and `custom_data` are views into the payload and keep it alive. They have been checked
+    for JSON syntax, but neither for UTF-8 nor for the range of numbers: decoding them finds those
+    faults.
 
-    `data` and `custom_data` are views into the payload: they keep it alive, and they are checked for JSON syntax but
-    not for UTF-8 and not for the range of numbers. Whoever decodes them meets those faults.
+    It holds nothing that could refer back to it, so it is hidden from the garbage collector.
     """
 
     vendor_id: _VendorId
+    """At most 255 characters."""
+
     message_id: _MessageId | None = None
-    """None and "" both say that there is none; see `message`."""
+    """At most 50 characters. None and "" both mean that there is none; see `message`."""
 
     data: Raw | UnsetType = UNSET
+    """JSON. UNSET: absent."""
+
     custom_data: Raw | UnsetType = UNSET
+    """JSON: an object with a `vendorId`. UNSET: absent."""
 
     @property
     def message(self) -> str | None:
-        """The messageId, where "", null and absent are one: None."""
+        """The messageId; None if it is absent, null or ""."""
         return self.message_id or None
 
     def to_request(self) -> DataTransferRequest:
-        """The request with its data decoded, integers of any size exact.
+        """The request with its data decoded. Integers of any size are exact.
 
-        Raises CallError if the data holds invalid UTF-8, a number out of range, or nests too deeply.
+        Raises CallError if the data holds invalid UTF-8 or a number out of range, or is nested too
+        deeply.
         """
         custom_data = decode_data(self.custom_data, "customData")
         return DataTransferRequest(
@@ -68,13 +75,13 @@ class RequestEnvelope(Struct, rename="camel", gc=False):
 
 
 class _StrictEnvelope(RequestEnvelope, rename="camel", gc=False):
-    """Absent is fine and null is not: the default of a field need not be of its type."""
+    """messageId may be absent but not null: a default need not be of the field's type."""
 
-    message_id: _MessageId = None  # type: ignore[assignment]
+    message_id: _MessageId = None  # type: ignore[assignment]  # so that null is refused
 
 
 class _ClosedEnvelope(_StrictEnvelope, rename="camel", gc=False, forbid_unknown_fields=True):
-    """For the versions whose schema forbids other fields."""
+    """For the versions whose schema forbids unknown fields."""
 
 
 _decode_lenient = msgspec.json.Decoder(RequestEnvelope).decode
@@ -89,40 +96,43 @@ _STRICT: dict[str, msgspec.json.Decoder[RequestEnvelope]] = {
 def decode_request(
     payload: bytes | Raw, version: OcppVersion, *, strict: bool = False
 ) -> RequestEnvelope:
-    """The envelope of a DataTransferRequest.
+    """The envelope of the DataTransferRequest in `payload`.
 
-    By default it is read leniently: other fields are ignored, `data` may be any JSON value in every version, messageId
-    may be null. `strict` holds the payload to the schema of `version`. Raises CallError with the error code for the
-    kind of fault and a description that names the field.
+    By default it is read leniently: unknown fields are ignored, `data` may be any JSON value in
+    every version, and messageId may be null. With `strict`, the payload must match the schema of
+    `version`. Raises CallError, with the error code for the kind of fault and a description that
+    names the field.
     """
     try:
         envelope = _STRICT[version].decode(payload) if strict else _decode_lenient(payload)
     except DECODE_FAULTS as fault:
         raise CallError.from_fault(fault) from fault
     if envelope.custom_data is not UNSET:
-        _settle_custom_data(envelope, version, strict=strict)
+        envelope.custom_data = _settled(envelope.custom_data, version, strict=strict)
     if strict and version == OcppVersion.V1_6 and envelope.data is not UNSET:
         check_text_data(envelope.data)
     return envelope
 
 
-def _settle_custom_data(envelope: RequestEnvelope, version: OcppVersion, *, strict: bool) -> None:
+def _settled(custom_data: Raw, version: OcppVersion, *, strict: bool) -> Raw | UnsetType:
+    """customData in the versions that have it; otherwise it is an unknown field."""
     if version in HAS_CUSTOM_DATA:
-        check_custom_data(envelope.custom_data)  # type: ignore[arg-type]  # The caller saw that it is there.
-    elif strict:
+        check_custom_data(custom_data)
+        return custom_data
+    if strict:
         raise CallError(ErrorCode.FORMAT_VIOLATION, "customData: unknown field")
-    else:
-        envelope.custom_data = UNSET
+    return UNSET
 
 
 def encode_request(
     request: DataTransferRequest, version: OcppVersion, *, strict: bool = True
 ) -> bytes:
-    """The payload of `request` in `version`, valid by its schema. Fields without a value are left out.
+    """The payload of `request`, valid by the schema of `version`. Absent fields are left out.
 
-    bytes as data are sent as the text they hold, `msgspec.Raw` verbatim; in 1.6 structured data is sent as JSON text
-    inside a string. Raises CallError naming the field that does not fit; customData in a version without it is such a
-    field, unless `strict` is off: then it is left out.
+    Data given as bytes is sent as the text that they hold, and `msgspec.Raw` is sent verbatim. In
+    1.6, structured data is sent as JSON text inside a string. Raises CallError, naming the field,
+    for a value that does not fit. In a version without customData, a request that has it does not
+    fit; with `strict=False` customData is left out instead.
     """
     parts: dict[str, object] = {
         "vendorId": _text(request.vendor_id, "vendorId", VENDOR_ID_MAX_LENGTH)

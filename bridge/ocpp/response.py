@@ -1,4 +1,4 @@
-"""DataTransferResponse on the wire: response → bytes on the bridge's side, bytes → response on the requester's."""
+"""DataTransferResponse on the wire: to bytes in the bridge, from bytes where it was asked for."""
 
 from typing import Annotated, Any
 
@@ -21,28 +21,38 @@ from bridge.ocpp.wire import (
 )
 
 REASON_CODE_MAX_LENGTH = 20
-"""Characters of a reasonCode."""
+"""The most characters of a reasonCode (OCPP 2.0.1 StatusInfoType)."""
 
 UNSPECIFIED = "Unspecified"
-"""The reasonCode for a rejection that gives additionalInfo only; the field is required (OCPP 2.0.1 Appendix 5)."""
+"""The reasonCode of a rejection that gives additionalInfo only. The field is required (OCPP 2.0.1
+Appendix 5)."""
 
 _ADDITIONAL_INFO_MAX_LENGTH: dict[str, int] = {OcppVersion.V2_0_1: 512, OcppVersion.V2_1: 1024}
-"""Characters of an additionalInfo."""
+"""The most characters of an additionalInfo (StatusInfoType)."""
 
 ACCEPTED = b'{"status":"Accepted"}'
+"""The payload that accepts without data."""
+
 REJECTED = b'{"status":"Rejected"}'
+"""The payload that rejects without statusInfo."""
+
 UNKNOWN_VENDOR = b'{"status":"UnknownVendorId"}'
-"""The answer where there is no implementation for the vendorId; without data (OCPP 1.6 §4.3, 2.0.1 P02.FR.06)."""
+"""The payload that answers a vendorId without an implementation. It has no data (OCPP 1.6 §4.3,
+OCPP 2.0.1 P02.FR.06)."""
+
 UNKNOWN_MESSAGE = b'{"status":"UnknownMessageId"}'
-"""The answer where the vendor is known but the messageId is not; without data."""
+"""The payload that answers an unknown messageId of a known vendor. It has no data."""
 
 
 class InvalidResponse(ValueError):
-    """A DataTransferResponse that cannot be sent: the fault of whoever made it. The text names the field."""
+    """A DataTransferResponse that cannot be sent. The text names the field that does not fit.
+
+    It is the fault of the code that made the response, not of the peer.
+    """
 
 
 class _StatusInfo(Struct, rename="camel"):
-    """A received StatusInfo; the versions differ in the length of additionalInfo."""
+    """A received StatusInfo. The versions differ in the length of additionalInfo."""
 
     reason_code: Annotated[str, Meta(max_length=REASON_CODE_MAX_LENGTH)]
     additional_info: str | UnsetType = UNSET
@@ -66,7 +76,7 @@ class _ClosedStatusInfo21(_StatusInfo21, rename="camel", forbid_unknown_fields=T
 
 
 class _Envelope(Struct, rename="camel"):
-    """A received DataTransferResponse whose parts are still JSON."""
+    """A received DataTransferResponse; its data, statusInfo and customData are still JSON."""
 
     status: DataTransferStatus
     data: Raw | UnsetType = UNSET
@@ -75,7 +85,7 @@ class _Envelope(Struct, rename="camel"):
 
 
 class _ClosedEnvelope(_Envelope, rename="camel", forbid_unknown_fields=True):
-    """For the versions whose schema forbids other fields."""
+    """For the versions whose schema forbids unknown fields."""
 
 
 _LENIENT = msgspec.json.Decoder(_Envelope)
@@ -91,11 +101,12 @@ _STATUS_INFO: dict[tuple[str, bool], msgspec.json.Decoder[_StatusInfo]] = {
 def decode_response(
     payload: bytes | Raw, version: OcppVersion, *, strict: bool = False
 ) -> DataTransferResponse:
-    """The response in `payload`, its data decoded with integers of any size exact.
+    """The response in `payload`, its data decoded. Integers of any size are exact.
 
-    By default it is read leniently: other fields are ignored, statusInfo and customData too in the versions that have
-    none, and `data` may be any JSON value. `strict` holds the payload to the schema of `version`. Raises CallError
-    with the error code for the kind of fault and a description that names the field.
+    By default it is read leniently: unknown fields are ignored, as are statusInfo and customData in
+    versions without them, and `data` may be any JSON value. With `strict`, the payload must match
+    the schema of `version`. Raises CallError, with the error code for the kind of fault and a
+    description that names the field.
     """
     decoder = _CLOSED if strict and version in FORBIDS_UNKNOWN_FIELDS else _LENIENT
     try:
@@ -148,10 +159,10 @@ def _read_custom_data(raw: Raw | UnsetType, field: str) -> dict[str, Any] | None
 
 
 def encode_response(response: DataTransferResponse, version: OcppVersion) -> bytes:
-    """The payload of `response` in `version`, valid by its schema.
+    """The payload of `response`, valid by the schema of `version`.
 
-    statusInfo and customData are left out in 1.6 and 2.0, which have none; data as in `encode_request`. Raises
-    InvalidResponse naming the field that does not fit.
+    statusInfo and customData are left out in 1.6 and 2.0, which do not have them. Data is written
+    as by `encode_request`. Raises InvalidResponse, naming the field, for a value that does not fit.
     """
     if not isinstance(response.status, DataTransferStatus):
         known = ", ".join(DataTransferStatus)
@@ -190,9 +201,9 @@ def _part(value: object, field: str) -> Raw:
 
 
 def encode_accepted(data: Any, version: OcppVersion) -> bytes:
-    """The payload that accepts with `data`; UNSET and None are none. The hot path of a worker.
+    """The payload that accepts with `data`, or without data if that is UNSET or None.
 
-    Raises InvalidResponse if the data has no form in JSON.
+    This is on the hot path of a worker. Raises InvalidResponse if `data` has no form in JSON.
     """
     if data is None:
         return ACCEPTED
@@ -204,9 +215,10 @@ def encode_accepted(data: Any, version: OcppVersion) -> bytes:
 
 
 def rejected(reason_code: str | None, additional_info: str | None, version: OcppVersion) -> bytes:
-    """The payload that rejects, with statusInfo where the version has it and there is something to say.
+    """The payload that rejects.
 
-    Texts are cut to the limits of the version. Never raises.
+    It has statusInfo if `version` has it and a reason code or additional info is given. Both texts
+    are cut to the limits of the version. Never raises.
     """
     if version not in HAS_CUSTOM_DATA or (not reason_code and not additional_info):
         return REJECTED

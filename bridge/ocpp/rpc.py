@@ -6,7 +6,8 @@
     [5, id, code, description, details]           CALLRESULTERROR, 2.1
     [6, id, action, payload]                      SEND, never answered, 2.1
 
-A payload stays JSON: what it must look like depends on the action. It is checked for syntax, not for UTF-8.
+A payload stays JSON, because its structure depends on the action. It is checked for JSON syntax,
+but not for UTF-8.
 """
 
 from collections.abc import Callable
@@ -20,43 +21,44 @@ from bridge.ocpp.errors import CallError, call_error_body
 from bridge.ocpp.faults import DECODE_FAULTS, describe_fault
 from bridge.ocpp.versions import OcppVersion
 
-MESSAGE_ID_MAX_LENGTH = 36
-"""Characters of an OCPP-J message id (a UUID has 36)."""
+OCPP_MESSAGE_ID_MAX_LENGTH = 36
+"""The most characters of an OCPP-J message id (a UUID has 36)."""
 
 UNREADABLE_MESSAGE_ID = "-1"
-"""The message id of a CALLERROR that answers a frame whose own cannot be read (OCPP-J 2.0.1 §4.2.3)."""
+"""The message id of a CALLERROR that answers a frame whose own id cannot be read (OCPP-J 2.0.1
+§4.2.3)."""
 
-_MessageId = Annotated[str, Meta(max_length=MESSAGE_ID_MAX_LENGTH)]
+_MessageId = Annotated[str, Meta(max_length=OCPP_MESSAGE_ID_MAX_LENGTH)]
 
 _T = TypeVar("_T")
 
 if TYPE_CHECKING:
     Payload: TypeAlias = Raw | bytes
-    """JSON: `Raw` from a decoder, or bytes to send; `encode_frame` writes both verbatim."""
+    """JSON: `Raw` from a decoder, or bytes to send. `encode_frame` writes both verbatim."""
 else:
-    Payload = (
-        Raw  # What a decoder is to make of it; for msgspec, bytes would be a string in base64.
-    )
+    Payload = Raw  # at run time, for msgspec: it would read bytes as a string in base64
 
 
 class CallFrame(Struct, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
-    """A request."""
+    """A request: CALL."""
 
     message_id: _MessageId
+    """At most 36 characters, in every kind of frame."""
     action: str
     payload: Payload
 
 
 class CallResultFrame(Struct, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
-    """The response to a CALL; it carries no action."""
+    """The response to a CALL: CALLRESULT. It carries no action."""
 
     message_id: _MessageId
     payload: Payload
 
 
 class CallErrorFrame(Struct, array_like=True, tag=4, forbid_unknown_fields=True):
-    """The error that answers a CALL. Description and details are mandatory to send; where a peer leaves them out,
-    they are read as empty.
+    """The error that answers a CALL: CALLERROR.
+
+    Description and details must be sent. If a peer leaves them out, they are read as empty.
     """
 
     message_id: _MessageId
@@ -66,7 +68,7 @@ class CallErrorFrame(Struct, array_like=True, tag=4, forbid_unknown_fields=True)
 
 
 class CallResultErrorFrame(Struct, array_like=True, tag=5, forbid_unknown_fields=True):
-    """The error that answers a CALLRESULT (2.1)."""
+    """The error that answers a CALLRESULT: CALLRESULTERROR (2.1)."""
 
     message_id: _MessageId
     error_code: str
@@ -75,7 +77,7 @@ class CallResultErrorFrame(Struct, array_like=True, tag=5, forbid_unknown_fields
 
 
 class SendFrame(Struct, array_like=True, tag=6, forbid_unknown_fields=True, gc=False):
-    """A message that is not answered (2.1)."""
+    """A message that is not answered: SEND (2.1)."""
 
     message_id: _MessageId
     action: str
@@ -88,8 +90,9 @@ Frame: TypeAlias = CallFrame | CallResultFrame | CallErrorFrame | CallResultErro
 class FrameError(ValueError):
     """Bytes that are not a frame of this version.
 
-    `message_id` is that of the frame, "-1" if it cannot be read. `code` is the error code for the answer.
-    `message_type` is the frame's first element, None if it cannot be read.
+    `code` and `description` are those of the CALLERROR that answers it. `message_id` is the frame's
+    own, or "-1" if it cannot be read. `message_type` is the frame's first element, or None if it
+    cannot be read.
     """
 
     def __init__(
@@ -108,10 +111,11 @@ class FrameError(ValueError):
     def wants_answer(self, version: OcppVersion) -> bool:
         """Whether OCPP-J asks for a CALLERROR.
 
-        A broken CALL is answered, and what cannot be told apart from one. Other broken frames are not: two peers would
-        go on answering each other's errors. A message type that the version does not know is answered in 2.0 and 2.0.1
-        (OCPP-J 2.0.1 §4.4), and ignored in 1.6 and 2.1 (OCPP-J 1.6 §4.1.3, OCPP-J 2.1 §4.4): a later version may have
-        it for messages that are never answered, as SEND is.
+        A broken CALL is answered, and so is a frame that may have been one. Other broken frames are
+        not answered, because two peers would go on answering each other's errors. A message type
+        that the version does not define is answered in 2.0 and 2.0.1 (OCPP-J 2.0.1 §4.4), and
+        ignored in 1.6 and 2.1 (OCPP-J 1.6 §4.1.3, OCPP-J 2.1 §4.4): a later version may use it for
+        messages that are never answered, as 2.1 does for SEND.
         """
         if self.message_type is None or self.message_type == _CALL:
             return True
@@ -120,7 +124,7 @@ class FrameError(ValueError):
         )
 
     def answer(self, version: OcppVersion) -> CallErrorFrame:
-        """The CALLERROR to a broken CALL."""
+        """The CALLERROR that answers the broken frame."""
         return call_error_frame(self.message_id, CallError(self.code, self.description), version)
 
 
@@ -142,7 +146,7 @@ _MESSAGE_TYPES: dict[str, range] = {
 _CALL = 2
 _ANSWERS_UNKNOWN_TYPES = frozenset({OcppVersion.V2_0, OcppVersion.V2_0_1})
 _FAULTS = (*DECODE_FAULTS, UnicodeEncodeError)
-"""All that decoding a WebSocket message raises; a text message may hold lone surrogates."""
+"""All that decoding a WebSocket message can raise. A text message may hold lone surrogates."""
 
 _parts = msgspec.json.Decoder(list[Raw]).decode
 _message_id = msgspec.json.Decoder(_MessageId).decode
@@ -150,7 +154,10 @@ _message_type = msgspec.json.Decoder(int).decode
 
 
 def decode_frame(data: bytes | str, version: OcppVersion) -> Frame:
-    """The frame in `data`, one WebSocket message. Raises FrameError for anything else."""
+    """The frame in `data`, which is one WebSocket message.
+
+    Raises FrameError if it is not a valid frame of `version`.
+    """
     try:
         return _DECODERS[version].decode(data)
     except _FAULTS as fault:
@@ -158,7 +165,7 @@ def decode_frame(data: bytes | str, version: OcppVersion) -> Frame:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """The bytes of `frame`, its payload verbatim, its description cut to 255 characters."""
+    """The bytes of `frame`: payloads are written verbatim, descriptions cut to 255 characters."""
     if isinstance(frame, CallErrorFrame | CallResultErrorFrame):
         if len(frame.error_description) > DESCRIPTION_MAX_LENGTH:
             frame = msgspec.structs.replace(
@@ -170,13 +177,13 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 def call_error_frame(message_id: str, error: CallError, version: OcppVersion) -> CallErrorFrame:
-    """The frame that answers the CALL `message_id` with `error`, in the spelling of `version`."""
+    """The frame that answers the CALL `message_id` with `error`, spelled as `version` does."""
     body = call_error_body(error, version)
     return CallErrorFrame(message_id, body.error_code, body.error_description, body.error_details)
 
 
 def _frame_error(data: bytes | str, version: OcppVersion, fault: Exception) -> FrameError:
-    """Read what can be read of a broken frame, to answer it as well as possible."""
+    """The error for a broken frame, with as much of the frame as can be read."""
     code, text = _malformed(version), _describe(fault)
     try:
         parts = _parts(data)
@@ -185,8 +192,8 @@ def _frame_error(data: bytes | str, version: OcppVersion, fault: Exception) -> F
     message_type = _read(_message_type, parts, 0)
     message_id = _read(_message_id, parts, 1)
     if message_id is None:
-        text = f"message id: expected a string of at most {MESSAGE_ID_MAX_LENGTH} characters as second element"
-        return FrameError(code, text, message_type=message_type)
+        wanted = f"a string of at most {OCPP_MESSAGE_ID_MAX_LENGTH} characters as second element"
+        return FrameError(code, f"message id: expected {wanted}", message_type=message_type)
     if message_type not in _MESSAGE_TYPES[version]:
         return FrameError(_unknown_type(version), "unknown message type", message_id, message_type)
     return FrameError(code, text, message_id, message_type)
@@ -200,22 +207,18 @@ def _read(decode: Callable[[Raw], _T], parts: list[Raw], position: int) -> _T | 
 
 
 def _describe(fault: Exception) -> str:
-    return (
-        "frame: invalid UTF-8"
-        if isinstance(fault, UnicodeEncodeError)
-        else describe_fault(fault, "frame")[1]
-    )
+    if isinstance(fault, UnicodeEncodeError):
+        return "frame: invalid UTF-8"
+    return describe_fault(fault, "frame")[1]
 
 
 def _malformed(version: OcppVersion) -> ErrorCode:
-    return (
-        ErrorCode.FORMAT_VIOLATION if version == OcppVersion.V1_6 else ErrorCode.RPC_FRAMEWORK_ERROR
-    )
+    if version == OcppVersion.V1_6:  # it has no RpcFrameworkError
+        return ErrorCode.FORMAT_VIOLATION
+    return ErrorCode.RPC_FRAMEWORK_ERROR
 
 
 def _unknown_type(version: OcppVersion) -> ErrorCode:
-    return (
-        ErrorCode.PROTOCOL_ERROR
-        if version == OcppVersion.V1_6
-        else ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED
-    )
+    if version == OcppVersion.V1_6:  # it has no MessageTypeNotSupported
+        return ErrorCode.PROTOCOL_ERROR
+    return ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED

@@ -1,7 +1,7 @@
-"""`data` and `customData` on their way from and to JSON: the parts that requests and responses share.
+"""`data` and `customData` from and to JSON: the parts that requests and responses share.
 
-Nothing of a vendor's data is altered: integers of any size stay exact, keys and nulls stay, and `msgspec.Raw` goes out
-as it came in.
+A vendor's data is not altered: integers of any size stay exact, keys and nulls stay, and
+`msgspec.Raw` is sent as it came.
 """
 
 from typing import Annotated, Any
@@ -16,19 +16,23 @@ from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.ocpp.versions import OcppVersion
 
 HAS_CUSTOM_DATA = frozenset({OcppVersion.V2_0_1, OcppVersion.V2_1})
-"""The versions with customData; they are those with statusInfo, too."""
+"""The versions that have customData. The same versions have statusInfo."""
 
 FORBIDS_UNKNOWN_FIELDS = frozenset({OcppVersion.V1_6, OcppVersion.V2_0_1, OcppVersion.V2_1})
-"""The versions whose schemas say `additionalProperties: false`."""
+"""The versions whose JSON schemas say `additionalProperties: false`."""
 
 _V1_6 = OcppVersion.V1_6
 
 
 class _Verbatim(dict[type, bool]):
-    """Whether values of a type are sent as they are: bytes as the text they hold, Raw as JSON. Asked once for each type."""
+    """type → whether its values are sent as they are: bytes as the text they hold, Raw as JSON.
+
+    A mapping that fills itself, so that `issubclass` runs once for each type.
+    """
 
     KEPT = 4_096
-    """Types remembered: there are as many as handlers, unless somebody makes them by the message."""
+    """Types that are remembered. There are as many as handlers, unless types are made for each
+    message."""
 
     def __missing__(self, kind: type) -> bool:
         if len(self) >= self.KEPT:
@@ -53,7 +57,7 @@ _check_json = msgspec.json.Decoder(Raw).decode
 
 
 class _CustomData(Struct, rename="camel"):
-    """customData holds anything, but its vendorId is required (OCPP 2.0.1 CustomDataType)."""
+    """customData may hold anything, but its vendorId is required (OCPP 2.0.1 CustomDataType)."""
 
     vendor_id: Annotated[str, Meta(max_length=VENDOR_ID_MAX_LENGTH)]
 
@@ -62,7 +66,10 @@ _CUSTOM_DATA = msgspec.json.Decoder(_CustomData)
 
 
 def decode_data(raw: Raw | UnsetType, field: str = "data") -> Any:
-    """The value of a JSON part, exact. Raises CallError naming `field`."""
+    """The value of `raw`, or UNSET if that is UNSET. Integers of any size are exact.
+
+    Raises CallError, naming `field`, if `raw` cannot be decoded.
+    """
     if raw is UNSET:
         return UNSET
     try:
@@ -72,7 +79,7 @@ def decode_data(raw: Raw | UnsetType, field: str = "data") -> Any:
 
 
 def check_custom_data(raw: Raw, field: str = "customData") -> None:
-    """Raises CallError unless `raw` is an object with a vendorId of at most 255 characters."""
+    """Raise CallError unless `raw` is an object with a vendorId of at most 255 characters."""
     try:
         _CUSTOM_DATA.decode(raw)
     except DECODE_FAULTS as fault:
@@ -80,7 +87,7 @@ def check_custom_data(raw: Raw, field: str = "customData") -> None:
 
 
 def check_text_data(raw: Raw) -> None:
-    """Raises CallError unless `data` is a string, as OCPP 1.6 demands."""
+    """Raise CallError unless `raw` is a string: in OCPP 1.6 `data` must be one."""
     first = memoryview(raw)[0]
     if first != _QUOTE:
         got = _GOT.get(first, "a number")
@@ -88,11 +95,12 @@ def check_text_data(raw: Raw) -> None:
 
 
 def data_json(data: Any, version: OcppVersion) -> bytes | None:
-    """`data` as the JSON of `version`; None where there is nothing to send.
+    """`data` as JSON for `version`, or None if there is nothing to send.
 
-    bytes are sent as the text they hold, `msgspec.Raw` as it is after a check that it is JSON (a Raw deeper inside is
-    not checked). In 1.6 the result is always a string: a value that has another form in JSON is wrapped, as JSON text,
-    in a string; null is nothing there. Raises one of ENCODE_FAULTS for a value without a JSON form.
+    Bytes are sent as the text that they hold. `msgspec.Raw` is sent as it is, after a check that it
+    is JSON; a Raw deeper inside is not checked. In 1.6 the result is always a string: any other
+    JSON value is sent as JSON text inside a string, and null is nothing. Raises one of
+    ENCODE_FAULTS for a value that has no form in JSON.
     """
     if data is UNSET:
         return None
@@ -106,5 +114,5 @@ def _verbatim(data: Raw | bytes | bytearray | memoryview) -> bytes:
     if not isinstance(data, Raw):
         return encode_json(str(data, "utf-8"))
     encoded = bytes(_check_json(data))
-    encoded.decode()  # Raw is checked for syntax but not for UTF-8.
+    encoded.decode()  # Raw is checked for syntax, but not for UTF-8
     return encoded

@@ -1,1 +1,4 @@
-"""RabbitMQ behind the seam of :mod:`bridge.transport`. Nothing else imports aio_pika, aiormq or pamqp."""
+"""RabbitMQ behind the seam of :mod:`bridge.transport`.
+
+Nothing else imports aio_pika, aiormq or pamqp.
+"""

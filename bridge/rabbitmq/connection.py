@@ -1,119 +1,101 @@
-"""A connection to the broker as aio-pika makes it, with the bridge's lanes in it; and the ways in which it can be lost."""
+"""An open connection to the broker: aio-pika makes it, and the bridge's lanes are in it."""
 
 import asyncio
 import contextlib
 import math
-from typing import Final, Protocol
+from typing import Final
 
 import aio_pika
 import aiormq
 from yarl import URL
 
-from bridge.rabbitmq.losses import LOST, losses_as_errors
-from bridge.rabbitmq.outbox import Outbox
-from bridge.rabbitmq.socket import LaneProtocol, LaneTransportFactory
+from bridge.rabbitmq.frames.ids import FRAME_MAX
+from bridge.rabbitmq.frames.writing import Encoder
+from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
+from bridge.rabbitmq.socket import ConnectionListener, LaneProtocol, LaneTransportFactory
 from bridge.rabbitmq.urls import HEARTBEAT
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for TCP, TLS and login to one host."""
 CLOSE_TIMEOUT: Final = 5.0
-"""Seconds for the farewells of an orderly close; a broker that hangs does not answer them."""
-
-NO_LIMIT: Final = 131_072
-"""Bytes of a frame when the broker names no limit (0): RabbitMQ's default."""
+"""Seconds for the farewells of an orderly close. A broker that hangs does not answer them."""
 
 
-class LinkOwner(Protocol):
-    """Who has a link, and is told of its fate."""
+class Connection:
+    """An open connection. Made by :func:`open_connection`."""
 
-    def on_blocked(self, reason: str | None) -> None:
-        """The broker blocks publishing (its reason), or does no longer (None)."""
-
-    def end(self, reason: str) -> None:
-        """The connection is gone."""
-
-    def before_turn(self) -> None:
-        """Bytes arrived and are about to be read."""
-
-    def after_turn(self) -> None:
-        """They have been read."""
-
-
-class Link:
-    """One of the two connections of a session."""
-
-    def __init__(self, owner: LinkOwner, name: str) -> None:
-        self._owner = owner
+    def __init__(
+        self, name: str, connection: aio_pika.Connection, protocol: LaneProtocol, frame_max: int
+    ) -> None:
         self.name = name
-        self.factory = LaneTransportFactory(self)
-        self.connection: aio_pika.Connection | None = None
-
-    async def open(self, url: URL, timeout: float) -> None:  # noqa: ASYNC109 - the library's own, which names what it waited for
-        heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
-        self.connection = connection = aio_pika.Connection(
-            url.update_query(heartbeat=heartbeat, name=self.name)
-        )
-        connection.kwargs["transport_factory"] = self.factory
-        try:
-            await connection.connect(timeout=timeout)
-        except aiormq.exceptions.InvalidFrameError as error:
-            # The broker's words on the virtual host: the library reads Connection.Close in place of OpenOk as a broken frame.
-            reason = self.factory.protocol and self.factory.protocol._reason  # noqa: SLF001 - its other half
-            raise aiormq.exceptions.ConnectionClosed(reason or error) from error
-        self.protocol.heartbeat = float(heartbeat) or math.inf
-        self.protocol.limit_frames(self.frame_max)
-
-    @property
-    def protocol(self) -> LaneProtocol:
-        assert self.factory.protocol is not None  # noqa: S101 - set when the connection opened
-        return self.factory.protocol
-
-    @property
-    def outbox(self) -> Outbox:
-        assert self.protocol.outbox is not None  # noqa: S101 - as above
-        return self.protocol.outbox
-
-    @property
-    def frame_max(self) -> int:
-        assert self.connection is not None  # noqa: S101 - as above
-        assert self.connection.transport is not None  # noqa: S101 - as above
-        return self.connection.transport.connection.connection_tune.frame_max or NO_LIMIT
+        """As the broker's list of connections shows it."""
+        self.connection = connection
+        """aio-pika's own."""
+        self.protocol = protocol
+        self.outbox = protocol.outbox
+        self.encoder = Encoder(frame_max)
 
     async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
-        assert self.connection is not None  # noqa: S101 - as above
+        """Open a channel; in confirm mode, if `confirms`."""
         channel = self.connection.channel(publisher_confirms=confirms)
         await channel.initialize()
         return await channel.get_underlay_channel()
 
+    @property
+    def silent_for(self) -> float:
+        """Heartbeat intervals since the last byte from the broker."""
+        silence = asyncio.get_running_loop().time() - self.protocol.received_at
+        return silence / self.protocol.heartbeat
+
     async def close(self) -> None:
-        if self.connection is not None:
-            with contextlib.suppress(*LOST), losses_as_errors():
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await self.connection.close()
+        """In order, so that the broker has read every frame sent before."""
+        with contextlib.suppress(*LOST), losses_as_errors():
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.connection.close()
         self.abort()
 
     def abort(self) -> None:
         """Drop the socket, without farewells."""
-        if self.factory.protocol is not None:
-            self.factory.protocol.abort()
+        self.protocol.abort()
 
-    @property
-    def silent_for(self) -> float:
-        """Heartbeat intervals since the last byte from the broker."""
-        return (
-            asyncio.get_running_loop().time() - self.protocol.received_at
-        ) / self.protocol.heartbeat
 
-    # What the protocol tells:
+async def open_connection(
+    url: URL, name: str, listener: ConnectionListener, connect_timeout: float
+) -> Connection:
+    """Connect to a host and log in.
 
-    def on_blocked(self, reason: str | None) -> None:
-        self._owner.on_blocked(reason)
+    `name`: for the broker's list of connections and for the reason of its end. `connect_timeout`:
+    seconds. Raises what the libraries raise. Whatever it raises, the socket is closed; a
+    cancellation closes it at once, and does not wait for what aiormq makes of it.
+    """
+    heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
+    connection = aio_pika.Connection(url.update_query(heartbeat=heartbeat, name=name))
+    factory = LaneTransportFactory(name, listener)
+    protocol = factory.protocol
+    connection.kwargs["transport_factory"] = factory
+    connecting = asyncio.create_task(connection.connect(timeout=connect_timeout))
+    connecting.add_done_callback(retrieve)
+    try:
+        await asyncio.wait((connecting,))
+        connecting.result()
+        frame_max = _frame_max(connection)
+    except BaseException as error:
+        connecting.cancel()
+        protocol.abort()
+        with contextlib.suppress(*LOST):
+            await connection.close()
+        if isinstance(error, aiormq.exceptions.InvalidFrameError):
+            # The broker's words about the virtual host: in place of Connection.OpenOk it sends
+            # Connection.Close, which the library takes for a broken frame.
+            raise aiormq.exceptions.ConnectionClosed(protocol.reason or error) from error
+        raise
+    protocol.heartbeat = float(heartbeat) or math.inf
+    protocol.limit_frames(frame_max)
+    return Connection(name, connection, protocol, frame_max)
 
-    def on_ended(self, reason: str) -> None:
-        self._owner.end(f"{self.name}: {reason}")
 
-    def before_turn(self) -> None:
-        self._owner.before_turn()
-
-    def after_turn(self) -> None:
-        self._owner.after_turn()
+def _frame_max(connection: aio_pika.Connection) -> int:
+    """Bytes of the largest frame, as negotiated."""
+    if connection.transport is None:
+        raise ConnectionError("the connection was lost")
+    return connection.transport.connection.connection_tune.frame_max or FRAME_MAX

@@ -1,17 +1,21 @@
-"""The hot path: deliveries in, publishings out, confirms back, acknowledgements out.
+"""Deliveries in, acknowledgements out.
 
-A connection is made by aio-pika, which keeps login, TLS, heartbeats, channels, topology and consumer registration. Its
-socket, though, ends in :class:`LaneProtocol`: the frames of a channel registered here go straight to its lane, all
-others on to aio-pika's own reader.
+aio-pika makes a connection, and keeps login, TLS, heartbeats, channels, topology and the
+registration of consumers. Its socket ends in a :class:`~bridge.rabbitmq.socket.LaneProtocol`,
+though: the frames of a channel registered there go straight to its lane, all others on to
+aio-pika's own reader.
 
-:class:`ConsumeLane` is a channel that receives. It hands each message to its subscription as a :class:`LaneDelivery`
-and sends the acknowledgements. :class:`PublishLane` is a channel that sends, and matches the broker's confirms. They live
-on two connections, because the broker stops reading from one that publishes too much; settling a delivery spans both:
+:class:`ConsumeLane` is a channel that receives. It hands each message to its subscription as a
+:class:`~bridge.rabbitmq.delivery.LaneDelivery` and sends the acknowledgements.
+:class:`~bridge.rabbitmq.publishing.PublishLane` is a channel that sends, and matches the broker's
+confirms. They live on two connections, because the broker stops reading from one that publishes too
+much. Settling a delivery spans both:
 
-    ConsumeLane.on_deliver → LaneDelivery.settle → PublishLane.publish → PublishLane.on_confirm → ConsumeLane.finish
+    ConsumeLane.on_deliver → LaneDelivery.settle → PublishLane.publish
+    → PublishLane.on_confirm → LaneDelivery.confirmed → ConsumeLane.finish
 
-What one turn of the event loop produces for a connection is written at once, at its end, by the connection's
-:class:`Outbox`: at 200 messages a turn that is one system call in place of 200.
+What one turn of the event loop produces for a connection is written at once, at the end of the
+turn, by the connection's :class:`~bridge.rabbitmq.outbox.Outbox`.
 """
 
 from collections import deque
@@ -20,14 +24,11 @@ from typing import Final
 
 from bridge.compiled import fields
 from bridge.rabbitmq.delivery import LaneDelivery
-from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.frames.writing import encode_ack, encode_nack
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
-from bridge.telemetry.logs import get_logger
 from bridge.transport import Properties, Subscription, Verdict
-
-log = get_logger("bridge.rabbitmq")
 
 fields.check((Subscription,))
 
@@ -38,40 +39,59 @@ REFUSED_PAUSE: Final = 1.0
 
 
 class ConsumeLane:
-    """A channel that receives. Keeps the book of what is unsettled, and acknowledges in as few frames as is safe.
+    """A channel that receives. Keeps account of what is unsettled, and acks in few frames.
 
-    Delivery tags count up from 1. All up to the *floor* are finished; of those above it, the finished ones are either
-    *ahead* (their ack is due) or *alone* (already settled by a frame of their own). At the end of a turn one Ack with
-    ``multiple`` says everything up to the floor, and each one ahead gets an ack of its own, so that an unfinished delivery
-    holds back nobody else's and is never covered by it.
+    Delivery tags count up from 1. All up to the *floor* are finished. Of those above it, the
+    finished ones are either *ahead* (their ack is due) or *alone* (already settled by a frame of
+    their own). At the end of a turn one Ack with ``multiple`` says everything up to the floor, and
+    each one ahead gets an ack of its own. So an unfinished delivery holds back no other, and is
+    never covered by another's ack.
+
+    It is the sink of its channel's frames (:class:`~bridge.rabbitmq.frames.reading.ContentSink`).
     """
 
-    def __init__(self, channel: int, outbox: Outbox, replies: PublishLane) -> None:
+    def __init__(
+        self,
+        channel: int,
+        outbox: Outbox,
+        replies: PublishLane,
+        *,
+        on_end: Callable[[str], None],
+        on_settled: Callable[[], None],
+    ) -> None:
+        """`outbox`: the connection's. `replies`: the lane for replies and copies; it may change.
+
+        `on_end` is called with the reason when the broker ends a consumer or the channel.
+        `on_settled` is called while :attr:`draining`, when acknowledgements have been sent.
+        """
         self._channel = channel
         self._outbox = outbox
-        outbox.before_flush = _both(outbox.before_flush, self._acknowledge)
+        self._on_end = on_end
+        self._on_settled = on_settled
         self.replies = replies
         self._subscriptions: dict[bytes, Subscription] = {}
+        """By consumer tag."""
         self._last = 0
         """The highest delivery tag received."""
         self._floor = 0
         self._ack_to = 0
-        """The tag that the next Ack with ``multiple`` names; 0: none is due. Always one that is unsettled at the broker."""
+        """The tag that the next Ack with ``multiple`` names; 0: none is due. The broker must still
+        wait for it: an Ack of an unknown tag closes the channel."""
         self._due = 0
         """Finished deliveries whose acknowledgement has not been sent."""
         self._together = 50
-        """So many of them are acknowledged at once at the latest: a quarter of the smallest prefetch, so that the broker
-        never waits for them."""
+        """As soon as so many are due they are acknowledged: at most a quarter of the smallest
+        prefetch, so that the broker never waits for them."""
         self._ahead: set[int] = set()
         self._alone: set[int] = set()
         self._held: deque[tuple[Subscription, LaneDelivery]] = deque()
         self._closed = False
         self.hold = False
-        """Keep deliveries back: replies could not be sent. At most the prefetch of each queue gathers here."""
-        self.on_end: Callable[[str], None] = _ignore
+        """Keep deliveries back: replies could not be sent. At most the prefetch of each queue
+        gathers here."""
         self.draining = False
         """Acknowledge at once: nothing more comes."""
-        self.on_settled: Callable[[], None] = _ignore_all
+        outbox.add_source(self._acknowledge)
 
     @property
     def unsettled(self) -> int:
@@ -85,7 +105,7 @@ class ConsumeLane:
 
     @property
     def queues(self) -> list[str]:
-        """Those with a name of their own that are consumed with acknowledgements."""
+        """The queues that are consumed, but for private ones."""
         return [
             subscription.queue
             for subscription in self._subscriptions.values()
@@ -93,7 +113,7 @@ class ConsumeLane:
         ]
 
     def subscribe(self, consumer_tag: str, subscription: Subscription) -> None:
-        """Before Basic.Consume: the first delivery may overtake its ConsumeOk."""
+        """Call it before Basic.Consume: the first delivery may overtake its ConsumeOk."""
         self._subscriptions[consumer_tag.encode()] = subscription
         if subscription.prefetch:
             self._together = min(self._together, max(1, subscription.prefetch // 4))
@@ -110,16 +130,17 @@ class ConsumeLane:
     ) -> None:
         subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:
-            raise FrameError("Basic.Deliver for a consumer that was never started")
+            raise ProtocolError("Basic.Deliver for a consumer that was never started")
         if delivery_tag != self._last + 1:
-            raise FrameError(f"delivery tag {delivery_tag} after {self._last}")
+            raise ProtocolError(f"delivery tag {delivery_tag} after {self._last}")
         if self._closed:
             return
         self._last = delivery_tag
         if subscription.no_ack:
             self._finish_alone(delivery_tag)
         if properties is None:
-            # Its headers cannot be read, so neither can whom to answer. The broker keeps it in the dead-letter queue.
+            # Its headers cannot be read, so nobody knows whom to answer. Rejected, it goes to the
+            # dead-letter queue.
             if not subscription.no_ack:
                 self.finish(delivery_tag, Verdict.REJECT)
             return
@@ -134,7 +155,7 @@ class ConsumeLane:
             subscription.on_delivery(delivery)
 
     def release(self) -> None:
-        """Replies can be sent again: hand on what was held back."""
+        """Hand on what was held back: replies can be sent again."""
         self.hold = False
         while self._held and not self.hold:
             subscription, delivery = self._held.popleft()
@@ -161,7 +182,10 @@ class ConsumeLane:
             self._finish_alone(tag)
 
     def requeue(self, tag: int) -> None:
-        """Have the broker deliver it again, after a pause: what it has just refused it would refuse again at once."""
+        """Have the broker deliver it again, after a pause.
+
+        The broker has just refused the reply, and would refuse it again at once.
+        """
         if not self._closed:
             self._outbox.loop.call_later(REFUSED_PAUSE, self.finish, tag, Verdict.REQUEUE)
 
@@ -171,7 +195,7 @@ class ConsumeLane:
             self._climb()
 
     def _climb(self) -> None:
-        """Raise the floor over everything finished that now lies right above it."""
+        """Raise the floor over every finished delivery that now lies right above it."""
         tag = self._floor + 1
         while True:
             if tag in self._ahead:
@@ -185,7 +209,10 @@ class ConsumeLane:
         self._floor = tag - 1
 
     def _acknowledge(self) -> None:
-        """Say what is finished; or later, if a confirm is still to come whose turn can say it with more to one frame."""
+        """Say what is finished.
+
+        Not yet if a confirm is still to come: its turn will say more in the same frame.
+        """
         if self._due < self._together and self.replies.unconfirmed and not self.draining:
             return
         self._due = 0
@@ -197,44 +224,31 @@ class ConsumeLane:
                 self._outbox.add(encode_ack(self._channel, tag, multiple=False))
             self._alone |= self._ahead
             self._ahead.clear()
-        self.on_settled()
+        if self.draining:
+            self._on_settled()
 
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
-        raise FrameError("a confirm on a channel that does not publish")
+        raise ProtocolError("a confirm on a channel that does not publish")
 
     def on_return(self, *_: object) -> None:
-        raise FrameError("Basic.Return on a channel that does not publish")
+        raise ProtocolError("Basic.Return on a channel that does not publish")
 
     def on_cancel(self, consumer_tag: bytes) -> None:
         subscription = self._subscriptions.get(consumer_tag)
         name = subscription.queue if subscription else consumer_tag.decode("utf-8", "replace")
-        # RabbitMQ 4.3 and later also do so where earlier ones close the channel: consumer_timeout.
-        self.on_end(
-            f"the broker cancelled the consumer of {name!r}: it was deleted or moved, or a delivery took too long"
+        # RabbitMQ 4.3 and later also do this at a consumer_timeout; earlier ones close the channel.
+        self._on_end(
+            f"the broker cancelled the consumer of {name!r}: "
+            "it was deleted or moved, or a delivery took too long"
         )
 
     def on_channel_close(self, reply_code: int, reply_text: str) -> None:
-        self.on_end(f"the broker closed the consuming channel: {reply_code} {reply_text}")
+        self._on_end(f"the broker closed the consuming channel: {reply_code} {reply_text}")
+
+    def on_other(self, method: int, arguments: bytes) -> bool:
+        return False
 
     def close(self) -> None:
-        """The connection is gone: every delivery that is not settled is void, the broker delivers it again."""
+        """The connection is gone: unsettled deliveries are void, and the broker delivers them again."""
         self._closed = True
         self._held.clear()
-
-
-def _both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
-    """One call for two channels of a connection; for a single one, no more than its own."""
-    if first is None:
-        return second
-
-    def both() -> None:
-        first()
-        second()
-
-    return both
-
-
-def _ignore(_: str) -> None: ...
-
-
-def _ignore_all() -> None: ...

@@ -1,4 +1,4 @@
-"""What a lane hands on, and who waits for a confirm. See :mod:`bridge.rabbitmq.consuming`."""
+"""A delivery and its way back: confirmed, then acked. See :mod:`bridge.rabbitmq.consuming`."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -9,25 +9,30 @@ _NO_PROPERTIES = Properties()
 
 
 class Confirmable(Protocol):
-    """Who waits for a publishing's confirm."""
+    """Waits for a publishing's confirm."""
 
     publishing: Publishing | None
 
-    def confirmed(self, confirm: Confirm) -> None: ...
+    def confirmed(self, confirm: Confirm) -> None:
+        """The publishing's fate. Called once."""
 
 
 class Publishes(Protocol):
     """What a delivery needs of the lane that takes its reply."""
 
     def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
-        """Send; `waiting.confirmed` is called once. Raises ValueError for what AMQP cannot carry."""
+        """Send it. `waiting.confirmed` is called once.
+
+        Raises ValueError for what AMQP cannot carry; then nothing is sent.
+        """
 
 
 class Settles(Protocol):
     """What a delivery needs of the lane it came by."""
 
     @property
-    def replies(self) -> Publishes: ...
+    def replies(self) -> Publishes:
+        """Where replies and copies are published."""
 
     def finish(self, tag: int, verdict: Verdict | None) -> None:
         """Give the broker its verdict."""
@@ -40,9 +45,13 @@ class LaneDelivery(Delivery, eq=False, gc=False):
     """A delivery that knows the way back."""
 
     tag: int
+    """The delivery tag."""
     lane: Settles
+    """The lane it came by."""
     verdict: Verdict | None = None
+    """Set when it is settled."""
     publishing: Publishing | None = None
+    """Its reply, which waits for its confirm."""
 
     def settle(
         self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
@@ -64,7 +73,8 @@ class LaneDelivery(Delivery, eq=False, gc=False):
             except ValueError:  # nothing was sent: the delivery can still be settled
                 self.verdict = self.publishing = None
                 raise
-            # What it brought is done with, and until its confirm comes many others do: memory that is still in the cache is used again.
+            # Many more come before the confirm does. What this one brought is no longer needed, so
+            # its memory is used again for them, while it is still in the processor's cache.
             self.properties = _NO_PROPERTIES
             self.body = b""
 
@@ -78,10 +88,13 @@ class LaneDelivery(Delivery, eq=False, gc=False):
                 self.lane.requeue(self.tag)
 
         self.lane.replies.publish(copy, Pending(copy, arrived))
-        self.verdict = verdict  # settled, as far as others are concerned
+        self.verdict = verdict  # it cannot be settled again meanwhile
 
     def confirmed(self, confirm: Confirm) -> None:
-        """The reply's fate. A reply queue that is gone is no reason to handle the request again; a refusal is."""
+        """The reply's fate.
+
+        A reply queue that is gone is no reason to handle the request again; a refusal is.
+        """
         if confirm is Confirm.CONFIRMED or confirm is Confirm.RETURNED:
             self.lane.finish(self.tag, self.verdict)
         else:
@@ -89,7 +102,7 @@ class LaneDelivery(Delivery, eq=False, gc=False):
 
 
 class Pending:
-    """A publishing on its way whose confirm is wanted by a callback."""
+    """A publishing on its way, and the callback that is told its confirm."""
 
     __slots__ = ("confirmed", "publishing")
 

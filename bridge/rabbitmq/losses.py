@@ -9,7 +9,8 @@ import aio_pika
 import aiormq
 
 _NOT_ALLOWED: Final = " 530 "
-"""The reply code for a virtual host that is not there, or not for this user (AMQP 0-9-1 §1.2)."""
+"""The reply code for a virtual host that does not exist, or is not for this user (AMQP 0-9-1
+§1.2)."""
 
 LOST: Final = (
     aio_pika.exceptions.AMQPError,
@@ -22,14 +23,16 @@ LOST: Final = (
 
 @contextlib.contextmanager
 def losses_as_errors() -> Iterator[None]:
-    """What is awaited within tells a lost connection by an error, ConnectionError at worst, and a cancellation by CancelledError.
+    """Make what is awaited within raise an error for a lost connection, at worst ConnectionError,
+    and CancelledError only for a cancellation.
 
-    aiormq does not always: whoever waits for the broker's answer when the connection is lost may be "cancelled", or get a bare
-    Exception, and a task that nobody wanted to stop would end without a word. A real cancellation it swallows at certain
-    moments of connecting.
+    aiormq does not always. Whoever waits for the broker's answer when the connection is lost may be
+    "cancelled" or get a bare Exception, and a task that nobody wanted to stop would end without a
+    word. A real cancellation, on the other hand, aiormq swallows at certain moments of connecting.
     """
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - it is for coroutines
+    if task is None:
+        raise RuntimeError("losses_as_errors() is for coroutines")
     cancellations = task.cancelling()
     try:
         yield
@@ -43,8 +46,14 @@ def losses_as_errors() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
+def retrieve(task: "asyncio.Task[None]") -> None:
+    """A callback for a task whose owner may be gone before it fails: asyncio must not complain."""
+    if not task.cancelled():
+        task.exception()
+
+
 def is_refusal(error: BaseException) -> bool:
-    """The broker is there and will not have us: trying again does not help."""
+    """Whether the broker is there and will not have us, so that trying again does not help."""
     return isinstance(
         error,
         aiormq.exceptions.AuthenticationError

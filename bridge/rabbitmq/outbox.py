@@ -1,4 +1,7 @@
-"""What a connection still has to send: one write a turn of the event loop."""
+"""What a connection still has to send: one write per turn of the event loop.
+
+At 200 messages a turn that is one system call in place of 200.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -7,20 +10,24 @@ from collections.abc import Callable
 class Outbox:
     """What one connection still has to send, joined into one write per turn of the loop."""
 
-    __slots__ = ("_transport", "before_flush", "due", "loop", "on_paused", "parts", "paused")
+    __slots__ = ("_sources", "_transport", "due", "loop", "parts", "paused")
 
     def __init__(self, transport: asyncio.WriteTransport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
+        self._sources: list[Callable[[], None]] = []
         self.loop = loop
         self.parts: list[bytes] = []
         self.due = False
-        """A flush is on its way: nobody else needs to ask for one."""
+        """A flush will come by itself: nobody needs to ask for one."""
         self.paused = False
         """The socket takes no more for now: the broker or the network is slow."""
-        self.on_paused: Callable[[], None] = _ignore_all
-        """Called when :attr:`paused` has changed."""
-        self.before_flush: Callable[[], None] | None = None
-        """Adds what is cheaper said once per turn: the acknowledgements."""
+
+    def add_source(self, add_more: Callable[[], None]) -> None:
+        """Have `add_more` called before each flush, so that it can :meth:`add` to it.
+
+        For what is cheaper said once per turn: acknowledgements.
+        """
+        self._sources.append(add_more)
 
     def add(self, frames: bytes) -> None:
         """Send whole frames at the end of this turn."""
@@ -35,15 +42,13 @@ class Outbox:
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        if self.before_flush is not None:
-            self.due = True  # what it adds goes out below, not in a turn of its own
-            self.before_flush()
+        """Write what is there now."""
+        self.due = True  # what the sources add goes out below, and asks for no turn of its own
+        for add_more in self._sources:
+            add_more()
         self.due = False
         parts = self.parts
         if parts:
             self.parts = []
             if not self._transport.is_closing():
                 self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
-
-
-def _ignore_all() -> None: ...

@@ -5,33 +5,53 @@ from typing import Final
 
 from bridge.compiled import fields
 from bridge.rabbitmq.delivery import Confirmable
-from bridge.rabbitmq.frames import writing
-from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.ids import ProtocolError
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.rabbitmq.outbox import Outbox
 from bridge.transport import Confirm, Properties, Publishing
 
 fields.check((Publishing,))
 
 _CONFIRMED: Final = Confirm.CONFIRMED
-"""By itself: a member of an Enum is looked up at each use."""
+"""Once, because a member of an Enum is looked up at each use."""
 
 
 class PublishLane:
-    """A channel in confirm mode that nobody else publishes on, so that it can count along with the broker."""
+    """A channel in confirm mode that nobody else publishes on, so that it can count with the broker.
 
-    def __init__(self, channel: int, outbox: Outbox, frame_max: int) -> None:
+    It is the sink of its channel's frames (:class:`~bridge.rabbitmq.frames.reading.ContentSink`).
+    """
+
+    def __init__(
+        self,
+        channel: int,
+        outbox: Outbox,
+        encoder: Encoder,
+        *,
+        on_end: Callable[[str], None],
+        on_returned: Callable[[], None],
+        on_refused: Callable[[], None],
+    ) -> None:
+        """`outbox` and `encoder`: the connection's.
+
+        `on_end` is called with the reason when the broker closes the channel, `on_returned` at each
+        Basic.Return, `on_refused` at each Basic.Nack.
+        """
         self._channel = channel
-        self._frame_max = frame_max
         self._outbox = outbox
+        self._encoder = encoder
+        self._on_end = on_end
+        self._on_returned = on_returned
+        self._on_refused = on_refused
         self._sequence = 0
         """Publishings so far. The broker counts them too, and confirms by that number."""
         self._lowest = 1
+        """No publishing below this number is pending."""
         self._pending: dict[int, Confirmable] = {}
+        """Publishings without their confirm, by number."""
         self._returned: set[int] = set()
+        """Pending ones that were returned."""
         self._closed = False
-        self.on_end: Callable[[str], None] = _ignore
-        self.on_returned: Callable[[], None] = _ignore_all
-        self.on_refused: Callable[[], None] = _ignore_all
 
     @property
     def unconfirmed(self) -> int:
@@ -40,16 +60,19 @@ class PublishLane:
 
     @property
     def confirmed(self) -> int:
-        """Publishings that have theirs."""
+        """Publishings that have had theirs."""
         return self._sequence - len(self._pending)
 
     def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
-        """Send; `waiting.confirmed` is called once. Raises ValueError for what AMQP cannot carry (nothing is sent)."""
+        """Send it. `waiting.confirmed` is called once.
+
+        Raises ValueError for what AMQP cannot carry; then nothing is sent.
+        """
         if self._closed:
             waiting.confirmed(Confirm.LOST)
             return
         outbox = self._outbox
-        outbox.parts.append(writing.encode_publish(self._channel, publishing, self._frame_max))
+        outbox.parts.append(self._encoder.publish(self._channel, publishing))
         if not outbox.due:
             outbox.ask()
         self._sequence += 1
@@ -57,13 +80,13 @@ class PublishLane:
 
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         if delivery_tag > self._sequence:
-            raise FrameError(
+            raise ProtocolError(
                 f"a confirm of publishing {delivery_tag}, and {self._sequence} were sent"
             )
         confirm = _CONFIRMED
         if not ok:
             confirm = Confirm.REFUSED
-            self.on_refused()
+            self._on_refused()
         first = self._lowest if multiple else delivery_tag
         if first <= self._lowest:
             self._lowest = delivery_tag + 1
@@ -86,8 +109,11 @@ class PublishLane:
         routing_key: str,
         properties: Properties | None,
     ) -> None:
-        """A return names no number, but it comes right before its confirm: it is the first pending one that looks like it."""
-        self.on_returned()
+        """A return names no number, but comes right before its confirm.
+
+        So it is that of the first pending publishing that looks like it.
+        """
+        self._on_returned()
         correlation_id = properties.correlation_id if properties else None
         for number, waiting in self._pending.items():
             publishing = waiting.publishing
@@ -104,23 +130,20 @@ class PublishLane:
                 return
 
     def on_deliver(self, *_: object) -> None:
-        raise FrameError("Basic.Deliver on a channel that does not consume")
+        raise ProtocolError("Basic.Deliver on a channel that does not consume")
 
     def on_cancel(self, consumer_tag: bytes) -> None:
-        raise FrameError("Basic.Cancel on a channel that does not consume")
+        raise ProtocolError("Basic.Cancel on a channel that does not consume")
 
     def on_channel_close(self, reply_code: int, reply_text: str) -> None:
-        self.on_end(f"the broker closed the publishing channel: {reply_code} {reply_text}")
+        self._on_end(f"the broker closed the publishing channel: {reply_code} {reply_text}")
+
+    def on_other(self, method: int, arguments: bytes) -> bool:
+        return False
 
     def close(self) -> None:
-        """The connection is gone: what is not confirmed may or may not have arrived."""
+        """The connection is gone. What is not confirmed is lost: it may have arrived or not."""
         self._closed = True
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
             waiting.confirmed(Confirm.LOST)
-
-
-def _ignore(_: str) -> None: ...
-
-
-def _ignore_all() -> None: ...

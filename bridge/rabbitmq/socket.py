@@ -1,4 +1,4 @@
-"""aio-pika's socket, with the frames of the lanes taken out."""
+"""Bytes in: aio-pika's socket, with the frames of the lanes taken out."""
 
 import asyncio
 from typing import Any, Final, Protocol, cast
@@ -6,25 +6,29 @@ from typing import Any, Final, Protocol, cast
 import aiormq
 from yarl import URL
 
-from bridge.rabbitmq.frames.ids import HEARTBEAT_FRAME, FrameError
-from bridge.rabbitmq.frames.reading import ContentReader, FrameStream
+from bridge.rabbitmq.frames.ids import HEARTBEAT_FRAME, ProtocolError
+from bridge.rabbitmq.frames.reading import ContentSink, FrameStream
 from bridge.rabbitmq.outbox import Outbox
 from bridge.telemetry.logs import get_logger
 
 log = get_logger("bridge.rabbitmq")
 
 WRITE_BUFFER: Final = 1024 * 1024
-"""Bytes that wait for the socket before handlers are held back. A turn's worth of replies must not flicker over it."""
+"""Bytes waiting for the socket, above which handlers are held back. A turn's worth of replies must
+not exceed it."""
 
 
 class ConnectionListener(Protocol):
-    """Who a protocol tells of its connection's fate."""
+    """Told what becomes of a connection."""
 
     def on_blocked(self, reason: str | None) -> None:
-        """The broker blocks publishing (its reason), or does no longer (None)."""
+        """The broker blocks publishing (its reason), or no longer does (None)."""
+
+    def on_paused(self) -> None:
+        """:attr:`Outbox.paused` has changed."""
 
     def on_ended(self, reason: str) -> None:
-        """The connection is gone. Called once."""
+        """The connection is gone. The reason begins with its name. Called once."""
 
     def before_turn(self) -> None:
         """Bytes arrived and are about to be read."""
@@ -36,27 +40,40 @@ class ConnectionListener(Protocol):
 class LaneProtocol(asyncio.StreamReaderProtocol):
     """aio-pika's socket, with the frames of the lanes taken out."""
 
+    outbox: Outbox
+    """Made with the socket."""
+
     def __init__(
         self,
+        name: str,
         reader: asyncio.StreamReader,
         loop: asyncio.AbstractEventLoop,
         listener: ConnectionListener,
     ) -> None:
+        """`name`: the connection's. `reader`: what aio-pika reads from."""
         super().__init__(reader, loop=loop)
+        self._name = name
         self._lane_loop = loop
         self._listener = listener
         self._stream = FrameStream(self)
         self._greeted = False
-        self._fed_at = self.received_at = loop.time()
-        self._reason = ""
+        self._fed_at = loop.time()
+        """When the library last got a frame, by the loop's clock."""
         self._socket: asyncio.WriteTransport | None = None
-        self.outbox: Outbox | None = None
+        self.received_at = self._fed_at
+        """When the broker last sent anything, by the loop's clock."""
+        self.reason = ""
+        """Why the connection ends, as soon as that is known."""
         self.heartbeat = 10.0
-        """Seconds. aiormq takes a connection for stuck if its reader sees no frame for three of them."""
+        """Seconds. aiormq takes a connection for stuck if it sees no frame for three of them."""
 
-    @property
-    def readers(self) -> dict[int, ContentReader]:
-        return self._stream.readers
+    def register(self, channel: int, sink: ContentSink) -> None:
+        """As :meth:`~bridge.rabbitmq.frames.reading.FrameStream.register`."""
+        self._stream.register(channel, sink)
+
+    def unregister(self, channel: int) -> None:
+        """As :meth:`~bridge.rabbitmq.frames.reading.FrameStream.unregister`."""
+        self._stream.unregister(channel)
 
     def limit_frames(self, frame_max: int) -> None:
         """Take over the frame size that was negotiated, in bytes."""
@@ -64,39 +81,37 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        socket = cast(
-            asyncio.WriteTransport, transport
-        )  # uvloop's is one by its methods, not by its class
-        socket.set_write_buffer_limits(high=WRITE_BUFFER, low=WRITE_BUFFER // 4)
+        # uvloop's transport is one by its methods, not by its class.
+        socket = cast(asyncio.WriteTransport, transport)
         self._socket = socket
         self.outbox = Outbox(socket, self._lane_loop)
+        socket.set_write_buffer_limits(high=WRITE_BUFFER, low=WRITE_BUFFER // 4)
 
     def data_received(self, data: bytes) -> None:
         if not self._greeted:
             self._greeted = True
-            if data.startswith(
-                b"AMQP"
-            ):  # a broker of another protocol version: the library has the words for it
+            if data.startswith(b"AMQP"):  # another protocol version: the library has the words
                 super().data_received(data)
                 return
         self._listener.before_turn()
         try:
             self._stream.feed(data)
-        except FrameError as error:
+        except ProtocolError as error:
             self.abort(f"the broker sent a broken frame: {error}")
-        except Exception as error:  # a fault of ours: what follows in these bytes is lost, so nothing after it can be trusted
+        except Exception as error:
+            # A fault of ours. The rest of these bytes is lost, so what follows cannot be trusted.
             log.exception("a delivery could not be taken")
             self.abort(f"a delivery could not be taken: {type(error).__name__}")
         finally:
             self._listener.after_turn()
         self.received_at = now = self._lane_loop.time()
-        # A busy broker sends no heartbeats, and a reader that sees no frame believes the connection is stuck.
-        if now - self._fed_at > self.heartbeat / 2 and self._stream.readers:
+        # A busy broker sends no heartbeats. A reader that sees no frame takes it for stuck.
+        if now - self._fed_at > self.heartbeat / 2 and self._stream.has_channels:
             self.on_frame(HEARTBEAT_FRAME)
 
     def abort(self, reason: str = "") -> None:
-        """Drop the connection without a word to the broker."""
-        self._reason = self._reason or reason
+        """Drop the connection without a word to the broker. The first reason counts."""
+        self.reason = self.reason or reason
         if self._socket is not None:
             self._socket.abort()
 
@@ -105,22 +120,20 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         super().data_received(frame)
 
     def on_connection_close(self, reply_code: int, reply_text: str) -> None:
-        self._reason = f"the broker closed the connection: {reply_code} {reply_text}"
+        self.reason = f"the broker closed the connection: {reply_code} {reply_text}"
 
     def on_blocked(self, reason: str | None) -> None:
         self._listener.on_blocked(reason)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.outbox is not None:
-            self.outbox.paused = True
-            self.outbox.on_paused()
+        self.outbox.paused = True
+        self._listener.on_paused()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.outbox is not None:
-            self.outbox.paused = False
-            self.outbox.on_paused()
+        self.outbox.paused = False
+        self._listener.on_paused()
 
     def eof_received(self) -> bool:
         """The broker has closed its half: so do we, at once."""
@@ -129,29 +142,29 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._listener.on_ended(
-            self._reason
-            or (f"the connection was lost: {exc}" if exc else "the connection was closed")
-        )
+        ended = f"the connection was lost: {exc}" if exc else "the connection was closed"
+        self._listener.on_ended(f"{self._name}: {self.reason or ended}")
 
 
 class LaneTransportFactory(aiormq.connection.TransportFactory):
-    """Gives aiormq a socket that ends in a :class:`LaneProtocol`."""
+    """Gives aiormq a socket that ends in a :class:`LaneProtocol`. For one connection."""
 
-    def __init__(self, listener: ConnectionListener) -> None:
-        self._listener = listener
-        self.protocol: LaneProtocol | None = None
+    def __init__(self, name: str, listener: ConnectionListener) -> None:
+        """`name`: the connection's. Needs a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._reader = asyncio.StreamReader(loop=self._loop)
+        self.protocol = LaneProtocol(name, self._reader, self._loop, listener)
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """`kwargs`: aiormq's ``ssl_context_provider``, which makes the TLS context that the URL's options ask for."""
-        loop = asyncio.get_running_loop()
+        """`kwargs`: aiormq's ``ssl_context_provider``.
+
+        It makes the TLS context that the URL's options ask for.
+        """
         tls = await kwargs["ssl_context_provider"].get_context() if url.scheme == "amqps" else None
-        reader = asyncio.StreamReader(loop=loop)
-        protocol = LaneProtocol(reader, loop, self._listener)
-        transport, _ = await loop.create_connection(
-            lambda: protocol, str(url.host), int(url.port or 0), ssl=tls
+        transport, _ = await self._loop.create_connection(
+            lambda: self.protocol, str(url.host), int(url.port or 0), ssl=tls
         )
-        self.protocol = protocol
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        writer = asyncio.StreamWriter(transport, self.protocol, self._reader, self._loop)
+        return self._reader, writer

@@ -1,4 +1,4 @@
-"""RabbitMQ behind the seam of :mod:`bridge.transport`: the supervisor that opens one session after the other."""
+"""RabbitMQ behind the seam of :mod:`bridge.transport`: one session after the other."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ START_TIMEOUT: Final = 15.0
 
 
 class RabbitTransport:
-    """RabbitMQ behind the seam of :mod:`bridge.transport`: one session after the other, until closed."""
+    """RabbitMQ as a :class:`~bridge.transport.Transport`: one session after the other, until closed."""
 
     def __init__(
         self,
@@ -42,18 +42,22 @@ class RabbitTransport:
         topology: Topology | None = None,
         start_timeout: float = START_TIMEOUT,
     ) -> None:
-        """`urls`: the broker's hosts, tried in turn. `name`: shown in the broker's list of connections."""
+        """`urls`: the broker's hosts, tried in turn. `name`: for its list of connections.
+
+        `topology`: what is declared or looked for at each connection; None: nothing.
+        `start_timeout`: seconds that :meth:`start` tries to reach a broker.
+        """
         self._urls = list(urls)
         self._name = name
         self._topology = topology
         self._start_timeout = start_timeout
-        # Every host gets its turn before a start is given up, one that swallows what is sent to it included.
+        # Every host gets its turn before a start is given up, even if one of them never answers.
         self._connect_timeout = min(CONNECT_TIMEOUT, max(1.0, start_timeout / len(self._urls)))
         self._next_url = 0
         self._subscriptions: Sequence[Subscription] = ()
         self._session: Session | None = None
         self._opening: Session | None = None
-        """The one that is being opened just now."""
+        """The one that is being opened."""
         self._bindings = Bindings()
         self._supervisor: asyncio.Task[None] | None = None
         self._on_state: StateListener = lambda *_: None
@@ -62,6 +66,7 @@ class RabbitTransport:
         self.sessions = 0
         """Sessions opened so far."""
         self.returned = 0
+        """As :attr:`~bridge.transport.Transport.returned`."""
 
     @property
     def state(self) -> State:
@@ -85,7 +90,7 @@ class RabbitTransport:
         self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
 
     async def _first_session(self) -> Session:
-        """Be patient with a broker that is still starting, but tell a person who mistyped its URL."""
+        """Be patient with a broker that is still starting, but tell whoever mistyped its URL."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._start_timeout
         failures = 0
@@ -129,7 +134,7 @@ class RabbitTransport:
         return session
 
     async def _restore_bindings(self, session: Session, url: URL) -> None:
-        """Raises ConnectionError if the session ends meanwhile."""
+        """Wait until every key is bound. Raises ConnectionError if the session ends meanwhile."""
         if session.bind_lane is None or self._state is State.DRAINING:
             return
         restored = asyncio.Event()
@@ -176,7 +181,7 @@ class RabbitTransport:
                 log.exception("no session", url=printable(url), failures=failures)
 
     def _abandon(self, session: Session) -> None:
-        """Make its deliveries void now, and let the libraries tidy up on their own time."""
+        """Make its deliveries void now, and let the libraries tidy up in their own time."""
         session.void()
         farewell = asyncio.create_task(session.abandon())
         self._farewells.add(farewell)

@@ -6,7 +6,8 @@ from typing import Final
 from yarl import URL
 
 HEARTBEAT: Final = 10
-"""Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20."""
+"""Seconds between heartbeats: a dead peer is noticed within 20 to 30 s. RabbitMQ advises 5 to 20
+(https://www.rabbitmq.com/docs/heartbeats)."""
 _HEARTBEAT_MAX: Final = 65_535
 """Seconds; a short integer in Connection.Tune (AMQP 0-9-1 §1.4.2.6)."""
 
@@ -18,7 +19,7 @@ def printable(url: URL) -> str:
 
 
 def parse_urls(texts: Sequence[str]) -> list[URL]:
-    """Broker URLs, checked. Raises ValueError with a sentence for one that is none."""
+    """Broker URLs, checked. Raises ValueError, with a sentence for people, at an invalid one."""
     urls = []
     for text in texts:
         try:
@@ -27,12 +28,14 @@ def parse_urls(texts: Sequence[str]) -> list[URL]:
             raise ValueError(f"{text!r} is not a URL: {error}") from None
         if url.scheme not in {"amqp", "amqps"} or not url.host:
             raise ValueError(
-                f"{text!r} is not a broker URL: expected amqp://user:password@host:5672/vhost or amqps://…"
+                f"{text!r} is not a broker URL: "
+                "expected amqp://user:password@host:5672/vhost or amqps://…"
             )
         heartbeat = url.query.get("heartbeat", str(HEARTBEAT))
         if not heartbeat.isdecimal() or int(heartbeat) > _HEARTBEAT_MAX:
             raise ValueError(
-                f"heartbeat={heartbeat} of {printable(url)} is not a number of seconds up to {_HEARTBEAT_MAX}"
+                f"heartbeat={heartbeat} of {printable(url)} is not a number of seconds "
+                f"up to {_HEARTBEAT_MAX}"
             )
         urls.append(url)
     if not urls:

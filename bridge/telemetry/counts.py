@@ -11,24 +11,26 @@ class WorkerCounts(msgspec.Struct):
     replied: int = 0
     """Answers published: responses and CALLERRORs."""
     unasked: int = 0
-    """Requests handled that nobody waited for (no ``reply_to``)."""
+    """Requests handled for which nobody waited (no ``reply_to``)."""
     failed: int = 0
     """Requests dead-lettered."""
     retried: int = 0
-    """Further tries asked for by a handler."""
+    """Further tries that handlers asked for."""
     overloaded: int = 0
-    """Requests not begun, because there was no time left for them; answered with a CALLERROR, and dead-lettered."""
+    """Requests that were not begun, because no time was left for them. Each was answered with a
+    CALLERROR and dead-lettered."""
     late: int = 0
-    """Requests handled whose deadline had passed by then."""
+    """Requests whose deadline passed while they were handled."""
     dropped: int = 0
-    """Requests whose deadline had passed before."""
+    """Requests that were not handled, because their deadline had passed."""
     absorbed: int = 0
-    """Deliveries of a request that was handled already: given the stored reply."""
+    """Deliveries of a request that had been handled already: the stored reply was sent again."""
     store_errors: int = 0
-    """Times the idempotency store failed, and the request was handled all the same."""
+    """Times that the idempotency store failed. The request was handled all the same."""
     forbidden: int = 0
     """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
     foreign: int = 0
-    """Messages that were no requests, dead-lettered; only dialects know such."""
+    """Messages that were not requests, dead-lettered. The native dialect knows none."""
     put_off: int = 0
-    """Times that a request was sent round by a delay queue, because its vendor had its share of a shared queue in hand."""
+    """Times that a request of a shared queue was sent round by a delay queue: its vendor had its
+    share of that queue in hand."""

@@ -1,26 +1,104 @@
-"""Log lines: one JSON object each, or coloured text for people."""
+"""Logging: what every module writes to, and how the commands show it.
+
+A library is silent. All that is logged here goes to loggers of the standard library below
+``bridge``, and an application decides what becomes of it. Only the commands call :func:`configure`.
+"""
 
 import enum
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
 
+LIBRARIES: Final = ("aio_pika", "aiormq", "websockets")
+"""Loggers of libraries that report at length what the bridge says in one line."""
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """The logger of a room."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
-    return logger
+for _name in ("bridge", *LIBRARIES):
+    # Where nothing is configured, logging prints warnings and errors that have found no handler.
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+class EventLogger:
+    """Writes events and their pairs of key and value to a logger of the standard library.
+
+    >>> get_logger("bridge.worker").info("consuming", queues=3)
+
+    The record's message is a line to read: ``consuming queues=3``. Handlers that want the parts
+    find them in the record's attribute ``bridge``: ``{"queues": 3, "event": "consuming"}``. What
+    the application has bound with ``structlog.contextvars`` is in both.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def _logger(self) -> logging.Logger:
+        """Made at the first line: logging.config disables loggers that exist when it is called."""
+        return logging.getLogger(self.name)
+
+    def debug(self, event: str, /, **pairs: Any) -> None:
+        self._write(logging.DEBUG, event, pairs)
+
+    def info(self, event: str, /, **pairs: Any) -> None:
+        self._write(logging.INFO, event, pairs)
+
+    def warning(self, event: str, /, **pairs: Any) -> None:
+        self._write(logging.WARNING, event, pairs)
+
+    def error(self, event: str, /, **pairs: Any) -> None:
+        self._write(logging.ERROR, event, pairs)
+
+    def exception(self, event: str, /, **pairs: Any) -> None:
+        """An error, with the traceback of the exception that is being handled."""
+        self._write(logging.ERROR, event, pairs, exc_info=True)
+
+    def _write(
+        self, level: int, event: str, pairs: dict[str, Any], *, exc_info: bool = False
+    ) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        parts = {**pairs, "event": event}
+        for key, value in structlog.contextvars.get_contextvars().items():
+            parts.setdefault(key, value)
+        shown = {key: value for key, value in parts.items() if key != "event"}
+        if shown:  # without arguments, logging leaves percent signs alone
+            event = " ".join([_literally(event), *(f"{_literally(key)}=%r" for key in shown)])
+        self._logger.log(
+            level,
+            event,
+            *shown.values(),
+            exc_info=exc_info,
+            extra={"bridge": parts},
+            stacklevel=3,  # whoever called info(), or one of its siblings
+        )
+
+
+def _literally(text: str) -> str:
+    """For a %-format."""
+    return text.replace("%", "%%")
+
+
+def get_logger(name: str) -> EventLogger:
+    """The logger of a module. `name`: ``bridge`` and the package, as in ``bridge.worker``."""
+    return EventLogger(name)
 
 
 class LogFormat(enum.StrEnum):
     """How log lines look."""
 
     JSON = "json"
+    """An object a line."""
     CONSOLE = "console"
+    """Text, coloured on a terminal."""
     AUTO = "auto"
     """Text on a terminal, JSON elsewhere."""
+    NONE = "none"
+    """Whatever the vendors' modules set up; nothing, if they do not."""
 
 
 class LogLevel(enum.StrEnum):
@@ -33,45 +111,97 @@ class LogLevel(enum.StrEnum):
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
-    """Write the bridge's log lines, and the libraries' warnings, to standard error."""
-    number = getattr(logging, level.value.upper())
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    as_json = log_format is LogFormat.JSON or (
-        log_format is LogFormat.AUTO and not sys.stderr.isatty()
-    )
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(_dumps)
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    """Write all log lines, and Python's warnings, to standard error.
+
+    Handlers that are there already stay, and get the lines as well. A logging level of the root
+    logger above `level` is lowered to it.
+    """
+    with configuring(log_format, level):
+        pass
+
+
+@contextmanager
+def configuring(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
+    """Configure once the block has ended, in which the vendors' modules are imported.
+
+    Until then the root logger is left to them: ``logging.basicConfig`` does nothing where there is
+    a handler already, and ``logging.config`` removes those that it finds. Only their warnings are
+    written at once.
+    """
+    if log_format is LogFormat.NONE:
+        yield
+        return
+    output = _Output(sys.stderr)
+    output.setFormatter(_formatter(log_format, sys.stderr))
+    output.setLevel(level.value.upper())
+    logging.captureWarnings(capture=True)
+    warnings = logging.getLogger("py.warnings")
+    warnings.addHandler(output)
+    try:
+        yield
+    finally:
+        warnings.removeHandler(output)
+        warnings.disabled = False  # by logging.config, as all loggers that exist when it is called
+        _write_to(output)
+
+
+class _Output(logging.StreamHandler[TextIO]):
+    """The output of a command."""
+
+
+def _write_to(output: _Output) -> None:
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(number)
-    # The libraries report at length what the session and the gateway report in one line; asyncio tells of what nobody awaited.
-    for noisy in ("aio_pika", "aiormq", "websockets"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for handler in root.handlers[:]:
+        if isinstance(handler, _Output):  # from before
+            root.removeHandler(handler)
+    root.addHandler(output)
+    root.setLevel(min(root.level, output.level))
+    for name in LIBRARIES:  # not asyncio's: it tells of failures that nobody awaited
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # For handlers that log with structlog.
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_SHARED,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+_SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+"""What becomes of every line, however it was logged."""
+
+
+def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
+    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not stream.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(_dumps)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=(_take_apart, *_SHARED),
+        processors=(structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer),
+    )
+
+
+def _take_apart(
+    _logger: logging.Logger, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Of a record of an :class:`EventLogger`, the event and its pairs in place of the message."""
+    parts = getattr(line["_record"], "bridge", None)
+    if not isinstance(parts, dict) or "event" not in parts:
+        return line
+    return {**parts, **line, "event": parts["event"]}
 
 
 def _dumps(line: object, **_: object) -> str:

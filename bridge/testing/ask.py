@@ -1,4 +1,4 @@
-"""One request to a handler, without a broker."""
+"""Puts one request to a handler, without a broker."""
 
 import asyncio
 from collections.abc import Iterable
@@ -32,11 +32,14 @@ async def ask(
     version: OcppVersion | str = DEFAULT_VERSION,
     station_id: str = "CP001",
 ) -> DataTransferResponse:
-    """The answer of `routers` to a request, encoded and decoded as it would be on its way.
+    """Put a request to `routers` and return the answer, encoded and decoded as on its real way.
 
-    `data`: any JSON value; ``msgspec.Raw`` is sent verbatim; in OCPP 1.6 structured data travels as JSON text in a string.
-    Raises CallError if the answer is a CALLERROR (where a handler failed, a note on the error says how), and
-    :class:`~bridge.request.outcome.Retry` if the handler asks for another try.
+    `data`: any JSON value. ``msgspec.Raw`` is sent verbatim. In OCPP 1.6, structured data travels
+    as JSON text in a string.
+
+    Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR; if a handler failed, a note
+    on the error says how. Raises :class:`~bridge.request.outcome.Retry` if the handler asks for
+    another try, and ValueError for an unknown `version`.
     """
     version = parse_version(version)
     body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)

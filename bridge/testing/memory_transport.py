@@ -1,11 +1,12 @@
-"""The seam, in memory: what a worker or client reaches a MemoryBroker by."""
+"""The transport to the broker in memory."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bridge.testing.memory_broker import MemoryBroker, MemoryConnection
+from bridge.testing.memory_broker import MemoryBroker
+from bridge.testing.memory_connection import MemoryConnection
 from bridge.transport import (
     Confirm,
     Publishing,
@@ -17,10 +18,13 @@ from bridge.transport import (
 
 
 class MemoryTransport:
-    """A :class:`~bridge.transport.Transport` to a :class:`MemoryBroker`. Declare the topology first."""
+    """A :class:`~bridge.transport.Transport` to a :class:`~bridge.testing.MemoryBroker`.
+
+    Declare the topology first, with :meth:`~bridge.testing.MemoryBroker.declare`.
+    """
 
     RECONNECT_AFTER: Final = 0.01
-    """Seconds between attempts to connect again, when a queue is missing."""
+    """Seconds between attempts to connect again while a queue is missing."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -30,7 +34,7 @@ class MemoryTransport:
         self._state = State.CONNECTING
         self._keys: dict[str, None] = {}
         self._asked: deque[tuple[bool, Callable[[], None]]] = deque()
-        """Bindings and unbindings that this connection has still to make, and whom to tell."""
+        """Bindings (True) and unbindings still to be made, and whom to tell then."""
         self._waiting: list[Callable[[], None]] = []
         """Whom to tell when the next connection has bound all keys."""
         self.returned = 0
@@ -128,7 +132,7 @@ class MemoryTransport:
         for tell in waiting:
             tell()
 
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound for the broker side, not for the caller
+    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - a bound, not a failure
         self._enter(State.DRAINING, f"at most {timeout:g} s")
         self._tell_waiting()
         connection = self._connection
@@ -153,6 +157,6 @@ class MemoryTransport:
 
 
 def _check_key(routing_key: str) -> None:
-    """As AMQP does."""
+    """Raises ValueError for a key that AMQP cannot carry (0-9-1 §4.2.5.3: a short string)."""
     if (size := len(routing_key.encode("utf-8", "surrogateescape"))) > 255:
         raise ValueError(f"a routing key of {size} bytes, and AMQP allows 255")

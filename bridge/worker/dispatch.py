@@ -48,7 +48,7 @@ from bridge.routing.errors import InvalidData
 from bridge.routing.handler import Handler
 from bridge.routing.router import THREADS, Routes
 
-fields.check((Handler, Reply, Request, RequestEnvelope))
+fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
 
 INVALID_DATA: Final = "InvalidData"
 """The reasonCode for data that does not fit the handler's type (OCPP 2.0.1 Appendix 5 leaves the

@@ -1,4 +1,4 @@
-// A station gateway for the DataTransfer Bridge (docs/gateways.md). Of OCPP it knows DataTransfer alone.
+// A station gateway for the DataTransfer Bridge (docs/gateways.md). It knows no OCPP action but DataTransfer.
 //   AMQP_URL=amqp://user:password@broker/ PORT=9000 node gateway.js      stations connect to ws://HOST:PORT/STATION_ID
 import { createHash, randomUUID } from 'node:crypto'
 import { unescape } from 'node:querystring'
@@ -6,18 +6,18 @@ import amqp from 'amqplib'
 import { WebSocket, WebSocketServer } from 'ws'
 const { AMQP_URL = 'amqp://localhost/', PORT = '9000', PREFIX = 'datatransfer' } = process.env
 const TIMEOUT = Number(process.env.TIMEOUT ?? 30) * 1000 // milliseconds to wait for an answer, in either direction
-const ALLOWED = /^(amq\.gen-|amq\.rabbitmq\.reply-to\.|datatransfer\.replies\.)/ // reply queues
+const ALLOWED = /^(amq\.gen-|amq\.rabbitmq\.reply-to\.|datatransfer\.replies\.)/ // reply queues that may be answered
 const stations = new Map() // station id → { id, socket, version, calls, turn, gone, leave }
-const asked = new Map() // correlation id → { publish, answer }: requests of stations without their answer
-const recent = new Map() // station, message id and payload → answer: what comes again is not sent again
-let broker // { channel, replies, requests }: the connection that is open, and its two queues
+const asked = new Map() // correlation id → { publish, answer }: unanswered requests from stations
+const recent = new Map() // station, message id and payload → answer: the station gets a repeated request once
+let broker // { channel, replies, requests }: the open channel and its two queues
 function stationKey(id) {
   const bytes = Buffer.from(id).toString('latin1') // one character for each byte of UTF-8
   const key = bytes.replace(/[^A-Za-z0-9.-]/g, byte => `_${byte.charCodeAt(0).toString(16).padStart(2, '0')}`)
   return key.length <= 200 ? key : `${key.slice(0, 100)}_x${createHash('sha256').update(key).digest('hex')}`
 }
 
-async function connect() { // again and again: queues and bindings are gone with their connection
+async function connect() { // again after each loss: the queues and bindings go with their connection
   const connection = await amqp.connect(AMQP_URL)
   connection.on('error', console.error).on('close', () => { broker = undefined; connectSoon() })
   const channel = await connection.createChannel()
@@ -26,22 +26,22 @@ async function connect() { // again and again: queues and bindings are gone with
   await channel.assertExchange(`${PREFIX}.stations`, 'direct')
   const replies = (await channel.assertQueue('', { exclusive: true })).queue
   const requests = (await channel.assertQueue('', { exclusive: true })).queue
-  await channel.consume(replies, ({ properties, content }) => // one that nobody waits for is dropped
+  await channel.consume(replies, ({ properties, content }) => // a reply that nobody waits for is dropped
     asked.get(properties.correlationId)?.answer([properties.type, `${content}`]), { noAck: true })
   await channel.prefetch(200)
   await channel.consume(requests, message => onRequest(message, channel))
-  channel.on('return', ({ properties }) => // no worker has declared the queues yet: it may be on its way
+  channel.on('return', ({ properties }) => // no worker has declared its queues yet: it may be starting, so try again
     setTimeout(() => asked.get(properties.correlationId)?.publish(), 1000))
   broker = { channel, replies, requests }
   await Promise.all([...stations.keys()].map(id => change('bindQueue', id)))
-  for (const { publish } of asked.values()) publish() // again, under the same message id
+  for (const { publish } of asked.values()) publish() // again, with the same message id
   console.log(`connected to the broker with ${stations.size} stations`)
 }
 const connectSoon = () => setTimeout(() => connect().catch(failed), Math.random() * 1000)
 const failed = error => { console.error(error.message); connectSoon() }
 const change = (how, id) => broker?.channel[how](broker.requests, `${PREFIX}.stations`, stationKey(id)).catch(() => {})
 
-// Station → CSMS. An answer, here and below, is [AMQP type, body].
+// Station → CSMS. Here and below, an answer is [AMQP type, body].
 const callError = (errorCode, errorDescription = '') =>
   ['CallError', JSON.stringify({ errorCode, errorDescription, errorDetails: {} })]
 function ask(station, messageId, payload) {
@@ -71,7 +71,7 @@ async function onRequest(message, channel) {
     station.turn.then(([type]) => setTimeout(() => recent.delete(name), type === 'DataTransferResponse' ? 600_000 : 0))
   }
   const [type, body] = await (recent.get(name) ?? ['StationOffline', '{"sent":false}'])
-  if (broker?.channel === channel) channel.ack(message) // else its queue is gone, and it with the queue
+  if (broker?.channel === channel) channel.ack(message) // else the message has gone with its queue
   if (type !== 'late' && ALLOWED.test(replyTo)) broker?.channel.publish('', replyTo, Buffer.from(body), {
     type, contentType: 'application/json', correlationId, expiration: Math.max(0, deadline - Date.now()),
     headers: { 'ocpp-station-id': id, ...(station && { 'ocpp-version': station.version }) }
@@ -80,7 +80,7 @@ async function onRequest(message, channel) {
 async function call({ socket, version, calls, gone }, payload, deadline) {
   if (socket.readyState !== WebSocket.OPEN) return gone
   const id = randomUUID(), { vendorId, messageId, data } = JSON.parse(payload)
-  const text = typeof data === 'string' ? data : JSON.stringify(data ?? undefined) // rounds integers above 2^53
+  const text = typeof data === 'string' ? data : JSON.stringify(data ?? undefined) // it rounds integers above 2^53
   if (version === 'ocpp1.6') payload = JSON.stringify({ vendorId, messageId: messageId ?? undefined, data: text })
   return new Promise(answer => {
     calls.set(id, answer)
@@ -98,7 +98,7 @@ async function onFrame(station, frame, { calls, socket } = station) {
   socket.send(kind === 'CallError' ? JSON.stringify([4, id, errorCode, errorDescription, errorDetails])
     : `[3,${JSON.stringify(id)},${body}]`)
 }
-new WebSocketServer({ port: PORT, maxPayload: 1 << 22, handleProtocols: offered => // the newest that both know
+new WebSocketServer({ port: PORT, maxPayload: 1 << 22, handleProtocols: offered => // the newest that both speak
   ['ocpp2.1', 'ocpp2.0.1', 'ocpp1.6'].find(version => offered.has(version)) ?? false
 }).on('connection', (socket, { url }) => {
   const id = unescape(url.slice(1))
@@ -109,7 +109,7 @@ new WebSocketServer({ port: PORT, maxPayload: 1 << 22, handleProtocols: offered 
   change('bindQueue', id)
   const malformed = () => socket.send('[4,"-1","FormatViolation","no OCPP-J frame",{}]')
   socket.on('message', data => onFrame(station, `${data}`).catch(malformed)).on('error', () => {})
-  socket.on('close', async () => { // first no more requests come here, then the CSMS is told
+  socket.on('close', async () => { // unbind first: a CSMS told that the station is offline may retry at once
     if (stations.get(id) === station) await change('unbindQueue', id)
     if (stations.get(id) === station) stations.delete(id)
     for (const answer of station.calls.values()) answer(['StationOffline', '{"sent":true}'])

@@ -30,7 +30,7 @@ def dtbridge(
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence it says on standard error beside its log lines; that it says no more, and fails."""
+    """The one sentence on standard error beside log lines. Checks that there is no more."""
     lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("dtbridge: ")

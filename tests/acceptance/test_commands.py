@@ -11,8 +11,7 @@ import typer
 
 from bridge.cli.main import app
 from bridge.gateway.websocket.passwords import parse_password_file
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, free_ports
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, clean_environment
 
@@ -150,8 +149,7 @@ def test_run_takes_everything_from_the_environment(amqp_url: str) -> None:
 
 def test_every_option_is_an_environment_variable_and_every_variable_has_one_meaning() -> None:
     meanings: dict[str, set[str]] = {}
-    group = typer.main.get_command(app)
-    for command in group.commands.values():  # type: ignore[attr-defined]
+    for command in typer.main.get_group(app).commands.values():
         for parameter in command.params:
             if parameter.name != "help":
                 assert parameter.envvar == f"DTBRIDGE_{parameter.name.upper()}"
@@ -163,7 +161,7 @@ def test_every_option_is_an_environment_variable_and_every_variable_has_one_mean
 def test_the_operations_page_lists_every_variable() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     for name in ("run", "gateway", "password"):
-        command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+        command = typer.main.get_group(app).commands[name]
         options = {
             parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")
         } - {"--help"}

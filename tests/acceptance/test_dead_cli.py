@@ -16,8 +16,10 @@ import aiormq
 import pytest
 
 from bridge.dialects.names import Names
-from bridge.dialects.topology import QueueType, Topology
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.dialects.native import Native
+from bridge.dialects.topology import QueueType, worker_topology
+from bridge.rabbitmq.declaring import ensure
+from bridge.testing.rabbitmq import free_ports
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -61,10 +63,14 @@ async def _with_channel(url: str, work: Any) -> Any:
 
 
 def fill(url: str, letters: list[dict[str, Any]], queue_type: QueueType = QueueType.QUORUM) -> None:
-    """The bridge's topology, and dead letters as a worker publishes them; each given by the headers that differ."""
+    """Declare the bridge's topology, and publish dead letters as a worker does.
+
+    Each is given by the headers in which it differs.
+    """
 
     async def work(connection: Any, channel: aiormq.abc.AbstractChannel) -> None:
-        await Topology(NAMES, ["acme"], queue_type=queue_type).ensure(connection)
+        plan = worker_topology(Native(NAMES), ["acme"], queue_type=queue_type)
+        await ensure(connection, plan)
         for first in range(0, len(letters), 250):
             await asyncio.gather(
                 *(put(channel, n, letters[n]) for n in range(first, min(first + 250, len(letters))))
@@ -261,7 +267,8 @@ def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
     ended = dtbridge(amqp_url, "replay")
     assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
     assert ended.stderr == (
-        "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, 1 without a place to go back to\n"
+        "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, "
+        "1 without a place to go back to\n"
     )
     assert counts(amqp_url) == (2, 1)
 

@@ -1,14 +1,19 @@
-"""Whatever a person gets wrong on the command line is told in one sentence, with an exit code other than 0."""
+"""A mistake on the command line is told in one sentence, with an exit code other than 0."""
 
 import socket
 from pathlib import Path
 
 import pytest
 
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import SCRIPT, dtbridge, sentence
 
-GOOD = "from bridge import Call, Router\nrouter = Router('v')\n@router.default\nasync def a(call: Call) -> None: ...\n"
+GOOD = """\
+from bridge import Call, Router
+router = Router('v')
+@router.default
+async def a(call: Call) -> None: ...
+"""
 MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
@@ -16,7 +21,8 @@ MODULES = {
     "broken.py": "def a(:\n",
     "lacking.py": "import no_such_library\n",
     "duplicate.py": GOOD
-    + "@router.on('X')\nasync def b(call: Call) -> None: ...\n@router.on('x')\nasync def c(call: Call) -> None: ...\n",
+    + "@router.on('X')\nasync def b(call: Call) -> None: ...\n"
+    + "@router.on('x')\nasync def c(call: Call) -> None: ...\n",
     "untyped.py": GOOD + "@router.on('X')\nasync def b(call, data): ...\n",
 }
 

@@ -1,7 +1,8 @@
 """The benchmark: `python -m tests.bench`, or `make bench`.
 
-Measures this worker beside a C worker on librabbitmq, raw aiormq, aio-pika and FastStream, all doing the same job on one
-private RabbitMQ, and prints tables; JSON and a plot go to a temporary folder, or with --save to docs/bench.
+Measures this worker beside a C worker on librabbitmq, raw aiormq, aio-pika and FastStream. All do
+the same job on one private RabbitMQ. The results are printed as tables; JSON and a plot go to a
+temporary folder, or with --save to docs/bench.
 """
 
 import argparse
@@ -16,8 +17,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
 from tests.bench import plot, report
 from tests.bench.build import compiled
 from tests.bench.machine import Machine, this_machine
@@ -68,14 +68,14 @@ def pace_of(options: argparse.Namespace) -> Pace:
 
 
 def interpreters(paths: list[str]) -> dict[str, str]:
-    """Version → interpreter. Compiles the hot path for each of them, as for this one."""
+    """Version → interpreter. The hot path is compiled for each of them."""
     command = "import platform; print(platform.python_version())"
     found = {}
     for path in paths:
-        # Else it would be measured as Python, and nobody told.
+        # "required": without a compiler it would be measured as plain Python, and nobody told.
         environment = os.environ | {"DTBRIDGE_COMPILE": "required"}
         subprocess.run(
-            [path, str(ROOT / "deploy" / "compile.py")],
+            [path, str(ROOT / "hatch_build.py")],
             capture_output=True,
             check=True,
             env=environment,
@@ -88,7 +88,7 @@ def interpreters(paths: list[str]) -> dict[str, str]:
 
 
 def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> None:
-    """Everything measured as JSON, and the headline as a picture."""
+    """Write everything measured as JSON, and the headline scenario as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
     everything = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,13 +108,13 @@ def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> Non
 
 
 def unknown(kind: str, given: list[str], known: list[str]) -> str | None:
-    """A sentence about the first name that does not exist."""
+    """A sentence about the first name that does not exist, or None if all do."""
     wrong = [name for name in given if name not in known]
     return f"There is no {kind} {wrong[0]}; there are {', '.join(known)}." if wrong else None
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """The exit code: 0 when everything that was to be measured was."""
+    """Measure, and return the exit code: 0 if everything chosen was measured."""
     pace = pace_of(options)
     others = interpreters(options.python or [])
     with compiled() as programs:

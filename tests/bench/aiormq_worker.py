@@ -1,4 +1,7 @@
-"""The same worker on raw aiormq, aio-pika's lower half. No publisher confirms: a weaker promise than all the others."""
+"""The same worker on raw aiormq, aio-pika's lower half.
+
+It uses no publisher confirms, so it promises less than all the others.
+"""
 
 import asyncio
 

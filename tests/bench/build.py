@@ -1,4 +1,7 @@
-"""Compiles the C worker and the load generator, outside the tree; without a compiler Python does the load."""
+"""Compiles the C worker and the load generator, outside the tree.
+
+Without a C compiler, the load generator in Python takes over.
+"""
 
 import shutil
 import subprocess
@@ -22,13 +25,13 @@ class Programs(msgspec.Struct):
 
     load: list[str]
     c_worker: list[str] | None
-    """None: it could not be compiled."""
+    """None if it could not be compiled."""
     remark: str = ""
-    """What is left out and why."""
+    """What is left out, and why."""
 
 
 def _compile(name: str, folder: Path) -> list[str]:
-    """Raises RuntimeError with the compiler's last word."""
+    """The command of a C program. Raises RuntimeError with the compiler's first error."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RuntimeError("there is no C compiler")

@@ -1,6 +1,7 @@
-"""The same worker on FastStream, as its documentation shows it: typed request in, typed answer returned.
+"""The same worker on FastStream, as its documentation shows it: a typed request in, an answer out.
 
-Its RPC feature publishes what a subscriber returns to reply_to, with a confirm, and then acks the request.
+Its RPC feature publishes what a subscriber returns to `reply_to`, with a confirm, and then acks the
+request.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """The bridge's own handlers for the benchmark: what a user writes, and no more.
 
-The environment says which: BENCH_VENDORS, how many vendors (default 1); BENCH_HANG=1, the first one's handlers never
-return; BENCH_WAIT_MS, how long each handler waits.
+The environment configures them: BENCH_VENDORS is the number of vendors (1 by default), with
+BENCH_HANG=1 the first one's handlers never return, and BENCH_WAIT_MS is how long each handler
+waits.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ def make_router(vendor_id: str, *, hangs: bool) -> Router:
 
 
 def make_routers() -> list[Router]:
-    """As the environment says."""
+    """The routers that the environment asks for."""
     vendors = vendor_ids(int(os.environ.get("BENCH_VENDORS", "1")))
     first_hangs = os.environ.get("BENCH_HANG") == "1"
     return [make_router(vendor, hangs=first_hangs and vendor == vendors[0]) for vendor in vendors]

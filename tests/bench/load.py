@@ -1,7 +1,8 @@
-"""The load generator for machines without a C compiler or librabbitmq's headers: load.c's command line, events and result.
+"""The load generator for machines without a C compiler or librabbitmq's headers.
 
-It does the same by the same means (one template of frames per vendor, ids overwritten, one write per batch), but it costs
-about as much as a good worker, so that on few cores it is the limit of what can be measured.
+It has load.c's command line, events and result, and works by the same means: one template of frames
+for each vendor, ids overwritten, one write for each batch. But it costs about as much as a good
+worker, so on few cores it is the limit of what can be measured.
 """
 
 import argparse
@@ -32,7 +33,7 @@ FRAME_HEADER = struct.Struct(">BHI")
 METHOD_FRAME, HEADER_FRAME, BODY_FRAME = 1, 2, 3
 BASIC_DELIVER = struct.pack(">HH", 60, 60)
 NO_ID = "0" * 25
-"""As long as every id: eight digits of the run, a dash, sixteen of the number."""
+"""A place for an id, as long as every id: eight digits of the run, a dash, 16 of the number."""
 WRITE_AHEAD = 4_194_304
 PROBE_SECONDS = 60.0
 GRACE_SECONDS = 5.0
@@ -41,13 +42,16 @@ ACCEPTED = b'"status":"Accepted"'
 
 
 def make_payload(vendor: str, size: int) -> bytes:
-    """The request every worker decodes, filled up to `size` bytes by its free text."""
+    """The body of a request, filled up to `size` bytes with its free text."""
     detail = (
         '"powerW":11040,"voltageV":[230.1,229.8,231.0],"currentA":[15.9,16.1,16.0],'
         if size >= 200
         else ""
     )
-    start = f'{{"vendorId":"{vendor}","messageId":"MeterSample","data":{{"meter":17,"energyWh":48213907,{detail}"note":"'
+    start = (
+        f'{{"vendorId":"{vendor}","messageId":"MeterSample",'
+        f'"data":{{"meter":17,"energyWh":48213907,{detail}"note":"'
+    )
     end = '"}}'
     return (start + "x" * (size - len(start) - len(end)) + end).encode()
 
@@ -55,7 +59,7 @@ def make_payload(vendor: str, size: int) -> bytes:
 def make_template(
     vendor: str, reply_to: str, options: argparse.Namespace
 ) -> tuple[bytes, list[int], int | None]:
-    """The frames of a request, where its two ids stand in them, and where its deadline, if it has one."""
+    """A request's frames, and the offsets in them of its two ids and of its deadline (or None)."""
     headers: FieldTable = {"ocpp-station-id": "CS-BERLIN-0017", "ocpp-version": "ocpp2.0.1"}
     marker = 0x5EED_0000_5EED_0000
     if options.deadline_ms:
@@ -82,7 +86,7 @@ def make_template(
 
 
 class Connection:
-    """A socket on which the broker has let us in, with an exclusive queue for the replies."""
+    """A socket that is logged in at the broker and consumes an exclusive queue of replies."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -109,7 +113,7 @@ class Connection:
         self.socket.sendall(pamqp.frame.marshal(frame, channel))
 
     def _call(self, channel: int, frame: pamqp.frame.FrameTypes) -> pamqp.frame.FrameTypes:
-        """Send a frame and return the broker's answer, which is always the next one at login."""
+        """Send a frame and return the broker's next one, which is its answer."""
         self._send(channel, frame)
         while True:
             consumed, _, answer = (
@@ -124,7 +128,7 @@ class Connection:
 
 
 class Generator:
-    """What was sent, and what came back."""
+    """Sends requests, and counts what comes back."""
 
     def __init__(self, connection: Connection, options: argparse.Namespace) -> None:
         self._socket = connection.socket
@@ -186,16 +190,15 @@ class Generator:
 
     def _on_frame(self, kind: int, payload: bytes) -> None:
         if kind == METHOD_FRAME and payload[:4] != BASIC_DELIVER:
-            sys.exit(
-                f"the broker sent method {payload[:4].hex()}: {payload[4:].decode(errors='replace')}"
-            )
+            text = payload[4:].decode(errors="replace")
+            sys.exit(f"the broker sent method {payload[:4].hex()}: {text}")
         if kind == HEADER_FRAME:
             self._pending = self._number_in(payload)
         elif kind == BODY_FRAME:
             self._on_reply(self._pending, payload)
 
     def _number_in(self, header: bytes) -> int | None:
-        """The request's number, from the correlation_id."""
+        """The number in the correlation_id; None if it is not one of this run."""
         at = header.find(self._run.encode() + b"-")
         return int(header[at + 9 : at + 25], 16) if at > 0 else None
 
@@ -217,7 +220,7 @@ class Generator:
     # --- phases
 
     def keep_outstanding(self, until: float) -> None:
-        """Send one for each that comes back."""
+        """Send a request for each reply that comes."""
         while (now := time.monotonic()) < until:
             while (
                 self.sent - self.answered < self._options.outstanding
@@ -227,7 +230,7 @@ class Generator:
             self._turn(until)
 
     def keep_rate(self, until: float) -> None:
-        """Send so many a second, whatever comes back."""
+        """Send at the rate that was asked for, whatever comes back."""
         if not self._first_due:
             self._first_due, self._first_number = time.monotonic(), self.sent
         while (now := time.monotonic()) < until:
@@ -238,13 +241,13 @@ class Generator:
             self._turn(min(due, until))
 
     def await_replies(self, seconds: float) -> None:
-        """Until all have come or the time is up."""
+        """Wait until all replies have come, or the time is up."""
         until = time.monotonic() + seconds
         while self.answered < self.sent and time.monotonic() < until:
             self._turn(until)
 
     def probe(self) -> None:
-        """One request to each vendor: the first alone, so that the rest find a worker that is up."""
+        """Send a request to each vendor; the first alone, so that the worker is up for the rest."""
         for number in range(len(self._templates)):
             self._make_request(time.monotonic())
             if number == 0:
@@ -254,36 +257,39 @@ class Generator:
             sys.exit(f"no reply to {self.sent - self.answered} of the first {self.sent} requests")
 
     def publish(self, count: int) -> None:
-        """So many, as quickly as the socket takes them."""
+        """Send until `count` requests are sent, as fast as the socket takes them."""
         while self.sent < count or self._out:
             while self.sent < count and len(self._out) < WRITE_AHEAD:
                 self._make_request(time.monotonic())
             self._turn(time.monotonic() + 1)
 
     def collect(self) -> None:
-        """Replies, until all have come."""
+        """Read replies until all have come."""
         while self.answered < self.sent:
             self._turn(time.monotonic() + 0.05)
 
     def account(self) -> dict[str, int]:
-        """The exactly-once accounting."""
+        """What was sent, missing, answered twice, foreign, or not Accepted."""
         faults = {name: getattr(self, name) for name in ("duplicate", "foreign", "refused")}
         return {"sent": self.sent, "missing": self.sent - self.answered, **faults}
 
 
 def say(line: dict[str, Any]) -> None:
-    """One line to the harness."""
+    """Write a line of JSON for the harness."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
 def event(name: str) -> None:
-    """Say that a moment has come."""
+    """Tell the harness that something has happened."""
     say({"event": name})
 
 
 def processor_times(watched: list[int]) -> list[float]:
-    """Seconds used so far: by us, by all cores of the machine, by each watched process (clock_getcpuclockid(3))."""
+    """Processor seconds used so far by us, by the whole machine, and by each watched process.
+
+    A process's clock id is made from its number as clock_getcpuclockid(3) does.
+    """
     ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     busy = sum(ticks) - ticks[3] - ticks[4]
     clocks = (time.clock_gettime((~pid << 3) | 2) for pid in watched)
@@ -291,7 +297,7 @@ def processor_times(watched: list[int]) -> list[float]:
 
 
 def run(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
-    """A steady load; the result."""
+    """Put a steady load on the worker, and return the result."""
     generator.probe()
     event("ready")
     watched = [int(number) for number in sys.stdin.readline().split()]
@@ -324,7 +330,7 @@ def run(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def fill(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
-    """A full queue, and then its replies; the result."""
+    """Fill the queue, collect the replies, and return the result."""
     generator.publish(options.count)
     event("sent")
     generator.collect()
@@ -333,7 +339,7 @@ def fill(generator: Generator, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line: load.c's."""
+    """Read the command line, which is load.c's."""
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=["run", "fill"])
     parser.add_argument("--url", required=True)

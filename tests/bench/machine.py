@@ -1,4 +1,4 @@
-"""The machine a benchmark ran on: numbers mean nothing without it."""
+"""The machine that a benchmark ran on: its numbers mean nothing without it."""
 
 import os
 import platform
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 
 
 class Machine(msgspec.Struct):
-    """What to know of it."""
+    """What matters about it."""
 
     cpu: str
     cores: int
@@ -20,11 +20,12 @@ class Machine(msgspec.Struct):
 
     def __str__(self) -> str:
         cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
-        return f"{self.cpu}, {cores}, Linux {self.kernel}, CPython {self.python}, RabbitMQ {self.rabbitmq}"
+        software = f"Linux {self.kernel}, CPython {self.python}, RabbitMQ {self.rabbitmq}"
+        return f"{self.cpu}, {cores}, {software}"
 
 
 def this_machine(broker: PrivateBroker) -> Machine:
-    """The one we run on. Broker, load and worker share its cores; nothing is pinned."""
+    """The machine we run on. Broker, load and worker share its cores; nothing is pinned."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return Machine(

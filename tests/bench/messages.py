@@ -1,4 +1,4 @@
-"""What every worker of the benchmark does: the same typed request, the same handler, the same typed answer."""
+"""What every worker of the benchmark does: the same typed request, handler and typed answer."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ import msgspec
 
 
 class MeterSample(msgspec.Struct, rename="camel"):
-    """`data` of the request: a meter reading as a charging station's vendor extension would send it."""
+    """`data` of the request: a meter reading, as a vendor's charging station would send it."""
 
     meter: int
     energy_wh: int
@@ -52,7 +52,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def vendor_ids(count: int) -> list[str]:
-    """Vendor ids that are their own routing keys: one real name, or as many short ones as asked for."""
+    """Vendor ids that are their own routing keys: one real name, or many short ones."""
     return ["com.acme"] if count == 1 else [f"v{number:04}" for number in range(count)]
 
 

@@ -29,11 +29,16 @@ def _text(x: float, y: float, text: str, style: str) -> str:
     return f'<text x="{x:.0f}" y="{y:.0f}" {style}>{escape(text)}</text>'
 
 
+def _rectangle(x: float, y: float, width: float, height: float, style: str) -> str:
+    return f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.1f}" height="{height:.0f}" {style}/>'
+
+
 def _bar(y: float, title: str, length: float, value: str, colour: str) -> list[str]:
+    length = max(length, 1)
     return [
         _text(LEFT - 10, y + BAR * 0.72, title, 'text-anchor="end"'),
-        f'<rect x="{LEFT}" y="{y:.0f}" width="{max(length, 1):.1f}" height="{BAR}" rx="2" fill="{colour}"/>',
-        _text(LEFT + max(length, 1) + 8, y + BAR * 0.72, value, 'class="value"'),
+        _rectangle(LEFT, y, length, BAR, f'rx="2" fill="{colour}"'),
+        _text(LEFT + length + 8, y + BAR * 0.72, value, 'class="value"'),
     ]
 
 
@@ -59,11 +64,11 @@ def draw(table: Table, machine: Machine, cast: Cast) -> str:
     rows = [row for row in table.rows if row.median and row.failure is None]
     panel_height = 12 + len(rows) * (BAR + GAP) + PANEL_GAP
     height = TOP + len(PANELS) * panel_height - PANEL_GAP + 20
-    label = escape(table.scenario.title)
+    label = f'role="img" aria-label="{escape(table.scenario.title)}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {label}>',
         f"<style>{STYLE}</style>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        _rectangle(0, 0, WIDTH, height, 'fill="#ffffff"'),
         _text(20, 28, table.scenario.title, 'class="title"'),
         _text(20, 46, str(machine), 'class="small"'),
     ]

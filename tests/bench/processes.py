@@ -1,9 +1,8 @@
-"""The processes of a benchmark: started by argument list, watched through /proc, ended by number and on a bound.
+"""The processes of a benchmark: how they are started, measured and ended.
 
 Linux only: processor time and memory of another process are read from /proc.
 """
 
-import ctypes
 import json
 import os
 import select
@@ -13,23 +12,21 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from tests.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 5.0
-"""How long a worker may take over an orderly stop."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+"""How long a worker may take to stop in good order."""
 
 
 class ProcessFailed(Exception):
-    """A worker or the load generator ended or did not answer; the text has the end of what it printed."""
+    """A worker or the load generator ended or did not answer. The text has its last line."""
 
 
 class Usage:
-    """What a process and its children have used so far, or use now."""
+    """Processor time that a process and its children have used, and memory that they use."""
 
     def __init__(self, cpu_seconds: float, resident_kib: int, peak_kib: int) -> None:
         self.cpu_seconds = cpu_seconds
@@ -38,7 +35,7 @@ class Usage:
 
 
 def family(pid: int) -> Iterator[int]:
-    """The process and everything it has started and not yet buried."""
+    """The numbers of a process and of its children, grandchildren and so on."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -46,16 +43,17 @@ def family(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all its threads.
+    """User and system time of a process and all its threads.
 
-    It is what /proc/PID/stat counts in ticks of 10 ms, in nanoseconds: the process's own processor clock, whose id is
-    made from the number as clock_getcpuclockid(3) does.
+    It is read from the process's own processor clock, which counts nanoseconds where /proc/PID/stat
+    counts ticks of 10 ms. The clock's id is made from the process number as clock_getcpuclockid(3)
+    does.
     """
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def usage(pid: int) -> Usage:
-    """Of the process and its children together."""
+    """What a process and its children use together."""
     cpu, resident, peak = 0.0, 0, 0
     for member in family(pid):
         status = dict(
@@ -67,12 +65,8 @@ def usage(pid: int) -> Usage:
     return Usage(cpu, resident, peak)
 
 
-def _end_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class Process:
-    """One child, in the project's root folder, which ends with the `with` block or with us."""
+    """A child in the project's root folder. It ends with the `with` block, or with us."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -86,7 +80,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - the benchmark has one thread
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the benchmark has one thread
         )
         assert self._process.stdout
         os.set_blocking(self._process.stdout.fileno(), False)
@@ -109,7 +103,10 @@ class Process:
         self._process.stdin.flush()
 
     def next_line(self, seconds: float) -> bytes:
-        """Raises ProcessFailed when the process ends first or the time is up."""
+        """The next line it prints.
+
+        Raises ProcessFailed if the process ends first, or the time is up.
+        """
         assert self._process.stdout
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -124,7 +121,7 @@ class Process:
         return line
 
     def failure(self, what: str) -> ProcessFailed:
-        """An error with the end of what the process printed."""
+        """An error with the last line that the process printed."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         name = " ".join(Path(part).name for part in self.command[:3])
@@ -133,12 +130,7 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         try:
             self._process.communicate(timeout=STOP_SECONDS)
@@ -153,13 +145,13 @@ class Load(Process):
     """The load generator; see load.c for its events and its result."""
 
     def await_event(self, name: str, seconds: float = 90) -> None:
-        """Raises ProcessFailed when it does not come."""
+        """Wait for an event. Raises ProcessFailed if it does not come."""
         line = json.loads(self.next_line(seconds))
         if line != {"event": name}:
             raise self.failure(f"said {line} where {name} was due")
 
     def result(self, seconds: float = 90) -> dict[str, Any]:
-        """The last line. Raises ProcessFailed when a reply was missing, double, foreign or not Accepted."""
+        """Its last line. Raises ProcessFailed if a reply was double, foreign or not Accepted."""
         result: dict[str, Any] = json.loads(self.next_line(seconds))
         wrong = {
             fault: result[fault] for fault in ("duplicate", "foreign", "refused") if result[fault]

@@ -28,7 +28,7 @@ COLUMNS: tuple[Column, ...] = (
 """Number, heading, format, divisor."""
 
 COMPARED = ("rate", "cpu_us", "lone_p50_us", "p99_us")
-"""The numbers whose ratio to another row is shown."""
+"""The numbers that are also shown as a ratio to another row."""
 
 CALM = 0.05
 """The share of the processors that other programs may use without disturbing the numbers much."""
@@ -38,7 +38,7 @@ NARROWEST = 130
 
 
 def make_console() -> Console:
-    """For tables that are wide, also in a log."""
+    """A console on which wide tables fit, also in a log."""
     console = Console()
     return console if console.is_terminal else Console(width=NARROWEST)
 
@@ -56,11 +56,12 @@ def make_grid(title: str) -> Grid:
 
 
 def explain(console: Console, machine: Machine, cast: Cast) -> None:
-    """The heading."""
+    """Print the heading."""
     console.print(f"[bold]{machine}[/bold]", highlight=False)
     console.print(
-        "Medians over the rounds. CPU: user and system time of the worker per round trip. p50, p99: latency in ms, (1) at one "
-        "request outstanding, the rest at 200. MiB: memory of the worker. x: ratio.",
+        "Medians over the rounds. CPU: user and system time of the worker per round trip. "
+        "p50, p99: latency in ms, (1) at one request outstanding, the rest at 200. "
+        "MiB: memory of the worker. x: ratio.",
         highlight=False,
     )
     for line in cast.missing:
@@ -78,11 +79,14 @@ def disturbance(tables: Sequence[Table]) -> str | None:
     worst = max(shares, default=0.0)
     if worst <= CALM:
         return None
-    return f"Other programs used up to {worst:.0%} of the processors: measure again on a quiet machine."
+    return (
+        f"Other programs used up to {worst:.0%} of the processors: "
+        "measure again on a quiet machine."
+    )
 
 
 def _titles(table: Table, cast: Cast) -> dict[str, str]:
-    """Labels for people: the subject's name written out."""
+    """Label → title for people, with the subject's name written out."""
     titles = {}
     for row in table.rows:
         entry = row.entry
@@ -102,7 +106,7 @@ def _times(ratio: float) -> str:
 
 
 def _caption(table: Table, titles: dict[str, str]) -> str | None:
-    """What the ratios refer to; once, when it is the same for all rows."""
+    """What the ratios refer to; said once if it is the same for all rows."""
     pairs = {
         titles[row.entry.label]: titles[row.entry.against or ""] for row in table.rows if row.ratio
     }
@@ -122,7 +126,7 @@ def _cells(row: Row, columns: Sequence[Column], *, compared: bool) -> Iterator[s
 
 
 def show(console: Console, table: Table, cast: Cast) -> None:
-    """One scenario."""
+    """Print the table of a scenario."""
     titles = _titles(table, cast)
     columns = [column for column in COLUMNS if _measured(table.rows, column[0])]
     compared = any(row.ratio for row in table.rows)
@@ -143,13 +147,12 @@ def show(console: Console, table: Table, cast: Cast) -> None:
                 f"[red]{titles[row.entry.label]}: {escape(row.failure)}[/red]", highlight=False
             )
         elif row.median and row.median.missing:
-            console.print(
-                f"[red]{titles[row.entry.label]}: {row.median.missing} requests without a reply[/red]"
-            )
+            missing = f"{row.median.missing} requests without a reply"
+            console.print(f"[red]{titles[row.entry.label]}: {missing}[/red]")
 
 
 def show_targets(console: Console, tables: Sequence[Table]) -> None:
-    """What was promised and what was measured."""
+    """Print what was promised beside what was measured."""
     measured = [target for target in targets(tables) if target.measured is not None]
     if not measured:
         return

@@ -1,4 +1,4 @@
-"""Runs the scenarios: workers in turn on one private broker, several rounds."""
+"""Runs the scenarios: the workers take turns on one private broker, for several rounds."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import msgspec
 from aio_pika import ExchangeType
 from pamqp.common import FieldTable
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.bench.messages import queue_name
 from tests.bench.processes import Load, Process, ProcessFailed, Usage, family, usage
 from tests.bench.scenarios import Entry, Pace, Scenario
@@ -21,9 +21,11 @@ from tests.bench.subjects import Cast, Job
 
 OUTSTANDING = 200
 FIXED_RATE = 3_000
-"""Requests per second to the other vendors while one hangs: well below what a worker can do, so that waits show."""
+"""Requests per second to the other vendors while one hangs.
+
+It is well below what a worker can do, so that waits show."""
 HANGING = 1_000
-"""Requests sent to the vendor that hangs: more than its prefetch."""
+"""Requests to the vendor that hangs; more than its prefetch."""
 FILL_SECONDS = 600.0
 DRAIN_SECONDS = 900.0
 
@@ -34,22 +36,22 @@ class Measurement(msgspec.Struct, omit_defaults=True):
     rate: float | None = None
     """Round trips per second, at 200 outstanding (a backlog: while draining)."""
     cpu_us: float | None = None
-    """User and system time of the worker per round trip, microseconds, of the same count."""
+    """User and system time of the worker per round trip of the same count, in microseconds."""
     broker_cpu_us: float | None = None
     load_cpu_us: float | None = None
     others_share: float | None = None
-    """Of the machine's processors, the part that other programs used during the count."""
+    """The part of the machine's processors that other programs used during the count."""
     p50_us: float | None = None
-    """Latency at 200 outstanding, or at the fixed rate."""
+    """Latency at 200 outstanding, or at the fixed rate, in microseconds."""
     p99_us: float | None = None
     lone_p50_us: float | None = None
-    """Latency at one outstanding."""
+    """Latency at one outstanding, in microseconds."""
     lone_p99_us: float | None = None
     resident_mib: float | None = None
     """Memory of the worker after the count."""
     peak_mib: float | None = None
     growth_mib: float | None = None
-    """Backlog: peak while draining above an idle worker."""
+    """For a backlog: the peak while draining, above the memory of an idle worker."""
     missing: int = 0
     """Requests without a reply at the end of the count."""
 
@@ -88,10 +90,10 @@ class Bench(msgspec.Struct):
     pace: Pace
     log: Callable[[str], None]
     virtual_hosts: dict[tuple[str, int], str] = {}
-    """Their names, by queue type and number of vendor queues."""
+    """Names of the shared ones, by queue type and number of vendor queues."""
 
     def run(self, scenario: Scenario, chosen: set[str]) -> Table:
-        """All rounds of one scenario, of the chosen subjects that are there."""
+        """Run all rounds of a scenario with the chosen subjects that are there."""
         entries = [
             entry
             for entry in scenario.entries
@@ -122,10 +124,10 @@ class Bench(msgspec.Struct):
             entry, self.pace.seconds if headline else self.pace.side_seconds
         )
 
-    # --- the three kinds of measurement --------------------------------------------------------------------------
+    # ---- the three kinds of measurement ----
 
     def _measure_steady_load(self, entry: Entry, seconds: float) -> Measurement:
-        """One outstanding, then 200."""
+        """Measure at one request outstanding, then at 200."""
         job = entry.job
         vhost = self._shared_virtual_host(job)
         with self._worker(entry, vhost) as worker:
@@ -136,7 +138,7 @@ class Bench(msgspec.Struct):
         return measured
 
     def _measure_other_vendors(self, entry: Entry) -> Measurement:
-        """The first vendor's queue is full of requests whose handlers hang, or is empty; the others have a steady rate."""
+        """Measure the other vendors at a steady rate while the first hangs, or has no requests."""
         job = entry.job
         with self._own_virtual_host(job) as vhost, self._worker(entry, vhost) as worker:
             if not job.first_vendor_hangs:
@@ -146,7 +148,7 @@ class Bench(msgspec.Struct):
                 return self._steady(worker, vhost, job, seconds=self.pace.seconds, rate=FIXED_RATE)
 
     def _measure_backlog(self, entry: Entry) -> Measurement:
-        """What a worker that finds a full queue needs more than one that has answered a single request."""
+        """Measure a worker that finds a full queue against one that has answered one request."""
         job = entry.job
         with self._own_virtual_host(job) as vhost:
             with self._worker(entry, vhost) as worker:
@@ -172,7 +174,7 @@ class Bench(msgspec.Struct):
             missing=result["missing"],
         )
 
-    # --- their parts -------------------------------------------------------------------------------------------------
+    # ---- their parts ----
 
     @contextmanager
     def _worker(self, entry: Entry, vhost: str) -> Iterator[Process]:
@@ -201,7 +203,10 @@ class Bench(msgspec.Struct):
     def _steady(
         self, worker: Process, vhost: str, job: Job, *, seconds: float, **pace: float
     ) -> Measurement:
-        """Count between two points of a steady load; the load generator takes the processor time at both."""
+        """Count round trips in the middle of a steady load.
+
+        The load generator takes the processor times when the count begins and when it ends.
+        """
         vendors = job.vendor_ids if job.first_vendor_hangs is None else job.vendor_ids[1:]
         warmup = self.pace.warmup if seconds else 0
         with self._load(
@@ -213,7 +218,7 @@ class Bench(msgspec.Struct):
         return _measurement(result, usage(worker.pid))
 
     def _shared_virtual_host(self, job: Job) -> str:
-        """Entries with the same queues share them: the load leaves none behind."""
+        """A virtual host for all entries with the same queues: the load leaves nothing in them."""
         key = (job.queue_type, job.vendors)
         if key not in self.virtual_hosts:
             self.virtual_hosts[key] = name = f"{job.queue_type}-{job.vendors}"
@@ -254,7 +259,7 @@ def _measurement(result: dict[str, Any], worker: Usage) -> Measurement:
 
 
 async def _declare(url: str, job: Job) -> None:
-    """Every exchange and queue of the contract, so that all subjects find the same ones."""
+    """Declare every exchange and queue of the wire contract, the same for all subjects."""
     arguments: FieldTable = {"x-queue-type": job.queue_type}
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
@@ -286,7 +291,7 @@ async def _declare(url: str, job: Job) -> None:
 
 
 async def _await_depth(url: str, name: str, depth: int) -> None:
-    """Raises ProcessFailed when the queue does not come to hold so many messages."""
+    """Wait until the queue holds that many messages. Raises ProcessFailed if it never does."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         deadline = time.monotonic() + FILL_SECONDS
@@ -298,7 +303,7 @@ async def _await_depth(url: str, name: str, depth: int) -> None:
     raise ProcessFailed(f"{name} does not hold {depth:,} messages")
 
 
-# --- medians and ratios -----------------------------------------------------------------------------------------------
+# ---- medians and ratios ----
 
 
 def _median(measurements: list[Measurement]) -> Measurement:
@@ -323,7 +328,7 @@ def _ratio(one: Measurement, other: Measurement) -> Measurement:
 
 
 def summarise(table: Table) -> None:
-    """Medians over the rounds; ratios pair by pair of one round, then their median."""
+    """Fill in the medians of the rounds, and the medians of the ratios in each round."""
     for row in table.rows:
         if row.rounds:
             row.median = _median(row.rounds)

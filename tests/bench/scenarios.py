@@ -1,4 +1,7 @@
-"""What is measured. Within a scenario the entries take turns, so that a change of the machine's mood meets them all."""
+"""What is measured.
+
+Within a scenario the entries take turns, so that what changes on the machine meets them all.
+"""
 
 import msgspec
 
@@ -8,26 +11,26 @@ PEERS = ("aiormq", "aio_pika", "faststream")
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How long and how often."""
+    """How long to measure, and how often."""
 
     rounds: int = 3
     seconds: float = 3.0
-    """At 200 outstanding, for the headline."""
+    """How long to count at 200 outstanding, in the headline scenario."""
     quick: bool = False
 
     @property
     def side_seconds(self) -> float:
-        """At 200 outstanding, for the other scenarios."""
+        """Seconds to count at 200 outstanding, in the other scenarios."""
         return self.seconds / 2
 
     @property
     def lone_seconds(self) -> float:
-        """At one outstanding."""
+        """Seconds to count at one outstanding."""
         return self.seconds / 3
 
     @property
     def warmup(self) -> float:
-        """Before each count."""
+        """Seconds before each count."""
         return min(0.5, self.seconds / 4)
 
 
@@ -38,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
     subject: str
     job: Job
     against: str | None = None
-    """The label of the entry it is compared with, in the same round."""
+    """The label of the entry that it is compared with, in the same round."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -50,7 +53,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario:
-    """The bridge and C, and further subjects, on the same job."""
+    """A scenario of the bridge, C, and further subjects on the same job."""
     names = ("bridge", "c", *subjects)
     return Scenario(
         name,
@@ -125,7 +128,7 @@ def _interpreters(names: list[str]) -> Scenario:
 
 
 def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
-    """In the order they run."""
+    """All scenarios, in the order in which they run."""
     peers = () if pace.quick else PEERS
     sizes = {"100 B": 100, "1 kB": 1_000, "16 kB": 16_000, "200 kB": 200_000}
     scenarios = [_side_by_side("headline", "250-byte request, classic queue", Job(), *PEERS)]

@@ -1,17 +1,15 @@
 """What it costs to hold very many stations: `python -m tests.bench.stations`.
 
-Binds, reaches and unbinds the stations of one gateway on a private RabbitMQ, cuts its connection, and kills a gateway while its
-stations come to another one.
+Binds, reaches and unbinds the stations of one gateway on a private RabbitMQ, and cuts its
+connection. Then kills a gateway while its stations come to another one.
 """
 
 import argparse
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +17,8 @@ from bridge import DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State
 from tests.bench.machine import this_machine
 from tests.integration.gateways import GatewayProcess, all_of, resident
@@ -33,7 +32,7 @@ async def accept(request: DataTransferRequest) -> DataTransferResponse:
 
 
 async def timed(work: Awaitable[object]) -> float:
-    """Seconds."""
+    """How long it takes, in seconds."""
     began = time.monotonic()
     await work
     return time.monotonic() - began
@@ -45,7 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def hold(url: str, count: int, table: Table) -> None:
-    """One gateway in this process, from its first station to its last."""
+    """Measure one gateway in this process, from its first station to its last."""
     stations = [f"station-{number:06}" for number in range(count)]
     async with GatewayLink(url) as link, Client(url, timeout=300) as client:
         before = resident()
@@ -84,7 +83,7 @@ async def ask(client: Client, stations: Sequence[str]) -> None:
 
 
 async def move(url: str, count: int, table: Table) -> None:
-    """A gateway is killed, and a tenth of its stations comes to another one at once."""
+    """Kill a gateway, and have a tenth of its stations come to another one at once."""
     stations = [f"station-{number:06}" for number in range(count)]
     moving = stations[::10]
     async with (
@@ -105,7 +104,8 @@ async def move(url: str, count: int, table: Table) -> None:
         await all_of(come, moving)
         reached.sort()
         table.add_row(
-            f"{count:,} stations' gateway killed, {len(moving):,} come to another: reached after, s (first, half, last)",
+            f"{count:,} stations' gateway killed, {len(moving):,} come to another: "
+            "reached after, s (first, half, last)",
             f"{reached[0]:.2f}, {reached[len(reached) // 2]:.2f}, {reached[-1]:.2f}",
         )
 
@@ -118,8 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--count", type=int, default=100_000, help="stations of one gateway (default 100,000)"
     )
     count = parser.parse_args(arguments).count
-    logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    configure(LogFormat.AUTO, LogLevel.ERROR)
     console = Console(width=None if sys.stdout.isatty() else 140)
     with PrivateBroker(name="stations") as broker:
         table = Table("", f"{count:,} stations", title=str(this_machine(broker)))

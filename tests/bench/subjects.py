@@ -25,27 +25,30 @@ class Job(msgspec.Struct, frozen=True):
     wait_ms: int = 0
     """How long a handler waits."""
     deadline_ms: int = 0
-    """Time a requester gives, in the header ocpp-deadline and the property expiration; 0: neither is sent."""
+    """Time that a requester gives, sent as the header ocpp-deadline and the property expiration; 0:
+    neither is sent."""
     processes: int = 1
     idempotency: str = "memory"
-    """The bridge's store of replies; `memory` is its default."""
+    """The bridge's store of replies: its option --idempotency, `memory` by default."""
     pure: bool = False
     """The bridge without its compiled modules."""
     scheduling: str | None = None
-    """The kernel's policy for the worker, `batch` or `normal`; None: as it comes, which is batch for the bridge alone."""
+    """The kernel's policy for the worker, `batch` or `normal`; None: the worker's default, which is
+    batch for the bridge and normal for the others."""
     first_vendor_hangs: bool | None = None
-    """True or False: the load leaves out the first vendor, whose handlers hang or have nothing to do."""
+    """The load leaves out the first vendor. True: its handlers hang on requests of their own.
+    False: it has none. None: it is a vendor like the others."""
     backlog: int = 0
     """Requests that wait in the queue before the worker starts; 0: a steady load instead."""
 
     @property
     def vendor_ids(self) -> list[str]:
-        """All that the worker serves."""
+        """The vendors that the worker serves."""
         return vendor_ids(self.vendors)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the handlers are told."""
+        """Environment variables for the worker and its handlers."""
         return {
             "BENCH_VENDORS": str(self.vendors),
             "BENCH_WAIT_MS": str(self.wait_ms),
@@ -69,7 +72,7 @@ def _queue_options(job: Job) -> list[str]:
 
 
 def bridge(python: str, name: str = "bridge", title: str = "DataTransfer Bridge") -> Subject:
-    """This project's worker under one interpreter. The queues are there already, as they are for its peers."""
+    """This project's worker on an interpreter. It declares no queues, as its peers do not."""
 
     def command(url: str, job: Job) -> list[str]:
         options = ["--amqp-url", url, "--prefetch", str(PREFETCH), "--topology", "none"]
@@ -85,7 +88,7 @@ def bridge(python: str, name: str = "bridge", title: str = "DataTransfer Bridge"
 
 
 def c_worker(program: list[str]) -> Subject:
-    """The limit."""
+    """The C worker, which is the limit."""
 
     def command(url: str, job: Job) -> list[str]:
         policy = ["chrt", "--batch", "0"] if job.scheduling == "batch" else []
@@ -95,7 +98,7 @@ def c_worker(program: list[str]) -> Subject:
 
 
 def peer(python: str, name: str, title: str) -> Subject:
-    """A Python worker of this folder."""
+    """Another Python worker of this folder."""
 
     def command(url: str, job: Job) -> list[str]:
         module = f"tests.bench.{name}_worker"
@@ -114,7 +117,7 @@ def peer(python: str, name: str, title: str) -> Subject:
 
 
 class Cast(msgspec.Struct):
-    """The subjects there are, by name, and a line for each that is left out."""
+    """The subjects that can run, by name, and a line for each that is left out."""
 
     subjects: dict[str, Subject]
     missing: list[str]
@@ -123,7 +126,10 @@ class Cast(msgspec.Struct):
 def assemble(
     programs: Programs, python: str = sys.executable, other_pythons: dict[str, str] | None = None
 ) -> Cast:
-    """Every subject that can run here; `other_pythons` maps a version to a further interpreter for the bridge."""
+    """Every subject that can run here.
+
+    `other_pythons` maps a version to a further interpreter for the bridge.
+    """
     cast = Cast({}, [programs.remark] if programs.remark else [])
 
     def add(subject: Subject, needed: str) -> None:

@@ -1,4 +1,4 @@
-"""What the worker promises of its speed, against what was measured."""
+"""What is promised of the worker's speed, beside what was measured."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from tests.bench.runner import Row, Table, compare
 
 
 class Target(msgspec.Struct):
-    """One promise. `must` and `aim` are bounds of `measured`: upper ones, or lower ones when `at_least`."""
+    """One promise. `must` and `aim` bound `measured` from above, or from below if `at_least`."""
 
     text: str
     measured: float | None
@@ -18,7 +18,7 @@ class Target(msgspec.Struct):
 
     @property
     def verdict(self) -> str:
-        """In a word; empty when it was not measured."""
+        """One of "aim", "must" and "missed"; empty if it was not measured."""
         if self.measured is None:
             return ""
         if self._within(self.aim):
@@ -41,19 +41,19 @@ class Results(msgspec.Struct):
         return table.row(label) if table else None
 
     def ratio(self, scenario: str, label: str, other: str, number: str) -> float | None:
-        """Of one number of two rows of a scenario."""
+        """The ratio of a number of two rows of a scenario, if both were measured."""
         ratio = compare(self.row(scenario, label), self.row(scenario, other))
         value: float | None = getattr(ratio, number) if ratio else None
         return value
 
     def growth(self) -> float | None:
-        """MiB while draining the backlog."""
+        """MiB by which the worker grew while draining the backlog."""
         row = self.row("backlog", "bridge")
         return row.median.growth_mib if row and row.median else None
 
 
 def targets(tables: Sequence[Table]) -> list[Target]:
-    """All of them; those whose scenario was not run have nothing measured."""
+    """All targets; nothing is measured for those whose scenario was not run."""
     results = Results(tables)
     ratio = results.ratio
     found = [

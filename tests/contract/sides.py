@@ -11,12 +11,13 @@ import aiormq
 import msgspec
 
 from bridge.dialects.dialect import Dialect
-from bridge.dialects.names import Names, vendor_key
-from bridge.dialects.topology import Topology
+from bridge.dialects.names import Names
+from bridge.dialects.native import Native
+from bridge.dialects.topology import Queue, Topology, worker_topology
+from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.memory_broker import MemoryBroker, declare_dialect, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.testing import MemoryBroker, MemoryTransport
 from bridge.transport import (
     Binding,
     Delivery,
@@ -31,6 +32,20 @@ PATIENCE = 15.0
 """Seconds after which a test gives up waiting for what should happen at once."""
 
 NAMES = Names()
+
+
+def _topology(vendor_ids: tuple[str, ...], delivery_limit: int) -> Topology:
+    """What a worker needs, but for the delivery limit of the vendors' queues."""
+    plan = worker_topology(Native(NAMES), vendor_ids)
+    vendors = set(map(NAMES.vendor_queue, vendor_ids))
+    limit = {"x-delivery-limit": delivery_limit}
+    parts = (
+        msgspec.structs.replace(part, arguments=part.arguments | limit)
+        if isinstance(part, Queue) and part.name in vendors
+        else part
+        for part in plan.parts
+    )
+    return Topology(tuple(parts))
 
 
 class Received(msgspec.Struct):
@@ -88,10 +103,10 @@ class MemorySide:
         self._inboxes: dict[str, asyncio.Queue[Delivery]] = {}
 
     async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
-        declare_topology(self._broker, NAMES, vendor_ids, delivery_limit=delivery_limit)
+        self._broker.declare(_topology(vendor_ids, delivery_limit))
 
     async def declare_dialect(self, dialect: Dialect) -> None:
-        declare_dialect(self._broker, dialect)
+        self._broker.declare(worker_topology(dialect))
 
     async def bind(self, queue: str, binding: Binding) -> None:
         self._broker.bind(queue, binding.exchange, binding.routing_key, binding.arguments)
@@ -151,21 +166,11 @@ class RabbitSide:
 
     async def declare(self, *vendor_ids: str, delivery_limit: int = 20) -> None:
         assert self._connection is not None
-        topology = Topology(NAMES, vendor_ids)
-        if delivery_limit == 20:
-            await topology.ensure(self._connection)
-            return
-        await Topology(NAMES, ()).ensure(self._connection)
-        for vendor_id in vendor_ids:
-            arguments = topology.queue_arguments | {"x-delivery-limit": delivery_limit}
-            queue = NAMES.vendor_queue(vendor_id)
-            await self._channel.queue_declare(queue, durable=True, arguments=arguments)
-            await self._channel.queue_bind(queue, NAMES.requests, vendor_key(vendor_id))
+        await ensure(self._connection, _topology(vendor_ids, delivery_limit))
 
     async def declare_dialect(self, dialect: Dialect) -> None:
         assert self._connection is not None
-        topology = Topology(dialect.names, (), exchange=dialect.exchange, shared=dialect.queues)
-        await topology.ensure(self._connection)
+        await ensure(self._connection, worker_topology(dialect))
 
     async def bind(self, queue: str, binding: Binding) -> None:
         await self._channel.queue_bind(

@@ -1,4 +1,4 @@
-"""Private queues that are bound by keys, as the seam promises them: by the twin in memory and by RabbitMQ alike."""
+"""Private queues bound by keys, as the seam promises them: in memory and on RabbitMQ alike."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,6 +1,7 @@
-"""What a request gets, row by row, in OCPP 1.6, 2.0.1 and 2.1: a worker on each broker, asked by a foreign process.
+"""What a request gets, row by row, in OCPP 1.6, 2.0.1 and 2.1, from a worker on each broker.
 
-Each row says what happens, what is sent, what comes back and where the request ends. A row is played once per version.
+Each row says what happens, what is sent, what comes back and where the request ends. Every row is
+played once for each version.
 """
 
 import asyncio
@@ -127,7 +128,7 @@ def hang_in_thread(call: Call) -> None:
 
 @acme.on("Outlive")
 async def outlive(call: Call) -> str:
-    time.sleep((call.remaining or 0.0) + 0.001)  # noqa: ASYNC251 - a handler that blocks the loop until it is too late
+    time.sleep((call.remaining or 0.0) + 0.001)  # noqa: ASYNC251 - blocks the loop past its deadline
     return "nobody reads this"
 
 
@@ -145,7 +146,7 @@ async def without_message_id(call: Call) -> str:
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """A situation, and what it leads to. Answers are the same in every version, or given for each."""
+    """A situation and its result. Answers are the same in every version, or given for each."""
 
     situation: str
     message_id: Any = msgspec.UNSET
@@ -165,7 +166,7 @@ class Row(msgspec.Struct, kw_only=True):
     dead: bool = False
     """The request ends in the dead-letter queue; else it is acknowledged."""
     reason: str = "failed"
-    """Why, if the bridge keeps it there itself; "rejected": the broker does, and tells so in its own words."""
+    """Why the bridge keeps the request as a dead letter; "rejected" if the broker itself does."""
     error: str = ""
     """How the error begins that is kept with it."""
     attempts: int = 1
@@ -241,7 +242,8 @@ TABLE = [
     Row(
         situation="a vendor's own keys, nulls and numbers stay as they are",
         message_id="Verbatim",
-        body=b'{"vendorId":"com.Acme","messageId":"Verbatim","data":"{ \\"PnCEnabled\\":null, \\"n\\":1e400 }"}',
+        body=b'{"vendorId":"com.Acme","messageId":"Verbatim",'
+        b'"data":"{ \\"PnCEnabled\\":null, \\"n\\":1e400 }"}',
         answer=b'{"status":"Accepted","data":"{ \\"PnCEnabled\\":null, \\"n\\":1e400 }"}',
     ),
     Row(
@@ -770,7 +772,7 @@ async def test_duplicates_of_a_request_that_fails_are_answered_and_one_dead_lett
     assert await side.left(NAMES.dead) == 0
 
 
-async def test_a_request_redelivered_after_its_connection_was_lost_is_answered_by_the_run_that_goes_on(
+async def test_a_request_redelivered_after_a_lost_connection_is_answered_by_the_run_that_goes_on(
     side: Side,
 ) -> None:
     await side.declare("com.Acme")
@@ -789,7 +791,7 @@ async def test_a_request_redelivered_after_its_connection_was_lost_is_answered_b
 
 
 async def test_a_request_that_came_another_way_is_tried_again_by_its_own_vendor(side: Side) -> None:
-    """Published to the queue itself, its routing key is none of the exchange that retries come back through."""
+    """Published to the queue itself, it has a key that the retries' exchange does not know."""
     await side.declare("com.Acme")
     await side.make_queue(REPLIES)
     asked = request(Row(situation="", message_id="RetryOnce"), V201)
@@ -828,7 +830,8 @@ async def test_a_request_that_kills_its_worker_again_and_again_goes_to_the_dead_
 
 
 @pytest.mark.parametrize(
-    "vendor_id", ["EN+", "EV-BOX", "com.Acme", "🔌" * 255, "a.b.#.*", "", "_", "dead", "retry.1000"]
+    "vendor_id",
+    ["EN+", "EV-BOX", "com.Acme", "🔌" * 255, "a.b.#.*", "", "_", "dead", "retry.1000"],
 )
 async def test_every_vendor_has_its_own_queue_and_only_its_own_requests(
     side: Side, vendor_id: str

@@ -319,7 +319,7 @@ async def test_many_requests_at_a_time_get_each_its_own_answer(
 # ---- published once ----
 
 
-async def test_what_was_published_is_not_published_again_on_the_next_connection_where_its_answer_still_comes(
+async def test_a_request_is_not_published_again_on_the_next_connection_and_its_answer_still_comes(
     side: Side, gateway: Gateway, client: Client
 ) -> None:
     async with asking(client) as asked:

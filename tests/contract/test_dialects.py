@@ -1,4 +1,7 @@
-"""The decision table once more, as other gateways publish it and read its answers: a worker on each broker, in each dialect."""
+"""The decision table once more, as other gateways publish it and read its answers.
+
+A worker runs on each broker, in each dialect.
+"""
 
 import asyncio
 import json
@@ -56,7 +59,10 @@ class Gateway(Protocol):
         """`seconds`: until the deadline."""
 
     def check(self, answer: Received, version: OcppVersion, message_id: str) -> Any:
-        """The payload of the answer, after a look at everything around it; of an error, its body in the native form."""
+        """The payload of an answer, or the body of an error in the native form.
+
+        Everything around it is checked.
+        """
 
 
 class WebOcppGateway:
@@ -203,7 +209,7 @@ def gateway(request: pytest.FixtureRequest) -> Gateway:
 async def working(
     side: Side, gateway: Gateway, settings: Settings, *routers: Router, store: Store | None = None
 ) -> AsyncIterator[Worker]:
-    """A worker that runs, and has settled everything when it ends; and a station's queue beside it."""
+    """A worker that has settled everything when it ends, and a station's queue beside it."""
     await side.declare_dialect(gateway.dialect)
     await side.make_queue(INBOX)
     await side.bind(INBOX, gateway.station)
@@ -333,7 +339,7 @@ async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_hand
     await nothing_left(side, gateway)
 
 
-async def test_a_request_redelivered_after_its_connection_was_lost_is_answered_by_the_run_that_goes_on(
+async def test_a_request_redelivered_after_a_lost_connection_is_answered_by_the_run_that_goes_on(
     side: Side, gateway: Gateway
 ) -> None:
     router, calls, go_on = counting()
@@ -369,7 +375,7 @@ def hanging(vendor_id: str, **settings: Any) -> tuple[Router, asyncio.Event]:
 async def test_a_vendor_that_hangs_holds_up_no_other_and_is_answered_when_it_works_again(
     side: Side, gateway: Gateway
 ) -> None:
-    """There are forty requests of the slow one before each of the quick one, and the worker may have ten in hand."""
+    """Before each request of the quick vendor stand forty of the slow one; ten may be in hand."""
     slow, gate = hanging("slow", concurrency=2)
     quick = Router("quick")
 

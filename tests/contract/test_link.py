@@ -12,7 +12,8 @@ from msgspec import UNSET, Raw
 
 from bridge import Call, CallError, DataTransferRequest, DataTransferResponse, Router, StatusInfo
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.client.requester import Question, Requester
+from bridge.client.requester import Requester
+from bridge.dialects.dialect import Question
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
 from bridge.gateway import GatewayLink, Kind, Reply, StationHandler

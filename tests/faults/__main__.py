@@ -1,10 +1,11 @@
 """The fault suite: `python -m tests.faults`, or `make faults`.
 
-A load of numbered requests runs, something breaks, and a checker proves that nothing was lost. Prints a table; the same as
-JSON goes to a file.
+A load of numbered requests runs, something breaks, and a checker proves that nothing was lost. The
+results are printed as a table and written to a file as JSON.
 """
 
 import argparse
+import asyncio
 import logging
 import os
 import secrets
@@ -19,9 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster
 from tests.faults import (
     broker_faults,
     cluster_faults,
@@ -35,7 +34,7 @@ from tests.faults import (
 from tests.faults.catalogue import CATALOGUE, Fault, Needs
 from tests.faults.checker import Result
 from tests.faults.play import play
-from tests.faults.redis_server import RedisServer
+from tests.redis_server import RedisMissingError, RedisServer
 
 GROUPS = (
     worker_faults,
@@ -54,28 +53,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tests.faults", description=__doc__.partition("\n")[0]
     )
     parser.add_argument(
-        "--only", action="append", metavar="TEXT", help="faults whose name has this in it"
+        "--only", action="append", metavar="TEXT", help="only faults whose name contains this"
     )
     parser.add_argument(
-        "--seed", type=int, default=secrets.randbelow(10**6), help="of all that is left to chance"
+        "--seed", type=int, default=secrets.randbelow(10**6), help="of everything that is random"
     )
     parser.add_argument(
         "--times",
         type=int,
         default=1,
         metavar="N",
-        help="play each fault so often, each time with the next seed",
-    )
-    parser.add_argument(
-        "--node",
-        action="append",
-        metavar="URL",
-        help="a broker somebody else runs; several: a cluster",
+        help="how often each fault is played, each time with the next seed",
     )
     parser.add_argument(
         "--rabbitmq-server",
         metavar="PATH",
-        help="the script, the folder RabbitMQ was unpacked into, or the root folder of another Linux that has it",
+        help="the script, the folder RabbitMQ was unpacked into, or the root folder of another "
+        "Linux that has it",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="where the results go (default: a temporary file)"
@@ -94,17 +88,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=extent.SLACK,
         metavar="TIMES",
-        help="as long as promised a recovery may take, on a machine that does other things as well (default %(default)g)",
+        help="how many times as long as promised a recovery may take, for a machine that does "
+        "other things as well (default %(default)g)",
     )
     parser.add_argument("--list", action="store_true", help="name the faults, and break nothing")
     return parser.parse_args(arguments)
 
 
 class Brokers:
-    """Nodes of our own, started when the first fault wants them."""
+    """Nodes of our own, each started for the first fault that needs it."""
 
-    def __init__(self, given: list[str] | None, exits: ExitStack, console: Console) -> None:
-        self.given = given
+    def __init__(self, exits: ExitStack, console: Console) -> None:
         self._exits = exits
         self._console = console
         self._node: PrivateBroker | None = None
@@ -112,7 +106,7 @@ class Brokers:
         self._redis: RedisServer | None = None
 
     def for_fault(self, fault: Fault) -> tuple[list[PrivateBroker], list[str], str]:
-        """Nodes, the URLs of a new virtual host, and its name."""
+        """The nodes, the URLs of a new virtual host on them, and its name."""
         nodes = self._nodes(fault.needs)
         name = f"faults-{secrets.token_hex(4)}"
         nodes[0].add_vhost(name)
@@ -121,10 +115,10 @@ class Brokers:
         return nodes, [node.url + name for node in nodes], name
 
     async def redis(self) -> RedisServer:
-        """Started when the first fault wants it."""
+        """A Redis that runs, started for the first fault that needs it."""
         if self._redis is None:
             self._redis = self._exits.enter_context(RedisServer())
-        await self._redis.start()
+        await asyncio.to_thread(self._redis.start)  # a fault that failed may have left it killed
         return self._redis
 
     def _nodes(self, needs: Needs) -> list[PrivateBroker]:
@@ -140,10 +134,12 @@ class Brokers:
 
 
 def add_user(node: PrivateBroker, vhost: str, name: str, password: str) -> None:
-    """A user who may do all in one virtual host."""
+    """Add a user who may do everything in one virtual host."""
     node.eval(
-        f'catch rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"guest">>), '
-        f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"guest">>)'
+        "catch rabbit_auth_backend_internal:add_user("
+        f'<<"{name}">>, <<"{password}">>, <<"guest">>), '
+        "rabbit_auth_backend_internal:set_permissions("
+        f'<<"{name}">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, <<"guest">>)'
     )
 
 
@@ -159,8 +155,13 @@ def chosen(options: argparse.Namespace) -> list[Fault]:
     ]
 
 
+def title(fault: Fault) -> str:
+    """What breaks, and how: "broker: memory alarm"."""
+    return f"{fault.group.partition('_')[0]}: {fault.name}"
+
+
 def plays(options: argparse.Namespace) -> list[tuple[Fault, int]]:
-    """Each with its seed."""
+    """The faults to play, each with its seed."""
     return [
         (fault, options.seed + number)
         for fault in chosen(options)
@@ -169,27 +170,27 @@ def plays(options: argparse.Namespace) -> list[tuple[Fault, int]]:
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:
-    """Play them all. Returns the exit code."""
+    """Play the chosen faults and return the exit code."""
     started = time.monotonic()
     results: list[Result] = []
     with ExitStack() as exits:
-        brokers = Brokers(options.node, exits, console)
+        brokers = Brokers(exits, console)
         for fault, seed in plays(options):
             nodes, urls, vhost = brokers.for_fault(fault)
             redis = await brokers.redis() if fault.redis else None
             begun = time.monotonic()
             result = await play(fault, nodes, urls, seed, redis)
             for node in nodes:
-                if not node.running:  # a fault that failed half-way leaves it so
+                if not node.running:  # a fault that failed half-way may have left it dead
                     node.start()
             with suppress(BrokerUnavailable):  # a cluster may still be sorting itself out
                 nodes[0].delete_vhost(vhost)
             results.append(result)
             verdict = "[green]holds[/green]" if result.holds else "[red]BROKEN[/red]"
-            console.print(
-                f"{verdict}  {fault.group.partition('_')[0]}: {fault.name}"
-                f"  ({time.monotonic() - begun:.0f} s{f', seed {seed}' if options.times > 1 else ''})"
-            )
+            took = f"{time.monotonic() - begun:.0f} s"
+            if options.times > 1:
+                took += f", seed {seed}"
+            console.print(f"{verdict}  {title(fault)}  ({took})")
             for line in result.violations:
                 console.print(f"        {line}", style="red", highlight=False, markup=False)
             for line in result.notes:
@@ -208,7 +209,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def show(console: Console, results: list[Result]) -> None:
-    """The table."""
+    """Print the table."""
     table = Table()
     for name in (
         "fault",
@@ -246,20 +247,20 @@ def main() -> int:
     """Run the command line."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     options = parse()
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # every lost connection is meant
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # connections are lost on purpose
     if options.long:
         extent.CUT_STEP, extent.FUZZED = 1, 1_000_000
     extent.SLACK = options.slack
     extent.SOAK_SECONDS = options.soak or extent.SOAK_SECONDS
     if options.list:
         for fault in chosen(options):
-            console.print(f"{fault.group.partition('_')[0]}: {fault.name}", highlight=False)
+            console.print(title(fault), highlight=False)
         return 0
     if options.rabbitmq_server:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = options.rabbitmq_server
     try:
         return uvloop.run(run(options, console))
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, RedisMissingError) as error:
         console.print(str(error))
         return 2
 

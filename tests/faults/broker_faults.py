@@ -55,7 +55,7 @@ async def disk_alarm(stage: Stage) -> AsyncIterator[None]:
 
 @fault("queue deleted under its consumers")
 async def queue_deleted(stage: Stage) -> AsyncIterator[None]:
-    """An empty one: what is in a queue is deleted with it, and no worker can help that."""
+    """The queue is empty: its messages would be deleted with it, and no worker can help that."""
     await stage.load.idle()
     channel = await stage.control()
     await channel.queue_delete(NAMES.vendor_queue(VENDOR))
@@ -87,7 +87,7 @@ async def _grant(stage: Stage, what: str) -> None:
 
 @fault("permissions revoked and granted again", needs=Needs.NODE, user="faults:faults", hold=4.0)
 async def permissions_revoked(stage: Stage) -> AsyncIterator[None]:
-    """A channel remembers what it was allowed, so the connections are ended, as an operator would."""
+    """The connections are ended, too: a channel remembers what it was allowed."""
     await _grant(stage, "^$")
     stage.proxies[0].reset()
     yield
@@ -127,8 +127,7 @@ async def consumer_timeout(stage: Stage) -> AsyncIterator[None]:
             lambda load, number, reply_to: request(load, number, reply_to, VENDOR, "Stall", 120.0)
         )
     yield
-    if not stage.said("timed out") + stage.said(
-        "took too long"
-    ):  # RabbitMQ 4.3 cancels the consumer instead
+    # RabbitMQ 4.3 cancels the consumer and leaves the channel open.
+    if not stage.said("timed out") + stage.said("took too long"):
         stage.complaints.append("the broker closed no channel")
     await _set_consumer_timeout(stage, 1_800_000, 60_000)

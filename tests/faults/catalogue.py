@@ -1,4 +1,4 @@
-"""What a fault is: how it is played and what is to be measured; and the list of all."""
+"""What a fault is: how it is played and what is measured. `CATALOGUE` is the list of all faults."""
 
 import enum
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +14,7 @@ USUAL = Mix({"Echo": 86, "Slow": 8, "Flaky": 4, "Big": 2})
 
 
 class Needs(enum.Enum):
-    """What must be there to break."""
+    """What a fault needs, to break it."""
 
     URL = "any broker"
     NODE = "a node of our own"
@@ -30,12 +30,12 @@ class Fault(msgspec.Struct, kw_only=True):
     name: str
     group: str
     strike: Callable[[Stage], AbstractAsyncContextManager[None]]
-    """Breaks when entered, mends when left."""
+    """A context manager that breaks something when entered and mends it when left."""
     needs: Needs
     hold: float
-    """Seconds between."""
+    """Seconds between the two."""
     within: float
-    """Seconds in which all must be well again."""
+    """Seconds a recovery may take."""
     make: Maker
     rate: float
     """Requests per second."""
@@ -45,21 +45,24 @@ class Fault(msgspec.Struct, kw_only=True):
     options: tuple[str, ...]
     """Of `dtbridge run`."""
     user: str | None
+    """The workers' own user, as NAME:PASSWORD; None: guest."""
     reply_arguments: dict[str, Any]
-    """Of the reply queues, beside the usual ones."""
+    """Further arguments of the reply queues."""
     window: int
-    """Replies the broker may send the gateway ahead."""
+    """Prefetch of each reply queue."""
     redis: bool
-    """Replies are kept in Redis."""
+    """Whether replies are stored in Redis."""
     may_rerun: bool
-    """A handler may run twice for a request: it was delivered again to a worker that did not know of the first."""
+    """Whether a handler may run twice for a request: the second delivery may go to a worker that
+    does not know of the first."""
     may_expire: bool
+    """Whether requests may reach their deadline."""
     warm_up: float
-    """Seconds of load before."""
+    """Seconds of load before the fault."""
     cool_down: float
-    """Seconds of load after recovery."""
+    """Seconds of load after the recovery."""
     patience: float
-    """Seconds for the last request to end."""
+    """Seconds the last request may take to end."""
 
 
 CATALOGUE: list[Fault] = []
@@ -88,7 +91,7 @@ def fault(
 ) -> Callable[[Strike], Strike]:
     """Enter an asynchronous generator into the catalogue: it breaks, yields, and mends.
 
-    Recovery counts from its end, unless it starts the stage's clock itself.
+    The recovery counts from its end, unless it starts the stage's clock itself (`Stage.now`).
     """
 
     def enter(strike: Strike) -> Strike:

@@ -1,4 +1,4 @@
-"""The proof: what must hold of a run when everything has come to rest."""
+"""The proof: what must hold of a run once everything has come to rest."""
 
 from collections import Counter
 from typing import Any
@@ -9,14 +9,15 @@ from tests.faults.load import Fate, Load, Sent
 from tests.faults.witness import Witness
 
 ACCEPTED = {"Echo", "Slow", "Flaky", "Big", "Leak", "Block", "Stall"}
-"""Messages whose handlers answer in the end."""
+"""Messages whose handlers answer sooner or later."""
 FAILING = {"Raise", "Nonsense", "Exit", "Hang", "Stubborn"}
 """Messages that get a CALLERROR and are kept as dead letters."""
 _MARKS = {"DataTransferResponse": "status", "CallError": "errorCode"}
 EXPIRED = {"expired", "rejected"}
-"""Reasons of the broker: the message's own time was up; or the worker rejected it, as it does what has expired when it comes."""
+"""The broker's reasons for a dead letter whose time was up: the message expired in its queue, or a
+worker rejected it because it had expired when it came."""
 LISTED = 5
-"""Examples of a violation that are named."""
+"""How many examples of a violation are named."""
 
 
 class Result(msgspec.Struct):
@@ -27,14 +28,14 @@ class Result(msgspec.Struct):
     """Accepted by the broker."""
     answered: int = 0
     absorbed: int = 0
-    """Further answers to one request, equal to the first: the stored answer, sent because the broker delivered the
-    request again. A requester drops them by the correlation id."""
+    """Further answers to a request: it was delivered again, and the stored answer was sent again.
+    A requester drops them by the correlation id."""
     reran: int = 0
-    """Of these, answers that another run of the handler made, its first worker having died with its memory."""
+    """How many of these another run of the handler made: the first worker's memory died with it."""
     dead: int = 0
     """Requests in the dead-letter queue."""
     expired: int = 0
-    """Requests that came to their end by their deadline."""
+    """Requests that ended because their deadline had passed."""
     lost: int = 0
     recovery: float | None = None
     """Seconds."""
@@ -47,15 +48,12 @@ class Result(msgspec.Struct):
 
 
 class Checker:
-    """Reads the books of load and witness, and writes down every promise they show broken."""
+    """Compares the books of load and witness, and notes every promise that was broken."""
 
     def __init__(
         self, fault: str, load: Load, witness: Witness, *, may_rerun: bool, may_expire: bool
     ) -> None:
-        """`may_rerun`: a handler may run twice, since the memory of what it answered died with its worker.
-
-        `may_expire`: requests may reach their deadline.
-        """
+        """`may_rerun`, `may_expire`: see `Fault`."""
         self._load = load
         self._witness = witness
         self._may_rerun = may_rerun
@@ -63,7 +61,7 @@ class Checker:
         self.result = Result(fault)
 
     def check(self, left: dict[str, int]) -> Result:
-        """`left`: messages that remain in queues, by queue."""
+        """The verdict. `left`: how many messages remain in each queue."""
         result = self.result
         load = self._load
         accepted = load.accepted
@@ -88,7 +86,7 @@ class Checker:
         return result
 
     def _waits(self, correlation_id: str) -> bool:
-        """Whether a request may have an answer: not if its `reply_to` is forbidden."""
+        """Whether somebody waits for the answer: not if the request's `reply_to` is forbidden."""
         sent = self._load.find(correlation_id)
         return sent is None or sent.answerable
 
@@ -108,14 +106,18 @@ class Checker:
             self._judge_repeated(sent)
 
     def _has_expired(self, sent: Sent) -> bool:
-        """In the queue, in the queue of its answer, or in a worker, which then acknowledges it without an answer."""
+        """Whether a request ended by its deadline.
+
+        It expires in its own queue or in the reply queue, or a worker acknowledges it without an
+        answer.
+        """
         in_queue = sent.expired or any(letter.reason in EXPIRED for letter in sent.dead)
         return not sent.answers and bool(
             in_queue or self._load.correlation_id(sent.number) in self._load.late
         )
 
     def _judge_ends(self, sent: Sent) -> None:
-        """The answer is the one that its message gets, and the only end."""
+        """Each answer must be the one that its message gets, and the only end of the request."""
         for answer in sent.answers:
             wrong = _wrong(sent, answer.kind, answer.body)
             if wrong:
@@ -139,12 +141,13 @@ class Checker:
         redelivered = self._witness.redeliveries[self._load.correlation_id(sent.number)]
         if further > redelivered:
             result.violations.append(
-                f"request {sent.number} ({sent.message}): {further + 1} answers, and {redelivered} redeliveries"
+                f"request {sent.number} ({sent.message}): "
+                f"{further + 1} answers, and {redelivered} redeliveries"
             )
 
 
 def _wrong(sent: Sent, kind: str, body: bytes) -> str:
-    """What is wrong with an answer; empty: nothing."""
+    """What is wrong with an answer; an empty string if nothing is."""
     answer: dict[str, Any] = msgspec.json.decode(body)
     if sent.message in ACCEPTED:
         if kind != "DataTransferResponse" or answer.get("status") != "Accepted":
@@ -159,5 +162,5 @@ def _wrong(sent: Sent, kind: str, body: bytes) -> str:
 
 
 def fates(load: Load) -> Counter[str]:
-    """How the broker took the requests."""
+    """How many requests the broker did not accept, by what it did with them."""
     return Counter(sent.fate.value for sent in load.sent.values() if sent.fate is not Fate.ACCEPTED)

@@ -1,12 +1,11 @@
-"""Three nodes, and one of them goes."""
+"""A cluster of three nodes loses one, or two."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 from bridge.dialects.names import Names
 from bridge.dialects.topology import DISCONNECTED_MS
-from bridge.testing.rabbitmq.home import speaks_amqp
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix
@@ -18,7 +17,7 @@ WAITING = Mix({"Echo": 40, "Flaky": 60})
 
 
 async def _kill_leader(stage: Stage, *, clock: bool = True) -> PrivateBroker:
-    """`clock`: recovery counts from here."""
+    """Kill the node that leads the queue. `clock`: the recovery counts from here."""
     leader = await stage.leader(QUEUE)
     await asyncio.to_thread(leader.sync)
     await asyncio.to_thread(leader.kill)
@@ -27,16 +26,17 @@ async def _kill_leader(stage: Stage, *, clock: bool = True) -> PrivateBroker:
     return leader
 
 
-async def _has_recovered(stage: Stage) -> None:
+async def _leader_away(stage: Stage) -> AsyncIterator[None]:
+    leader = await _kill_leader(stage)
     await stage.recovered()
+    yield
+    await asyncio.to_thread(leader.start)
 
 
 @fault("leader killed, and back", needs=Needs.CLUSTER, within=10.0, hold=0.0)
 async def leader_killed(stage: Stage) -> AsyncIterator[None]:
-    leader = await _kill_leader(stage)
-    await _has_recovered(stage)
-    yield
-    await asyncio.to_thread(leader.start)
+    async for _ in _leader_away(stage):
+        yield
 
 
 @fault(
@@ -47,10 +47,8 @@ async def leader_killed(stage: Stage) -> AsyncIterator[None]:
     make=WAITING,
 )
 async def leader_of_waiting_killed(stage: Stage) -> AsyncIterator[None]:
-    leader = await _kill_leader(stage)
-    await _has_recovered(stage)
-    yield
-    await asyncio.to_thread(leader.start)
+    async for _ in _leader_away(stage):
+        yield
 
 
 @fault(
@@ -58,11 +56,11 @@ async def leader_of_waiting_killed(stage: Stage) -> AsyncIterator[None]:
 )
 async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
     first = await _kill_leader(stage)
-    await _has_recovered(stage)
+    await stage.recovered()
     await asyncio.to_thread(first.start)
-    await asyncio.sleep(3.0)  # its replicas catch up: two of three must be there
+    await asyncio.sleep(3.0)  # its replicas catch up: a majority must have them
     second = await _kill_leader(stage)
-    await _has_recovered(stage)
+    await stage.recovered()
     yield
     await asyncio.to_thread(second.start)
 
@@ -74,10 +72,10 @@ async def next_leader_killed(stage: Stage) -> AsyncIterator[None]:
     hold=2.0,
 )
 async def majority_killed(stage: Stage) -> AsyncIterator[None]:
-    """Without a majority nothing is confirmed and nothing is handled; it counts from the return of the first node.
+    """Without a majority nothing is confirmed or handled: recovery counts from the first return.
 
-    The second does not follow at once: RabbitMQ 4.3.6 would forget, until its consumer_timeout, to give to others what
-    was in hand at the first (``docs/reliability.md``).
+    The second node is not killed at once. RabbitMQ 4.3.6 would forget, until its consumer_timeout,
+    to redeliver what consumers had in hand at the first (``docs/reliability.md``).
     """
     first = await _kill_leader(stage, clock=False)
     await asyncio.sleep(DISCONNECTED_MS / 1000 + 1.0)  # an election, and work on two nodes
@@ -85,7 +83,7 @@ async def majority_killed(stage: Stage) -> AsyncIterator[None]:
     yield
     await asyncio.to_thread(second.start)
     stage.now()
-    await _has_recovered(stage)
+    await stage.recovered()
     await asyncio.to_thread(first.start)
 
 
@@ -97,7 +95,7 @@ async def majority_killed(stage: Stage) -> AsyncIterator[None]:
     heartbeat=2,
 )
 async def partition(stage: Stage) -> AsyncIterator[None]:
-    """No distribution traffic passes between it and the others: each takes the other's cookie for wrong."""
+    """No distribution traffic passes: the leader and the others think each other's cookie wrong."""
     for node in stage.nodes:
         await stage.ask_node(
             "application:set_env(rabbit, cluster_partition_handling, pause_minority)", node
@@ -105,13 +103,14 @@ async def partition(stage: Stage) -> AsyncIterator[None]:
     leader = await stage.leader(QUEUE)
     others = [node for node in stage.nodes if node is not leader]
     names = ", ".join(f"'{other.node}'" for other in others)
-    # From both at once: Erlang's global has nodes that hear of a half partition leave each other as well.
+    # From both at once: when only one is cut off, Erlang's global makes the others disconnect, too.
     await stage.ask_node(
-        f"[erlang:set_cookie(Node, wrong) || Node <- [{names}]], [erlang:disconnect_node(Node) || Node <- [{names}]]",
+        f"[erlang:set_cookie(Node, wrong) || Node <- [{names}]], "
+        f"[erlang:disconnect_node(Node) || Node <- [{names}]]",
         leader,
     )
     stage.now()
-    await _has_recovered(stage)
+    await stage.recovered()
     yield
     if await stage.ask_node("nodes()", leader) != "[]":
         stage.complaints.append("the leader was not cut off")

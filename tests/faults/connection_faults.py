@@ -1,4 +1,4 @@
-"""What lies between worker and broker breaks."""
+"""The network between worker and broker is what breaks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -71,7 +71,7 @@ SPANS = {
 
 @fault("connection cut at every byte of a frame", workers=1, rate=100.0)
 async def cut(stage: Stage) -> AsyncIterator[None]:
-    """Each request that was cut off is answered before the next cut: else it would soon count as poison."""
+    """Each request is answered before the next cut: one cut too often would count as poison."""
     proxy = stage.proxies[0]
     cuts = 0
     for method, to_broker, span in SPANS.values():

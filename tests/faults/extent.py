@@ -1,14 +1,14 @@
-"""How far the suite goes: set once, by its command line. As it stands, some six minutes."""
+"""How far the suite goes. The command line sets it once; these values take some six minutes."""
 
 CUT_STEP = 12
-"""Every so many bytes of a frame a connection is cut."""
+"""Bytes of a frame from one cut of the connection to the next."""
 FUZZED = 10_000
-"""Requests made of chance."""
+"""Random requests."""
 SOAK_SECONDS = 40.0
 SLACK = 1.0
-"""Times as long as promised a recovery may take: for a machine that does other things as well."""
+"""How many times as long as promised a recovery may take, on a machine that does other things."""
 
 
 def longest() -> float:
-    """Seconds after which a fault has failed that does not end: never on a machine that gets on at all."""
+    """Seconds after which a fault that has not ended has failed: far beyond what it takes."""
     return 240.0 + 2 * SOAK_SECONDS + FUZZED / 100 + 2000 / CUT_STEP

@@ -1,4 +1,4 @@
-"""Requests made of chance: bodies and properties that no honest gateway would send. All from one seed."""
+"""Random requests: bodies and properties that no honest gateway would send. All from one seed."""
 
 import asyncio
 import datetime as dt
@@ -18,7 +18,7 @@ from tests.faults.load import Load, Message
 from tests.faults.stage import Stage
 
 GROWTH_KIB: Final = 65_536
-"""Kibibytes by which a worker's memory may grow: the stored answers of some thousand requests, and no more."""
+"""Kibibytes by which a worker's memory may grow: enough for the stored answers, no more."""
 
 
 def _valid(chance: random.Random) -> bytes:
@@ -128,7 +128,10 @@ HOSTILE_REPLY_TO: Final = (
 
 
 def _value(chance: random.Random, depth: int = 0) -> Any:
-    """Of a field table, of any type that there is. No NaN and no infinity: RabbitMQ 3.10 ends the connection that sends one."""
+    """A value for a field table, of any type there is.
+
+    No NaN and no infinity: RabbitMQ 3.10 ends the connection that sends one.
+    """
     simple: tuple[Any, ...] = (
         None,
         True,
@@ -154,7 +157,11 @@ def _value(chance: random.Random, depth: int = 0) -> Any:
 
 
 def _headers(chance: random.Random) -> dict[str, Any] | None:
-    """No x-death: one that is not of RabbitMQ's own making stops its dead-lettering (3.10), whoever rejects the message."""
+    """Headers, likely and unlikely ones.
+
+    No x-death: if RabbitMQ 3.10 has not made that header itself, its dead-lettering stops at the
+    message, whoever rejects it.
+    """
     if chance.random() < 0.1:
         return None
     headers: dict[str, Any] = {"ocpp-station-id": f"CP{chance.randrange(50):03}"}
@@ -190,7 +197,7 @@ def _headers(chance: random.Random) -> dict[str, Any] | None:
 
 
 def make(load: Load, number: int, reply_to: str) -> Message:
-    """One of them."""
+    """One random request."""
     chance = load.random
     asked: str | None = reply_to
     correlation_id: str | None = load.correlation_id(number)
@@ -240,7 +247,8 @@ async def fuzzed(stage: Stage) -> AsyncIterator[None]:
     stage.load.running.set()
     grown = after.resident_kib - before.resident_kib
     stage.notes.append(
-        f"{stage.load.uncorrelated} answers to requests without correlation id; memory {grown / 1024:+.0f} MiB"
+        f"{stage.load.uncorrelated} answers to requests without correlation id; "
+        f"memory {grown / 1024:+.0f} MiB"
     )
     if grown > GROWTH_KIB:
         stage.complaints.append(f"the worker's memory grew by {grown} KiB")

@@ -1,7 +1,7 @@
 """The vendor of the fault suite: handlers that behave, and handlers that do not.
 
-Every answer carries the number of its request and the mark of the handler's run that made it. So two answers to one request
-tell whether the handler ran twice or its stored answer was sent twice.
+Every answer carries the number of its request and a mark of the handler's run that made it. So two
+answers to one request show whether the handler ran twice or its stored answer was sent twice.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ OTHER_VENDOR = "faults.other"
 BIG = 64 * 1024
 """Bytes of a big answer."""
 BLOCK_SECONDS = 0.5
-"""For which a bad handler blocks the event loop."""
+"""How long a bad handler blocks the event loop."""
 STALL_SECONDS = 6.0
-"""For which a handler waits for something, within its time; longer than the broker's time-out in that fault."""
+"""How long a handler waits: within its time-out, beyond the broker's consumer_timeout."""
 
 router = Router(VENDOR)
 poison = Router(POISON_VENDOR, prefetch=1)
@@ -58,7 +58,7 @@ async def echo(call: Call, data: Numbered) -> Ran:
 
 @router.on("Slow")
 async def slow(call: Call, data: Numbered) -> Ran:
-    """Something is always in hand when the fault strikes."""
+    """Takes its time, so that something is in hand when the fault strikes."""
     await asyncio.sleep(0.05 + data.number % 7 * 0.05)
     return Ran(data.number)
 
@@ -89,7 +89,7 @@ async def hang(call: Call, data: Numbered) -> Ran:
 
 @router.on("Stubborn", timeout=1.0)
 async def stubborn(call: Call, data: Numbered) -> Ran:
-    """Will not be cancelled at the first asking."""
+    """Puts off its cancellation."""
     try:
         await asyncio.sleep(30)
     except asyncio.CancelledError:
@@ -99,7 +99,7 @@ async def stubborn(call: Call, data: Numbered) -> Ran:
 
 @router.on("Block")
 async def block(call: Call, data: Numbered) -> Ran:
-    time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - the fault
+    time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - blocking the loop is the fault
     return Ran(data.number)
 
 
@@ -127,7 +127,7 @@ async def stall(call: Call, data: Numbered) -> Ran:
 
 
 class Vitals(msgspec.Struct):
-    """How a worker is."""
+    """A worker's tasks and memory."""
 
     pid: int
     tasks: int
@@ -137,7 +137,7 @@ class Vitals(msgspec.Struct):
 
 @router.on("Vitals")
 async def vitals(call: Call) -> Vitals:
-    """Memory after a collection, so that garbage is not taken for a leak."""
+    """Tasks and memory, after a garbage collection, so that garbage is not taken for a leak."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

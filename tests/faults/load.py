@@ -1,8 +1,9 @@
-"""Numbered requests, as a gateway publishes them: plain AMQP by the contract document, nothing of the bridge's client.
+"""Numbered requests, as a gateway publishes them: plain AMQP by the wire contract.
 
-The gateway publishes at a constant rate, each request once: what its broker did not confirm it notes as unknown and leaves
-so. It has two reply queues in use by turns, and remembers which request went with which; what comes to the wrong one is foreign.
-It also stands in for the person who looks after dead letters.
+Nothing of the bridge's client is used. The gateway publishes at a constant rate, each request once:
+what the broker did not confirm is noted as unknown and left so. It uses two reply queues by turns
+and remembers which request belongs to which; a reply at the wrong one is foreign. It also stands in
+for the person who looks after dead letters.
 """
 
 import asyncio
@@ -25,13 +26,15 @@ from tests.faults.handlers import VENDOR
 
 CONNECT_SECONDS: Final = 3.0
 CONFIRM_SECONDS: Final = 3.0
-"""For a confirm, where there is another node to go to: one that is cut off from the others may live on and confirm nothing."""
+"""How long to wait for a confirm where there is another node to go to: a node that is cut off from
+the others may live on and confirm nothing."""
 DISCONNECTED_MS: Final = 2000
-"""Milliseconds after which a reply comes again whose first delivery went to a node that died: RabbitMQ 4.3 waits a minute."""
+"""Milliseconds until a reply is delivered again whose first delivery went to a node that died.
+RabbitMQ 4.3 waits a minute by default."""
 REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel."""
 WINDOW: Final = 1000
-"""Replies the broker may send ahead."""
+"""Prefetch of each reply queue."""
 
 LOST_CONNECTION: Final = (
     aiormq.exceptions.AMQPError,
@@ -43,12 +46,12 @@ LOST_CONNECTION: Final = (
 
 
 class Fate(enum.Enum):
-    """What the broker said of a request."""
+    """What the broker said to a request."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
     UNKNOWN = "unknown"
-    """The connection ended before the confirm: the broker may have it or not."""
+    """The connection ended before the confirm: the broker may have the request or not."""
     REFUSED = "refused"
 
 
@@ -56,8 +59,10 @@ class Answer(msgspec.Struct):
     """A reply as the requester got it."""
 
     kind: str
+    """The AMQP property `type`."""
     body: bytes
     at: float
+    """When it came (time.monotonic())."""
 
 
 class DeadLetter(msgspec.Struct):
@@ -68,20 +73,23 @@ class DeadLetter(msgspec.Struct):
 
 
 class Sent(msgspec.Struct):
-    """A request of the load, and all that became of it."""
+    """A request of the load, and everything that became of it."""
 
     number: int
     message: str
     queue: int
-    """Which reply queue."""
+    """Which of the two reply queues."""
     answerable: bool
+    """Whether an answer is expected: not if `reply_to` is missing or forbidden."""
     deadline: float | None
+    """Unix time in seconds."""
     published_at: float = 0.0
+    """time.monotonic()."""
     fate: Fate = Fate.PENDING
     answers: list[Answer] = []
     dead: list[DeadLetter] = []
     expired: int = 0
-    """Times its answer expired in the reply queue."""
+    """How often its answer expired in the reply queue."""
 
     @property
     def ended(self) -> bool:
@@ -101,11 +109,11 @@ class Message(msgspec.Struct):
 
 
 Maker = Callable[["Load", int, str], Message]
-"""Makes the request of a number, for a reply queue."""
+"""Makes the request with a number, for a reply queue."""
 
 
 class Mix:
-    """Requests of the fault suite's own vendor: message ids by weight."""
+    """Requests to the fault suite's own vendor: message ids, drawn by weight."""
 
     def __init__(self, weights: dict[str, int], *, patience: float = 120.0) -> None:
         """`patience`: seconds until a request's deadline."""
@@ -121,7 +129,7 @@ class Mix:
 def request(
     load: "Load", number: int, reply_to: str, vendor: str, message: str, patience: float
 ) -> Message:
-    """One, by the contract."""
+    """One request, by the wire contract. `patience`: seconds until its deadline."""
     deadline = time.time() + patience
     properties = Basic.Properties(
         content_type="application/json",
@@ -144,7 +152,7 @@ def request(
 
 
 class Load:
-    """A gateway under way."""
+    """A gateway at work."""
 
     def __init__(
         self,
@@ -156,19 +164,20 @@ class Load:
         reply_arguments: dict[str, Any] | None = None,
         window: int = WINDOW,
     ) -> None:
-        """`rate` in requests per second. `window`: replies the broker may send ahead of each reply queue."""
+        """`rate`: requests per second. `window`: prefetch of each reply queue."""
         self.name = secrets.token_hex(4)
         self.random = random.Random(seed)
         self.sent: dict[int, Sent] = {}
         self.late: set[str] = set()
-        """Correlation ids of requests handled after their deadline, which have no answer; the witness tells."""
+        """Correlation ids of requests whose deadline had passed, so they got no answer; the
+        witness tells."""
         self.foreign: list[str] = []
-        """Replies that nobody here asked for, or not at that queue."""
+        """Correlation ids of replies that nobody here asked for, or not at that queue."""
         self.uncorrelated = 0
-        """Replies without a correlation id: right if the request had none."""
+        """Replies without a correlation id; right if the request had none."""
         self.redelivered_replies = 0
         self.dead_strangers = 0
-        """Dead letters that belong to no request of ours by their correlation id."""
+        """Dead letters whose correlation id is of none of our requests."""
         self.reply_queues = [f"datatransfer.replies.{self.name}-{number}" for number in range(2)]
         self.reading = asyncio.Event()
         self.reading.set()
@@ -188,19 +197,19 @@ class Load:
         self._moved = asyncio.Event()
         self.running = asyncio.Event()
         self.troubles: Counter[str] = Counter()
-        """Why publishings were not confirmed."""
+        """Why publishings were not confirmed, and how often."""
 
     def correlation_id(self, number: int) -> str:
         return f"{self.name}/{number}"
 
     @property
     def accepted(self) -> list[Sent]:
-        """Requests the broker has: it said so, or it could not say so but they came to an end."""
+        """Requests the broker has: it confirmed them, or they came to an end all the same."""
         return [sent for sent in self.sent.values() if sent.fate is Fate.ACCEPTED or sent.ended]
 
     @property
     def unended(self) -> list[Sent]:
-        """Accepted, somebody waits, and no end yet."""
+        """Accepted requests that somebody waits for, and that have not come to an end."""
         return [
             sent
             for sent in self.sent.values()
@@ -231,14 +240,14 @@ class Load:
         self.running.clear()
 
     async def idle(self, patience: float = 20.0) -> None:
-        """Publish no more, and wait until every request has ended or the patience has."""
+        """Stop publishing, and wait until every request has ended, `patience` seconds at most."""
         self.pause()
         give_up_at = time.monotonic() + patience
         while (self._publishing or self.unended) and time.monotonic() < give_up_at:
             await asyncio.sleep(0.05)
 
     async def answer_after(self, moment: float) -> float:
-        """When the first answer came to a request published after `moment` (both time.monotonic())."""
+        """When the first request published after `moment` was answered (time.monotonic())."""
         while True:
             for sent in reversed(self.sent.values()):
                 if sent.published_at < moment:
@@ -259,16 +268,15 @@ class Load:
             await self.running.wait()
             await self._connected.wait()
             now = time.monotonic()
-            due = max(
-                due + self._period, now - 1.0
-            )  # after a pause, no more than a second's worth is made up for
+            # After a pause, at most a second's worth of requests is made up for.
+            due = max(due + self._period, now - 1.0)
             if due > now:
                 await asyncio.sleep(due - now)
             if self.running.is_set():
                 self.publish_next()
 
     def publish_next(self, make: Maker | None = None) -> Sent:
-        """One request, now."""
+        """Publish one request now."""
         number = next(self._numbers)
         queue = number % 2
         message = (make or self._make)(self, number, self.reply_queues[queue])
@@ -286,6 +294,8 @@ class Load:
         if channel is None:
             sent.fate = Fate.UNKNOWN
             return
+        task = asyncio.current_task()
+        assert task is not None
         try:
             async with asyncio.timeout(self._confirm_seconds):
                 confirm = await channel.basic_publish(
@@ -296,16 +306,20 @@ class Load:
                 )
         except (Exception, asyncio.CancelledError) as error:
             sent.fate = Fate.UNKNOWN
-            self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
+            self._note_trouble(error)
             if isinstance(error, aiormq.exceptions.DeliveryError):
                 sent.fate = Fate.REFUSED
                 self._refused.set()
             elif isinstance(error, TimeoutError) and channel is self._channel:
                 self._stuck.set()
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are in one
+            # aiormq cancels who waits on a lost connection: only a cancellation of our own goes on.
+            if task.cancelling():
                 raise
         else:
             sent.fate = Fate.ACCEPTED if isinstance(confirm, Basic.Ack) else Fate.REFUSED
+
+    def _note_trouble(self, error: BaseException) -> None:
+        self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
 
     # ---- the connection ----
 
@@ -323,7 +337,7 @@ class Load:
                 while not await self._end_of(connection, channel, replies):
                     channel = await self._renewed(connection)
             except LOST_CONNECTION as error:
-                self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
+                self._note_trouble(error)
                 await asyncio.sleep(0.1)
             finally:
                 self._channel = None
@@ -333,7 +347,11 @@ class Load:
                         await connection.close()
 
     async def _end_of(self, *parts: Any) -> bool:
-        """Wait for the first that ends, or is to be left; False: none, but the broker has refused a publishing."""
+        """Wait until something happens to the connection or its channels.
+
+        True: one of them has ended or confirms nothing, so the connection is to be left. False: the
+        broker has refused a publishing.
+        """
         self._refused.clear()
         self._stuck.clear()
         events = [asyncio.create_task(event.wait()) for event in (self._refused, self._stuck)]
@@ -349,7 +367,7 @@ class Load:
     async def _renewed(
         self, connection: aiormq.abc.AbstractConnection
     ) -> aiormq.abc.AbstractChannel:
-        """Publish on another channel from now on, as the contract asks of a gateway that has been refused."""
+        """A new channel to publish on, as the wire contract asks after a refused publishing."""
         await asyncio.sleep(REFUSED_PAUSE)
         self._channel = channel = await connection.channel(publisher_confirms=True)
         return channel
@@ -390,7 +408,7 @@ class Load:
             await channel.basic_consume(queue, on_message)
 
     def find(self, correlation_id: str | None) -> Sent | None:
-        """The request of a correlation id."""
+        """The request with a correlation id, if it is one of ours."""
         name, _, number = (correlation_id or "").partition("/")
         return self.sent.get(int(number)) if name == self.name and number.isdecimal() else None
 
@@ -404,9 +422,8 @@ class Load:
         if sent is None or sent.queue != queue:
             self.foreign.append(correlation_id)
             return
-        if (
-            sent.answers and message.redelivered
-        ):  # the same reply again: our own acknowledgement was lost
+        if sent.answers and message.redelivered:
+            # The same reply again: our acknowledgement was lost.
             self.redelivered_replies += 1
             return
         sent.answers = [

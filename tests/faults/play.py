@@ -1,22 +1,21 @@
-"""One fault from start to verdict."""
+"""One fault, from start to verdict."""
 
 import asyncio
 import shutil
 from collections import Counter
 
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
 from tests.faults import extent
 from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates
-from tests.faults.redis_server import RedisServer
 from tests.faults.stage import Stage, StageError
+from tests.redis_server import RedisServer
 
 
 async def play(
     fault: Fault, nodes: list[PrivateBroker], urls: list[str], seed: int, redis: RedisServer | None
 ) -> Result:
-    """Set the stage, break, mend, measure, and prove."""
+    """Set the stage, break something, mend it, measure the recovery, and check the proof."""
     stage = Stage(
         nodes,
         urls,

@@ -1,4 +1,4 @@
-"""A TCP proxy between worker and broker that knows where AMQP frames begin, shows each to a witness, and breaks on demand."""
+"""A TCP proxy between worker and broker: it shows a witness every frame, and breaks on demand."""
 
 import asyncio
 import contextlib
@@ -18,23 +18,24 @@ DELIVER: Final = (60, 60)
 PUBLISH: Final = (60, 40)
 ACK: Final = (60, 80)
 _NOW: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing resets."""
+"""For SO_LINGER: on with 0 s, so that closing resets the connection."""
 
 
 class Cut(msgspec.Struct):
-    """End a connection in the middle of a frame: after so many bytes from the start of the next one of a method.
+    """Ends a connection in the middle of the next frame of a method.
 
-    Counted on into the frames that follow, so a message's header and body can be cut as well.
+    The count goes on into the frames that follow, so a message's header and body can be cut, too.
     """
 
     method: tuple[int, int]
+    """Class id and method id."""
     to_broker: bool
     after: int
-    """Bytes of it that still get through."""
+    """How many bytes, from the start of that frame, still get through."""
 
 
 class FrameSplitter:
-    """A stream of bytes, in whole frames. The client's protocol header counts as one."""
+    """Splits a stream of bytes into frames. The client's protocol header counts as one."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -58,7 +59,7 @@ class FrameSplitter:
 
 
 class Pair:
-    """One connection of a worker, and the proxy's own to the broker behind it."""
+    """One connection of a worker, with the proxy's own connection to the broker behind it."""
 
     def __init__(self, proxy: "Proxy", number: int) -> None:
         self._proxy = proxy
@@ -71,7 +72,6 @@ class Pair:
     async def run(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
         self._writers = [client_out]
         try:
-            # Small buffers here, so that a slow reader is felt at the other end.
             broker_in, broker_out = await asyncio.open_connection(*self._proxy.target)
         except OSError:
             self.reset()
@@ -83,9 +83,7 @@ class Pair:
         ]
         try:
             await asyncio.wait(relays, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(
-                relays, timeout=0.2
-            )  # the other half may still have something to say
+            await asyncio.wait(relays, timeout=0.2)  # the other half may have something left to say
         finally:
             for relay in relays:
                 relay.cancel()
@@ -116,7 +114,7 @@ class Pair:
                 await sink.drain()
 
     def _uncut(self, frame: bytes, *, to_broker: bool) -> bytes | None:
-        """What gets through of a frame that is to be cut; None: it gets through whole."""
+        """The part of a frame that gets through before the cut; None if it gets through whole."""
         cut = self._proxy.cut
         if cut is None or cut.to_broker is not to_broker:
             return None
@@ -138,17 +136,17 @@ class Pair:
         return frame[: self._cut_left]
 
     def swallow(self) -> None:
-        """Let nothing through any more. What was under way on it is the broker's again, once that notices."""
+        """Let nothing through any more. Once the broker notices, it redelivers what was in hand."""
         self.passing.clear()
         self._proxy.witness.gone(self.number)
 
     def inject(self, data: bytes) -> None:
-        """Send the worker something that the broker did not say, if it is still there."""
+        """Send the worker something that the broker did not say, if the worker is still there."""
         if not self._writers[0].transport.is_closing():
             self._writers[0].write(data)
 
     def reset(self) -> None:
-        """End both halves at once (RST), with whatever is under way."""
+        """Reset both halves at once (RST); what is under way is lost."""
         for writer in self._writers:
             raw = writer.get_extra_info("socket")
             if raw is None:  # it has ended by itself
@@ -163,10 +161,10 @@ class Pair:
 
 
 class Proxy:
-    """Stands before one node. Everything it can do wrong, it does to all of its connections."""
+    """Stands before one node. Whatever it breaks, it breaks for all of its connections."""
 
     def __init__(self, url: str, witness: Witness, numbers: "itertools.count[int]") -> None:
-        """`url` of the node. `numbers`: for connections, over all proxies of a witness."""
+        """`url`: the node's. `numbers`: numbers for connections, shared by a witness's proxies."""
         self._url = URL(url)
         self.target = (str(self._url.host), int(self._url.port or 5672))
         self.witness = witness
@@ -183,11 +181,12 @@ class Proxy:
         self.has_cut = asyncio.Event()
 
     def url(self, **options: str) -> str:
-        """For the worker."""
+        """The URL for the worker, with options such as `heartbeat`."""
         return str(self._url.with_host("127.0.0.1").with_port(self.port).with_query(options))
 
     async def __aenter__(self) -> Self:
         listening = socket.socket()
+        # A small receive buffer, so that the worker feels a slow reader.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)
         listening.bind(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
@@ -228,20 +227,20 @@ class Proxy:
         self._each(Pair.reset)
 
     def cut_next(self, cut: Cut) -> None:
-        """Cut the next connection that carries such a frame."""
+        """Cut the next connection that carries a frame of that method."""
         self.cut = cut
         self.cutting = False
         self.has_cut.clear()
 
     def swallow(self) -> None:
-        """From now on nothing passes through the connections that are open, and nobody is told."""
+        """Let nothing pass on the connections that are open now, and tell nobody."""
         self._each(Pair.swallow)
 
     def inject(self, data: bytes) -> None:
-        """Say something to every worker, in the broker's name."""
+        """Send something to every worker in the broker's name."""
         self._each(lambda pair: pair.inject(data))
 
     def slow_down(self, bytes_per_second: int) -> None:
-        """Read from workers at this pace; 0: as fast as they write."""
+        """Read from workers at this pace; 0 is as fast as they write."""
         self.slow_chunk = max(1, bytes_per_second // 20) if bytes_per_second else CHUNK
         self.slow_seconds = 0.05 if bytes_per_second else 0.0

@@ -1,4 +1,4 @@
-"""For as long as one likes: whatever can break breaks, in the order of a seed, and nothing may pile up."""
+"""The soak: whatever can break breaks, in the order of a seed, and nothing may pile up."""
 
 import asyncio
 import signal
@@ -12,9 +12,11 @@ from tests.faults.load import Mix
 from tests.faults.stage import Stage
 
 GROWTH_KIB: Final = 49_152
-"""Kibibytes by which a worker may grow: the store of answers fills up to its bound. A leak of 1 kB for each request of 20 minutes would be 200 MB."""
+"""Kibibytes by which a worker may grow, as the store of answers fills up to its bound.
+
+A leak of 1 kB for each request would be 200 MB in 20 minutes."""
 TASKS: Final = 8
-"""Tasks more than before that a worker may have: handlers that will not be cancelled take their time."""
+"""How many more tasks than before a worker may have: handlers put off their cancellation."""
 
 
 async def _reset(stage: Stage) -> None:
@@ -36,7 +38,7 @@ async def _slow(stage: Stage) -> None:
 
 
 async def _kill_worker(stage: Stage) -> None:
-    """The last one: the first is under observation."""
+    """Kill the last worker: the first one is under observation."""
     await stage.workers[-1].kill()
     await stage.start_worker()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import itertools
 import os
 import re
@@ -20,12 +19,13 @@ import msgspec
 
 from bridge.dialects.names import Names
 from bridge.request.retry import DELAYS
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
 from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
 from tests.faults.proxy import Proxy
-from tests.faults.redis_server import RedisServer
 from tests.faults.witness import Witness
+from tests.processes import end_with_parent
+from tests.redis_server import RedisServer
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = Names()
@@ -36,26 +36,21 @@ REQUEST_QUEUES: Final = (
 WAITING_QUEUES: Final = tuple(NAMES.retry(delay) for delay in DELAYS)
 READY_SECONDS: Final = 30.0
 BACK_SECONDS: Final = 40.0
-"""After which we stop waiting for a recovery; far beyond what is allowed, so that the table can say how long it took."""
+"""How long we wait for a recovery: far longer than is allowed, so that the table can say how long
+it took."""
 _CONTENTS: Final = """
 Items = [messages_ready, messages_unacknowledged, messages_dlx],
 [binary_to_list(iolist_to_binary(io_lib:format(
-    "~ts: ~tp ready, ~tp unacknowledged, ~tp with the broker's dead-letter worker", [element(4, amqqueue:get_name(Q)) | Counts])))
+    "~ts: ~tp ready, ~tp unacknowledged, ~tp with the broker's dead-letter worker",
+    [element(4, amqqueue:get_name(Q)) | Counts])))
  || Q <- rabbit_amqqueue:list(<<"%s">>),
     {type, Counts} <- [{type, [Count || {_, Count} <- catch rabbit_amqqueue:info(Q, Items)]}],
     lists:any(fun(Count) -> Count =/= 0 end, Counts)]
 """
-_PR_SET_PDEATHSIG: Final = 1
-_libc = ctypes.CDLL(None)
 
 
 class StageError(Exception):
     """The fault could not be played to its end."""
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _VitalsAnswer(msgspec.Struct):
@@ -102,7 +97,7 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent(signal.SIGKILL),
             )
 
     def signal(self, number: int) -> None:
@@ -114,13 +109,16 @@ class WorkerProcess:
         self._process.send_signal(number)
 
     async def begun(self, seconds: float = 20.0) -> None:
-        """It has said something: from now on SIGTERM is a request to it, and not the end. Raises TimeoutError."""
+        """Wait for the first line of its log: from then on it takes SIGTERM as a request to drain.
+
+        Raises TimeoutError.
+        """
         async with asyncio.timeout(seconds):
             while self.log.stat().st_size == 0:
                 await asyncio.sleep(0.02)
 
     async def ended(self, seconds: float = 20.0) -> int | None:
-        """Its exit code; None: it does not end."""
+        """Its exit code, or None if it does not end in time."""
         assert self._process is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -135,7 +133,7 @@ class WorkerProcess:
 
 
 class Stage:
-    """Set for one fault, struck after it."""
+    """Everything for one fault: set up before it, taken down after it."""
 
     def __init__(
         self,
@@ -153,7 +151,23 @@ class Stage:
         window: int = WINDOW,
         redis: RedisServer | None = None,
     ) -> None:
-        """`nodes`: those we may break, if they are ours. `urls`: of the virtual host, on each node. `user`: the workers' own, with its password."""
+        """Prepare it; `async with` starts it.
+
+        Args:
+            nodes: the broker's nodes that we may break.
+            urls: the URLs of the virtual host, one for each node.
+            make: makes the requests.
+            rate: requests per second.
+            seed: of everything that is random.
+            workers: how many workers to start.
+            options: options of `dtbridge run`.
+            heartbeat: of the workers' connections, in seconds.
+            user: the workers' own user, as NAME:PASSWORD.
+            reply_arguments: further arguments of the reply queues.
+            window: prefetch of each reply queue.
+            redis: where the workers store replies, if not in memory.
+
+        """
         self.nodes = list(nodes)
         self.urls = list(urls)
         self.witness = Witness()
@@ -220,17 +234,17 @@ class Stage:
         return worker
 
     def now(self) -> None:
-        """Start the clock of a recovery."""
+        """Start the clock of a recovery here."""
         self._recoveries.append(asyncio.create_task(self._recover(time.monotonic())))
 
     async def recovered(self) -> float:
-        """Seconds that the longest recovery took. Raises StageError for one that does not come."""
+        """Seconds that the longest recovery took. Raises StageError if one does not come."""
         if not self._recoveries:
             self.now()
         return max(await asyncio.gather(*self._recoveries))
 
     async def _recover(self, started: float) -> float:
-        """Seconds until every consumer is back and a request published after the fault has its answer."""
+        """Seconds until every consumer is back and a request from after the fault is answered."""
         consuming_at = await self.consuming(BACK_SECONDS)
         try:
             async with asyncio.timeout(BACK_SECONDS):
@@ -242,9 +256,9 @@ class Stage:
         return max(consuming_at, answered_at) - started
 
     async def consuming(self, seconds: float = READY_SECONDS) -> float:
-        """Wait until every worker consumes every queue of requests; when (time.monotonic()).
+        """Wait until every worker consumes every queue of requests.
 
-        Raises StageError if it does not come to that.
+        Returns when they did (time.monotonic()). Raises StageError if they do not.
         """
         give_up_at = time.monotonic() + seconds
         while time.monotonic() < give_up_at:
@@ -258,13 +272,13 @@ class Stage:
         raise StageError(f"consumers are not back after {seconds:g} s: {counts}")
 
     def _is_right(self, consumers: int) -> bool:
-        """A cluster goes on counting the consumers of a node that is gone, until it is back."""
+        """A cluster goes on counting the consumers of a node that is gone until it is back."""
         return consumers == self.expected_workers or (
             len(self.urls) > 1 and consumers > self.expected_workers
         )
 
     async def count(self, queue: str) -> tuple[int, int]:
-        """Ready messages and consumers of a queue; (-1, -1): it cannot be asked now."""
+        """Ready messages and consumers of a queue; (-1, -1) if it cannot be asked now."""
         try:
             async with asyncio.timeout(2.0), self._turn:
                 channel = await self.control()
@@ -275,7 +289,7 @@ class Stage:
         return declared.message_count or 0, declared.consumer_count or 0
 
     async def control(self) -> aiormq.abc.AbstractChannel:
-        """A channel of our own, past the proxies, for a person's deeds."""
+        """A channel of our own past the proxies, for what an operator does."""
         if self._control is None:
             self._control = aiormq.Connection(next(self._control_urls))
             await self._control.connect()
@@ -292,7 +306,7 @@ class Stage:
             self._control = None
 
     async def left(self) -> dict[str, int]:
-        """Messages in queues that must be empty, by queue; asked again until they stay."""
+        """Messages in queues that must be empty, by queue; asked a few times until it is empty."""
         left: dict[str, int] = {}
         for queue in (*REQUEST_QUEUES, *WAITING_QUEUES, *self.load.reply_queues):
             for _ in range(5):
@@ -303,14 +317,14 @@ class Stage:
         return left
 
     async def at_rest(self, seconds: float = 5.0) -> int:
-        """Wait until no delivery is unsettled; how many are."""
+        """Wait until no delivery is unsettled, and return how many still are."""
         give_up_at = time.monotonic() + seconds
         while self.witness.unsettled and time.monotonic() < give_up_at:
             await asyncio.sleep(0.02)
         return self.witness.unsettled
 
     async def stop_workers(self) -> list[str]:
-        """SIGTERM to all; what was wrong with how they ended."""
+        """Stop all workers with SIGTERM, and return what was wrong with how they ended."""
         running = [worker for worker in self.workers if worker.running]
         for worker in running:
             worker.signal(signal.SIGTERM)
@@ -322,7 +336,7 @@ class Stage:
         return wrong
 
     async def vitals(self, pid: int) -> Vitals:
-        """How a worker is: asked through the queue, until the right one answers."""
+        """A worker's tasks and memory; asked through the queue until the right one answers."""
         async with asyncio.timeout(30):
             while True:
                 sent = self.load.publish_next(
@@ -338,32 +352,32 @@ class Stage:
                         return found
 
     def said(self, words: str) -> int:
-        """How often workers' logs have these words."""
+        """How often these words stand in the workers' logs."""
         return sum(worker.log.read_text(errors="replace").count(words) for worker in self.workers)
 
     async def leader(self, queue: str) -> PrivateBroker:
         """The node that leads a quorum queue."""
         [asked] = [node for node in self.nodes if node.running][:1]
+        name = f'rabbit_misc:r(<<"{self.vhost}">>, queue, <<"{queue}">>)'
         found = await self.ask_node(
-            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{self.vhost}">>, queue, <<"{queue}">>)), '
-            "element(2, amqqueue:get_pid(Q))",
-            asked,
+            f"{{ok, Q}} = rabbit_amqqueue:lookup({name}), element(2, amqqueue:get_pid(Q))", asked
         )
         return next(node for node in self.nodes if node.node == found.strip("'"))
 
     def trace(self, sent: Sent) -> str:
-        """What the witness has seen of a request: for whoever finds it missing."""
+        """What the witness has seen of a request, for whoever looks for a missing one."""
         name = self.load.correlation_id(sent.number)
         return (
-            f"{sent.number}: {self.witness.deliveries[name]} deliveries to workers, {self.witness.redeliveries[name]} of them "
-            f"marked as redelivered; {self.witness.confirmed[name]} publishings confirmed"
+            f"{sent.number}: {self.witness.deliveries[name]} deliveries to workers, "
+            f"{self.witness.redeliveries[name]} of them marked as redelivered; "
+            f"{self.witness.confirmed[name]} publishings confirmed"
         )
 
     async def contents(self) -> list[str]:
-        """What queues hold that are not empty, in words; nothing where no node of ours runs.
+        """What the queues hold that are not empty, in words; nothing if no node of ours runs.
 
-        More than a client can see: AMQP counts neither what is unacknowledged nor what the broker's own dead-letter
-        worker has in hand.
+        The broker itself is asked. AMQP tells a client neither what is unacknowledged nor what the
+        broker's own dead-letter worker has in hand.
         """
         running = [node for node in self.nodes if node.running]
         if not running:
@@ -375,11 +389,11 @@ class Stage:
         return " | ".join(_tail(worker.log) for worker in self.workers)
 
     async def ask_node(self, expression: str, node: PrivateBroker | None = None) -> str:
-        """Evaluate Erlang on a node."""
+        """The value of an Erlang expression on a node, the first one by default."""
         return await asyncio.to_thread((node or self.node).eval, expression)
 
     async def control_node(self, *arguments: str) -> str:
-        """rabbitmqctl."""
+        """What `rabbitmqctl ARGUMENTS` prints."""
         return await asyncio.to_thread(self.node.ctl, *arguments)
 
 

@@ -17,12 +17,12 @@ async def redis_killed(stage: Stage) -> AsyncIterator[None]:
     await asyncio.sleep(1.0)
     stage.proxies[0].reset()
     yield
-    await stage.redis.start()
+    await asyncio.to_thread(stage.redis.start)
 
 
 @fault("worker killed, replies kept in Redis", redis=True, may_rerun=True)
 async def worker_killed(stage: Stage) -> AsyncIterator[None]:
-    """What it had begun must not stay its own."""
+    """What the dead worker had begun must not stay its own."""
     stage.workers[0].signal(signal.SIGKILL)
     await stage.workers[0].ended()
     yield

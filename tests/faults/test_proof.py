@@ -1,4 +1,4 @@
-"""A proof that cannot fail proves nothing: the witness sees a promise broken, and the checker says so."""
+"""The proof can fail: the witness sees a promise broken, and the checker says so."""
 
 import time
 from collections.abc import Iterable
@@ -8,6 +8,7 @@ import msgspec
 import pamqp.frame
 import pytest
 from pamqp.commands import Basic, Confirm
+from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
 from tests.faults.checker import Checker, Result
@@ -19,17 +20,17 @@ CONSUMING, PUBLISHING = 1, 2
 
 
 class Wire:
-    """What a witness is shown."""
+    """Shows a witness frames, as the proxy does."""
 
     def __init__(self) -> None:
         self.witness = Witness()
         self._from_worker(PUBLISHING, Confirm.Select())
 
-    def _from_worker(self, connection: int, frame: object) -> None:
-        self.witness.saw(connection, pamqp.frame.marshal(frame, 1), to_broker=True)  # type: ignore[arg-type]  # pamqp's own
+    def _from_worker(self, connection: int, frame: FrameTypes) -> None:
+        self.witness.saw(connection, pamqp.frame.marshal(frame, 1), to_broker=True)
 
-    def _from_broker(self, connection: int, frame: object) -> None:
-        self.witness.saw(connection, pamqp.frame.marshal(frame, 1), to_broker=False)  # type: ignore[arg-type]  # as above
+    def _from_broker(self, connection: int, frame: FrameTypes) -> None:
+        self.witness.saw(connection, pamqp.frame.marshal(frame, 1), to_broker=False)
 
     def deliver(
         self,

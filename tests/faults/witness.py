@@ -1,8 +1,8 @@
-"""What a bystander on the wire sees: every delivery, publishing, confirm and acknowledgement between worker and broker.
+"""What a bystander on the wire sees: deliveries, publishings, confirms and acknowledgements.
 
-The proxy shows it each frame before it passes the frame on. So a confirm is on record here before the worker can have it, and an
-acknowledgement comes from a worker that has seen at most what is on record: one that comes before the confirm of its
-request's reply is a broken promise, and no race of our own making.
+The proxy shows each frame to the witness before it passes it on. So a confirm is on record here
+before the worker can have it. An acknowledgement that comes before the confirm of its request's
+reply is a broken promise, then, and no race of our own making.
 
 Frames are read with pamqp, not with the bridge's codec.
 """
@@ -21,18 +21,21 @@ import pamqp.header
 from bridge.dialects.headers import DEADLINE
 
 Basic = pamqp.commands.Basic
+METHOD_FRAME, HEADER_FRAME = 1, 2
+"""Frame types. The others tell nothing here: bodies, heartbeats, the protocol header."""
 
 
 class Seen(msgspec.Struct):
-    """A delivery that is not settled."""
+    """A delivery that is not settled yet."""
 
     correlation_id: str | None = None
     confirms_before: int = 0
-    """Publishings for this request that had been confirmed when it was delivered: they were for earlier deliveries."""
+    """Publishings for this request that were confirmed before this delivery: they belong to earlier
+    deliveries."""
     deadline: float | None = None
     """Unix time in seconds."""
     answerable: bool = False
-    """Somebody waits for its answer."""
+    """Whether somebody waits for its answer."""
 
 
 class _Channel:
@@ -41,7 +44,7 @@ class _Channel:
     def __init__(self) -> None:
         self.unsettled: dict[int, Seen] = {}
         self.publishings: dict[int, str | None] = {}
-        """Number → correlation id, of those without a confirm."""
+        """Sequence number → correlation id, for publishings without a confirm."""
         self.published = 0
         self.confirming = False
         self.open_delivery: Seen | None = None
@@ -54,18 +57,20 @@ class Witness:
     def __init__(self) -> None:
         self._channels: dict[tuple[int, int], _Channel] = {}
         self.deliveries: Counter[str] = Counter()
-        """By correlation id."""
+        """How often each request was delivered, by correlation id, as in the next two."""
         self.redeliveries: Counter[str] = Counter()
-        """Those the broker marked as redelivered."""
+        """How many of these the broker marked as redelivered."""
         self.confirmed: Counter[str] = Counter()
-        """Publishings that a worker made for a request and the broker confirmed: its answer, or a copy of it."""
+        """Confirmed publishings of workers for a request: its answer, or a copy of it."""
         self.refused = 0
-        """Publishings the broker would not take (Basic.Nack)."""
+        """Publishings that the broker refused (Basic.Nack)."""
         self.acknowledged = 0
         self.late: set[str] = set()
-        """Correlation ids of requests acknowledged without an answer after their deadline: nobody waits any more."""
+        """Correlation ids of requests acknowledged without an answer after their deadline, when
+        nobody waits any more."""
         self.early: list[str] = []
-        """Correlation ids of requests acknowledged before anything was confirmed for them. The broken promise."""
+        """Correlation ids of requests acknowledged before anything was confirmed for them: each is
+        a broken promise."""
 
     @property
     def unsettled(self) -> int:
@@ -78,11 +83,8 @@ class Witness:
             del self._channels[key]
 
     def saw(self, connection: int, frame: bytes, *, to_broker: bool) -> None:
-        """Take note of a whole frame that is about to be passed on."""
-        if frame[0] not in (
-            1,
-            2,
-        ):  # bodies tell nothing here, nor do heartbeats and the protocol header
+        """Note a whole frame that is about to be passed on."""
+        if frame[0] not in (METHOD_FRAME, HEADER_FRAME):
             return
         _, number, value = pamqp.frame.unmarshal(frame)
         channel = self._channels.get((connection, number))

@@ -75,7 +75,7 @@ async def leaking(stage: Stage) -> AsyncIterator[None]:
     hold=0.0,
 )
 async def poisoned(stage: Stage) -> AsyncIterator[None]:
-    """Delivery limit, then the dead-letter queue. The worker is started again each time, as an orchestrator would."""
+    """It is dead-lettered at the delivery limit; until then the worker is started again."""
     poison = stage.load.publish_next(
         lambda load, number, reply_to: request(load, number, reply_to, POISON_VENDOR, "Die", 120.0)
     )

@@ -1,4 +1,4 @@
-"""What a request gets, as those who ask see it: a row for each situation of ``decision_table_vendors``."""
+"""What a request gets, as its requester sees it: a row for each case of decision_table_vendors."""
 
 import json
 from typing import Any
@@ -7,12 +7,15 @@ COULD_NOT_PROCESS = "The request could not be processed."
 
 
 class Row:
-    """A request and the answer it gets; an answer that differs between 1.6 and the others is given as a pair."""
+    """A request and the answer it gets.
+
+    An answer that differs between OCPP 1.6 and later versions is given as a pair.
+    """
 
     def __init__(
         self, payload: Any, answer: Any, *, within: float | None = None, vendor: str = "com.acme"
     ) -> None:
-        """`within`: seconds until the deadline. `answer`: None if there is none."""
+        """`within`: seconds until the deadline. `answer`: None if the request gets none."""
         self.body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self.answers = answer if isinstance(answer, tuple) else (answer, answer)
         self.within = within
@@ -149,11 +152,13 @@ DEAD = {
     "a hanging handler",
     "deadline past before",
 }
-"""The rows whose request is kept in the dead-letter queue; and the late one, if its handler was cancelled in time."""
+"""The rows whose request is kept in the dead-letter queue.
+
+The request whose deadline passes meanwhile is kept, too, if its handler was cancelled in time."""
 
 
 def expected(row: str, version: str, station: str = "CP-1") -> Any:
-    """What `station` gets for the CALL with the message id "ocpp-7"; None: nothing."""
+    """What `station` gets for the CALL with the message id "ocpp-7"; None if it gets nothing."""
     if row != "who asks":
         return ROWS[row].answer(version)
     context = {"station": station, "version": version, "id": "ocpp-7"}

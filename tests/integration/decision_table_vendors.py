@@ -1,4 +1,4 @@
-"""The handlers behind the decision table: what a request says is what it gets.
+"""The handlers behind the decision table: a request's messageId says what it gets.
 
 Run as `dtbridge run tests.integration.decision_table_vendors:routers`.
 """
@@ -78,7 +78,7 @@ async def hangs(call: Call) -> None:
 
 @plain.on("Sleeps")
 async def sleeps(call: Call) -> None:
-    """Longer than its request's deadline, and it will not be cancelled."""
+    """Takes longer than its request's deadline, and cannot be cancelled."""
     await asyncio.shield(asyncio.sleep(0.2))
 
 

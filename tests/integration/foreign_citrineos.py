@@ -1,12 +1,14 @@
-"""CitrineOS's router, played by aio-pika: it knows what CitrineOS publishes and listens for, and nothing of this project's code.
+"""CitrineOS's router, simulated with aio-pika and without any code of this project.
 
-Reads one JSON object from standard input: `exchange`, and `messages`, each with `headers` and `body` (base64); `expected` is the number of
-answers to wait for. It listens as version 1 does (a queue of each station, by ``stationId``) and as version 2 does (one queue of
-the router, by ``ocppConnectionName``). Prints one JSON list of the answers, in the order they came.
+It reads one JSON object from standard input: `exchange`, `messages` (each with `headers` and
+`body`, in base64) and `expected`, the number of answers to wait for. It listens as version 1 does
+(one queue for each station, by ``stationId``) and as version 2 does (one queue for the router, by
+``ocppConnectionName``). It prints one JSON list of the answers, in the order in which they came.
 
-With `stations` in place of `messages` it plays the router with charging stations until its standard input ends: an object of station
-id → `protocol`, `name` (what that version calls a station) and `payload`, the station's answer to a CALL; without it, there is
-none. It prints each CALL as a line of JSON.
+With `stations` in place of `messages` it simulates charging stations too, until its standard input
+ends. `stations` is an object of station id → `protocol`, `name` (what that version calls a station)
+and `payload`, the station's answer to a CALL; without `payload` it does not answer. Each CALL is
+printed as a line of JSON.
 """
 
 import asyncio
@@ -87,7 +89,7 @@ async def send(
             headers=message["headers"],
         )
         await exchange.publish(published, "")
-    with contextlib.suppress(TimeoutError):  # the test sees what is missing
+    with contextlib.suppress(TimeoutError):  # the test finds what is missing
         async with asyncio.timeout(WAIT):
             await complete.wait()
     sys.stdout.write(json.dumps(answers))

@@ -1,10 +1,11 @@
-"""A station gateway that is not ours: it knows the wire contract and aio-pika, and nothing of this project's code.
+"""A station gateway written from the wire contract with aio-pika, without any code of this project.
 
-Reads one JSON list of requests from standard input, publishes them all at once, and prints one JSON object: for each
-request's id the replies that came for it. Each request: `id`, `vendor_id` (what to route by), `body` (text), `headers`,
-`reply` ("gen", "direct", "named", "none", or {"to": a queue's name}), `expiration` (milliseconds), `message_id`, and how many
-replies are `expected`. It waits until all expected ones are there, and then for the last request's, a sentinel which comes
-after everything that should have no answer.
+It reads one JSON list of requests from standard input, publishes them all at once, and prints one
+JSON object: the id of each request → the replies to it. Each request has an `id`, a `vendor_id`
+(the vendor to route to), a `body` (text), `headers`, `reply` ("gen", "direct", "named", "none", or
+{"to": a queue's name}), `expiration` (milliseconds), `message_id`, and `expected`, the number of
+replies. The last request is a sentinel: its reply comes after those to requests that should have
+none.
 """
 
 import asyncio
@@ -99,7 +100,7 @@ async def main(url: str, requests: list[dict[str, Any]]) -> None:
                 delivery_mode=2,
             )
             await exchange.publish(message, vendor_key(request["vendor_id"]))
-        with contextlib.suppress(TimeoutError):  # the test sees what is missing
+        with contextlib.suppress(TimeoutError):  # the test finds what is missing
             async with asyncio.timeout(WAIT):
                 await replies.complete.wait()
         await named.delete(if_unused=False, if_empty=False)

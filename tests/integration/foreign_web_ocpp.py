@@ -1,12 +1,15 @@
-"""The plugin rabbitmq-web-ocpp, played by aio-pika: it knows what the plugin publishes, and nothing of this project's code.
+"""The plugin rabbitmq-web-ocpp, simulated with aio-pika and without any code of this project.
 
-Reads one JSON object from standard input: `exchange`, and `messages`, each with `key` (the routing key), `body` (base64), `correlation_id`,
-`reply_to`, `type` and `delivery_mode`, as the plugin sets them; `expected` is the number of answers to wait for, at the queue
-``ocpp.CP-1`` of the one station, bound by its id. Prints one JSON list of the answers, in the order they came.
+It reads one JSON object from standard input: `exchange`, `messages` (each with `key`, the routing
+key, `body`, in base64, and `correlation_id`, `reply_to`, `type` and `delivery_mode` as the plugin
+sets them) and `expected`, the number of answers to wait for. The answers come to the queue
+``ocpp.CP-1`` of the one station, bound by its id. It prints one JSON list of them, in the order in
+which they came.
 
-With `stations` in place of `messages` it plays charging stations until its standard input ends: an object of station id → how each
-answers a CALL: `protocol`, `key` (the middle word of the routing key of its answers) and `frame`, the answer without its message id. It
-prints each CALL as a line of JSON.
+With `stations` in place of `messages` it simulates charging stations until its standard input ends.
+`stations` is an object of station id → how the station answers a CALL: `protocol`, `key` (the
+middle word of the routing key of its answers) and `frame`, the answer without its message id. Each
+CALL is printed as a line of JSON.
 """
 
 import asyncio
@@ -72,7 +75,7 @@ async def send(
             type=message["type"],
         )
         await exchange.publish(published, message["key"])
-    with contextlib.suppress(TimeoutError):  # the test sees what is missing
+    with contextlib.suppress(TimeoutError):  # the test finds what is missing
         async with asyncio.timeout(WAIT):
             await complete.wait()
     sys.stdout.write(json.dumps(answers))
@@ -112,7 +115,8 @@ async def serve(
 
 async def main(url: str, told: dict[str, Any]) -> None:
     async with await aio_pika.connect(url) as connection:
-        # The plugin publishes within the broker: no confirms, and no message_id, which aio-pika adds for them.
+        # The plugin publishes inside the broker: without confirms, and without the message_id that
+        # aio-pika adds for them.
         channel = await connection.channel(publisher_confirms=False)
         exchange = await channel.declare_exchange(told["exchange"], "topic", durable=True)
         if "stations" in told:

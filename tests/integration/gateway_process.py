@@ -1,21 +1,21 @@
-"""A gateway as a process of its own: a GatewayLink with stations that are coroutines. Run as
-`python -m tests.integration.gateway_process URL NAME`.
+"""A gateway as a process of its own: a GatewayLink whose stations are coroutines.
 
-Takes commands from standard input, one JSON object a line, and says on standard output when each is done:
-`{"connect": [station ids]}`, `{"disconnect": [station ids]}`, `{"talk": true}` (every station connected sends requests of its own,
-one after the other) and `{"report": true}`. At the end of its input it drains.
+Run it as `python -m tests.integration.gateway_process URL NAME`.
+
+It reads commands from standard input, one JSON object a line, and writes to standard output when
+each is done: `{"connect": [station ids]}`, `{"disconnect": [station ids]}`, `{"talk": true}` (every
+connected station sends requests of its own, one after the other) and `{"report": true}`. At the end
+of its input it drains.
 """
 
 import asyncio
 import json
-import logging
 import sys
 from typing import Any
 
-import structlog
-
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.gateway import GatewayLink, NoAnswer
+from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import State
 from tests.integration.gateways import all_of
 
@@ -25,10 +25,10 @@ class Gateway:
         self.link = link
         self.name = name
         self.asked = 0
-        """Requests of stations that have their answer."""
+        """Requests from stations that were answered."""
         self.unanswered = 0
         self.wrong: list[Any] = []
-        """Answers that are another request's."""
+        """Answers that belong to another request."""
         self._talking: dict[str, asyncio.Task[None]] = {}
 
     async def do(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +103,5 @@ def say(news: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.CRITICAL)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure(LogFormat.AUTO, LogLevel.DEBUG)
     asyncio.run(main(*sys.argv[1:]))

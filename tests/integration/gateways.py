@@ -1,4 +1,4 @@
-"""Gateways as processes, and very many stations, for tests and measurements."""
+"""Gateways as processes, with thousands of stations, for tests and measurements."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from typing import Any, Self
 from tests.integration.support import PATIENCE, ROOT, clean_environment
 
 AT_A_TIME = 2_000
-"""Stations that are connected side by side: as many as a link keeps on their way, and some."""
+"""Stations that connect at the same time: a little more than a link binds at a time."""
 
 
 class GatewayProcess:
-    """`tests.integration.gateway_process`, and a hand on it."""
+    """Runs `tests.integration.gateway_process` and gives it commands."""
 
     def __init__(self, url: str, name: str) -> None:
         self._arguments = [sys.executable, "-m", "tests.integration.gateway_process", url, name]
@@ -52,7 +52,7 @@ class GatewayProcess:
     async def do(
         self, word: str, value: object = True, seconds: float = PATIENCE
     ) -> dict[str, Any]:
-        """Give a command, and wait until it is done."""
+        """Give a command and wait until it is done."""
         async with self._commands:
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps({word: value}).encode() + b"\n")
@@ -70,11 +70,11 @@ class GatewayProcess:
 
 
 async def all_of(change: Callable[[str], Awaitable[object]], stations: Sequence[str]) -> None:
-    """Some at a time."""
+    """Do `change` to all stations, AT_A_TIME of them at a time."""
     for start in range(0, len(stations), AT_A_TIME):
         await asyncio.gather(*map(change, stations[start : start + AT_A_TIME]))
 
 
 def resident() -> int:
-    """Bytes of memory of this process."""
+    """Bytes of memory that this process occupies."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

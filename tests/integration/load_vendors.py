@@ -44,7 +44,7 @@ async def take_a_while(call: Call, data: int) -> list[int]:
 
 @hanging.default
 async def hang_once(call: Call) -> str:
-    """The first worker hangs; who gets it again answers."""
+    """Hang in the first worker, and answer in the one that gets the request again."""
     if not call.redelivered:
         log.info("the handler hangs")
         await asyncio.Event().wait()

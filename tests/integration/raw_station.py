@@ -1,4 +1,4 @@
-"""A charging station that does as the test says, frame by frame: no library of OCPP in between."""
+"""A charging station that does what the test says, frame by frame, without a library for OCPP."""
 
 import asyncio
 import base64
@@ -16,31 +16,31 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 PATIENCE = 60.0
-"""Seconds after which a test gives up on what should happen at once."""
+"""Seconds after which a test stops waiting for what should happen at once."""
 
 
 class RawStation:
-    """A WebSocket connection of one station."""
+    """One station's WebSocket connection."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self._numbers = 0
 
     async def say(self, message: Any) -> None:
-        """Text, bytes, or a frame to be written as JSON."""
+        """Send text, bytes, or a frame that is written as JSON."""
         await self.connection.send(
             message if isinstance(message, str | bytes) else json.dumps(message)
         )
 
     async def hear(self) -> list[Any]:
-        """The next frame."""
+        """Await the next frame."""
         async with asyncio.timeout(PATIENCE):
             frame = json.loads(await self.connection.recv())
         assert isinstance(frame, list)
         return frame
 
     async def call(self, action: str, payload: Any = None) -> list[Any]:
-        """Send a CALL; the frame that comes next, which answers it."""
+        """Send a CALL and return the next frame, which answers it."""
         self._numbers += 1
         message_id = f"own-{self._numbers}"
         await self.say([2, message_id, action, payload or {}])
@@ -49,7 +49,7 @@ class RawStation:
         return frame
 
     async def closed(self) -> tuple[int, str]:
-        """Code and reason, once the gateway has closed the connection. Frames that come before are dropped."""
+        """Wait until the gateway closes. Returns code and reason; frames before are dropped."""
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionClosed):
                 while True:
@@ -65,7 +65,7 @@ async def raw_station(
     password: bytes | None = None,
     **options: Any,
 ) -> AsyncIterator[RawStation]:
-    """`url` ends with the station's id; the last part of it is the user name, if there is a password."""
+    """Connect to `url`, whose last part is the station's id and the user name for `password`."""
     headers = {}
     if password is not None:
         user = url.rpartition("/")[2].encode()
@@ -77,14 +77,13 @@ async def raw_station(
     try:
         yield RawStation(connection)
     finally:
-        with contextlib.suppress(
-            AttributeError
-        ):  # CPython's transport, when it was closed while it still wrote
+        # CPython's transport raises it when it was closed while it was still writing.
+        with contextlib.suppress(AttributeError):
             await connection.close()
 
 
 def make_certificate(cert: Path, key: Path) -> None:
-    """One that signs itself, for 127.0.0.1."""
+    """Write a self-signed certificate for 127.0.0.1."""
     subprocess.run(
         [
             *(
@@ -105,7 +104,7 @@ def make_certificate(cert: Path, key: Path) -> None:
     )
 
 
-# ---- peers that are no stations: bytes on a TCP connection ----
+# ---- peers that are not stations: bytes on a TCP connection ----
 
 OPENING = (
     "GET /{station} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -115,7 +114,7 @@ OPENING = (
 
 
 class Peer:
-    """A TCP connection, or what is left of it."""
+    """A TCP connection, open or closed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -127,7 +126,7 @@ class Peer:
         assert head.startswith(b"HTTP/1.1 101"), head
 
     async def until_closed(self) -> bytes:
-        """Everything that comes until the gateway ends the connection."""
+        """Read until the gateway ends the connection; all that came."""
         received = b""
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionError):
@@ -136,7 +135,10 @@ class Peer:
         return received
 
     async def until_cut_off(self, data: bytes) -> int:
-        """Write `data` again and again and read nothing, until the gateway ends the connection. Returns the bytes taken."""
+        """Write `data` again and again, without reading, until the gateway ends the connection.
+
+        Returns the number of bytes that were written.
+        """
         written = 0
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionError):
@@ -150,7 +152,8 @@ class Peer:
 @contextlib.asynccontextmanager
 async def peer(port: int) -> AsyncIterator[Peer]:
     client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that not reading is felt soon
+    # Small, so that the gateway soon notices that the peer does not read.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=client, limit=1024)
@@ -165,7 +168,7 @@ async def peer(port: int) -> AsyncIterator[Peer]:
 def websocket_frame(
     opcode: int, payload: bytes, *, fin: bool = True, length: int | None = None
 ) -> bytes:
-    """As a client writes it, masked (RFC 6455 §5.2). `length`: another than the payload has."""
+    """A frame as a client writes it, masked (RFC 6455 §5.2). `length`: a false one, to announce."""
     size = len(payload) if length is None else length
     head = bytes([opcode | (0x80 if fin else 0)])
     if size < 126:

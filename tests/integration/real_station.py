@@ -1,7 +1,8 @@
-"""Charging stations by an implementation that is not ours: the package `ocpp` of The Mobility House, in OCPP 1.6, 2.0.1 and 2.1.
+"""Charging stations by another implementation: the package `ocpp` of The Mobility House.
 
-The package speaks for the station: it makes the frames, validates what it sends and receives by the schemas of the version, and
-matches answers with its CALLs. Beside it we keep what was on the wire.
+It speaks OCPP 1.6, 2.0.1 and 2.1. It makes the frames, validates what it sends and receives against
+the schemas of the version, and matches answers with its CALLs. The frames on the wire are kept as
+well.
 """
 
 import asyncio
@@ -32,10 +33,10 @@ from websockets.typing import Subprotocol
 from tests.integration.support import PATIENCE
 
 logging.getLogger("ocpp").setLevel(logging.CRITICAL)
-"""The package logs whole tracebacks for what the tests provoke."""
+"""The package logs a whole traceback for each error that a test provokes."""
 
 Answer = Callable[[dict[str, Any]], Awaitable[Any]]
-"""What a station makes of the CSMS's DataTransfer: its fields, in snake case → a response of the package."""
+"""How a station answers a DataTransfer: its fields, in snake case → the fields of the response."""
 
 
 async def unknown_vendor(_: dict[str, Any]) -> Any:
@@ -43,13 +44,13 @@ async def unknown_vendor(_: dict[str, Any]) -> Any:
 
 
 def _charge_point(package: Any) -> type[Any]:
-    """The package's station for one version, with our handler and an ear on the wire."""
+    """The package's station for one version, which answers a DataTransfer and keeps the frames."""
 
-    class ChargePoint(package.ChargePoint):  # type: ignore[misc]  # the package has no types
+    class ChargePoint(package.ChargePoint):  # type: ignore[misc]  # the package is untyped
         answer: Answer
         frames: list[Any]
 
-        @on("DataTransfer")  # type: ignore[untyped-decorator]
+        @on("DataTransfer")  # type: ignore[untyped-decorator]  # the same
         async def on_data_transfer(self, **fields: Any) -> Any:
             return package.call_result.DataTransfer(**await self.answer(fields))
 
@@ -67,7 +68,10 @@ VERSIONS = tuple(_PACKAGES)
 
 @dataclasses.dataclass
 class DataTransfer:
-    """The package makes a CALL of any dataclass, and names the action by its class: this one may hold what breaks the schema."""
+    """A request that may break the schema.
+
+    The package makes a CALL from any dataclass, whose name is the action.
+    """
 
     vendor_id: Any = None
     message_id: Any = None
@@ -75,7 +79,7 @@ class DataTransfer:
 
 
 class RealStation:
-    """One station, connected."""
+    """One connected station."""
 
     def __init__(
         self, station_id: str, version: str, connection: ClientConnection, answer: Answer
@@ -91,7 +95,7 @@ class RealStation:
         self.charge_point.frames = []
 
     async def boot(self) -> Any:
-        """As after its power came back; the response, which the package has validated."""
+        """Send a BootNotification, as after power-up; the response, validated by the package."""
         call = self._package.call
         if self.version == "ocpp1.6":
             request = call.BootNotification(
@@ -108,7 +112,7 @@ class RealStation:
         return await self.charge_point.call(self._package.call.Heartbeat(), suppress=False)
 
     async def status(self) -> Any:
-        """Tell that the first connector is free."""
+        """Report that the first connector is available."""
         call = self._package.call
         if self.version == "ocpp1.6":
             request = call.StatusNotification(
@@ -126,14 +130,14 @@ class RealStation:
     async def data_transfer(
         self, vendor_id: str, message_id: str | None = None, data: Any = None
     ) -> Any:
-        """A request that the package validates by its schema; so it does with the response. Raises the package's error."""
+        """Send a DataTransfer. The package validates it and the response, and raises its errors."""
         request = self._package.call.DataTransfer(
             vendor_id=vendor_id, message_id=message_id, data=data
         )
         return await self.charge_point.call(request, suppress=False)
 
     async def ask(self, fields: DataTransfer, message_id: str) -> list[Any]:
-        """Send a DataTransfer that need not be valid; the frame that answered it, as it was on the wire."""
+        """Send a DataTransfer that need not be valid; the frame that answers it, as on the wire."""
         self.charge_point.frames.clear()
         await self.charge_point.call(
             fields, suppress=True, unique_id=message_id, skip_schema_validation=True
@@ -146,7 +150,7 @@ class RealStation:
 async def real_station(
     url: str, version: str, *, answer: Answer = unknown_vendor, **options: Any
 ) -> AsyncIterator[RealStation]:
-    """`url` ends with the station's id. `answer`: to the CSMS's DataTransfers."""
+    """Connect a station to `url`, which ends with its id. `answer`: to the CSMS's DataTransfers."""
     connection = await connect(url, subprotocols=[Subprotocol(version)], proxy=None, **options)
     station = RealStation(url.rpartition("/")[2], version, connection, answer)
     serving = asyncio.create_task(station.charge_point.start())

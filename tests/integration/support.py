@@ -1,4 +1,8 @@
-"""What the tests on a real RabbitMQ share: workers in this process and in their own, and the broker's view of its queues."""
+"""What the tests on a real RabbitMQ share.
+
+Workers in this process, workers and gateways in processes of their own, and the broker's view of
+its queues.
+"""
 
 import asyncio
 import contextlib
@@ -10,7 +14,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import aio_pika
@@ -20,16 +23,16 @@ from bridge import DataTransferRequest, Router
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
-from bridge.dialects.topology import Mode, QueueType, Topology
+from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker.worker import Settings, Worker
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
-"""Seconds after which a test gives up on what should happen at once. This machine may be busy with other things."""
+"""Seconds until a test gives up on what should happen at once; the machine may be busy."""
 NAMES = Names()
 
 
@@ -53,7 +56,10 @@ class WatchedTransport(RabbitTransport):
         await super().start(subscriptions, watch)
 
     async def until(self, *states: State, since: int = 0) -> None:
-        """Wait until these states were entered one after another (others in between), counted from entry `since`."""
+        """Wait until these states were entered in this order, with any others in between.
+
+        `since`: the index in `history` from which they count.
+        """
         async with asyncio.timeout(PATIENCE):
             while not _in_order(states, self.history[since:]):
                 self._changed.clear()
@@ -82,10 +88,10 @@ async def working(
     dialect: Dialect | None = None,
     **settings: Any,
 ) -> AsyncIterator[Working]:
-    """Run a worker until the end of the block, then drain it."""
+    """Run a worker that consumes until the end of the block, then drain it."""
     spoken = dialect or Native(NAMES)
     vendor_ids = [router.vendor_id for router in routers]
-    topology = Topology(spoken.names, vendor_ids, mode, queue_type, spoken.exchange, spoken.queues)
+    topology = worker_topology(spoken, vendor_ids, mode, queue_type)
     transport = WatchedTransport(url, topology=topology)
     worker = Worker(
         routers,
@@ -109,10 +115,13 @@ async def working(
 
 
 class BridgeProcess:
-    """`dtbridge …` as a process of its own. At the end of the block it is asked to stop and must end with `exit_code`."""
+    """`dtbridge …` as a process of its own.
+
+    At the end of the block it is asked to stop, and must end with `exit_code`.
+    """
 
     ready = ""
-    """The event of its log that shows that it is at work."""
+    """The event in its log that shows that it is at work."""
 
     def __init__(
         self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
@@ -127,7 +136,7 @@ class BridgeProcess:
         self._news = threading.Condition()
         self._ended = False
         self.exit_code = 0
-        """How it is expected to end."""
+        """The exit code it must end with."""
         self.log: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -144,16 +153,11 @@ class BridgeProcess:
         try:
             self.until(self.ready)
         except BaseException:
-            self.__exit__(RuntimeError, None, None)
+            self.__exit__(RuntimeError)
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             assert self.stop() == self.exit_code, self.log
         self.process.kill()
@@ -163,13 +167,8 @@ class BridgeProcess:
     async def __aenter__(self) -> Self:
         return await asyncio.to_thread(self.__enter__)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, trace)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__, kind)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -183,7 +182,7 @@ class BridgeProcess:
             self._news.notify_all()
 
     def until(self, event: str, count: int = 1) -> dict[str, Any]:
-        """Wait for the `count`-th log line of that event."""
+        """Wait for the `count`-th log line with that event, and return it."""
 
         def found() -> list[dict[str, Any]]:
             return [line for line in self.log if line.get("event") == event]
@@ -197,7 +196,7 @@ class BridgeProcess:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Wait until it ends, and return its exit code."""
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code
@@ -209,7 +208,7 @@ class BridgeProcess:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What it says when it has drained."""
+        """The counts in its last log line, `drained`."""
         return self.until("drained")
 
     @property
@@ -245,7 +244,7 @@ class GatewayProcess(BridgeProcess):
 
     @property
     def url(self) -> str:
-        """What the URLs of stations begin with."""
+        """The beginning of every station's URL."""
         (address,) = self.until("listening")["addresses"]
         return f"ws://{address}"
 
@@ -263,7 +262,7 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 def clean_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, with no setting of the bridge but these."""
+    """This process's environment, with no settings of the bridge but these."""
     kept = {name: value for name, value in os.environ.items() if _is_ours(name)}
     return kept | dict(settings or {})
 
@@ -276,7 +275,7 @@ def _is_ours(name: str) -> bool:
 
 
 async def ready(url: str, *queues: str) -> dict[str, int]:
-    """Messages of each queue that are not delivered. When nobody consumes, that is all of them."""
+    """How many messages of each queue are not delivered: all of them, if nobody consumes."""
     counts: dict[str, int] = {}
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         for name in queues:
@@ -286,15 +285,17 @@ async def ready(url: str, *queues: str) -> dict[str, int]:
                 counts[name] = queue.declaration_result.message_count or 0
                 if counts[name] in {0, before}:
                     break
+                # A quorum queue counts an acknowledgement once its log has it, so ask twice.
                 before = counts[name]
-                await asyncio.sleep(
-                    0.3
-                )  # a quorum queue counts an acknowledgement when its log has it: ask twice
+                await asyncio.sleep(0.3)
     return counts
 
 
 async def dead_letters(url: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
-    """Everything in the dead-letter queue, taken out. At-least-once dead-lettering is soon, not at once."""
+    """Take everything out of the dead-letter queue.
+
+    What the broker dead-letters at least once comes soon, not at once.
+    """
     messages = []
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         queue = await channel.get_queue(NAMES.dead)
@@ -304,14 +305,16 @@ async def dead_letters(url: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
 
 
 def close_connections(broker: PrivateBroker, url: str) -> None:
-    """Have the broker close every AMQP connection to the virtual host of `url`, as an administrator would.
+    """Have the broker close every AMQP connection to the virtual host of `url`.
 
     One that ends by itself meanwhile, because its twin was closed, is no fault.
     """
     vhost = url.rpartition("/")[2]
     broker.eval(
-        f'[(catch rabbit_networking:close_connection(Pid, "closed by the test")) || Pid <- rabbit_networking:connections(),'
-        f' [{{vhost, V}}] <- [(catch rabbit_networking:connection_info(Pid, [vhost]))], V =:= <<"{vhost}">>]'
+        '[(catch rabbit_networking:close_connection(Pid, "closed by the test"))'
+        " || Pid <- rabbit_networking:connections(),"
+        " [{vhost, V}] <- [(catch rabbit_networking:connection_info(Pid, [vhost]))],"
+        f' V =:= <<"{vhost}">>]'
     )
 
 

@@ -1,4 +1,4 @@
-"""The requester's side: any number of requests at a time, each with its own answer or its own error."""
+"""The requester's side: many requests at a time, each with its own answer or its own error."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from bridge import Call, CallError, DataTransferRequest, Router
 from bridge.client.client import Client, NoAnswer, NotAccepted
 from bridge.ocpp import ErrorCode
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.support import NAMES, PATIENCE, close_connections, request, working
 
 router = Router("v", timeout=PATIENCE)
@@ -44,7 +44,7 @@ async def test_5000_concurrent_requests_get_each_its_own_answer(amqp_url: str) -
 async def test_who_gets_no_answer_in_time_is_told_so_and_the_late_one_is_counted(
     amqp_url: str,
 ) -> None:
-    """A worker that does not know the deadline answers all the same: the client's own limit is shorter than that."""
+    """The worker does not know the deadline and answers all the same; the client stops earlier."""
     release = asyncio.Event()
     slow = Router("slow")
 

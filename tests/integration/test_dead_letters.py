@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
 import aio_pika
@@ -17,10 +16,7 @@ from bridge.dead_letters.filter import Filter
 from bridge.dead_letters.letter import DeadLetter, read
 from bridge.dead_letters.queue import (
     IN_FLIGHT,
-    WINDOW,
-    DeadQueue,
     Replayed,
-    _ReadingLane,
     choice,
     find,
     open_dead_queue,
@@ -28,12 +24,13 @@ from bridge.dead_letters.queue import (
     replay,
 )
 from bridge.dialects.names import Names
-from bridge.dialects.topology import QueueType, Topology
-from bridge.rabbitmq.outbox import Outbox
-from bridge.rabbitmq.publishing import PublishLane
+from bridge.dialects.native import Native
+from bridge.dialects.topology import QueueType, worker_topology
+from bridge.rabbitmq.browser import WINDOW, Browser
+from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.home import free_ports
+from bridge.testing.rabbitmq import free_ports
 from bridge.transport import (
     BrokerUnreachable,
     Confirm,
@@ -104,7 +101,8 @@ def a_dead_letter(number: int, **headers: Any) -> tuple[bytes, dict[str, Any]]:
 @pytest.fixture(params=list(QueueType))
 async def place(request: pytest.FixtureRequest, amqp_url: str) -> AsyncIterator[Place]:
     async with await aio_pika.connect(amqp_url) as connection:
-        await Topology(NAMES, ["acme"], queue_type=request.param).ensure(connection)
+        plan = worker_topology(Native(NAMES), ["acme"], queue_type=request.param)
+        await ensure(connection, plan)
         channel = await (await connection.channel()).get_underlay_channel()
         yield Place(amqp_url, channel)
 
@@ -197,21 +195,6 @@ async def test_headers_that_the_amqp_library_cannot_read_are_read_and_replayed(
     await transport.close()
     assert found is not None
     assert (found["n\udcff"], found["dtbridge-replayed"]) == (b"\xfe", 1)
-
-
-async def test_a_message_without_readable_properties_is_handed_on_and_not_rejected() -> None:
-    """A worker's lane gives it to the dead-letter exchange; this queue has none, and would forget it."""
-    socket: Any = SimpleNamespace(is_closing=lambda: True)
-    outbox = Outbox(socket, asyncio.get_running_loop())
-    lane = _ReadingLane(1, outbox, PublishLane(1, outbox, 131_072))
-    handed_on: list[Delivery] = []
-    lane.subscribe("t", Subscription("q", 10, handed_on.append))
-    lane.on_deliver(b"t", 1, False, "x", "k", None, b"body")
-    assert [(delivery.body, delivery.properties) for delivery in handed_on] == [
-        (b"body", Properties())
-    ]
-    assert outbox.parts == []
-    assert lane.unsettled == 1
 
 
 async def test_a_missing_queue_is_an_error_that_names_it(place: Place) -> None:
@@ -369,23 +352,24 @@ async def test_a_replayed_request_is_handled_and_may_die_again(amqp_url: str) ->
 KILLED_HALF_WAY = """
 import asyncio, os, signal, sys
 from bridge.dead_letters import queue as dead_letters
-from bridge.rabbitmq.connection import parse_urls
+from bridge.rabbitmq import browser
+from bridge.rabbitmq.urls import parse_urls
 
-class Dying(dead_letters.DeadQueue):
+class Dying(browser.Browser):
     sent = landed = 0
 
     def publish(self, publishing, on_confirm):
         def land(confirm):
             on_confirm(confirm)
             self.landed += 1
-            if self.landed == 700:  # what is acknowledged by now is on its way; what is still to be sent never will be
+            if self.landed == 700:  # acknowledged so far: on its way; after it: never will be
                 asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGKILL)
 
         self.sent += 1
         if self.sent <= 700:
             super().publish(publishing, land)
 
-dead_letters.DeadQueue = Dying
+browser.Browser = Dying
 
 async def main():
     async with dead_letters.open_dead_queue(parse_urls([sys.argv[1]]), "datatransfer.dead") as queue:
@@ -454,7 +438,7 @@ async def test_a_purge_that_fails_deletes_no_more(place: Place) -> None:
 async def test_ids_stay_the_same_however_often_a_dead_letter_is_read(place: Place) -> None:
     await place.fill(5)
 
-    async def ids(queue: DeadQueue) -> list[str]:
+    async def ids(queue: Browser) -> list[str]:
         return [read(delivery).id async for delivery in queue.deliveries()]
 
     async with open_dead_queue(place.urls, NAMES.dead) as queue:

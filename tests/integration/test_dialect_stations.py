@@ -1,4 +1,7 @@
-"""The CSMS asks stations behind gateways of others: processes that share no code with us, looked at field by field."""
+"""The CSMS asks stations behind other gateways, and every field of a message is looked at.
+
+The gateways are processes that share no code with us.
+"""
 
 import asyncio
 import json
@@ -14,7 +17,7 @@ import pytest
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.dialects import CitrineOs, WebOcpp
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.support import PATIENCE, clean_environment
 
 FOLDER = Path(__file__).parent
@@ -74,7 +77,8 @@ def with_rights(broker: PrivateBroker, url: str, configure: str, use: str) -> st
     rights = ", ".join(f'<<"{right}">>' for right in (configure, use, use))
     broker.eval(f'rabbit_auth_backend_internal:add_user(<<"{vhost}">>, <<"secret">>, <<"guest">>)')
     broker.eval(
-        f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {rights}, <<"guest">>)'
+        "rabbit_auth_backend_internal:set_permissions("
+        f'<<"{vhost}">>, <<"{vhost}">>, {rights}, <<"guest">>)'
     )
     return url.replace("guest:guest@", f"{vhost}:secret@")
 

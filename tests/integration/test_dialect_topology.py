@@ -1,4 +1,4 @@
-"""The exchanges and queues of the dialects on a real broker: declared, verified, trusted, and found again."""
+"""The dialects' exchanges and queues on a real broker: declared, verified, trusted, found again."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from bridge import Call, Retry, Router
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.topology import Mode
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State, TopologyError
 from tests.integration.support import PATIENCE, working
 from tests.integration.test_dialects import citrine_message
@@ -162,7 +162,7 @@ async def test_an_exchange_that_the_gateway_would_not_take_is_named(amqp_url: st
     assert told.startswith("exchange 'citrineos': PRECONDITION_FAILED - inequivalent arg 'durable'")
 
 
-async def test_the_bindings_to_an_exchange_that_was_gone_are_made_again_even_where_nothing_is_declared(
+async def test_bindings_to_an_exchange_that_was_gone_are_made_again_even_if_nothing_is_declared(
     amqp_url: str,
 ) -> None:
     async with working(amqp_url, answering(), dialect=CitrineOs()):
@@ -211,7 +211,8 @@ async def test_the_rights_that_the_document_names_are_enough_and_verifying_needs
         )
         given = ", ".join(f'<<"{right}">>' for right in rights)
         broker.eval(
-            f'rabbit_auth_backend_internal:set_permissions(<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)'
+            "rabbit_auth_backend_internal:set_permissions("
+            f'<<"{vhost}">>, <<"{vhost}">>, {given}, <<"guest">>)'
         )
 
     async with station(url, dialect) as it:
@@ -228,7 +229,7 @@ async def test_the_rights_that_the_document_names_are_enough_and_verifying_needs
 
 
 async def test_a_request_of_the_plugin_waits_no_longer_than_its_station(amqp_url: str) -> None:
-    """Nobody works; so it expires in its queue and is a dead letter, not an answer to somebody who has long gone."""
+    """No worker runs, so it expires in its queue: a dead letter, not an answer nobody waits for."""
     async with working(amqp_url, answering(), dialect=WebOcpp(patience=0.2)):
         pass
     async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:

@@ -1,6 +1,7 @@
-"""Gateways of others, played by processes that share no code with us, get the answer of every row from a real worker.
+"""Other gateways get the answer of every row from a real worker.
 
-They publish what rabbitmq-web-ocpp and CitrineOS publish, in all its forms, and their answers are looked at field by field.
+They are played by processes that share no code with us, which publish what rabbitmq-web-ocpp and
+CitrineOS publish, in all its forms. Every field of the answers is looked at.
 """
 
 import base64
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS
 from tests.integration.decision_table import expected as expected_by_native
 from tests.integration.support import (
@@ -103,7 +104,7 @@ def web_message(protocol: str, frame: bytes, **changes: Any) -> dict[str, Any]:
 
 
 def web_rows() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Message id, row, version and message. Newer versions of the plugin publish persistent messages."""
+    """Message id, row, version and message. Newer plugins publish persistent messages."""
     for number, (version, delivery_mode, name) in enumerate(
         itertools.product(VERSIONS, (1, 2), WEB_ROWS)
     ):
@@ -253,7 +254,10 @@ def citrine_message(
     within: float | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
-    """As the router publishes what a station sent, or as a module passes it on. `within`: seconds until the deadline."""
+    """A message as the router publishes what a station sent, or as a module passes it on.
+
+    `within`: seconds until the deadline.
+    """
     received = time.time() if within is None else time.time() + min(within, 20.0) - 20.0
     timestamp = (
         datetime.fromtimestamp(received, UTC)
@@ -271,7 +275,7 @@ def citrine_message(
 
 
 def citrine_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Message id, row, version, and the form: what the station is called, and what stands before the names."""
+    """Message id, row, version and form: the name for the station, and the prefix of all names."""
     for number, (version, (name, underscore), row) in enumerate(
         itertools.product(VERSIONS, FORMS, CITRINE_ROWS)
     ):

@@ -1,4 +1,4 @@
-"""SIGTERM: what a worker has accepted it answers, or it goes back to its queue for the next worker."""
+"""SIGTERM: a worker answers what it has accepted, or gives it back for the next worker."""
 
 import asyncio
 import signal
@@ -71,7 +71,10 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(amqp_url: str) 
 async def test_what_came_while_the_next_session_was_being_opened_is_settled_too(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped between its first consumer and `consuming`, a worker finishes what it has: else another would do it again."""
+    """Stopped between its first consumer and `consuming`, a worker finishes what it has in hand.
+
+    Otherwise another worker would do it again.
+    """
     held, begun, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
     present = Session._present
     router = Router("v")

@@ -1,6 +1,6 @@
-"""The gateways that the documents show, as processes: the one in Node.js, and the one in Python on `docs/gateways.md`.
+"""The gateways that the documents show, in Node.js and in Python (docs/gateways.md), as processes.
 
-Real WebSocket stations on one side, a real worker and a client on the other.
+On one side are real WebSocket stations, on the other a real worker and a client.
 """
 
 import asyncio
@@ -21,8 +21,7 @@ from websockets import ConnectionClosed, Subprotocol
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, free_ports
 from tests.integration.support import (
     PATIENCE,
     ROOT,
@@ -40,12 +39,12 @@ Answer = Callable[[str], Awaitable[str | None]]
 
 
 async def accept(payload: str) -> str | None:
-    """A station's answer to a CALL, with ID for the message id; None: it gives none."""
+    """A station's answer to a CALL, with ID for the message id. None: it does not answer."""
     return '[3,"ID",{"status":"Accepted"}]'
 
 
 class Station:
-    """A charging station that is text frames on a WebSocket."""
+    """A charging station: text frames on a WebSocket."""
 
     def __init__(self, socket: websockets.asyncio.client.ClientConnection, answer: Answer) -> None:
         self.socket = socket
@@ -86,7 +85,7 @@ class Station:
             await self._news.wait_for(lambda: len(self.payloads) >= count)
 
     async def say(self, frame: str, about: str) -> str:
-        """Send a frame, and return the one that answers that id."""
+        """Send a frame and return the one that answers the message id `about`."""
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._answers[about] = answer
         await self.socket.send(frame)
@@ -94,7 +93,7 @@ class Station:
             return await answer
 
     async def ask(self, payload: str, message_id: str | None = None) -> Any:
-        """A DataTransfer of this station, and the frame that answers it."""
+        """Send a DataTransfer and return the frame that answers it."""
         self._numbers += 1
         message_id = message_id or f"id-{self._numbers}"
         return json.loads(
@@ -109,10 +108,10 @@ class Station:
 
 
 class Gateway:
-    """One of them, running."""
+    """One of the example gateways, as a running process."""
 
     name = ""
-    """Which one."""
+    """Which of them it is."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
@@ -157,7 +156,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def installed() -> None:
-    """Node.js, and the packages of the example; from npm's registry, if they are not there yet."""
+    """Have Node.js and the example's packages, which npm installs if they are missing."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("Node.js is not installed")
@@ -239,7 +238,7 @@ def worker(amqp_url: str) -> Iterator[WorkerProcess]:
 
 
 async def reached(client: Client, station_id: str = "CP1") -> None:
-    """The station's socket is open before its key is bound."""
+    """Wait until the CSMS reaches the station: its socket opens before its key is bound."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -376,7 +375,7 @@ async def test_a_station_that_is_not_there_is_offline_at_once_and_one_that_is_lo
             sent = asyncio.create_task(client.send_to_station("CP1", HELLO))
             await station.given(2)
             waiting = asyncio.create_task(client.send_to_station("CP1", HELLO))
-            await asyncio.sleep(0.1)  # what waits in another process gives no sign of it
+            await asyncio.sleep(0.1)  # nothing shows that a request waits in another process
         with pytest.raises(StationOffline) as of_sent:
             await sent
         with pytest.raises(StationOffline) as of_waiting:

@@ -1,4 +1,4 @@
-"""A gateway that shares no code with us gets the answer of every row of the decision table, in every OCPP version."""
+"""A gateway without any code of ours gets the answer of every row of the decision table."""
 
 import base64
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, Row, ask, expected
 from tests.integration.support import (
     NAMES,
@@ -43,9 +43,8 @@ def as_request(key: str, row: Row, version: str, reply: Any, answered: bool) -> 
     expiration = None
     if row.within is not None:
         headers["ocpp-deadline"] = int((time.time() + row.within) * 1000)
-        expiration = (
-            row.within * 1000 if row.within > 1 else None
-        )  # else the broker may drop it before the worker sees it
+        # With a shorter one, the broker may drop the request before the worker sees it.
+        expiration = row.within * 1000 if row.within > 1 else None
     return {
         "id": key,
         "vendor_id": row.vendor,
@@ -59,7 +58,7 @@ def as_request(key: str, row: Row, version: str, reply: Any, answered: bool) -> 
 
 
 class Run:
-    """What one run of the gateway against one worker has shown."""
+    """The outcome of one run of the gateway against one worker."""
 
     def __init__(self, broker: PrivateBroker) -> None:
         self.url = broker.add_vhost("foreign")
@@ -107,7 +106,7 @@ class Run:
             )
             yield as_request(f"nobody waits {number}", nothing, "ocpp2.1", "none", answered=False)
         yield as_request("nobody waits and it fails", raises, "ocpp2.1", "none", answered=False)
-        for vendor in ("com.acme", "EN+", "Nobody"):  # after all others of its queue
+        for vendor in ("com.acme", "EN+", "Nobody"):  # after all others in its queue
             sentinel = Row(ask(vendor=vendor), {}, vendor=vendor)
             yield as_request(f"sentinel {vendor}", sentinel, "ocpp2.1", "gen", answered=True)
 

@@ -1,4 +1,4 @@
-"""Real stations, the gateway as a process, a real RabbitMQ and a real worker: what a station gets, and what the CSMS gets of it."""
+"""What stations and the CSMS get from each other, through a real gateway, RabbitMQ and worker."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from bridge import CallError, DataTransferRequest
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.gateway.websocket.passwords import PasswordHash
 from bridge.ocpp import error_codes, parse_version
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.decision_table import DEAD, ROWS, expected
 from tests.integration.raw_station import make_certificate, peer, raw_station
 from tests.integration.real_station import VERSIONS, DataTransfer, RealStation, real_station
@@ -30,7 +30,7 @@ PLAIN = "ocpp2.0.1"
 
 
 class Stack:
-    """One worker and one gateway on a virtual host of their own."""
+    """One worker and one gateway, on a virtual host of their own."""
 
     def __init__(self, url: str, gateway: GatewayProcess) -> None:
         self.url = url
@@ -57,7 +57,7 @@ async def csms(stack: Stack) -> AsyncIterator[Client]:
 
 
 async def reachable(csms: Client, station_id: str, seconds: float = PATIENCE) -> float:
-    """Wait until a gateway has the station; how long it took, in seconds."""
+    """Wait until a gateway has the station. Returns the seconds that it took."""
     start = time.monotonic()
     while True:
         try:
@@ -74,7 +74,7 @@ async def reachable(csms: Client, station_id: str, seconds: float = PATIENCE) ->
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_station_comes_up(stack: Stack, version: str) -> None:
-    """The package validates each response by the schema of its version."""
+    """The package validates each response against the schema of its version."""
     async with stack.station("boot", version) as station:
         booted = await station.boot()
         assert (booted.status, booted.interval) == ("Accepted", 300)
@@ -89,7 +89,7 @@ ASKED = [
     for name, row in ROWS.items()
     if name not in {"not JSON", "deadline past before", "deadline past after"}
 ]
-"""The rows that a station's own library can ask for. A payload that is not JSON is a frame that is not JSON, too."""
+"""The rows that a station's library can send. A payload that is not JSON would break the frame."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -138,12 +138,12 @@ async def test_a_station_that_asks_for_what_takes_too_long_gets_a_callerror_at_i
             frame = await station.ask(DataTransfer("com.acme", "Sleeps"), "1")
             assert frame == [4, "1", "GenericError", "The request took too long to process.", {}]
             assert time.monotonic() - start < 5
-            # The worker's answer, if it comes, comes too late: the next CALL gets its own.
+            # If the worker's answer comes, it comes too late. The next CALL gets its own.
             assert (await station.ask(DataTransfer("com.acme", "Nothing"), "2"))[:2] == [3, "2"]
 
 
 MALFORMED = {
-    # message: (the answer in 1.6, in 2.0.1, in 2.1); None: OCPP-J wants it ignored
+    # message: (the answer in 1.6, in 2.0.1, in 2.1); None: OCPP-J asks to ignore it
     "not json": (
         [4, "-1", "FormationViolation"],
         [4, "-1", "RpcFrameworkError"],
@@ -387,7 +387,7 @@ async def test_passwords_tls_and_all_other_options_reach_the_server(
 
 
 async def test_a_request_without_a_worker_waits_for_one(amqp_url: str) -> None:
-    """Where no worker has ever been, too."""
+    """Both where no worker has ever run and where one has ended."""
     with GatewayProcess(amqp_url) as gateway:
         async with real_station(f"{gateway.url}/early", PLAIN) as station:
             asked = asyncio.create_task(station.data_transfer("EN+", "First"))
@@ -415,7 +415,7 @@ async def test_a_request_without_a_worker_gets_a_callerror_at_its_deadline(amqp_
                 assert 0.6 < time.monotonic() - start < 10
                 if not number:
                     with WorkerProcess(VENDORS, amqp_url):
-                        pass  # from now on there is a queue
+                        pass  # from now on the vendor has a queue
 
 
 async def test_a_worker_that_hangs_is_not_waited_for_beyond_the_deadline(amqp_url: str) -> None:
@@ -437,7 +437,8 @@ async def test_stations_stay_while_the_broker_is_away_and_their_requests_wait(
     breakable_broker: PrivateBroker,
 ) -> None:
     url = breakable_broker.add_vhost("away")
-    # A quorum queue of RabbitMQ 3.10 that is killed as soon as it was declared comes back only after a minute or never.
+    # In RabbitMQ 3.10, a quorum queue whose broker is killed right after the declaration comes back
+    # after a minute or never.
     with (
         WorkerProcess(VENDORS, url, queue_type="classic") as worker,
         GatewayProcess(url) as gateway,
@@ -479,11 +480,8 @@ async def test_a_gateway_that_drains_finishes_what_is_outstanding(amqp_url: str)
             assert (await station.hear())[1] == "2"
             gateway.signal(signal.SIGTERM)
             assert await idle.closed() == (1001, "restart")
-            assert (await station.hear())[:3] == [
-                4,
-                "1",
-                "GenericError",
-            ]  # the handler's time is over after 0.3 s
+            # The handler's time is over after 0.3 s.
+            assert (await station.hear())[:3] == [4, "1", "GenericError"]
             assert await station.closed() == (1001, "restart")
         assert gateway.wait() == 0
         assert gateway.until("drained")["forwarded"] == 1

@@ -1,4 +1,4 @@
-"""Many stations at once: each gets its own answers and no other's, also when a gateway dies under load or peers are hostile."""
+"""Many stations at once: each gets only its own answers, even if a gateway dies under load."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bridge import CallError, DataTransferRequest
 from bridge.client.client import Client, StationOffline
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.raw_station import PING, TEXT, peer, raw_station, websocket_frame
 from tests.integration.real_station import VERSIONS, RealStation, real_station
 from tests.integration.support import PATIENCE, GatewayProcess, WorkerProcess
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 VENDORS = "tests.integration.decision_table_vendors:routers"
 STATIONS = 500
 WITHIN = 180.0
-"""Seconds for what they do; some 20 on an idle machine. Most of it is the package's schema validation, in this process."""
+"""Seconds that a test may take: some 20 on an idle machine, most of them for the package's schema
+validation in this process."""
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def url(broker: PrivateBroker) -> Iterator[str]:
 
 
 def says_who(name: str) -> Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]:
-    """What a station answers the CSMS: its own name, and what it was asked."""
+    """A station's answer to the CSMS: its own name, and the data of the request."""
 
     async def answer(fields: dict[str, Any]) -> dict[str, Any]:
         return {"status": "Accepted", "data": f"{name} {fields['data']}"}
@@ -45,7 +46,7 @@ def says_who(name: str) -> Callable[[dict[str, Any]], Coroutine[Any, Any, dict[s
 
 
 async def ask_who(station: RealStation, number: int) -> None:
-    """Two requests whose answers can be this station's only, for this request only."""
+    """Send two requests whose answers can only be for this station and this request."""
     response = await station.data_transfer("com.acme", "Context")
     context = json.loads(response.data) if station.version == "ocpp1.6" else response.data
     assert (context["station"], context["version"]) == (station.station_id, station.version)
@@ -108,7 +109,7 @@ async def test_500_stations_at_once_get_their_own_answers_in_both_directions(url
 
 
 class Wanderer:
-    """A station that asks without pause, and goes to the next gateway when it is let down."""
+    """A station that asks without pause, and goes to the next gateway when its connection ends."""
 
     def __init__(self, name: str, version: str, gateways: list[GatewayProcess]) -> None:
         self.name = name
@@ -143,13 +144,14 @@ class Wanderer:
             await asyncio.sleep(0.05)
 
     async def _ask(self, station: RealStation) -> None:
-        # The package waits by asyncio.wait_for, which may lose a cancellation up to Python 3.11: so it is not relied upon.
+        # The package uses asyncio.wait_for, which may lose a cancellation up to Python 3.11. Hence
+        # the flag.
         while not self.stopped:
             await ask_who(station, self.answers)
             self.answers += 1
 
 
-async def test_a_gateway_killed_under_load_gives_no_answer_to_a_wrong_station_and_the_next_has_them_within_a_second(
+async def test_a_gateway_killed_under_load_mixes_up_no_answers_and_the_next_has_all_within_a_second(
     url: str,
 ) -> None:
     killed = GatewayProcess(url, log_level="info")
@@ -163,7 +165,7 @@ async def test_a_gateway_killed_under_load_gives_no_answer_to_a_wrong_station_an
         refused = 0
 
         async def command(csms: Client, wanderer: Wanderer) -> None:
-            """Ask a station again and again; whoever answers must be that station."""
+            """Ask a station again and again. Only that station may answer."""
             nonlocal commanded, refused
             for number in itertools.count():
                 try:
@@ -218,7 +220,7 @@ async def test_a_gateway_killed_under_load_gives_no_answer_to_a_wrong_station_an
 
 
 async def back(csms: Client, wanderer: Wanderer) -> float:
-    """How long after it has connected to the other gateway the CSMS reaches the station, in seconds."""
+    """The seconds from the station's connection to the other gateway until the CSMS reaches it."""
     async with asyncio.timeout(PATIENCE):
         while wanderer.connections < 2:
             await asyncio.sleep(0.01)
@@ -233,7 +235,7 @@ async def back(csms: Client, wanderer: Wanderer) -> float:
 
 
 async def until(condition: Callable[[], bool], tasks: list["asyncio.Task[None]"]) -> None:
-    """Wait for what other tasks do, none of which may fail meanwhile."""
+    """Wait for `condition`, which the tasks bring about. None of them may fail meanwhile."""
     async with asyncio.timeout(WITHIN):
         while not condition():
             for task in tasks:
@@ -335,7 +337,7 @@ HOSTILE = (
 
 @contextlib.asynccontextmanager
 async def bystanders(gateway: GatewayProcess, count: int) -> AsyncIterator[list[float]]:
-    """Stations that behave, and ask all the time. The list grows by the seconds that each request took."""
+    """Well-behaved stations that ask all the time. The list gets the seconds of each request."""
     seconds: list[float] = []
     stopped = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The WebSocket server on real sockets: who is let in, what is bounded, who is closed. The bridge behind it is a stand-in."""
+"""The WebSocket server on real sockets, with a stand-in for the bridge: entry, limits, closing."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
-from bridge.gateway.websocket.server import Gateway, GatewaySettings
+from bridge.gateway.websocket.server import Gateway
+from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Reply
 from tests.integration.raw_station import (
@@ -31,11 +32,11 @@ from tests.integration.raw_station import (
 )
 
 SOON = 0.2
-"""Seconds: what a test waits for that has to take some time."""
+"""Seconds that a test waits where time has to pass."""
 
 
 class StandIn:
-    """A bridge that accepts every DataTransfer with what it says as data, unless it is told to wait."""
+    """A bridge that accepts every DataTransfer and echoes its payload, unless told to wait."""
 
     def __init__(self) -> None:
         self.counts = msgspec.defstruct("Counts", [])()
@@ -204,7 +205,7 @@ async def test_tls(certificate: tuple[Path, Path]) -> None:
     async with running(SharedPassword(b"lab"), tls=server) as here:
         async with here.station(ssl=client, password=b"lab") as station:
             assert (await station.call("DataTransfer", {"vendorId": "v"}))[0] == 3
-        async with peer(here.port) as garbage:  # no TLS at all
+        async with peer(here.port) as garbage:  # without TLS
             garbage.writer.write(OPENING.format(station="CP001").encode())
             await garbage.until_closed()
     async with running(tls=server, handshake_timeout=SOON) as here, peer(here.port) as silent:
@@ -236,7 +237,7 @@ async def test_a_message_above_the_limit_ends_its_connection() -> None:
     large = json.dumps([2, "1", "DataTransfer", {"vendorId": "v", "data": "x" * 10_000_000}])
     async with running() as here, here.station("good") as good:
         async with here.station(compression=None) as station:
-            with contextlib.suppress(Exception):  # it may be closed before all is written
+            with contextlib.suppress(Exception):  # it may be closed before everything is written
                 await station.say(large)
             assert (await station.closed())[0] == 1009
         async with here.station(compression="deflate") as station:
@@ -260,20 +261,17 @@ async def test_a_message_at_the_limit_is_taken_and_an_answer_above_it_is_none() 
         await station.say(message.replace('""', '"' + "x" * (50_000 - len(message)) + '"'))
         assert len((await station.hear())[2]["data"]["data"]) == 50_000 - len(message)
         await station.say(message.replace('""', '"' + "x" * (100_000 - len(message)) + '"'))
-        assert (await station.hear())[:3] == [
-            4,
-            "1",
-            "InternalError",
-        ]  # the stand-in says a little more than it is told
+        # The stand-in's answer is a little longer than the request.
+        assert (await station.hear())[:3] == [4, "1", "InternalError"]
 
 
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
         (websocket_frame(TEXT, b"\xff\xfe"), 1007),
-        (websocket_frame(3, b""), 1002),  # an opcode that is reserved
+        (websocket_frame(3, b""), 1002),  # a reserved opcode
         (websocket_frame(0, b""), 1002),  # a continuation of nothing
-        (websocket_frame(PING, b"x" * 126), 1002),  # a control frame that is too long
+        (websocket_frame(PING, b"x" * 126), 1002),  # a control frame above the limit
         (websocket_frame(CLOSE, b"\x00"), 1002),
         (b"\x81\x02hi", 1002),  # not masked
         (b"\xf1\x80\x00\x00\x00\x00", 1002),  # reserved bits
@@ -328,7 +326,7 @@ async def test_headers_without_end_are_cut_off() -> None:
 
 
 async def test_a_peer_that_does_not_await_the_handshake_is_cut_off(tmp_path: Path) -> None:
-    """While its password is checked it could fill the memory."""
+    """It could fill the memory while its password is checked."""
     file = tmp_path / "passwords"
     file.write_text("")
     async with running(PasswordFile(file)) as here, peer(here.port) as client:
@@ -342,10 +340,8 @@ async def test_a_peer_that_does_not_await_the_handshake_is_cut_off(tmp_path: Pat
 
 async def test_one_connection_more_than_may_be_is_closed() -> None:
     async with running(max_connections=2) as here:
-        async with (
-            here.station("A") as first,
-            peer(here.port),
-        ):  # a connection without a station takes a place, too
+        # A connection without a station takes a place as well.
+        async with here.station("A") as first, peer(here.port):
             async with peer(here.port) as third:
                 assert await third.until_closed() == b""
             assert (await first.call("Heartbeat"))[0] == 3
@@ -357,7 +353,7 @@ async def test_one_connection_more_than_may_be_is_closed() -> None:
 async def test_a_station_that_asks_and_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.gateway.websocket.server.READ_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.READ_TIMEOUT", SOON)
     heartbeat = websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]') * 1000
     async with running() as here, here.station("good") as good, peer(here.port) as client:
         await client.open_websocket()
@@ -367,7 +363,7 @@ async def test_a_station_that_asks_and_never_reads_is_cut_off(
 
 
 async def test_a_station_that_pings_and_never_reads_is_cut_off() -> None:
-    """A pong is written without asking whether there is room: the buffer is bounded all the same."""
+    """A pong is written without asking whether there is room, and yet the buffer is bounded."""
     async with (
         running(max_message=65536) as here,
         here.station("good") as good,
@@ -444,7 +440,7 @@ async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(
 
 
 async def test_an_answer_never_goes_to_the_newer_connection_of_its_station() -> None:
-    """Message ids are unique per connection only: the newer one may use the same."""
+    """Message ids are unique within one connection: the newer one may use the same."""
     async with running() as here, here.station() as old:
         here.link.goes_on.clear()
         await old.say([2, "1", "DataTransfer", {"vendorId": "v", "data": "old"}])
@@ -509,7 +505,7 @@ async def test_a_peer_that_connects_while_draining_is_told_to_go() -> None:
         await busy.say([2, "1", "DataTransfer", {"vendorId": "v"}])
         await busy.say([2, "h", "Heartbeat", {}])
         await busy.hear()
-        async with peer(here.port) as client:  # its TCP connection is there, its handshake is not
+        async with peer(here.port) as client:  # connected, but before its handshake
             await asyncio.sleep(SOON)
             here.gateway.stop()
             await asyncio.sleep(SOON)

@@ -1,4 +1,4 @@
-"""Gateways as real processes on a real RabbitMQ: one is killed under load, many stations come and go, a flood comes."""
+"""Gateways as real processes on a real RabbitMQ: a kill under load, many stations, a flood."""
 
 import asyncio
 import itertools
@@ -15,24 +15,24 @@ from bridge.gateway import GatewayLink
 from bridge.gateway.link import PREFETCH, QUEUES
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
 from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, close_connections
 
 ACCEPTED = DataTransferResponse("Accepted")
 REACHABLE_WITHIN = 1.0
-"""Seconds from a station's reconnect to another gateway, after which the CSMS must have reached it."""
+"""Seconds within which the CSMS must reach a station that has connected to another gateway."""
 
 
 class Asking:
-    """The CSMS: keeps asking some stations, each one request after the other, and checks whose answer comes."""
+    """A CSMS that keeps asking stations, one request at a time for each, and checks who answers."""
 
     def __init__(self, client: Client, stations: Sequence[str], timeout: float) -> None:
         self._client = client
         self._timeout = timeout
         self.answers: dict[str, list[str]] = {station: [] for station in stations}
-        """Of each station: the gateway that each answer came from."""
+        """For each station, the gateways that its answers came from."""
         self.offline = 0
         self.unanswered = 0
         self._tasks = [asyncio.create_task(self._ask(station)) for station in stations]
@@ -69,7 +69,7 @@ def worker(amqp_url: str) -> Iterator[WorkerProcess]:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_gateway_killed_under_load_gives_its_stations_to_another_and_no_reply_to_the_wrong_one(
+async def test_a_gateway_killed_under_load_loses_its_stations_to_another_and_mixes_up_no_replies(
     amqp_url: str,
 ) -> None:
     stations = [f"CP{number:03}" for number in range(300)]
@@ -87,7 +87,8 @@ async def test_a_gateway_killed_under_load_gives_its_stations_to_another_and_no_
         await asking.until(lambda: all(len(answers) >= 3 for answers in asking.answers.values()))
         assert (await first.do("report"))["wrong"] == []
         first.kill()
-        back = time.monotonic()  # the stations' sockets are reset, and they find the other gateway
+        # The stations' sockets are reset, and they find the other gateway.
+        back = time.monotonic()
         await second.do("connect", stations)
         await second.do("talk")
         assert (
@@ -95,7 +96,7 @@ async def test_a_gateway_killed_under_load_gives_its_stations_to_another_and_no_
             == ["second"] * 300
         )
         assert time.monotonic() - back < REACHABLE_WITHIN
-        # What the dead gateway had in hand ends at its time-out; then all goes on as before.
+        # What the dead gateway had in hand ends with a time-out; then all goes on as before.
         await asking.until(lambda: all("second" in asking.answers[station] for station in stations))
         report = await second.do("report")
         await asking.stop()
@@ -105,7 +106,7 @@ async def test_a_gateway_killed_under_load_gives_its_stations_to_another_and_no_
 
 
 async def test_a_station_that_comes_to_another_gateway_is_reached_at_once(amqp_url: str) -> None:
-    """Each in its own time, as stations do, while the broker forgets the 5,000 of the dead gateway."""
+    """One after the other, while the broker is unbinding the dead gateway's 5,000 stations."""
     stations = [f"CP{number:04}" for number in range(5_000)]
     async with (
         GatewayProcess(amqp_url, "first") as first,
@@ -121,11 +122,14 @@ async def test_a_station_that_comes_to_another_gateway_is_reached_at_once(amqp_u
             assert time.monotonic() - began < REACHABLE_WITHIN
 
 
-async def of_gateway(client: Client, station: str, timeout: float = PATIENCE) -> str:  # noqa: ASYNC109 - the client's
-    """Which gateway the station's answer comes from, that it is the station's, and the answer to this request."""
+async def of_gateway(client: Client, station: str, within: float = PATIENCE) -> str:
+    """Ask a station, check that the answer is its own to this request, and name its gateway.
+
+    `within`: seconds for the answer.
+    """
     number = next(numbers)
     answer = await client.send_to_station(
-        station, DataTransferRequest("v", "m", number), timeout=timeout
+        station, DataTransferRequest("v", "m", number), timeout=within
     )
     of, gateway, echoed = answer.data
     assert (of, echoed) == (station, number), (
@@ -204,7 +208,7 @@ async def test_100_000_stations_are_bound_reached_bound_again_and_unbound(amqp_u
 async def test_a_flood_for_stations_that_do_not_answer_fills_no_memory_and_holds_up_no_other_queue(
     amqp_url: str,
 ) -> None:
-    """30,000 requests to 3,000 of them: some are in hand, the rest waits in the broker and expires there."""
+    """Of 30,000 requests to 3,000 stations, some are in hand; the rest expires in the broker."""
     silent = [f"silent-{number}" for number in range(3_000)]
     transport = RabbitTransport(parse_urls([amqp_url]))
     async with GatewayLink(amqp_url) as link, Client(amqp_url, timeout=PATIENCE) as client:
@@ -233,14 +237,14 @@ async def test_a_flood_for_stations_that_do_not_answer_fills_no_memory_and_holds
         most = max(most, link.in_hand)
         await until(lambda: link.in_hand == 0)
         assert most <= PREFETCH * QUEUES
-        assert link.counts.received < 30_000  # the rest has expired where it waited
+        assert link.counts.received < 30_000  # the rest has expired in the broker
         assert link.counts.late == link.counts.received
         await link.connect_station("CP1", "ocpp2.0.1", accept)
         assert await client.send_to_station("CP1", hello()) == ACCEPTED
         await transport.close()
 
 
-# ---- small things ----
+# ---- single cases ----
 
 
 async def accept(request: DataTransferRequest) -> DataTransferResponse:

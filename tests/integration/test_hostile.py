@@ -1,4 +1,4 @@
-"""A hundred thousand requests with hostile bodies and headers: every one settled, and the worker as big as before."""
+"""A worker settles 100,000 requests with hostile bodies and headers, and does not grow."""
 
 import asyncio
 import json
@@ -15,11 +15,12 @@ from tests.integration.support import NAMES, WorkerProcess, ready
 COUNT = 100_000
 BATCH = 20_000
 SAMPLE = 20
-"""One request in so many asks for an answer."""
+"""One request in this many asks for an answer."""
 GROWTH = 12 * 1024 * 1024
-"""Bytes of memory the worker may gain over the last 80,000 requests; one leaked body of a kB each would be 80 MB."""
+"""Bytes of memory that the worker may gain over the last 80,000 requests. A leak of 1 kB for each
+would be 80 MB."""
 LIMIT = 60.0
-"""Seconds for it all."""
+"""Seconds that the test may take."""
 
 
 def valid(rng: random.Random) -> bytes:
@@ -133,7 +134,7 @@ def requests(rng: random.Random, count: int, reply_to: str) -> Iterator[Publishi
 
 
 class Flood:
-    """Publishes without end and sees what comes back."""
+    """Publishes many messages and counts confirms and replies."""
 
     def __init__(self, url: str) -> None:
         self.transport = RabbitTransport(parse_urls([url]), name="flood")
@@ -167,7 +168,7 @@ class Flood:
         self.transport.publish(publishing, self._on_confirm)
 
     async def publish(self, publishings: Iterator[Publishing], most: int = 2_000) -> None:
-        """Publish them all, at most so many unconfirmed at a time."""
+        """Publish them all, at most `most` of them unconfirmed at a time."""
         for publishing in publishings:
             self.send(publishing)
             if self.unconfirmed >= most:
@@ -182,7 +183,7 @@ class Flood:
                 await self._news.wait()
 
     async def answered(self, vendor_key: str) -> None:
-        """Everything sent before has been dispatched: a request sent now is answered."""
+        """Await the answer to a request sent now: all that was sent before is dispatched then."""
         name = f"sentinel {vendor_key} {len(self.sentinels)}"
         properties = Properties(
             headers={"ocpp-station-id": "CP"},

@@ -48,7 +48,10 @@ class Line:
             pair.cancel()
 
     def die_after(self, count: int) -> None:
-        """Be dead for the connections of this time after so many more bytes from the broker. Later ones are well."""
+        """Be dead for the connections open now, after that many more bytes from the broker.
+
+        Later connections work.
+        """
         self._left = count
         self.dead.clear()
 
@@ -116,7 +119,7 @@ async def test_a_first_connection_that_falls_silent_is_left_for_the_next(amqp_ur
 
 
 async def test_a_reconnection_that_falls_silent_is_left_for_the_next(amqp_url: str) -> None:
-    """Once it left the worker in `connecting` for good: the library's way to say so is to "cancel" who waits."""
+    """The library "cancels" whoever waits; once that left a worker in `connecting` for good."""
 
     async def reconnect(bytes_until_dead: int) -> None:
         async with Line(amqp_url) as line, working(line.url, answering()) as it:
@@ -133,7 +136,8 @@ async def test_a_reconnection_that_falls_silent_is_left_for_the_next(amqp_url: s
 
 async def test_a_drain_whose_connection_falls_silent_ends_in_order(amqp_url: str) -> None:
     async with Line(amqp_url) as line:
-        # Time enough for the library to notice first: then whoever waits for the broker to stop its deliveries is "cancelled".
+        # Time enough for the library to notice first: it then "cancels" whoever waits for the
+        # broker to stop its deliveries.
         async with working(line.url, answering(), drain_timeout=PATIENCE) as it:
             line.die()
         # `working` has awaited the worker's end: that it was no exception is the test.

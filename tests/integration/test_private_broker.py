@@ -1,4 +1,4 @@
-"""The node that all other tests rely on: alone on this machine, hard to kill by accident, and gone without a trace."""
+"""The node that all other tests rely on: alone, hard to kill by accident, gone without a trace."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from bridge.testing.rabbitmq import server as servers
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable, find_server
+from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
+from bridge.testing.rabbitmq.server import root_of
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+
+pytestmark = pytest.mark.own_node
 
 
 def test_every_socket_is_on_loopback(broker: PrivateBroker) -> None:
@@ -129,7 +129,7 @@ def running_nodes(node: PrivateBroker) -> set[str]:
     return set(status["running_nodes"])
 
 
-# --- what is left -----------------------------------------------------------------------------------------------------
+# ---- what is left ----
 
 
 def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> None:
@@ -171,7 +171,10 @@ def wait_until_gone(folder: Path, processes: list[int], seconds: float = 10.0) -
 
 
 def is_running(process: int) -> bool:
-    """An orphan that has ended may stay as a zombie where the first process of a container does not collect it."""
+    """Whether a process is there, and no zombie.
+
+    An orphan that has ended stays as a zombie if the first process of a container does not reap it.
+    """
     shown = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
     )
@@ -207,7 +210,7 @@ def test_a_server_that_never_answers_is_ended(tmp_path: Path) -> None:
 def test_a_port_somebody_took_is_replaced(tmp_path: Path) -> None:
     """The first start finds the port in use; the second has other ports."""
     real = find_server()
-    if real is not None and servers.root_of(real) is not None:
+    if real is not None and root_of(real) is not None:
         pytest.skip("a server that belongs to another root folder is not started from outside")
     script = f"if mkdir {tmp_path}/once; then echo eaddrinuse; exit 1; fi; exec {real}"
     broker = PrivateBroker(server=fake_server(tmp_path, script))
@@ -218,7 +221,7 @@ def test_a_port_somebody_took_is_replaced(tmp_path: Path) -> None:
 
 
 def test_the_suite_runs_on_a_given_broker(tmp_path: Path) -> None:
-    """`--amqp-url`: virtual hosts then come from the management API."""
+    """`--amqp-url`: the management API then makes the virtual hosts."""
     claim = tmp_path / "test_given.py"
     claim.write_text(
         "import aio_pika\n\n"
@@ -227,19 +230,12 @@ def test_the_suite_runs_on_a_given_broker(tmp_path: Path) -> None:
         "        await (await connection.channel()).declare_queue('q', durable=True)\n"
     )
     with PrivateBroker(plugins=["rabbitmq_management"]) as broker:
-        options = [
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "tests.conftest",
-            "-c",
-            str(ROOT / "pyproject.toml"),
-        ]
+        plugins = ("-p", "no:cacheprovider", "-p", "tests.conftest")
+        options = ("-q", *plugins, "-c", str(ROOT / "pyproject.toml"), "--amqp-url", broker.url)
+        management = broker.management_url.replace("guest:guest@", "")
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, "--amqp-url", broker.url, str(claim)],
-            env=os.environ
-            | {"DTBRIDGE_TEST_MANAGEMENT_URL": broker.management_url.replace("guest:guest@", "")},
+            [sys.executable, "-m", "pytest", *options, str(claim)],
+            env=os.environ | {"DTBRIDGE_TEST_MANAGEMENT_URL": management},
             cwd=ROOT,
             capture_output=True,
             text=True,

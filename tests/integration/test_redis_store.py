@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -16,8 +15,7 @@ from bridge.idempotency.redis import RedisStore
 from bridge.idempotency.store import Key, Running
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Kind, Reply
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.testing import MemoryBroker, MemoryTransport, worker_topology
 from bridge.transport import State
 from bridge.worker.worker import Worker
 from tests.redis_server import RedisServer
@@ -29,8 +27,8 @@ CALL_ERROR = Reply(b'{"errorCode":"InternalError"}', Kind.CALL_ERROR)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path) as server:
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
         yield server
 
 
@@ -200,9 +198,9 @@ class Fleet:
         self.runs = 0
         self.go_on = asyncio.Event()
         self.workers: list[Worker] = []
-        self._contract = Native()
+        self._native = Native()
         self._numbers = iter(range(1_000_000))
-        declare_topology(self.broker, self._contract.names, ["v"])
+        self.broker.declare(worker_topology(self._native, ["v"]))
         self.replies = self.broker.declare_queue("datatransfer.replies.test")
 
     def router(self) -> Router:
@@ -217,7 +215,7 @@ class Fleet:
 
     def put(self, message_id: str = "m") -> None:
         correlation_id = str(next(self._numbers))
-        asked = self._contract.request_publishing(
+        asked = self._native.request_publishing(
             station_id="CP001",
             version=OcppVersion.V2_0_1,
             vendor_id="v",

@@ -1,4 +1,4 @@
-"""Under which of the kernel's policies a worker runs."""
+"""The kernel's scheduling policy that a worker runs under."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH is 
 
 
 def policies(pid: int) -> set[int]:
-    """Of a process's threads."""
+    """The policies of a process's threads."""
     return {
         os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()
     }
@@ -32,10 +32,11 @@ async def test_a_worker_is_scheduled_as_it_was_told(
 
 
 def schedule(policy_before: str, change: str = "") -> int:
-    """The policy of a process that began under one and then called `schedule`."""
+    """The policy of a process that began under `policy_before` and then called `schedule`."""
     code = (
         f"import os; os.sched_setscheduler(0, os.{policy_before}, os.sched_param(0)); {change}\n"
-        "from bridge.cli.options import Scheduling, schedule; schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
+        "from bridge.cli.process import Scheduling, schedule\n"
+        "schedule(Scheduling.BATCH); print(os.sched_getscheduler(0))"
     )
     return int(
         subprocess.run(

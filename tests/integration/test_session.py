@@ -1,4 +1,4 @@
-"""Connections break in every way a broker can break them; the worker and the client come back, and nothing is lost."""
+"""Connections break in every way; worker and client come back, and nothing is lost."""
 
 import asyncio
 import contextlib
@@ -11,9 +11,7 @@ from bridge import Call, Router
 from bridge.client.client import Client, NoAnswer
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq.cluster import PrivateCluster
-from bridge.testing.rabbitmq.home import free_ports
-from bridge.testing.rabbitmq.node import PrivateBroker
+from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster, free_ports
 from bridge.transport import BrokerUnreachable, State
 from bridge.worker.worker import Worker
 from tests.integration.support import (
@@ -176,7 +174,7 @@ async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_t
 
 
 async def test_a_transport_can_be_closed_at_any_moment_of_reconnecting(amqp_url: str) -> None:
-    """aiormq swallows a cancellation that comes at certain moments; nobody may wait for ever because of it."""
+    """aiormq swallows a cancellation at certain moments; nobody may wait for ever for it."""
     for step in range(60):
         transport = WatchedTransport(amqp_url)
         await transport.start([], lambda *_: None)

@@ -8,8 +8,9 @@ import pytest
 
 from bridge import Call, Router
 from bridge.client.client import Client
-from bridge.dialects import topology
-from bridge.dialects.topology import Mode, QueueType
+from bridge.dialects import Native, topology
+from bridge.dialects.topology import Mode, QueueType, worker_topology
+from bridge.rabbitmq.declaring import ensure
 from bridge.transport import TopologyError
 from tests.integration.support import NAMES, PATIENCE, ready, request, working
 
@@ -102,7 +103,7 @@ async def test_what_no_worker_takes_from_a_retry_queue_the_broker_sends_back(
 ) -> None:
     monkeypatch.setattr(topology, "GRACE", 0.1)
     async with await aio_pika.connect(amqp_url) as connection:
-        await topology.Topology(NAMES, ["v"]).ensure(connection)
+        await ensure(connection, worker_topology(Native(NAMES), ["v"]))
         channel = await connection.channel()
         waiting = await channel.get_exchange(NAMES.retry(0.1))
         await waiting.publish(aio_pika.Message(b"again", delivery_mode=2), "v")

@@ -1,4 +1,4 @@
-"""Any vendorId has a queue of its own, end to end, whatever characters it is made of."""
+"""Every vendorId has a queue of its own, end to end, whatever its characters."""
 
 import pytest
 
@@ -20,7 +20,8 @@ ODD = [
     " ",
     "a b/c\n",
 ]
-"""Each is a name that could break one: illegal in AMQP, a wildcard, too long, one of our own queues, the key of another."""
+"""Names that might break something: illegal in AMQP, a wildcard, too long, the name of one of our
+queues, the key of another vendor."""
 
 
 def echoing(vendor_id: str) -> Router:
@@ -50,7 +51,7 @@ async def test_every_vendor_is_routed_to_its_own_handler(amqp_url: str) -> None:
 
 
 async def test_vendors_called_as_our_own_queues_leave_those_alone(amqp_url: str) -> None:
-    """What they cannot handle is still kept, and who has no worker is still told so."""
+    """What fails is still kept as a dead letter, and an unknown vendor still gets its answer."""
     dead = Router("dead")
 
     @dead.default

@@ -13,7 +13,7 @@ from bridge.dead_letters.letter import everything, read, replayed
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp import CallError, OcppVersion
-from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.chain import chain
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Delivery, Properties, Publishing, Verdict
@@ -47,10 +47,10 @@ class Once(Delivery, eq=False, gc=True):
         self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
     ) -> None:
         if copy is not None:
-            encode_publish(2, copy)  # raises ValueError, as a transport does
+            Encoder().publish(2, copy)  # raises ValueError, as a transport does
             assert copy.body == self.body
         if reply is not None:
-            encode_publish(2, reply)
+            Encoder().publish(2, reply)
             self.replies.append(reply)
         self.verdicts.append(verdict)
 
@@ -274,7 +274,7 @@ def test_any_message_is_an_answer_of_a_station_or_none_in_every_dialect(
     body: bytes, key: str, given_properties: Properties
 ) -> None:
     for dialect in (WebOcpp(), CitrineOs()):
-        reply = dialect.station_reply(Delivery("x", key, False, given_properties, body))
+        reply = dialect.read_station_reply(Delivery("x", key, False, given_properties, body))
         if reply is not None:
             assert isinstance(reply.properties.correlation_id, str)
             assert reply.properties.type in {"DataTransferResponse", "CallError"}

@@ -23,15 +23,14 @@ from bridge import (
 from bridge.dialects.names import Names, vendor_key
 from bridge.dialects.native import Native
 from bridge.ocpp import OcppVersion, decode_call_error, decode_response
-from bridge.rabbitmq.frames.writing import encode_publish
+from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.chain import chain
 from bridge.request.incoming import Request
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reply, RetryLater
 from bridge.request.retry import DELAYS
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import WorkerCounts
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.testing import MemoryBroker, MemoryTransport, worker_topology
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
@@ -412,7 +411,7 @@ class Counting(Delivery, eq=False, gc=True):
 
 def check_copy(copy: Publishing, source: Delivery) -> None:
     """AMQP can carry it, the broker's own headers are not in it, and what the request is made of is as it was."""
-    encode_publish(2, copy)
+    Encoder().publish(2, copy)
     headers, own = copy.properties.headers or {}, source.properties.headers or {}
     assert copy.body == source.body
     assert copy.mandatory
@@ -464,7 +463,7 @@ async def _settled_exactly_once(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     names = Names()
     broker = MemoryBroker()
-    declare_topology(broker, names, ["v", "w"])
+    broker.declare(worker_topology(Native(names), ["v", "w"]))
     broker.declare_queue("amq.gen-1")
     queue = names.vendor_queue("v")
     delivered: list[Counting] = []

@@ -28,19 +28,15 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.rabbitmq.frames.ids import FrameError
-from bridge.rabbitmq.frames.reading import decode_table
-from bridge.rabbitmq.frames.writing import (
-    encode_ack,
-    encode_nack,
-    encode_properties,
-    encode_publish,
-    encode_reject,
-    encode_table,
-)
+from bridge.rabbitmq.frames.ids import ProtocolError
+from bridge.rabbitmq.frames.properties import Decoder
+from bridge.rabbitmq.frames.writing import Encoder, encode_ack, encode_nack, encode_reject
 from bridge.transport import Properties, Publishing
 from tests.unit.rabbitmq.wire import Event, Recorder, cut, frame
 
+DECODER = Decoder()
+ENCODER = Encoder()
+"""One each for all examples: what is remembered of one must not show in the next."""
 LANES = (1, 2, 3)
 FOREIGN = (0, 4, 65_535)
 
@@ -148,7 +144,7 @@ def unmarshal(data: bytes) -> Iterator[tuple[int, Any]]:
 
 @given(tables)
 def test_pamqp_reads_the_tables_we_write(table: dict[str, Any]) -> None:
-    data = encode_table(table)
+    data = ENCODER.table(table)
     size, read = pamqp.decode.field_table(data)
     assert size == len(data)
     assert exactly(read) == exactly(table)
@@ -156,7 +152,7 @@ def test_pamqp_reads_the_tables_we_write(table: dict[str, Any]) -> None:
 
 @given(properties_)
 def test_pamqp_reads_the_properties_we_write(properties: Properties) -> None:
-    flags, data = encode_properties(properties)
+    flags, data = ENCODER.properties(properties)
     read = commands.Basic.Properties()
     read.unmarshal(flags, data)
     assert exactly(msgspec.structs.asdict(from_pamqp(read))) == exactly(
@@ -174,8 +170,8 @@ def test_pamqp_reads_the_properties_we_write(properties: Properties) -> None:
 def test_pamqp_reads_the_publishings_we_write(
     channel: int, publishing: Publishing, frame_max: int
 ) -> None:
-    assume(len(encode_properties(publishing.properties)[1]) <= frame_max - 22)
-    frames = list(unmarshal(encode_publish(channel, publishing, frame_max)))
+    assume(len(ENCODER.properties(publishing.properties)[1]) <= frame_max - 22)
+    frames = list(unmarshal(Encoder(frame_max).publish(channel, publishing)))
     assert {number for number, _ in frames} == {channel}
     publish, header, *bodies = (value for _, value in frames)
     assert isinstance(publish, commands.Basic.Publish)
@@ -208,7 +204,7 @@ def test_publishings_that_share_properties_differ_in_correlation_and_expiration_
     shared: Properties, own: list[tuple[str | None, str | None]]
 ) -> None:
     for correlation_id, expiration in own:
-        data = encode_publish(
+        data = ENCODER.publish(
             1, Publishing("k", b"", shared, correlation_id=correlation_id, expiration=expiration)
         )
         _, (_, header) = unmarshal(data)
@@ -243,7 +239,7 @@ def test_pamqp_reads_the_verdicts_we_write(
 
 @given(tables)
 def test_we_read_the_tables_pamqp_writes(table: dict[str, Any]) -> None:
-    assert exactly(decode_table(pamqp.encode.field_table(table))) == exactly(table)
+    assert exactly(DECODER.table(pamqp.encode.field_table(table))) == exactly(table)
 
 
 class Script(msgspec.Struct):
@@ -363,9 +359,9 @@ def test_we_read_what_pamqp_writes_on_any_channels_in_any_pieces(
 
 
 def outcome(data: bytes, sizes: Sequence[int]) -> tuple[list[Event], bool]:
-    """What was told, and whether it ended in an error; any other than FrameError fails the test."""
+    """What was told, and whether it ended in an error; any other than ProtocolError fails the test."""
     recorder = Recorder(*LANES, frame_max=65_536)  # more than the biggest header that is made here
-    with contextlib.suppress(FrameError):
+    with contextlib.suppress(ProtocolError):
         recorder.feed(*cut(data, sizes))
         return recorder.events, False
     return recorder.events, True
@@ -453,8 +449,8 @@ def test_a_byte_turned_in_a_sound_stream_leaves_the_messages_before_it_as_they_w
 def test_a_byte_turned_in_a_header_is_read_or_refused(
     data: st.DataObject, properties: Properties
 ) -> None:
-    _, encoded = encode_properties(properties)
-    header = bytearray(b"\x00" * 12 + encode_properties(properties)[0].to_bytes(2) + encoded)
+    _, encoded = ENCODER.properties(properties)
+    header = bytearray(b"\x00" * 12 + ENCODER.properties(properties)[0].to_bytes(2) + encoded)
     header[data.draw(st.integers(12, len(header) - 1))] ^= data.draw(st.integers(1, 255))
     stream = pamqp.frame.marshal(
         commands.Basic.Deliver("c", 1, redelivered=False, exchange="", routing_key=""), 1

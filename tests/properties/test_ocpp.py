@@ -1,4 +1,4 @@
-"""What is written is read back; and any bytes at all give a value or the declared error, never another exception."""
+"""What is written is read back, and any bytes give a value or the declared error."""
 
 import contextlib
 from collections.abc import Callable
@@ -87,7 +87,7 @@ frames: st.SearchStrategy[Frame] = st.one_of(
 
 
 def as_read(data: Any, version: OcppVersion) -> Any:
-    """What the other side reads of `data`: in 1.6 text is itself, null is nothing, all else is JSON text."""
+    """`data` as the peer reads it: in 1.6 text stays, null is nothing, all else is JSON text."""
     if version is not V16 or data is UNSET or isinstance(data, str):
         return data
     return UNSET if data is None else msgspec.json.encode(data).decode()
@@ -228,7 +228,7 @@ hostile = (
 
 
 def value_or(error: type[Exception], call: Callable[[], object]) -> None:
-    """Any other exception fails the test."""
+    """Call it. Any exception but `error` fails the test."""
     with contextlib.suppress(error):
         call()
 

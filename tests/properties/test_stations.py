@@ -12,8 +12,7 @@ from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.dialects.names import Names, station_key
 from bridge.gateway import GatewayLink, StationOffline
 from bridge.ocpp import OcppVersion
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.testing import MemoryBroker, MemoryTransport, gateway_topology
 from bridge.transport import Delivery, Properties, Publishing, Subscription
 
 STATIONS = ("CP1", "CP2", "é")
@@ -135,7 +134,7 @@ async def play(
     messages: list[tuple[str, bytes, Properties]], ends: list[str], events: list[str]
 ) -> None:
     broker = MemoryBroker()
-    declare_topology(broker, Names(), [])
+    broker.declare(gateway_topology(Names()))
     replies: list[Delivery] = []
     reader = MemoryTransport(broker)
     await reader.start([Subscription("", 0, replies.append, no_ack=True)], lambda *_: None)

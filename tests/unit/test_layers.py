@@ -16,7 +16,6 @@ MAY_IMPORT_AMQP = (
     "bridge.rabbitmq",
     "bridge.demo",
     "bridge.dead_letters",
-    "bridge.dialects.topology",
 )
 
 LAYERS = (
@@ -28,7 +27,7 @@ LAYERS = (
     ("idempotency",),
     ("worker", "rabbitmq"),
     ("dead_letters", "client", "testing"),
-    ("gateway",),
+    ("gateway", "vendors"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -9,9 +9,11 @@ from bridge.transport cimport Subscription
 
 cdef object _ACK, LaneDelivery
 
+
 cdef class ConsumeLane:
     cdef unsigned int _channel
     cdef Outbox _outbox
+    cdef object _on_end, _on_settled
     cdef public PublishLane replies
     cdef dict _subscriptions
     cdef unsigned long long _last, _floor, _ack_to
@@ -20,7 +22,6 @@ cdef class ConsumeLane:
     cdef object _held
     cdef bint _closed
     cdef public bint hold, draining
-    cdef public object on_end, on_settled
     @cython.locals(subscription=Subscription)
     cpdef on_deliver(self, bytes consumer_tag, unsigned long long delivery_tag, bint redelivered, str exchange, str routing_key, properties, bytes body)
     cpdef finish(self, unsigned long long tag, verdict)

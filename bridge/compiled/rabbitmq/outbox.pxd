@@ -1,11 +1,15 @@
 # Types for the compiled rabbitmq/outbox.py.
 
+import cython
+
+
+@cython.final
 cdef class Outbox:
     cdef object _transport
+    cdef list _sources
     cdef public object loop
     cdef public list parts
     cdef public bint due, paused
-    cdef public object on_paused, before_flush
     cpdef add(self, bytes frames)
     cpdef ask(self)
     cpdef flush(self)

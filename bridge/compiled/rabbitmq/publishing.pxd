@@ -1,22 +1,25 @@
-# Types for the compiled rabbitmq/publishing.py. What it calls by its module, writing.encode_publish, is a call within C.
+# Types for the compiled rabbitmq/publishing.py.
 
 import cython
 
-from bridge.rabbitmq.frames cimport writing
+from bridge.compiled cimport fields
+from bridge.rabbitmq.frames.writing cimport Encoder
 from bridge.rabbitmq.outbox cimport Outbox
 from bridge.transport cimport Publishing
 
 cdef object _CONFIRMED
 
+
+@cython.final
 cdef class PublishLane:
     cdef unsigned int _channel
-    cdef Py_ssize_t _frame_max
     cdef Outbox _outbox
+    cdef Encoder _encoder
+    cdef object _on_end, _on_returned, _on_refused
     cdef unsigned long long _sequence, _lowest
     cdef dict _pending
     cdef set _returned
     cdef bint _closed
-    cdef public object on_end, on_returned, on_refused
 
     @cython.locals(outbox=Outbox)
     cpdef publish(self, Publishing publishing, waiting)

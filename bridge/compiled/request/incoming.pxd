@@ -1,13 +1,37 @@
-# The request of request.py as it lies in memory, every field in the order of the names; see fields.py.
+# Written by `python -m bridge.compiled.views`, do not edit.
+# The Structs of bridge.request.incoming as they lie in memory; fields.pxd checks that they do.
 
 cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
-        PyObject *attempt, *body, *deadline, *fault, *first_try, *key, *ocpp_message_id, *redelivered, *reply_wanted, *source,
-            *started, *station_id, *version;
+        PyObject *attempt;
+        PyObject *body;
+        PyObject *deadline;
+        PyObject *fault;
+        PyObject *first_try;
+        PyObject *key;
+        PyObject *ocpp_message_id;
+        PyObject *redelivered;
+        PyObject *reply_wanted;
+        PyObject *source;
+        PyObject *started;
+        PyObject *station_id;
+        PyObject *version;
     } dtbridge_Request;
     """
 
     ctypedef class bridge.request.incoming.Request [object dtbridge_Request, check_size error]:
-        cdef object body, deadline, fault, key, ocpp_message_id, reply_wanted, source, started, station_id, version
+        cdef object attempt
+        cdef object body
+        cdef object deadline
+        cdef object fault
+        cdef object first_try
+        cdef object key
+        cdef object ocpp_message_id
+        cdef object redelivered
+        cdef object reply_wanted
+        cdef object source
+        cdef object started
+        cdef object station_id
+        cdef object version

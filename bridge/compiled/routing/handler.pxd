@@ -1,12 +1,25 @@
-# The handler of handler.py as it lies in memory, every field in the order of the names; see fields.py.
+# Written by `python -m bridge.compiled.views`, do not edit.
+# The Structs of bridge.routing.handler as they lie in memory; fields.pxd checks that they do.
 
 cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
-        PyObject *data_type, *function, *is_async, *name, *read_data, *retry, *timeout;
+        PyObject *data_type;
+        PyObject *function;
+        PyObject *is_async;
+        PyObject *name;
+        PyObject *read_data;
+        PyObject *retry;
+        PyObject *timeout;
     } dtbridge_Handler;
     """
 
     ctypedef class bridge.routing.handler.Handler [object dtbridge_Handler, check_size error]:
-        cdef object function, is_async, name, read_data, retry, timeout
+        cdef object data_type
+        cdef object function
+        cdef object is_async
+        cdef object name
+        cdef object read_data
+        cdef object retry
+        cdef object timeout

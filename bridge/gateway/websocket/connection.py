@@ -1,6 +1,6 @@
-"""One connection of a charging station: what its :class:`~bridge.gateway.websocket.conversation.Conversation` decides, done.
+"""One station's connection at work: it carries out what the Conversation decides.
 
-Its socket and the bridge are two small protocols, so that this is tested without either.
+The socket and the bridge are two small protocols, so this module is tested without either.
 """
 
 import asyncio
@@ -27,8 +27,9 @@ from bridge.transport import TransportError
 log = get_logger("bridge.gateway")
 
 CALL_TIMEOUT: Final = 25.0
-"""Seconds a DataTransfer may take until the station gets a CALLERROR: longer than a handler of the bridge may (20), shorter than
-stations wait (30 in the common libraries)."""
+"""Seconds that the bridge may take to answer a DataTransfer before the station gets a CALLERROR.
+This is longer than a handler of the bridge may take (20 s) and shorter than stations wait (30 s in
+the common libraries)."""
 
 
 class Gone(Exception):
@@ -36,20 +37,23 @@ class Gone(Exception):
 
 
 class Socket(Protocol):
-    """A WebSocket connection that is open."""
+    """An open WebSocket connection."""
 
     def messages(self) -> AsyncIterator[str | bytes]:
         """What the station sends, until the connection ends."""
 
     async def send(self, frame: str) -> None:
-        """Send a text message; returns when there is room for the next. Raises Gone if the connection ends before."""
+        """Send a text message. Returns when there is room for the next.
+
+        Raises Gone if the connection ends first.
+        """
 
     async def close(self, code: int, reason: str) -> None:
-        """Close in order. Never raises."""
+        """Perform the closing handshake. Never raises."""
 
 
 class Link(Protocol):
-    """The bridge, as one station sees it; :class:`~bridge.gateway.link.GatewayLink` is one."""
+    """The bridge as one station sees it. `bridge.gateway.GatewayLink` implements it."""
 
     async def forward(
         self,
@@ -60,9 +64,10 @@ class Link(Protocol):
         message_id: str,
         timeout: float | None = None,  # noqa: ASYNC109 - it travels with the request, as its deadline
     ) -> Reply:
-        """The answer to a station's DataTransfer, asked in the station's turn.
+        """Ask the bridge, in the station's turn, and return the answer to its DataTransfer.
 
-        Raises NoAnswer, and NotAccepted if the broker will not have it.
+        `timeout`: seconds. Raises NoAnswer if there is none in time, and NotAccepted if the broker
+        does not accept the request.
         """
 
 
@@ -70,29 +75,29 @@ class GatewayCounts(msgspec.Struct):
     """What a gateway has done since it started."""
 
     connected: int = 0
-    """Connections of stations."""
+    """Connections of stations that were let in."""
     refused: int = 0
     """Connections that were not let in."""
     replaced: int = 0
-    """Connections that a newer one of the same station took the place of."""
+    """Connections that were replaced by a newer one of the same station."""
     cut_off: int = 0
-    """Connections that were ended because their peer broke a limit."""
+    """Connections that were ended because the peer exceeded a limit."""
     answered: int = 0
-    """CALLs of stations that were answered without the bridge, broken frames included."""
+    """CALLs from stations that were answered without the bridge, broken frames included."""
     forwarded: int = 0
-    """DataTransfers of stations that were given to the bridge."""
+    """DataTransfers from stations that were passed to the bridge."""
     unanswered: int = 0
-    """Those of them that the bridge did not answer in time; the station got a CALLERROR."""
+    """Forwarded DataTransfers that the bridge did not answer; the station got a CALLERROR."""
     calls: int = 0
     """CALLs to stations."""
     late: int = 0
-    """Answers of stations that nobody waited for."""
+    """Answers from stations that nobody was waiting for."""
     ignored: int = 0
-    """Other messages of stations that ask for nothing."""
+    """Other messages from stations that need no answer."""
 
 
 class StationConnection:
-    """Serves one connection of one station. It is the handler of the requests that the CSMS has for the station, too."""
+    """Serves one connection of one station, and handles the CSMS's requests for that station."""
 
     def __init__(
         self,
@@ -124,9 +129,8 @@ class StationConnection:
         try:
             async for message in self._socket.messages():
                 await self._receive(message)
-                await asyncio.sleep(
-                    0
-                )  # one that sends a thousand at once must not keep the others from their turn
+                # A station that sends a thousand messages at once must not starve the others.
+                await asyncio.sleep(0)
         except Gone:
             pass
         finally:
@@ -135,11 +139,12 @@ class StationConnection:
             await asyncio.gather(*forwards, return_exceptions=True)
 
     def abandon(self) -> None:
-        """The connection counts no more: whatever waits for the station, or for an answer to it, ends at once."""
+        """Give the connection up: end at once whatever waits for the station or for the bridge."""
         self._gone = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(StationOffline(self.station_id, sent=True))
-            self._answer.exception()  # whoever waits has perhaps ended already: then nobody misses it
+            # Mark the exception as retrieved: the caller may have ended already.
+            self._answer.exception()
         for task in self._forwards:
             task.cancel()
 
@@ -148,7 +153,10 @@ class StationConnection:
         await self._socket.close(code, reason)
 
     async def close_when_idle(self, code: int, reason: str, deadline: float) -> None:
-        """End the connection when no CALL is outstanding in either direction, or at `deadline` (on the loop's clock)."""
+        """End the connection when no CALL is outstanding in either direction, or at `deadline`.
+
+        `deadline`: seconds on the event loop's clock. Never raises.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._idle.wait()
@@ -156,7 +164,7 @@ class StationConnection:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """While it lasts, the connection is needed."""
+        """Keep the connection from being idle."""
         self._busy += 1
         self._idle.clear()
         try:
@@ -182,7 +190,7 @@ class StationConnection:
                 )
             case Settled() if self._answer is not None and not self._answer.done():
                 self._answer.set_result(decision.reply)
-            case Settled() | Ignored.LATE:  # a wait that ends in this very moment is over, too
+            case Settled() | Ignored.LATE:  # Settled: the wait has just ended
                 self._counts.late += 1
             case Ignored():
                 self._counts.ignored += 1
@@ -217,7 +225,7 @@ class StationConnection:
                 await self._socket.send(frame)
 
     async def _ask_bridge(self, call: Forward, deadline: float) -> Reply:
-        """Its reply, or the CALLERROR that says why there is none."""
+        """The bridge's reply, or the CALLERROR that says why there is none."""
         try:
             return await self._link.forward(
                 self.station_id,
@@ -242,10 +250,15 @@ class StationConnection:
 
     # ---- to the station ----
 
-    async def on_payload(self, payload: bytes, timeout: float) -> Reply:  # noqa: ASYNC109 - the link cancels us after it
-        """Send the station a DataTransfer and await its answer. The link has one request at a time for it, and ends the wait.
+    async def on_payload(
+        self,
+        payload: bytes,
+        timeout: float,  # noqa: ASYNC109 - the link enforces it
+    ) -> Reply:
+        """Send the station a DataTransfer and await its answer.
 
-        Raises StationOffline if the connection ends, CallError if `payload` is not JSON.
+        The link sends one request at a time, and cancels this call after `timeout` seconds. Raises
+        StationOffline if the connection ends, and CallError if `payload` is not JSON or too long.
         """
         if self._gone:
             raise StationOffline(self.station_id)

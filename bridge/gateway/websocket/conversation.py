@@ -1,11 +1,12 @@
-"""One station's connection as OCPP-J sees it: messages in, decisions out. No socket, no clock, no task.
+"""One station's connection as OCPP-J sees it: messages in, decisions out. No socket, clock or task.
 
-What a gateway in any language has to decide is in this file; what it has to wait for is in ``connection.py``.
+A gateway in any language has to make the decisions in this file; the waiting is in
+``connection.py``.
 
-* :meth:`Conversation.receive` takes what the station sent and says what to do: send a frame, forward a DataTransfer to
-  the bridge, end the wait for the station's own answer, or nothing.
+* :meth:`Conversation.receive` takes a message from the station and says what to do: send a frame,
+  forward a DataTransfer to the bridge, settle the CALL that the station was sent, or nothing.
 * :meth:`Conversation.reply` turns the bridge's reply into the frame that answers a forwarded CALL.
-* :meth:`Conversation.call` begins a CALL to the station; there is one at a time.
+* :meth:`Conversation.call` begins a CALL to the station. There is one at a time.
 """
 
 import datetime as dt
@@ -39,8 +40,9 @@ from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.request.outcome import Kind, Reply, call_error
 
 CALLS_AT_ONCE: Final = 5
-"""CALLs of one station in hand: the one that OCPP-J allows, and four that come because the station's time for those before
-them was over. A station that sends more does not await answers; it is told so."""
+"""CALLs of one station in hand: the one that OCPP-J allows, and four more for CALLs whose answer
+the station no longer awaits. A station that sends more does not await answers, and gets a
+CALLERROR."""
 
 
 # ---- decisions ----
@@ -51,28 +53,28 @@ class Answer(Struct, frozen=True):
 
     frame: str
     action: str = ""
-    """Empty: the frame was no CALL that could be read."""
+    """The action of the CALL. Empty if the frame was not a readable CALL."""
     error: str = ""
-    """The error code of a CALLERROR, and what is wrong; empty: it is a CALLRESULT."""
+    """The error code of a CALLERROR and what is wrong. Empty for a CALLRESULT."""
     facts: dict[str, Fact] = {}
-    """What the station told of itself."""
+    """What the station said about itself, for the log."""
 
 
 class Forward(Struct, frozen=True):
-    """Ask the bridge; answer the station with :meth:`Conversation.reply`."""
+    """Ask the bridge, then answer the station with :meth:`Conversation.reply`."""
 
     message_id: str
     payload: bytes
 
 
 class Settled(Struct, frozen=True):
-    """The station has answered our CALL."""
+    """The station has answered the gateway's CALL."""
 
     reply: Reply
 
 
 class Ignored(enum.StrEnum):
-    """Nothing is to be done; why."""
+    """There is nothing to do, and this is why."""
 
     LATE = "an answer that nobody waits for"
     BROKEN = "a broken frame that OCPP-J does not answer"
@@ -85,10 +87,13 @@ Decision = Answer | Forward | Settled | Ignored
 
 
 class Conversation:
-    """What has been said on one connection, and what must come next."""
+    """What is outstanding on one connection, and what must come next."""
 
     def __init__(self, version: OcppVersion, *, heartbeat: int, max_payload: int) -> None:
-        """`heartbeat`: seconds between two Heartbeats, told to a station that boots. `max_payload`: bytes that a station is sent."""
+        """`heartbeat`: seconds between Heartbeats, told to a station that boots.
+
+        `max_payload`: bytes of the longest payload that a station is sent.
+        """
         self.version = version
         self._heartbeat = heartbeat
         self._max_payload = max_payload
@@ -98,7 +103,7 @@ class Conversation:
     # ---- what the station sends ----
 
     def receive(self, message: str | bytes, now: dt.datetime) -> Decision:
-        """What to do about one WebSocket message. Never raises, whatever the message is."""
+        """What to do about one WebSocket message. Never raises, whatever the message holds."""
         try:
             frame = decode_frame(message, self.version)
         except FrameError as error:
@@ -148,8 +153,8 @@ class Conversation:
 
     def _on_data_transfer(self, call: CallFrame) -> Decision:
         if call.message_id in self._handled:
-            # A retry may keep its message id in 2.1, and one answer serves both (OCPP-J 2.1 §4.1.4). Elsewhere it is an error
-            # (OCPP-J 1.6 and 2.0.1 §4.2.3).
+            # In 2.1 a retry may keep its message id, and one answer serves both (OCPP-J 2.1
+            # §4.1.4). In other versions it is an error (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3).
             if self.version is OcppVersion.V2_1:
                 return Ignored.REPEATED
             return self._refuse(
@@ -175,10 +180,13 @@ class Conversation:
         self._asked = None
         return Settled(reply)
 
-    # ---- what it is sent ----
+    # ---- what the station is sent ----
 
     def reply(self, message_id: str, reply: Reply) -> str:
-        """The frame that answers a forwarded CALL. Raises ValueError for a reply that cannot be sent: give another."""
+        """The frame that answers a forwarded CALL.
+
+        Raises ValueError if `reply` cannot be sent; call it again with another reply.
+        """
         frame: Frame
         if reply.kind is Kind.CALL_ERROR:
             frame = call_error_frame(message_id, decode_call_error(reply.body), self.version)
@@ -188,9 +196,10 @@ class Conversation:
         return _text(frame)
 
     def call(self, payload: bytes) -> str:
-        """The CALL of a DataTransfer, with a message id that no CALL before it had. Await its answer, or give it up, first.
+        """The frame of a DataTransfer CALL, with a new message id.
 
-        Raises CallError if `payload` is not JSON, or too large.
+        Call it only when the CALL before it has been answered or given up. Raises CallError if
+        `payload` is not JSON or too large.
         """
         try:
             checked = self._checked(payload)
@@ -200,18 +209,22 @@ class Conversation:
         return _text(CallFrame(self._asked, FEATURE_NAME, checked))
 
     def give_up(self) -> None:
-        """Nobody waits any more for the answer to our CALL."""
+        """Stop waiting for the answer to the gateway's CALL."""
         self._asked = None
 
     def _checked(self, payload: bytes) -> Raw:
-        """`payload`, if it can stand within a frame: JSON in UTF-8, not too large. Raises ValueError."""
+        """`payload`, if it can be part of a frame: JSON in UTF-8, and not too large.
+
+        Raises ValueError otherwise.
+        """
         if len(payload) > self._max_payload:
             raise ValueError(f"{len(payload)} bytes, and at most {self._max_payload} are sent")
         try:
             checked = msgspec.json.decode(payload, type=Raw)
         except DECODE_FAULTS as fault:
             raise ValueError("not valid JSON") from fault
-        payload.decode()  # Raw is checked for syntax but not for UTF-8; UnicodeDecodeError is a ValueError
+        # Raw is checked for syntax, but not for UTF-8. UnicodeDecodeError is a ValueError.
+        payload.decode()
         return checked
 
 

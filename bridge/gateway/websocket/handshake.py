@@ -1,4 +1,7 @@
-"""Who connects, and whether it may: what a gateway reads in the opening HTTP request of a WebSocket. Pure."""
+"""What a gateway reads in the opening HTTP request of a WebSocket: who connects, and as whom.
+
+Pure functions: no I/O.
+"""
 
 import base64
 import binascii
@@ -10,14 +13,15 @@ from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.ocpp import OcppVersion
 
 PREFERRED: Final = (OcppVersion.V2_1, OcppVersion.V2_0_1, OcppVersion.V2_0, OcppVersion.V1_6)
-"""The newest version that both sides speak says most."""
+"""The versions from the newest to the oldest: the newer the version, the more it can express."""
 
 
 def station_id(target: str, prefix: str) -> str | None:
-    """The charging station that a request for `target` is from: the percent-decoded rest of its path behind `prefix`.
+    """The station id in the path `target`: the segment after `prefix`, percent-decoded.
 
-    None for a path that names none (OCPP-J 1.6 §3.1.1, §3.2): not behind the prefix, of more than one segment, not UTF-8, with
-    control characters, or longer than the contract allows. A query is not looked at.
+    None if the path names no station (OCPP-J 1.6 §3.1.1, §3.2): it lacks the prefix, has more than
+    one further segment, is not UTF-8, holds unprintable characters, or is longer than the wire
+    contract allows. A query is ignored.
     """
     path = target.partition("?")[0]
     if not path.startswith(prefix + "/"):
@@ -33,9 +37,10 @@ def station_id(target: str, prefix: str) -> str | None:
 
 
 def password(authorization: str | None, station_id: str) -> bytes | None:
-    """The password in a header `Authorization: Basic …` whose user is the station (OCPP-J 1.6 §6.2.2); None if there is none.
+    """The password in `Authorization: Basic …`, or None unless the user is the station.
 
-    The colon that ends the user's name is the one behind the station's id: an id of OCPP 1.6 may hold others.
+    The user is the station's id (OCPP-J 1.6 §6.2.2). It ends at the colon after that id: in OCPP
+    1.6 an id may itself hold colons.
     """
     if authorization is None:
         return None
@@ -51,12 +56,12 @@ def password(authorization: str | None, station_id: str) -> bytes | None:
 
 
 def offered_versions(headers: Sequence[str]) -> list[str]:
-    """The sub-protocols in all headers `Sec-WebSocket-Protocol` of a request (RFC 6455 §11.3.4)."""
+    """The sub-protocols in all `Sec-WebSocket-Protocol` headers of a request (RFC 6455 §11.3.4)."""
     return [name for header in headers for name in map(str.strip, header.split(",")) if name]
 
 
 def choose_version(
     offered: Sequence[str], preferred: Sequence[OcppVersion] = PREFERRED
 ) -> OcppVersion | None:
-    """The sub-protocol to speak: the first of `preferred` that the station offers; None if it offers none of them."""
+    """The version to speak: the first of `preferred` that the station offers, or None."""
     return next((version for version in preferred if version.value in offered), None)

@@ -1,6 +1,7 @@
-"""What the gateway answers by itself, so that real stations come up: BootNotification, Heartbeat and StatusNotification.
+"""BootNotification, Heartbeat and StatusNotification: what the gateway answers by itself.
 
-Of a request only what its schema requires is read; whatever else a station adds is its own affair.
+Without these answers a real station does not come up. Only the fields that the schema requires are
+read; a station may add whatever it likes.
 """
 
 import datetime as dt
@@ -14,11 +15,11 @@ from bridge.ocpp import CallError, OcppVersion
 from bridge.ocpp.faults import DECODE_FAULTS
 
 Fact = str | int
-"""Of what a station tells of itself, for the log."""
+"""One thing that a station says about itself, for the log."""
 
 
 class LocalAnswer(Struct, frozen=True):
-    """The payload of a CALLRESULT, and what the request told."""
+    """The payload of a CALLRESULT, and what the station said in its request."""
 
     payload: bytes
     facts: dict[str, Fact] = {}
@@ -85,7 +86,7 @@ class _Status2(Struct, rename="camel"):
 
 
 class _Heartbeat(Struct):
-    """No field, in every version."""
+    """A Heartbeat has no fields in any version."""
 
     def facts(self) -> dict[str, Fact]:
         return {}
@@ -95,7 +96,7 @@ class _Heartbeat(Struct):
 
 
 class _Booted(Struct, rename="camel"):
-    """The same three fields in every version (OCPP 1.6 §6.4, OCPP 2.0.1 BootNotificationResponse)."""
+    """The same in every version (OCPP 1.6 §6.4, OCPP 2.0.1 BootNotificationResponse)."""
 
     status: str
     current_time: str
@@ -111,7 +112,7 @@ class _Nothing(Struct):
 
 
 def rfc3339(moment: dt.datetime) -> str:
-    """As OCPP-J writes it: UTC, with milliseconds and a Z."""
+    """`moment` as OCPP-J writes it: in UTC, with milliseconds and a Z."""
     return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
@@ -136,7 +137,7 @@ _Decoder = msgspec.json.Decoder[_Request]
 
 
 class _Local(Struct, frozen=True):
-    """An action: how its request is read in 1.6 and in 2.x, and what is answered."""
+    """One action: how its request is read in 1.6 and in 2.x, and how it is answered."""
 
     in_1_6: msgspec.json.Decoder[_Request]
     in_2: msgspec.json.Decoder[_Request]
@@ -157,10 +158,10 @@ _LOCAL: Final = {
 def local_answer(
     action: str, payload: bytes | Raw, version: OcppVersion, *, now: dt.datetime, heartbeat: int
 ) -> LocalAnswer | None:
-    """The answer to an action that the gateway answers by itself; None for any other.
+    """The answer to an action that the gateway answers by itself; None for any other action.
 
-    `heartbeat`: seconds between two Heartbeats, told to a station that boots. A payload of null is an empty one (OCPP-J
-    1.6 §4.2.1). Raises CallError for a payload that breaks the schema.
+    `heartbeat`: seconds between Heartbeats, told to a station that boots. A payload of null counts
+    as an empty one (OCPP-J 1.6 §4.2.1). Raises CallError if the payload violates the schema.
     """
     local = _LOCAL.get(action)
     if local is None:

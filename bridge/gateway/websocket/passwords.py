@@ -1,8 +1,9 @@
-"""Passwords of charging stations: OCPP's security profile 1 and 2, HTTP Basic authentication.
+"""Passwords of charging stations, for HTTP Basic authentication (OCPP's security profiles 1 and 2).
 
-A password file has a line for each station, ``STATION_ID:HASH``. The hash is scrypt (RFC 7914) in the PHC string format, as
-passlib and others write it: ``$scrypt$ln=12,r=8,p=1$SALT$HASH``, salt and hash in base64 without padding. A station id may hold
-colons, a hash has none. A password is bytes: OCPP 1.6 gives a station a key of 20 arbitrary ones (OCPP-J 1.6 §6.2.2).
+A password file has one line for each station, ``STATION_ID:HASH``. The hash is scrypt (RFC 7914) in
+the PHC string format, as passlib and others write it: ``$scrypt$ln=12,r=8,p=1$SALT$HASH``, with
+salt and hash in base64 without padding. A station id may hold colons; a hash holds none. A password
+is bytes: in OCPP 1.6 it is a key of 20 arbitrary bytes (OCPP-J 1.6 §6.2.2).
 """
 
 import base64
@@ -22,16 +23,23 @@ from bridge.telemetry.logs import get_logger
 log = get_logger("bridge.gateway")
 
 COST: Final = 12
-"""log2 of scrypt's N for new hashes: 4 MiB and about 10 ms for each station that connects. OCPP's passwords are 16 to 40 random
-characters (OCPP 2.0.1 A00, security profile 1), which no dictionary holds: what the hash must bear is a file that leaks, while a fleet
-that comes back all at once must get in."""
+"""log2 of scrypt's N for new hashes: 4 MiB and about 10 ms for each station that connects. OCPP's
+passwords are 16 to 40 random characters (OCPP 2.0.1 A00, security profile 1), which no dictionary
+holds. So the hash need only protect a file that has leaked, and must be cheap enough to let in a
+whole fleet that reconnects at once."""
+
 BLOCK_SIZE: Final = 8
+"""scrypt's r for new hashes."""
+
 SALT_LENGTH: Final = 16
-"""Bytes."""
+"""Bytes of the salt in new hashes."""
+
 HASH_LENGTH: Final = 32
-"""Bytes."""
+"""Bytes of the digest in new hashes."""
+
 MEMORY_MAX: Final = 256 * 1024 * 1024
-"""Bytes that checking one password may take, twice the highest that OWASP advises; a line that asks for more is refused."""
+"""Bytes of memory that checking one password may take, twice the most that OWASP advises. A line
+that asks for more is refused."""
 
 _PHC: Final = re.compile(
     r"\$scrypt\$ln=(?P<cost>\d{1,2}),r=(?P<block_size>\d{1,3}),p=(?P<parallel>\d{1,2})"
@@ -43,11 +51,15 @@ class Passwords(Protocol):
     """Who may connect."""
 
     def check(self, station_id: str, password: bytes) -> bool:
-        """Whether this is the station's password. Takes as long for a station that is not known. May take CPU: call it in a thread."""
+        """Whether this is the station's password.
+
+        It takes as long for an unknown station as for a known one. It may take CPU time, so call it
+        in a thread.
+        """
 
 
 class SharedPassword:
-    """One password for every station: for labs."""
+    """One password for every station. Meant for labs."""
 
     def __init__(self, password: bytes) -> None:
         self._password = password
@@ -57,18 +69,20 @@ class SharedPassword:
 
 
 class PasswordHash(Struct, frozen=True):
-    """What is kept of a password."""
+    """The scrypt hash of a password, and its parameters (RFC 7914 §2)."""
 
     cost: int
     """log2 of N."""
     block_size: int
+    """r."""
     parallel: int
+    """p."""
     salt: bytes
     digest: bytes
 
     @classmethod
     def of(cls, password: bytes) -> "PasswordHash":
-        """A new hash, with a salt of its own."""
+        """The hash of `password`, with a new random salt."""
         empty = cls(COST, BLOCK_SIZE, 1, secrets.token_bytes(SALT_LENGTH), bytes(HASH_LENGTH))
         return cls(
             empty.cost, empty.block_size, empty.parallel, empty.salt, empty._compute(password)
@@ -76,7 +90,10 @@ class PasswordHash(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "PasswordHash":
-        """The hash in `text`, in PHC string format. Raises ValueError with a clause for any other text."""
+        """The hash in `text`, which is in the PHC string format.
+
+        Raises ValueError, whose text says what is wrong, for any other text.
+        """
         match = _PHC.fullmatch(text)
         if match is None:
             raise ValueError("the hash is not $scrypt$ln=…,r=…,p=…$SALT$HASH")
@@ -90,17 +107,17 @@ class PasswordHash(Struct, frozen=True):
         if 0 in {found.cost, found.block_size, found.parallel}:
             raise ValueError("ln, r and p are 1 or more")
         if found.memory > MEMORY_MAX:
-            raise ValueError(
-                f"checking it would take {found.memory >> 20} MiB, and at most {MEMORY_MAX >> 20} are given"
-            )
+            needed, given = found.memory >> 20, MEMORY_MAX >> 20
+            raise ValueError(f"checking it would take {needed} MiB, and at most {given} are given")
         return found
 
     @property
     def memory(self) -> int:
-        """Bytes (RFC 7914 §2)."""
+        """Bytes of memory that computing the hash takes (RFC 7914 §2)."""
         return 128 * self.block_size * ((1 << self.cost) + self.parallel)
 
     def fits(self, password: bytes) -> bool:
+        """Whether this is the hash of `password`."""
         return hmac.compare_digest(self._compute(password), self.digest)
 
     def _compute(self, password: bytes) -> bytes:
@@ -115,7 +132,7 @@ class PasswordHash(Struct, frozen=True):
         )
 
     def __str__(self) -> str:
-        """In PHC string format."""
+        """The hash in the PHC string format."""
         numbers = f"ln={self.cost},r={self.block_size},p={self.parallel}"
         return f"$scrypt${numbers}${_encode(self.salt)}${_encode(self.digest)}"
 
@@ -131,7 +148,7 @@ def _decode(text: str) -> bytes:
 def parse_password_file(text: str) -> dict[str, PasswordHash]:
     """The hash of each station. Empty lines and lines that begin with # are skipped.
 
-    Raises ValueError with a clause that names the line for one that is none, or a station's second.
+    Raises ValueError, whose text names the line, for an invalid line or a station's second line.
     """
     hashes: dict[str, PasswordHash] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -150,10 +167,10 @@ def parse_password_file(text: str) -> dict[str, PasswordHash]:
 
 
 class PasswordFile:
-    """The passwords in a file, which is read again when it has changed: a new station need not wait for a restart."""
+    """The passwords in a file. It is read again when it changes: new stations need no restart."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError or ValueError if the file cannot be read."""
+        """Read the file. Raises OSError or ValueError if that fails."""
         self._path = path
         self._nobody = PasswordHash.of(secrets.token_bytes(SALT_LENGTH))
         self._stamp = self._last_change()
@@ -172,7 +189,10 @@ class PasswordFile:
         return (known or self._nobody).fits(password) and known is not None
 
     def _refresh(self) -> None:
-        """A file that cannot be read leaves what was read before, and is tried again when it changes once more."""
+        """Read the file again if it has changed.
+
+        If that fails, what was read before stays in force until the file changes once more.
+        """
         try:
             stamp = self._last_change()
             if stamp == self._stamp:

@@ -1,6 +1,7 @@
-"""The octets of AMQP frames: numbers in network byte order, and whole messages put together.
+"""The octets of AMQP frames: numbers in network byte order, texts, and whole messages.
 
-Reading beyond the end of the data raises struct.error; compiled (see ``octets.pxd``), IndexError.
+Numbers are read as tuples. Reading one beyond the end of the data raises struct.error; compiled
+(see ``octets.pxd``), it raises IndexError.
 """
 
 import struct
@@ -10,9 +11,9 @@ u16 = struct.Struct(">H").unpack_from
 u32 = struct.Struct(">I").unpack_from
 u64 = struct.Struct(">Q").unpack_from
 tag_bits = struct.Struct(">QB").unpack_from
-"""Of Deliver, Ack and Nack: the delivery tag, then their bits."""
+"""Of Deliver, Ack and Nack: the delivery tag, then the bits."""
 frame = struct.Struct(">BHI").unpack_from
-"""A frame's type, channel, and size of its payload."""
+"""A frame's type, channel, and the size of its payload."""
 content = struct.Struct(">HHQH").unpack_from
 """Of a content header: class, weight (always 0), size of the body, property flags."""
 content_frame = struct.Struct(">BHIHHQH").unpack_from
@@ -25,22 +26,29 @@ _END: Final = b"\xce"
 
 
 def part(data: bytes, at: int, end: int) -> bytes:
-    """Some of the data. Raises nothing in Python: what is cut short shows where its end is compared."""
+    """Some of the data.
+
+    Where the data ends early it is shorter; compiled, that is an IndexError. So callers compare the
+    end with what follows.
+    """
     return data[at:end]
 
 
 def same(data: bytes, at: int, end: int, known: bytes) -> bool:
-    """Whether that part of the data is what is known."""
+    """Whether that part of the data equals `known`."""
     return data[at:end] == known
 
 
 def text(data: bytes, at: int, end: int) -> str:
-    """A short string as text. AMQP asks for UTF-8; what is not comes back byte for byte when it is sent again."""
+    """A short string as text.
+
+    AMQP asks for UTF-8. Bytes that are not come back as they were when the text is sent again.
+    """
     return str(data[at:end], "utf-8", "surrogateescape")
 
 
 def text_or_bytes(data: bytes, at: int, end: int) -> str | bytes:
-    """A long string as text; or as it is, if it is not UTF-8."""
+    """A long string as text, or as bytes if it is not UTF-8."""
     value = data[at:end]
     try:
         return value.decode()
@@ -59,10 +67,11 @@ def message(
     after: bytes,
     body: bytes,
 ) -> bytes:
-    """A method's frame, its content header and its body frames, as one run.
+    """A method's frame, its content header and its body frames, as one run of bytes.
 
-    The properties are three runs of bytes, with a short string of at most 255 bytes between the first two unless it is None.
-    `limit`: bytes of a frame's payload at most. Raises ValueError if the content header does not fit.
+    The properties are three runs of bytes. Between the first two comes the correlation id, of at
+    most 255 bytes, unless it is None. `limit`: the most bytes of a frame's payload. Raises
+    ValueError if the content header does not fit.
     """
     length = 14 + len(before) + len(between) + len(after)
     if correlation_id is not None:

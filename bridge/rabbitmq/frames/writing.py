@@ -1,4 +1,4 @@
-"""AMQP 0-9-1 frames out: the mirror image of reading."""
+"""AMQP 0-9-1 frames, written: the mirror image of :mod:`bridge.rabbitmq.frames.reading`."""
 
 import struct
 from collections.abc import Mapping
@@ -11,8 +11,26 @@ import msgspec
 from bridge.compiled import fields
 from bridge.rabbitmq.frames import octets
 from bridge.rabbitmq.frames.ids import (
+    BASIC_ACK,
+    BASIC_NACK,
+    BASIC_PUBLISH,
+    BASIC_REJECT,
     FRAME_END,
+    FRAME_MAX,
     FRAME_OVERHEAD,
+    HAS_APP_ID,
+    HAS_CONTENT_ENCODING,
+    HAS_CONTENT_TYPE,
+    HAS_CORRELATION_ID,
+    HAS_DELIVERY_MODE,
+    HAS_EXPIRATION,
+    HAS_HEADERS,
+    HAS_MESSAGE_ID,
+    HAS_PRIORITY,
+    HAS_REPLY_TO,
+    HAS_TIMESTAMP,
+    HAS_TYPE,
+    HAS_USER_ID,
     METHOD,
     NESTED_AT_MOST,
 )
@@ -21,45 +39,52 @@ from bridge.transport import HeaderValue, Properties, Publishing
 fields.check((Properties, Publishing))
 
 _PACK_FRAME = struct.Struct(">BHI").pack
-_PACK_ACK = struct.Struct(">BHIHHQBB").pack
+_PACK_SETTLING = struct.Struct(">BHIIQBB").pack
+"""A whole frame of Basic.Ack, Basic.Nack or Basic.Reject."""
+_SETTLING_SIZE: Final = 13
+"""Bytes of its payload: method (4), delivery tag (8), bits (1)."""
 _PACK_U32 = struct.Struct(">I").pack
 _PACK_U64 = struct.Struct(">Q").pack
 _PACK_I64 = struct.Struct(">q").pack
+_PACK_METHOD = struct.Struct(">IH").pack
+"""A method, and the short integer after it that AMQP 0-9-1 reserves (once an access ticket)."""
 _LENGTH: Final = tuple(bytes((n,)) for n in range(256))
 _END: Final = b"\xce"
 
+_METHODS_KEPT: Final = 4_096
+"""Basic.Publish frames remembered, of about 200 bytes each."""
+_SHARED_KEPT: Final = 4_096
+"""Encoded properties remembered."""
+_SHORT_STRINGS_KEPT: Final = 64
+"""Short strings remembered."""
+
 
 def encode_ack(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """Basic.Ack: this delivery, or every unsettled one up to it."""
-    return _PACK_ACK(METHOD, channel, 13, 60, 80, delivery_tag, multiple, FRAME_END)
+    """Basic.Ack of this delivery, or (`multiple`) of every unsettled one up to it."""
+    return _PACK_SETTLING(
+        METHOD, channel, _SETTLING_SIZE, BASIC_ACK, delivery_tag, multiple, FRAME_END
+    )
 
 
 def encode_nack(channel: int, delivery_tag: int, *, multiple: bool, requeue: bool) -> bytes:
-    """Basic.Nack."""
-    return _PACK_ACK(METHOD, channel, 13, 60, 120, delivery_tag, multiple | requeue << 1, FRAME_END)
+    """Basic.Nack of the same."""
+    bits = multiple | requeue << 1
+    return _PACK_SETTLING(
+        METHOD, channel, _SETTLING_SIZE, BASIC_NACK, delivery_tag, bits, FRAME_END
+    )
 
 
 def encode_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
-    """Basic.Reject."""
-    return _PACK_ACK(METHOD, channel, 13, 60, 90, delivery_tag, requeue, FRAME_END)
+    """Basic.Reject of this delivery."""
+    return _PACK_SETTLING(
+        METHOD, channel, _SETTLING_SIZE, BASIC_REJECT, delivery_tag, requeue, FRAME_END
+    )
 
 
-def encode_method(channel: int, payload: bytes) -> bytes:
-    """Any method, given its class and method ids and its arguments."""
+def encode_method(channel: int, method: int, arguments: bytes) -> bytes:
+    """A method whose first argument is the reserved short integer, with the arguments after it."""
+    payload = _PACK_METHOD(method, 0) + arguments
     return b"%b%b%b" % (_PACK_FRAME(METHOD, channel, len(payload)), payload, _END)
-
-
-_short_strings: dict[str, bytes] = {}
-"""The texts that every message carries (its type, its content type), encoded once. Bounded by their use."""
-
-
-def _constant(text: str) -> bytes:
-    encoded = _short_strings.get(text)
-    if encoded is None:
-        encoded = short_string(text)
-        if len(_short_strings) < 64:
-            _short_strings[text] = encoded
-    return encoded
 
 
 def short_string(text: str) -> bytes:
@@ -84,107 +109,11 @@ def _seconds(value: int) -> bytes:
     return _PACK_U64(value)
 
 
-def encode_properties(properties: Properties) -> tuple[int, bytes]:
-    """Property flags, and the properties in wire order. Raises ValueError for what AMQP cannot carry."""
-    flags = 0
-    parts: list[bytes] = []
-    if properties.content_type is not None:
-        flags = 0x8000
-        parts.append(_constant(properties.content_type))
-    if properties.content_encoding is not None:
-        flags |= 0x4000
-        parts.append(_constant(properties.content_encoding))
-    if properties.headers is not None:
-        flags |= 0x2000
-        parts.append(encode_table(properties.headers))
-    if properties.delivery_mode is not None:
-        flags |= 0x1000
-        parts.append(_octet(properties.delivery_mode))
-    if properties.priority is not None:
-        flags |= 0x0800
-        parts.append(_octet(properties.priority))
-    if properties.correlation_id is not None:
-        flags |= 0x0400
-        parts.append(short_string(properties.correlation_id))
-    if properties.reply_to is not None:
-        flags |= 0x0200
-        parts.append(short_string(properties.reply_to))
-    if properties.expiration is not None:
-        flags |= 0x0100
-        parts.append(short_string(properties.expiration))
-    if properties.message_id is not None:
-        flags |= 0x0080
-        parts.append(short_string(properties.message_id))
-    if properties.timestamp is not None:
-        flags |= 0x0040
-        parts.append(_seconds(properties.timestamp))
-    if properties.type is not None:
-        flags |= 0x0020
-        parts.append(_constant(properties.type))
-    if properties.user_id is not None:
-        flags |= 0x0010
-        parts.append(short_string(properties.user_id))
-    if properties.app_id is not None:
-        flags |= 0x0008
-        parts.append(short_string(properties.app_id))
-    return flags, b"".join(parts)
-
-
-def encode_table(table: Mapping[str, HeaderValue], level: int = 1) -> bytes:
-    """A field table. Raises ValueError for a value or name AMQP cannot carry. `level`: as in reading."""
-    if level > NESTED_AT_MOST:
-        raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
-    parts = [b""]
-    for name, value in table.items():
-        parts.append(_constant(name))
-        if type(value) is str:
-            text = value.encode("utf-8", "surrogateescape")
-            parts += (b"S", _PACK_U32(len(text)), text)
-        else:
-            parts.append(_encode_value(value, level))
-    parts[0] = _PACK_U32(sum(map(len, parts)))
-    return b"".join(parts)
-
-
-def _encode_value(value: HeaderValue, level: int) -> bytes:
-    match value:
-        case None:
-            return b"V"
-        case bool():
-            return b"t\x01" if value else b"t\x00"
-        case str():
-            text = value.encode("utf-8", "surrogateescape")
-            return b"S" + _PACK_U32(len(text)) + text
-        case int():
-            if not -(2**63) <= value < 2**63:
-                raise ValueError(f"a header integer must fit 64 bits, and {value} does not")
-            return b"l" + _PACK_I64(value)
-        case float():
-            return b"d" + struct.pack(">d", value)
-        case bytearray():
-            return b"x" + _PACK_U32(len(value)) + value
-        case bytes():
-            return b"S" + _PACK_U32(len(value)) + value
-        case datetime():
-            return b"T" + _seconds(int(value.timestamp()))
-        case Decimal():
-            return _encode_decimal(value)
-        case dict():
-            return b"F" + encode_table(value, level + 1)
-        case list() | tuple():
-            if level >= NESTED_AT_MOST:
-                raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
-            items = b"".join([_encode_value(item, level + 1) for item in value])
-            return b"A" + _PACK_U32(len(items)) + items
-        case _:
-            raise ValueError(f"a header cannot carry a {type(value).__name__}")
-
-
 def _encode_decimal(value: Decimal) -> bytes:
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int):
         scale = max(0, -exponent)
-        # A huge exponent is refused first: the integer it stands for may not fit the memory.
+        # A huge exponent is refused first: the integer that it stands for may not fit the memory.
         if (
             scale <= 255
             and value.adjusted() < 10
@@ -206,102 +135,229 @@ class _Method:
         self.exchange = exchange
         self.routing_key = routing_key
         self.mandatory = mandatory
-        names = short_string(exchange) + short_string(routing_key)
-        self.frame = encode_method(
-            channel, b"\x00\x3c\x00\x28\x00\x00" + names + _LENGTH[mandatory]
-        )
-
-
-_methods: dict[tuple[int, str, str, bool], _Method] = {}
-_METHODS_KEPT: Final = 4_096
-"""Frames kept, about 200 bytes each."""
-_last_method = _Method(0, "", "", False)
-
-
-def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """The frame of Basic.Publish: reply queues are few and used for millions, and for many in a row."""
-    global _last_method  # noqa: PLW0603 - the commonest case by far, and a dictionary would have to hash four values for it
-    method = _last_method
-    if (
-        method.routing_key is routing_key
-        and method.exchange is exchange
-        and method.channel == channel
-        and method.mandatory == mandatory
-    ):
-        return method.frame
-    key = (channel, exchange, routing_key, mandatory)
-    known = _methods.get(key)
-    if known is None:
-        if len(_methods) >= _METHODS_KEPT:
-            _methods.clear()
-        known = _methods[key] = _Method(channel, exchange, routing_key, mandatory)
-    _last_method = known
-    return known.frame
+        arguments = short_string(exchange) + short_string(routing_key) + _LENGTH[mandatory]
+        self.frame = encode_method(channel, BASIC_PUBLISH, arguments)
 
 
 class _Shared:
-    """Properties that many publishings share, encoded around the two that they do not."""
+    """Properties that many publishings share, encoded around the two that they do not.
+
+    Those are the correlation id and the expiration, with reply_to between them.
+    """
 
     __slots__ = ("after", "before", "between", "flags", "properties")
 
-    def __init__(self, properties: Properties) -> None:
-        absent: str | None = None
-        until_them = msgspec.structs.replace(
-            properties, correlation_id=absent, reply_to=absent, expiration=absent, message_id=absent, timestamp=absent,
-            type=absent, user_id=absent, app_id=absent,
-        )  # fmt: skip
-        after_them = Properties(
-            message_id=properties.message_id, timestamp=properties.timestamp, type=properties.type,
-            user_id=properties.user_id, app_id=properties.app_id,
-        )  # fmt: skip
-        first, self.before = encode_properties(until_them)
-        """Up to correlation_id."""
-        middle, self.between = encode_properties(Properties(reply_to=properties.reply_to))
-        """reply_to."""
-        last, self.after = encode_properties(after_them)
-        """From message_id on."""
-        self.flags = first | middle | last | 0x0400
+    def __init__(
+        self, properties: Properties, flags: int, before: bytes, between: bytes, after: bytes
+    ) -> None:
         self.properties = properties
+        self.flags = flags
+        """With that of the correlation id, without that of the expiration."""
+        self.before = before
+        self.between = between
+        self.after = after
 
 
-_shared: dict[int, _Shared] = {}
-"""By the identity of the properties, which each entry keeps alive."""
-_SHARED_KEPT: Final = 4_096
+class Encoder:
+    """Writes the publishings of one connection, and remembers what comes again and again.
 
+    Reply queues are few and used for millions of publishings; so are the properties of replies. As
+    for reading, the memory belongs to a connection and so to one event loop.
+    """
 
-def _shared_of(properties: Properties) -> _Shared:
-    shared = _shared.get(id(properties))
-    if shared is None or shared.properties is not properties:
-        if len(_shared) >= _SHARED_KEPT:
-            _shared.clear()
-        shared = _shared[id(properties)] = _Shared(properties)
-    return shared
+    __slots__ = ("_last_method", "_limit", "_methods", "_shared", "_short_strings")
 
+    def __init__(self, frame_max: int = FRAME_MAX) -> None:
+        """`frame_max`: the largest frame in bytes, as Connection.Tune negotiated it; not 0."""
+        self._limit = frame_max - FRAME_OVERHEAD
+        self._methods: dict[tuple[int, str, str, bool], _Method] = {}
+        self._last_method = _Method(0, "", "", False)
+        self._shared: dict[int, _Shared] = {}
+        """By the identity of the properties, which each entry keeps alive."""
+        self._short_strings: dict[str, bytes] = {}
+        """What every message carries: its type, its content type, the names of its headers."""
 
-def encode_publish(channel: int, publishing: Publishing, frame_max: int = 131_072) -> bytes:
-    """Basic.Publish, content header and body frames, as one run of whole frames. Raises ValueError."""
-    method = _publish_method(
-        channel, publishing.exchange, publishing.routing_key, publishing.mandatory
-    )
-    properties = publishing.properties
-    expiration = publishing.expiration
-    correlation_id = publishing.correlation_id
-    own: bytes | None = None
-    if correlation_id is None:
-        if expiration is not None:
-            properties = msgspec.structs.replace(properties, expiration=expiration)
-        flags, before = encode_properties(properties)
-        between = after = b""
-    else:
-        shared = _shared_of(properties)
-        flags, before, between, after = shared.flags, shared.before, shared.between, shared.after
-        own = correlation_id.encode("utf-8", "surrogateescape")
-        if len(own) > 255:
-            raise ValueError(f"a correlation_id of {len(own)} bytes, and AMQP allows 255")
-        if expiration is not None or (expiration := properties.expiration) is not None:
-            between += short_string(expiration)
-            flags |= 0x0100
-    limit = frame_max - FRAME_OVERHEAD
-    return octets.message(
-        method, channel, limit, flags, before, own, between, after, publishing.body
-    )
+    def publish(self, channel: int, publishing: Publishing) -> bytes:
+        """Basic.Publish, content header and body frames, as one run of whole frames.
+
+        Raises ValueError for what AMQP cannot carry.
+        """
+        method = self._method(
+            channel, publishing.exchange, publishing.routing_key, publishing.mandatory
+        )
+        properties = publishing.properties
+        expiration = publishing.expiration
+        correlation_id = publishing.correlation_id
+        own: bytes | None = None
+        if correlation_id is None:
+            if expiration is not None:
+                properties = msgspec.structs.replace(properties, expiration=expiration)
+            flags, before = self.properties(properties)
+            between = after = b""
+        else:
+            shared = self._shared_of(properties)
+            flags, before = shared.flags, shared.before
+            between, after = shared.between, shared.after
+            own = correlation_id.encode("utf-8", "surrogateescape")
+            if len(own) > 255:
+                raise ValueError(f"a correlation_id of {len(own)} bytes, and AMQP allows 255")
+            if expiration is not None or (expiration := properties.expiration) is not None:
+                between += short_string(expiration)
+                flags |= HAS_EXPIRATION
+        return octets.message(
+            method, channel, self._limit, flags, before, own, between, after, publishing.body
+        )
+
+    def properties(self, properties: Properties) -> tuple[int, bytes]:
+        """Property flags, and the properties in wire order.
+
+        Raises ValueError for what AMQP cannot carry.
+        """
+        flags = 0
+        parts: list[bytes] = []
+        if properties.content_type is not None:
+            flags = HAS_CONTENT_TYPE
+            parts.append(self._known(properties.content_type))
+        if properties.content_encoding is not None:
+            flags |= HAS_CONTENT_ENCODING
+            parts.append(self._known(properties.content_encoding))
+        if properties.headers is not None:
+            flags |= HAS_HEADERS
+            parts.append(self.table(properties.headers))
+        if properties.delivery_mode is not None:
+            flags |= HAS_DELIVERY_MODE
+            parts.append(_octet(properties.delivery_mode))
+        if properties.priority is not None:
+            flags |= HAS_PRIORITY
+            parts.append(_octet(properties.priority))
+        if properties.correlation_id is not None:
+            flags |= HAS_CORRELATION_ID
+            parts.append(short_string(properties.correlation_id))
+        if properties.reply_to is not None:
+            flags |= HAS_REPLY_TO
+            parts.append(short_string(properties.reply_to))
+        if properties.expiration is not None:
+            flags |= HAS_EXPIRATION
+            parts.append(short_string(properties.expiration))
+        if properties.message_id is not None:
+            flags |= HAS_MESSAGE_ID
+            parts.append(short_string(properties.message_id))
+        if properties.timestamp is not None:
+            flags |= HAS_TIMESTAMP
+            parts.append(_seconds(properties.timestamp))
+        if properties.type is not None:
+            flags |= HAS_TYPE
+            parts.append(self._known(properties.type))
+        if properties.user_id is not None:
+            flags |= HAS_USER_ID
+            parts.append(short_string(properties.user_id))
+        if properties.app_id is not None:
+            flags |= HAS_APP_ID
+            parts.append(short_string(properties.app_id))
+        return flags, b"".join(parts)
+
+    def table(self, table: Mapping[str, HeaderValue], level: int = 1) -> bytes:
+        """A field table, with its length before it (AMQP 0-9-1 §4.2.5.5).
+
+        `level`: 1 for the header table itself, one more for each table or array around. Raises
+        ValueError for a name or value that AMQP cannot carry.
+        """
+        if level > NESTED_AT_MOST:
+            raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
+        parts = [b""]
+        for name, value in table.items():
+            parts.append(self._known(name))
+            if type(value) is str:
+                text = value.encode("utf-8", "surrogateescape")
+                parts += (b"S", _PACK_U32(len(text)), text)
+            else:
+                parts.append(self._value(value, level))
+        parts[0] = _PACK_U32(sum(map(len, parts)))
+        return b"".join(parts)
+
+    def _value(self, value: HeaderValue, level: int) -> bytes:
+        match value:
+            case None:
+                return b"V"
+            case bool():
+                return b"t\x01" if value else b"t\x00"
+            case str():
+                text = value.encode("utf-8", "surrogateescape")
+                return b"S" + _PACK_U32(len(text)) + text
+            case int():
+                if not -(2**63) <= value < 2**63:
+                    raise ValueError(f"a header integer must fit 64 bits, and {value} does not")
+                return b"l" + _PACK_I64(value)
+            case float():
+                return b"d" + struct.pack(">d", value)
+            case bytearray():
+                return b"x" + _PACK_U32(len(value)) + value
+            case bytes():
+                return b"S" + _PACK_U32(len(value)) + value
+            case datetime():
+                return b"T" + _seconds(int(value.timestamp()))
+            case Decimal():
+                return _encode_decimal(value)
+            case dict():
+                return b"F" + self.table(value, level + 1)
+            case list() | tuple():
+                if level >= NESTED_AT_MOST:
+                    raise ValueError(f"a header table is nested in at most {NESTED_AT_MOST} levels")
+                items = b"".join([self._value(item, level + 1) for item in value])
+                return b"A" + _PACK_U32(len(items)) + items
+            case _:
+                raise ValueError(f"a header cannot carry a {type(value).__name__}")
+
+    def _known(self, text: str) -> bytes:
+        """:func:`short_string` of a text that is likely to come again."""
+        encoded = self._short_strings.get(text)
+        if encoded is None:
+            encoded = short_string(text)
+            if len(self._short_strings) < _SHORT_STRINGS_KEPT:
+                self._short_strings[text] = encoded
+        return encoded
+
+    def _method(self, channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+        """The frame of Basic.Publish: the last one again, in most cases; or one remembered."""
+        method = self._last_method
+        if (
+            method.routing_key is routing_key
+            and method.exchange is exchange
+            and method.channel == channel
+            and method.mandatory == mandatory
+        ):
+            return method.frame
+        key = (channel, exchange, routing_key, mandatory)
+        known = self._methods.get(key)
+        if known is None:
+            if len(self._methods) >= _METHODS_KEPT:
+                self._methods.clear()
+            known = self._methods[key] = _Method(channel, exchange, routing_key, mandatory)
+        self._last_method = known
+        return known.frame
+
+    def _shared_of(self, properties: Properties) -> _Shared:
+        shared = self._shared.get(id(properties))
+        if shared is None or shared.properties is not properties:
+            if len(self._shared) >= _SHARED_KEPT:
+                self._shared.clear()
+            shared = self._shared[id(properties)] = self._share(properties)
+        return shared
+
+    def _share(self, properties: Properties) -> _Shared:
+        absent: str | None = None
+        first, before = self.properties(
+            msgspec.structs.replace(
+                properties, correlation_id=absent, reply_to=absent, expiration=absent,
+                message_id=absent, timestamp=absent, type=absent, user_id=absent, app_id=absent,
+            )
+        )  # fmt: skip
+        middle, between = self.properties(Properties(reply_to=properties.reply_to))
+        last, after = self.properties(
+            Properties(
+                message_id=properties.message_id, timestamp=properties.timestamp,
+                type=properties.type, user_id=properties.user_id, app_id=properties.app_id,
+            )
+        )  # fmt: skip
+        flags = first | middle | last | HAS_CORRELATION_ID
+        return _Shared(properties, flags, before, between, after)

@@ -1,7 +1,6 @@
-"""Three private nodes as one cluster."""
+"""Several private nodes, joined into one cluster."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from bridge.testing.rabbitmq.home import Home
@@ -14,7 +13,10 @@ class PrivateCluster:
 
     Args:
         size: how many nodes.
-        server: the rabbitmq-server script; by default the one `find_server` finds.
+        server: the rabbitmq-server script; by default the one that `find_server` finds.
+
+    Raises:
+        BrokerUnavailable: there is no rabbitmq-server on this machine.
 
     """
 
@@ -24,7 +26,7 @@ class PrivateCluster:
         self.nodes: list[PrivateBroker] = []
         try:
             self.nodes += (
-                PrivateBroker(name=f"node{number}", server=server, _home=self._home)
+                PrivateBroker(name=f"node{number}", server=server, home=self._home)
                 for number in range(1, size + 1)
             )
         except BaseException:
@@ -45,23 +47,18 @@ class PrivateCluster:
         return self
 
     def _start(self) -> None:
-        """All at once, then one after another into the cluster of the first."""
+        """Start all at once, then join one after another to the first."""
         for node in self.nodes:
-            node._launch()  # noqa: SLF001 - the same module
+            node.launch()
         for node in self.nodes:
-            node._wait_ready()  # noqa: SLF001
+            node.wait_ready()
         first, *others = self.nodes
         for node in others:
             node.ctl("stop_app")
             node.ctl("join_cluster", first.node)
             node.ctl("start_app")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

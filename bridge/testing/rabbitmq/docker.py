@@ -3,19 +3,29 @@
 import contextlib
 import secrets
 import shutil
-from types import TracebackType
 from typing import Self
 
-from bridge.testing.rabbitmq.home import START_TIMEOUT, speaks_amqp, wait_until
-from bridge.testing.rabbitmq.server import BrokerUnavailable, run
+from bridge.testing.rabbitmq.errors import BrokerUnavailable
+from bridge.testing.rabbitmq.ports import speaks_amqp
+from bridge.testing.rabbitmq.process import run, wait_until
 
 DOCKER_IMAGE = "rabbitmq:4"
+START_TIMEOUT = 120.0
+"""Seconds a container may take until it answers its first AMQP handshake."""
 
 
 class DockerBroker:
-    """RabbitMQ in a container that is removed at the end; for machines where the server cannot be installed."""
+    """RabbitMQ in a container, for machines where the server cannot be installed.
 
-    def __init__(self, image: str = DOCKER_IMAGE, start_timeout: float = 2 * START_TIMEOUT) -> None:
+    The container is removed at the end of the `with` block.
+
+    Args:
+        image: the image to run.
+        start_timeout: seconds until the first AMQP handshake.
+
+    """
+
+    def __init__(self, image: str = DOCKER_IMAGE, start_timeout: float = START_TIMEOUT) -> None:
         self.image = image
         self.start_timeout = start_timeout
         self.name = f"dtbridge-{secrets.token_hex(4)}"
@@ -23,6 +33,7 @@ class DockerBroker:
 
     @property
     def url(self) -> str:
+        """The AMQP URL of the default virtual host."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @staticmethod
@@ -37,16 +48,8 @@ class DockerBroker:
         return True
 
     def __enter__(self) -> Self:
-        _docker(
-            "run",
-            "--rm",
-            "--detach",
-            "--name",
-            self.name,
-            "--publish",
-            "127.0.0.1::5672",
-            self.image,
-        )
+        published = ("--publish", "127.0.0.1::5672")
+        _docker("run", "--rm", "--detach", "--name", self.name, *published, self.image)
         try:
             self.port = int(_docker("port", self.name, "5672/tcp").split()[0].rpartition(":")[2])
             wait_until(
@@ -57,15 +60,11 @@ class DockerBroker:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
+        """Remove the container."""
         with contextlib.suppress(BrokerUnavailable):  # it may have ended by itself
             _docker("rm", "--force", self.name)
 
@@ -74,6 +73,12 @@ class DockerBroker:
 
 
 def _docker(*arguments: str) -> str:
+    """What a docker command prints.
+
+    Raises:
+        BrokerUnavailable: it failed. The text is what it complained of.
+
+    """
     done = run(["docker", *arguments])
     if done.returncode:
         raise BrokerUnavailable(f"docker {arguments[0]} failed: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""A broker to work with: the one that is given, or one of one's own."""
+"""A broker to work with: the one that is given, or one of our own."""
 
 import contextlib
 import os
@@ -7,21 +7,22 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from bridge.testing.rabbitmq.docker import DOCKER_IMAGE, DockerBroker
+from bridge.testing.rabbitmq.errors import BrokerUnavailable
 from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import BrokerUnavailable, Log, find_server, install_server
+from bridge.testing.rabbitmq.server import Log, find_server, install_server
 
 
 class Broker(Protocol):
-    """What a caller of `obtain_broker` gets."""
+    """What `obtain_broker` gives: something with a URL."""
 
     @property
     def url(self) -> str:
-        """The AMQP URL, user and password included."""
+        """The AMQP URL, with user and password."""
         ...
 
 
 class GivenBroker:
-    """A broker somebody else runs."""
+    """A broker that somebody else runs; nothing is started or stopped."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -32,12 +33,18 @@ class GivenBroker:
 
 @contextlib.contextmanager
 def obtain_broker(log: Log = print) -> Iterator[Broker]:
-    """A RabbitMQ by the first way that works.
+    """A RabbitMQ for the `with` block, by the first of these ways that works.
 
-    DTBRIDGE_AMQP_URL if set; else a private node of the installed server; else of one installed now; else Docker.
+    1. The broker at `DTBRIDGE_AMQP_URL`, if that is set.
+    2. A private node of the server that is installed.
+    3. A private node of the server, installed now.
+    4. Docker.
+
+    Args:
+        log: takes a line for whoever waits.
 
     Raises:
-        BrokerUnavailable: none works; the text says what to do.
+        BrokerUnavailable: none works. The text says what to do.
 
     """
     url = os.environ.get("DTBRIDGE_AMQP_URL")

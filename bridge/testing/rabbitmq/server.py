@@ -1,41 +1,42 @@
-"""RabbitMQ on this machine: found, or installed."""
+"""RabbitMQ's server on this machine: where it is, and how it is installed."""
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bridge.testing.rabbitmq.errors import BrokerUnavailable
+from bridge.testing.rabbitmq.process import run
+
 Log = Callable[[str], None]
-"""Takes one line for the person who waits."""
+"""Takes one line for whoever waits."""
 
-
-class BrokerUnavailable(RuntimeError):
-    """There is no RabbitMQ to be had; the text says why in one sentence."""
-
-
-_SERVER_FOLDERS = (
+SERVER_FOLDERS = (
     "/usr/lib/rabbitmq/bin",
     "/opt/homebrew/opt/rabbitmq/sbin",
     "/usr/local/opt/rabbitmq/sbin",
     "/home/linuxbrew/.linuxbrew/opt/rabbitmq/sbin",
 )
-_SERVER_PATTERNS = (
+SERVER_PATTERNS = (
     "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",
     "/usr/lib64/rabbitmq/lib/rabbitmq_server-*/sbin",
 )
+"""Where packages put the server: folders, and patterns of which the newest comes first."""
 
 _IN_ROOT = "usr/lib/rabbitmq/bin"
 """Where Debian's package keeps the scripts, below the root folder."""
 
-# The package starts a service and enables it for the next boot. We want its files only: policy-rc.d is Debian's way to
-# say so (invoke-rc.d(8)); units that were there before stay as they were.
+# The package starts a service and enables it for the next boot. We want its files only, and
+# policy-rc.d is Debian's way to say so (invoke-rc.d(8)). Units that were there before stay as they
+# were.
 _APT_INSTALL = r"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
 had() { [ -e "/lib/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ]; }
 new=
-for unit in rabbitmq-server.service epmd.socket epmd.service; do had "$unit" || new="$new $unit"; done
+for unit in rabbitmq-server.service epmd.socket epmd.service; do
+    had "$unit" || new="$new $unit"
+done
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
@@ -51,10 +52,11 @@ fi
 
 
 def find_server() -> Path | None:
-    """The package's own `rabbitmq-server` script, or None when there is none.
+    """The package's own `rabbitmq-server` script, or None if there is none.
 
-    `DTBRIDGE_RABBITMQ_SERVER` overrides the search: the script; the folder RabbitMQ was unpacked into; or the root folder of
-    another Linux that has RabbitMQ and Erlang installed, see `root_of`.
+    `DTBRIDGE_RABBITMQ_SERVER` overrides the search. It names the script, the folder that RabbitMQ
+    was unpacked into, or the root folder of another Linux that has RabbitMQ and Erlang installed
+    (see `root_of`).
 
     Raises:
         BrokerUnavailable: `DTBRIDGE_RABBITMQ_SERVER` names no RabbitMQ.
@@ -68,8 +70,8 @@ def find_server() -> Path | None:
                 f"DTBRIDGE_RABBITMQ_SERVER names no rabbitmq-server script: {given}"
             )
         return server
-    folders = [Path(folder) for folder in _SERVER_FOLDERS]
-    for pattern in _SERVER_PATTERNS:
+    folders = [Path(folder) for folder in SERVER_FOLDERS]
+    for pattern in SERVER_PATTERNS:
         folders += sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
     on_path = shutil.which("rabbitmq-server")
     if on_path:
@@ -78,29 +80,25 @@ def find_server() -> Path | None:
 
 
 def _own_script(place: Path) -> Path | None:
-    """The script in, or at, `place`, if it is the package's own.
+    """The script at `place` or in a folder below it, if it is the package's own.
 
-    Debian puts a wrapper of the same name on PATH that switches to the user rabbitmq; only the real one stands beside
-    `rabbitmq-env`.
+    Debian puts a wrapper of the same name on PATH that switches to the user rabbitmq. Only the real
+    script has `rabbitmq-env` beside it.
     """
-    for script in (
-        place,
-        *(place / folder / "rabbitmq-server" for folder in ("", "sbin", _IN_ROOT)),
-    ):
-        if (
-            script.is_file()
-            and (script.parent / "rabbitmq-env").is_file()
-            and os.access(script, os.X_OK)
-        ):
-            return script.absolute()
-    return None
+    inside = (place / folder / "rabbitmq-server" for folder in ("", "sbin", _IN_ROOT))
+    return next((script.absolute() for script in (place, *inside) if _is_own(script)), None)
+
+
+def _is_own(script: Path) -> bool:
+    beside = script.parent / "rabbitmq-env"
+    return script.is_file() and beside.is_file() and os.access(script, os.X_OK)
 
 
 def root_of(server: Path) -> Path | None:
-    """The root folder of the Linux that a server's script belongs to; None: it is ours.
+    """The root folder of the Linux that a server's script belongs to, or None if that is ours.
 
-    Such a tree, as `debootstrap` makes one, brings Erlang and the C library that its RabbitMQ was built with, so one
-    machine can run servers of several versions.
+    A tree as `debootstrap` makes it has the Erlang and the C library that its RabbitMQ was built
+    with, so one machine can run servers of several versions.
     """
     folder = server.parent
     if not folder.as_posix().endswith("/" + _IN_ROOT):
@@ -110,10 +108,14 @@ def root_of(server: Path) -> Path | None:
 
 
 def install_server(log: Log = print) -> Path:
-    """Install the system's RabbitMQ package and return its script. Nothing is left running by the installation.
+    """Install the system's RabbitMQ package and return its script. No service is left running.
+
+    Args:
+        log: takes a line for whoever waits.
 
     Raises:
-        BrokerUnavailable: this system has no package manager we know, or no right to use it.
+        BrokerUnavailable: this system has no package manager we know, we may not use it, or the
+            installation failed.
 
     """
     if shutil.which("apt-get"):
@@ -125,8 +127,8 @@ def install_server(log: Log = print) -> Path:
         _run_installer(["brew", "install", "rabbitmq"])
     else:
         raise BrokerUnavailable(
-            "RabbitMQ is not installed and there is neither apt-get nor Homebrew to install it with; "
-            "install rabbitmq-server, or set DTBRIDGE_AMQP_URL to a running one."
+            "RabbitMQ is not installed and there is neither apt-get nor Homebrew to install it "
+            "with; install rabbitmq-server, or set DTBRIDGE_AMQP_URL to a running one."
         )
     server = find_server()
     if server is None:
@@ -143,8 +145,8 @@ def _as_root() -> list[str]:
     if sudo and run([sudo, "-n", "true"]).returncode == 0:
         return [sudo, "-n"]
     raise BrokerUnavailable(
-        "RabbitMQ is not installed, and installing it needs root: run `sudo apt-get install rabbitmq-server`, "
-        "or set DTBRIDGE_AMQP_URL to a running one."
+        "RabbitMQ is not installed, and installing it needs root: "
+        "run `sudo apt-get install rabbitmq-server`, or set DTBRIDGE_AMQP_URL to a running one."
     )
 
 
@@ -156,26 +158,8 @@ def _run_installer(command: Sequence[str]) -> None:
         raise BrokerUnavailable(f"RabbitMQ could not be installed: {last.strip()}")
 
 
-def run(
-    command: Sequence[str],
-    *,
-    environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run to the end and catch what is printed; the caller looks at the exit code."""
-    return subprocess.run(  # noqa: S603 - no part of a command comes from outside
-        command,
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def ensure_server(log: Log = print) -> Path:
-    """The installed server's script; it is installed if need be.
+    """The server's script; the server is installed if there is none.
 
     Raises:
         BrokerUnavailable: it cannot be installed.

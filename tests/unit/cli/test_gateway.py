@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 import typer
 
 from bridge.cli.gateway import _allow_files, _versions, gateway, parse_listen
-from bridge.gateway.websocket.server import GatewaySettings
+from bridge.gateway.websocket.settings import GatewaySettings
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,8 @@ def test_host_and_port(text: str, expected: tuple[str | None, int]) -> None:
 
 
 NONE = """
-9000 localhost localhost: localhost:http localhost:99999 localhost:-1 ::1:9000 [::1] [x]:1 [localhost]:1
+9000 localhost localhost: localhost:http localhost:99999 localhost:-1
+::1:9000 [::1] [x]:1 [localhost]:1
 ws://localhost:9000 localhost:9000/ocpp a@localhost:9000
 """
 
@@ -65,14 +65,16 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
     limits: tuple[int, int],
     becomes: tuple[int, int] | None,
     told: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     became: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
     monkeypatch.setattr("resource.setrlimit", lambda _, value: became.append(value))
-    with structlog.testing.capture_logs() as lines:
-        _allow_files(1000)
+    _allow_files(1000)
     assert became == ([] if becomes is None else [becomes])
-    assert [line["event"] for line in lines] == (["few file descriptors"] if told else [])
+    assert [record.__dict__["bridge"]["event"] for record in caplog.records] == (
+        ["few file descriptors"] if told else []
+    )
 
 
 def test_the_commands_defaults_are_the_servers() -> None:
@@ -90,5 +92,8 @@ def test_the_commands_defaults_are_the_servers() -> None:
 
 
 def test_all_but_the_server_is_imported_without_the_extra() -> None:
-    program = "import sys; sys.modules['websockets'] = None; import bridge.cli.main, bridge.gateway.websocket.connection"
+    program = (
+        "import sys; sys.modules['websockets'] = None\n"
+        "import bridge.cli.main, bridge.gateway.websocket.connection"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

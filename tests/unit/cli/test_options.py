@@ -1,40 +1,101 @@
-"""How a command runs to its end."""
+"""The options that commands share."""
 
-import asyncio
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import typer
 
-from bridge.cli.process import complete
+import bridge
+from bridge.cli.dead import dead
+from bridge.cli.main import app
+from bridge.cli.options import broker_urls, exchange_name, finite, prefix, words
 
-
-def test_a_command_returns_what_its_coroutine_does() -> None:
-    async def main() -> int:
-        await asyncio.sleep(0)
-        return 7
-
-    assert complete(main()) == 7
+PACKAGE = Path(bridge.__file__).parent
 
 
-def test_a_handler_that_exits_does_not_end_the_command() -> None:
-    """asyncio lets SystemExit through the loop; whoever waits for the handler still learns of it."""
-
-    async def handler() -> None:
-        await asyncio.sleep(0)
-        raise SystemExit(3)
-
-    async def main() -> str:
-        task = asyncio.ensure_future(handler())
-        (done,), _ = await asyncio.wait([task])
-        return type(done.exception()).__name__
-
-    assert complete(main()) == "SystemExit"
+@pytest.mark.parametrize("values", [["a", "b", "c"], ["a b,c"], ["a,", " b", "c"]])
+def test_an_option_given_several_times_can_be_one_text(values: list[str]) -> None:
+    assert words(values) == ["a", "b", "c"]
 
 
-def test_a_command_that_exits_itself_does_end() -> None:
-    async def main() -> None:
-        await asyncio.sleep(0)
-        raise SystemExit(5)
+def test_every_host_of_a_broker_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["amqp://a/ amqps://b/", "amqp://c/"]
+    assert [str(url) for url in broker_urls(given)] == ["amqp://a/", "amqps://b/", "amqp://c/"]
+    with pytest.raises(typer.Exit):
+        broker_urls(["amqp://a/ http://b/"])
+    assert capsys.readouterr().err.startswith("dtbridge: 'http://b/' is not a broker URL")
 
-    with pytest.raises(SystemExit) as ended:
-        complete(main())
-    assert ended.value.code == 5
+
+@pytest.mark.parametrize("text", ["datatransfer", "A.b_c:d-1", "x" * 50])
+def test_what_names_may_begin_with(text: str) -> None:
+    assert prefix(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a*", "ü", "x" * 51])
+def test_what_names_may_not_begin_with(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        prefix(text)
+
+
+@pytest.mark.parametrize("text", [None, "amq.topic", "a/b #1", "x" * 127])
+def test_what_an_exchange_may_be_called(text: str | None) -> None:
+    assert exchange_name(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a*", "x" * 128])
+def test_what_an_exchange_may_not_be_called(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        exchange_name(text)
+
+
+def test_a_number_of_seconds_is_finite() -> None:
+    assert finite(None) is None
+    assert finite(0.5) == 0.5
+    for seconds in (float("nan"), float("inf")):
+        with pytest.raises(typer.BadParameter, match="is not a number of seconds"):
+            finite(seconds)
+
+
+def options() -> set[str]:
+    """All that begin with two dashes."""
+    commands = dict(typer.main.get_group(app).commands)
+    del commands["dead"]
+    commands |= typer.main.get_group(dead).commands
+    return {
+        name
+        for command in commands.values()
+        for parameter in command.params
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+
+
+def texts(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+LIBRARY = [
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] not in {"cli", "demo", "testing"}
+]
+
+
+def test_no_module_of_the_library_speaks_of_options() -> None:
+    """Whoever imports it has none: its messages and docstrings name parameters."""
+    known = options()
+    assert {"--prefix", "--idempotency", "--listen", "--dry-run"} <= known
+    assert len(LIBRARY) > 50
+    told = {
+        (path.relative_to(PACKAGE).as_posix(), found)
+        for path in LIBRARY
+        for text in texts(path)
+        for found in re.findall(r"--[a-z][a-z-]+", text)
+        if found in known
+    }
+    assert told == set()

@@ -63,7 +63,11 @@ async def test_a_child_that_fails_at_its_first_start_ends_all_with_its_exit_code
 
 
 async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -> None:
-    code = f"import os, pathlib, signal; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); signal.pause()"
+    code = (
+        "import os, pathlib, signal\n"
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+        "signal.pause()\n"
+    )
     supervisor = Supervisor([sys.executable, "-c", code], 1, 5.0)
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(children_of(supervisor, tmp_path)) == 1)

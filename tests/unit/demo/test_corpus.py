@@ -1,4 +1,4 @@
-"""The demo's corpus is what it says: real requests of every kind, each with the one right answer."""
+"""The demo's corpus has requests of every kind, each with the one right answer."""
 
 import msgspec
 import pytest
@@ -65,7 +65,7 @@ def test_expected_status_info_is_one_the_version_has(message: Message) -> None:
 def test_payloads_are_broken_where_the_row_says_so_and_only_there(message: Message) -> None:
     version = OcppVersion(message.ocpp_version)
     if message.row in {Row.BROKEN_FRAME, Row.OTHER_ACTION}:
-        return  # the gateway's to answer
+        return  # the gateway answers
     if message.row is not Row.BROKEN_PAYLOAD:
         assert decode_request(message.payload, version).vendor_id
         return

@@ -1,4 +1,4 @@
-"""The demo says in a sentence why it cannot run, and leaves the process as it found it."""
+"""The demo says in one sentence why it cannot run, and leaves the process as it found it."""
 
 import signal
 

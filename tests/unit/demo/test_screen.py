@@ -1,4 +1,4 @@
-"""The demo's output: plain lines into a file, a table in line in a terminal."""
+"""The demo's output: plain lines in a file, an aligned table on a terminal."""
 
 import io
 

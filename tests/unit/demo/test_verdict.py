@@ -9,7 +9,8 @@ ACCEPTED = Answer("DataTransferResponse", b'{"status":"Accepted"}')
 WITH_DATA = Answer("DataTransferResponse", b'{"status":"Accepted","data":{"a": 1}}')
 REJECTED = Answer(
     "DataTransferResponse",
-    b'{"status":"Rejected","statusInfo":{"reasonCode":"InvalidData","additionalInfo":"data.a: expected an integer"}}',
+    b'{"status":"Rejected","statusInfo":{"reasonCode":"InvalidData",'
+    b'"additionalInfo":"data.a: expected an integer"}}',
 )
 OFFLINE = Answer("StationOffline", b"")
 ERROR = Answer(

@@ -1,4 +1,4 @@
-"""The demo's handlers give the answers the corpus expects, with no broker in between."""
+"""The demo's handlers give the answers that the corpus expects, without a broker."""
 
 import asyncio
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from bridge.demo.corpus import CORPUS, Message, Row
 from bridge.demo.verdict import Answer, judge
-from bridge.demo.workshop import CRASH_TEXT, routers, split_outside_braces
+from bridge.demo.workshop import CRASH_TEXT, routers
 from bridge.ocpp import OcppVersion
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Reply
@@ -62,20 +62,8 @@ async def test_every_message_gets_exactly_its_answer(message: Message) -> None:
     assert CRASH_TEXT.encode() not in answer.body
 
 
-@pytest.mark.parametrize(
-    ("text", "fields"),
-    [
-        ("", [""]),
-        ("1,Charging,{32,22000,53}", ["1", "Charging", "{32,22000,53}"]),
-        ("{1,{2,3}},,4", ["{1,{2,3}}", "", "4"]),
-        ("{1,2", ["{1,2"]),
-    ],
-)
-def test_commas_within_braces_part_no_fields(text: str, fields: list[str]) -> None:
-    assert split_outside_braces(text) == fields
-
-
 def test_the_handlers_need_neither_a_screen_nor_an_amqp_client() -> None:
-    code = "import sys, bridge.demo.workshop; print(sorted({'rich', 'aio_pika', 'aiormq', 'websockets'} & set(sys.modules)))"
+    unwanted = {"rich", "aio_pika", "aiormq", "websockets"}
+    code = f"import sys, bridge.demo.workshop; print(sorted({unwanted} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

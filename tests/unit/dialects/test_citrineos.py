@@ -537,7 +537,7 @@ def answered(**more: Any) -> dict[str, Any]:
 
 def told_by_station(delivery: Delivery) -> tuple[str | None, str | None, Any] | None:
     """Message id, kind and payload of what the dialect makes of it."""
-    reply = CitrineOs().station_reply(delivery)
+    reply = CitrineOs().read_station_reply(delivery)
     return (
         None
         if reply is None
@@ -559,7 +559,7 @@ def test_a_result_of_a_station_is_a_response(name: str, underscore: bool) -> Non
     [("ocpp1.6", {"ocpp-version": "ocpp1.6"}), (None, {}), ("x", {}), (7, {})],
 )
 def test_an_answer_names_its_station_and_its_version(protocol: Any, named: dict[str, str]) -> None:
-    reply = CitrineOs().station_reply(published(answered(protocol=protocol)))
+    reply = CitrineOs().read_station_reply(published(answered(protocol=protocol)))
     assert reply is not None
     assert reply.properties.headers == {"ocpp-station-id": "CP-1", **named}
 

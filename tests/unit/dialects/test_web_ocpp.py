@@ -426,7 +426,7 @@ def test_the_answers_of_stations_are_asked_of_the_configured_exchange() -> None:
 
 def told_by_station(body: str | bytes, key: str) -> tuple[str | None, str | None, Any] | None:
     """Message id, kind and payload of what the dialect makes of it."""
-    reply = WebOcpp().station_reply(published(body, key=key, correlation_id=None))
+    reply = WebOcpp().read_station_reply(published(body, key=key, correlation_id=None))
     return (
         None
         if reply is None
@@ -454,7 +454,7 @@ def test_an_answer_names_its_station_and_its_version() -> None:
     headers = {"ocpp-station-id": "CP-1", "ocpp-version": "ocpp2.0.1"}
     for station_id, expected in (("CP-1", headers), (None, {"ocpp-version": "ocpp2.0.1"})):
         delivery = published('[3,"m-1",{}]', key="ocpp201.response.conf", reply_to=station_id)
-        reply = WebOcpp().station_reply(delivery)
+        reply = WebOcpp().read_station_reply(delivery)
         assert reply is not None
         assert reply.properties.headers == expected
 

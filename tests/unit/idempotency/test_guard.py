@@ -7,10 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
 from bridge import Call, Rejected, Retry, Router
-from bridge.cli.assembly import check_store, open_store
 from bridge.idempotency.guard import BUSY_RETRY, Guard, Once
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Begun, Key, Running
@@ -488,10 +486,7 @@ async def test_a_request_that_another_worker_is_handling_comes_back_without_coun
 
 
 @pytest.fixture(params=[PlainStore, NetworkStore])
-def failing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(
-        "bridge.idempotency.guard.log", structlog.wrap_logger(structlog.testing.CapturingLogger())
-    )
+def failing(request: pytest.FixtureRequest) -> Bench:
     return Bench(request.param())
 
 
@@ -594,37 +589,3 @@ async def test_closing_stops_handlers_too(bench: Bench) -> None:
     bench.go_on.set()
     await turns()
     assert (bench.runs, bench.outcomes) == (1, [])
-
-
-# ---- which store ----
-
-
-@pytest.mark.parametrize(
-    "location", ["memory", "none", "redis://localhost", "rediss://u:p@h:1/0", "unix:///tmp/r"]
-)
-def test_a_location_that_names_a_store_is_taken(location: str) -> None:
-    check_store(location)
-
-
-@pytest.mark.parametrize("location", ["", "Memory", "redis", "http://localhost", "localhost:6379"])
-def test_a_location_that_names_none_is_refused_with_a_sentence(location: str) -> None:
-    with pytest.raises(
-        ValueError, match="--idempotency is memory, none or redis://HOST:PORT/DB, not"
-    ):
-        check_store(location)
-
-
-def test_redis_without_its_library_is_refused_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'datatransfer-bridge\[redis\]'"):
-        check_store("redis://localhost")
-    check_store("memory")
-
-
-async def test_a_store_is_opened_by_its_location() -> None:
-    async with open_store("none") as store:
-        assert store is None
-    async with open_store("memory") as store:
-        assert isinstance(store, MemoryStore)

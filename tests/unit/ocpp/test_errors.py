@@ -1,5 +1,7 @@
 """CALLERROR bodies and the spelling of their codes."""
 
+from typing import Any, cast
+
 import msgspec
 import pytest
 
@@ -82,7 +84,7 @@ def test_a_long_description_is_cut() -> None:
 
 @pytest.mark.parametrize("details", [{"a": object()}, {"a": "\ud800"}, ["no object"]])
 def test_what_cannot_be_sent_does_not_keep_the_answer_back(details: object) -> None:
-    error = CallError("GenericError", "\ud800", details)  # type: ignore[arg-type]
+    error = CallError("GenericError", "\ud800", cast("dict[str, Any]", details))
     read = decode_call_error(encode_call_error(error, V201))
     assert (read.code, read.description, read.details) == (ErrorCode.GENERIC_ERROR, "?", {})
 

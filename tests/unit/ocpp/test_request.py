@@ -1,4 +1,4 @@
-"""What a DataTransferRequest may look like, in each version, leniently and strictly."""
+"""Which DataTransferRequests are valid in each version, read leniently and strictly."""
 
 from typing import Any, NamedTuple
 
@@ -31,10 +31,12 @@ PROPERTY = ErrorCode.PROPERTY_CONSTRAINT_VIOLATION
 TYPE = ErrorCode.TYPE_CONSTRAINT_VIOLATION
 
 EMOJI = "\N{ELECTRIC PLUG}"
+NOT_TEXT: Any = None
+NUMBER: Any = 7
 
 
 class No(NamedTuple):
-    """A refusal, and in which versions it is the verdict."""
+    """A refusal, and the versions that give it."""
 
     code: ErrorCode
     text: str
@@ -229,7 +231,7 @@ def test_the_description_of_a_megabyte_field_name_stays_short() -> None:
     assert len(caught.value.description) == 255
 
 
-# What is written: data, its JSON in 1.6, its JSON in 2.x; None: no data.
+# data, its JSON in 1.6, its JSON in 2.x; None: no data
 WRITTEN: tuple[tuple[Any, bytes | None, bytes | None], ...] = (
     (UNSET, None, None),
     (None, None, b"null"),
@@ -286,14 +288,14 @@ cyclic.append(cyclic)
             PROPERTY,
             "vendorId: expected a string of at most 255 characters",
         ),
-        (DataTransferRequest(None), TYPE, "vendorId: expected a string, got NoneType"),  # type: ignore[arg-type]
+        (DataTransferRequest(NOT_TEXT), TYPE, "vendorId: expected a string, got NoneType"),
         (DataTransferRequest("\ud800"), FORMAT, "vendorId: "),
         (
             DataTransferRequest("v", "m" * 51),
             PROPERTY,
             "messageId: expected a string of at most 50 characters",
         ),
-        (DataTransferRequest("v", 7), TYPE, "messageId: expected a string, got int"),  # type: ignore[arg-type]
+        (DataTransferRequest("v", NUMBER), TYPE, "messageId: expected a string, got int"),
         (DataTransferRequest("v", data=Unencodable()), FORMAT, "data: "),
         (DataTransferRequest("v", data=cyclic), FORMAT, "data: "),
         (DataTransferRequest("v", data=10**5000), FORMAT, "data: "),

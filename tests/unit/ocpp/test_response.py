@@ -1,4 +1,4 @@
-"""What a DataTransferResponse may look like, read and written, in each version."""
+"""Which DataTransferResponses are valid in each version, read and written."""
 
 from typing import Any, NamedTuple
 
@@ -37,6 +37,9 @@ OCCURRENCE = ErrorCode.OCCURRENCE_CONSTRAINT_VIOLATION
 PROPERTY = ErrorCode.PROPERTY_CONSTRAINT_VIOLATION
 TYPE = ErrorCode.TYPE_CONSTRAINT_VIOLATION
 
+NOT_TEXT: Any = None
+NUMBER: Any = 5
+
 
 def payload(**fields: Any) -> bytes:
     return msgspec.json.encode({"status": "Accepted", **fields})
@@ -58,7 +61,7 @@ def test_the_four_statuses_are_read_in_every_version(
 
 
 class No(NamedTuple):
-    """A refusal, and in which versions it is the verdict."""
+    """A refusal, and the versions that give it."""
 
     code: ErrorCode
     text: str
@@ -215,7 +218,7 @@ def test_additional_info_may_be_twice_as_long_in_2_1() -> None:
             DataTransferResponse("accepted"),
             "status: expected one of Accepted, Rejected, UnknownMessageId, Unknown",
         ),
-        (DataTransferResponse(None), "status: expected one of"),  # type: ignore[arg-type]
+        (DataTransferResponse(NOT_TEXT), "status: expected one of"),
         (DataTransferResponse("Accepted", object()), "data: "),
         (DataTransferResponse("Accepted", Raw(b"{]")), "data: "),
         (DataTransferResponse("Accepted", b"\xff"), "data: "),
@@ -223,7 +226,10 @@ def test_additional_info_may_be_twice_as_long_in_2_1() -> None:
             DataTransferResponse("Accepted", status_info=StatusInfo("r" * 21)),
             "statusInfo.reasonCode: expected a string",
         ),
-        (DataTransferResponse("Accepted", status_info=StatusInfo(5)), "statusInfo.reasonCode: "),  # type: ignore[arg-type]
+        (
+            DataTransferResponse("Accepted", status_info=StatusInfo(NUMBER)),
+            "statusInfo.reasonCode: ",
+        ),
         (DataTransferResponse("Accepted", status_info=StatusInfo("\ud800")), "statusInfo: "),
         (
             DataTransferResponse("Accepted", status_info=StatusInfo("r", None, {})),

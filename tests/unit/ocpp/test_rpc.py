@@ -1,4 +1,4 @@
-"""OCPP-J frames of every kind, whole and broken."""
+"""OCPP-J frames of every kind, valid and broken."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ CODES = {
     (UNKNOWN, V201): ErrorCode.MESSAGE_TYPE_NOT_SUPPORTED,
 }
 
-# data, what is wrong, the message id and the message type that can be read, the description
+# data, what is wrong, the readable message id and message type, the description
 HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
     (b"", BROKEN, "-1", None, "frame: not valid JSON ("),
     (b"hello", BROKEN, "-1", None, "frame: not valid JSON ("),

@@ -1,4 +1,4 @@
-"""Queue.Bind and Queue.Unbind, many at a time: what is sent, and what becomes of it when a connection ends."""
+"""Queue.Bind and Queue.Unbind, many at a time: what is sent, and what a lost connection does."""
 
 import asyncio
 import itertools
@@ -14,14 +14,24 @@ from bridge.rabbitmq.binding import (
     IN_FLIGHT,
     Bindings,
     BindLane,
-    BindReader,
     Change,
     encode_bind,
     encode_unbind,
 )
-from bridge.rabbitmq.frames.ids import FrameError
+from bridge.rabbitmq.frames.ids import ProtocolError
+from bridge.rabbitmq.frames.reading import FrameStream
 from bridge.rabbitmq.frames.writing import short_string
-from tests.unit.rabbitmq.wire import ack, deliver, frame, frames_of, method, return_payload, short
+from tests.unit.rabbitmq.lanes import Connection, Loop
+from tests.unit.rabbitmq.wire import (
+    Recorder,
+    ack,
+    deliver,
+    frame,
+    header,
+    method,
+    return_payload,
+    short,
+)
 
 CHANNEL = 3
 BIND_OK = frame(1, CHANNEL, method(50, 21))
@@ -58,26 +68,37 @@ class Wire:
     """A lane's outbox, and the broker's side of its channel."""
 
     def __init__(self, queues: int = 1) -> None:
-        self.sent: list[tuple[str, str, str]] = []
-        """Each Bind or Unbind with its queue and key."""
-        self.lane = BindLane(CHANNEL, self, "stations", [f"q{number}" for number in range(queues)])  # type: ignore[arg-type]
-        self.reader = BindReader(self.lane, CHANNEL)
+        self.ends: list[str] = []
+        """The reasons that the lane has told."""
+        self.library = Recorder()
+        """What it has left to the library."""
+        connection = Connection(Loop())
+        self._socket, self._outbox = connection.socket, connection.outbox
+        self.lane = BindLane(
+            CHANNEL,
+            self._outbox,
+            "stations",
+            [f"q{number}" for number in range(queues)],
+            on_end=self.ends.append,
+        )
+        self._stream = FrameStream(self.library)
+        self._stream.register(CHANNEL, self.lane)
 
-    def add(self, frames: bytes) -> None:
-        for _kind, _channel, _payload in frames_of(frames):
-            _, _, command = pamqp.frame.unmarshal(frames)
+    @property
+    def sent(self) -> list[tuple[str, str, str]]:
+        """Each Bind or Unbind so far, with its queue and key."""
+        self._outbox.flush()
+        frames = b"".join(self._socket.writes)
+        sent = []
+        while frames:
+            size, _, command = pamqp.frame.unmarshal(frames)
             assert isinstance(command, pamqp.commands.Queue.Bind | pamqp.commands.Queue.Unbind)
-            self.sent.append(
-                (command.name.removeprefix("Queue."), command.queue, command.routing_key)
-            )
+            sent.append((command.name.removeprefix("Queue."), command.queue, command.routing_key))
+            frames = frames[size:]
+        return sent
 
-    def say(self, data: bytes) -> int:
-        return self.reader.on_method(data, 7, len(data) - 1, 4096)
-
-    def say_with_content(self, data: bytes) -> None:
-        header = frame(2, CHANNEL, b"\0\x3c\0\0" + bytes(8) + bytes(2))
-        self.say(data)
-        self.reader.on_header(header, 7, len(header) - 1)
+    def say(self, data: bytes) -> None:
+        self._stream.feed(data)
 
 
 def changes(
@@ -96,14 +117,24 @@ def test_so_many_are_on_their_way_and_the_rest_follows_as_the_broker_answers() -
     )
     assert len(wire.sent) == IN_FLIGHT
     for number in range(3):
-        assert wire.say(BIND_OK) == len(BIND_OK) - 1
+        wire.say(BIND_OK)
         assert len(wire.sent) == IN_FLIGHT + number + 1
     for _ in range(IN_FLIGHT):
         wire.say(BIND_OK)
     assert next(done) == IN_FLIGHT + 3
     assert [key for _, _, key in wire.sent] == [f"k{number}" for number in range(IN_FLIGHT + 3)]
-    with pytest.raises(FrameError, match="nobody asked for"):
+    with pytest.raises(ProtocolError, match="nobody asked for"):
         wire.say(BIND_OK)
+
+
+def test_what_is_no_answer_to_a_binding_is_left_to_the_library() -> None:
+    wire = Wire()
+    wire.lane.ask(changes("a"))
+    for data in (frame(1, CHANNEL, method(40, 11)), frame(1, CHANNEL, method(50, 21, b"\0"))):
+        wire.say(data)
+        assert wire.library.events.pop() == ("frame", data)
+    wire.say(BIND_OK)
+    assert wire.library.events == []
 
 
 def test_a_key_has_the_same_queue_each_time_and_all_queues_have_keys() -> None:
@@ -119,10 +150,9 @@ def test_a_key_has_the_same_queue_each_time_and_all_queues_have_keys() -> None:
 
 def test_the_channels_end_is_told_and_left_to_the_library() -> None:
     wire = Wire()
-    reasons: list[str] = []
-    wire.lane.on_end = reasons.append
-    assert wire.say(CLOSE) == 0
-    assert reasons == ["the broker closed the binding channel: 404 NOT_FOUND - no exchange"]
+    wire.say(CLOSE)
+    assert wire.library.events == [("frame", CLOSE)]
+    assert wire.ends == ["the broker closed the binding channel: 404 NOT_FOUND - no exchange"]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +165,8 @@ def test_the_channels_end_is_told_and_left_to_the_library() -> None:
     ],
 )
 def test_content_and_confirms_have_no_place_on_it(data: bytes) -> None:
-    with pytest.raises(FrameError, match="on a channel that only binds"):
-        Wire().say_with_content(data)
+    with pytest.raises(ProtocolError, match="on a channel that only binds"):
+        Wire().say(data + header(CHANNEL, 0))
 
 
 # ---- from one connection to the next ----

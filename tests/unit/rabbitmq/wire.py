@@ -1,16 +1,17 @@
-"""What the broker's side of the wire looks like: frames packed by hand, and sinks that write down what they are told.
+"""The broker's side of the wire: frames packed by hand, and sinks that write down what they hear.
 
-Nothing here uses the codec under test, so that a fault of its cannot hide itself.
+Nothing here uses the encoders under test, so that a fault in them cannot hide itself.
 """
 
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bridge.rabbitmq.frames.reading import ContentReader, FrameStream
+from bridge.rabbitmq.frames.reading import FrameStream
 from bridge.transport import Properties
 
 Event = tuple[Any, ...]
+NO_PROPERTIES = Properties()
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
@@ -20,9 +21,11 @@ class Recorder:
     def __init__(self, *lanes: int, frame_max: int = 131_072) -> None:
         self.events: list[Event] = []
         self.stream = FrameStream(self, frame_max)
-        self.stream.readers.update(
-            {channel: ContentReader(Channel(channel, self.events), channel) for channel in lanes}
-        )
+        for channel in lanes:
+            self.register(channel)
+
+    def register(self, channel: int) -> None:
+        self.stream.register(channel, Channel(channel, self.events))
 
     def feed(self, *chunks: bytes) -> list[Event]:
         for chunk in chunks:
@@ -80,6 +83,9 @@ class Channel:
     def on_channel_close(self, reply_code: int, reply_text: str) -> None:
         self._events.append(("channel close", self._channel, reply_code, reply_text))
 
+    def on_other(self, method: int, arguments: bytes) -> bool:
+        return False
+
 
 def frame(kind: int, channel: int, payload: bytes, end: int = 0xCE) -> bytes:
     return struct.pack(">BHI", kind, channel, len(payload)) + payload + bytes((end,))
@@ -134,8 +140,8 @@ def message(channel: int, tag: int, data: bytes, frame_max: int = 131_072) -> by
 
 
 def delivered(
-    channel: int, tag: int, data: bytes, properties: Properties | None = Properties()
-) -> Event:  # noqa: B008 - a value
+    channel: int, tag: int, data: bytes, properties: Properties | None = NO_PROPERTIES
+) -> Event:
     """What a sink is told of :func:`message`."""
     return ("deliver", channel, b"ctag", tag, False, "x", "key", properties, data)
 

@@ -1,97 +1,15 @@
-"""What the in-memory twin does beyond the promises that it shares with the real broker, and `ask`."""
+"""What the broker in memory does beyond the promises that it shares with the real one."""
 
 import asyncio
 from typing import Any
 
 import pytest
-from msgspec import UNSET
 
-from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
-from bridge.client.client import Client
+from bridge.dialects import CitrineOs, Dialect, Native, WebOcpp, topology
 from bridge.dialects.names import Names
-from bridge.dialects.topology import DELIVERY_LIMIT, Topology
-from bridge.ocpp import DataTransferRequest, ErrorCode, OcppVersion
-from bridge.testing import memory_broker as testing
-from bridge.testing.ask import ask
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
-from bridge.testing.memory_transport import MemoryTransport
+from bridge.dialects.topology import worker_topology
+from bridge.testing import MemoryBroker
 from bridge.transport import Confirm, Properties, Publishing
-from bridge.worker.worker import Worker
-
-# ---- ask ----
-
-
-@pytest.fixture
-def router() -> Router:
-    router = Router("com.acme")
-
-    @router.on("Echo")
-    async def echo(call: Call, data: Any) -> Any:
-        return {"station": call.station_id, "version": call.ocpp_version, "data": data}
-
-    @router.on("Reject")
-    def reject(call: Call) -> None:
-        raise Rejected("No", "because")
-
-    @router.on("Refuse")
-    async def refuse(call: Call) -> None:
-        raise CallError(ErrorCode.SECURITY_ERROR, "no")
-
-    @router.on("Break")
-    async def break_(call: Call) -> None:
-        raise ValueError("the cause")
-
-    @router.on("Later")
-    async def later(call: Call) -> None:
-        raise Retry(5, "db down")
-
-    return router
-
-
-async def test_ask_returns_the_answer_as_the_station_would_see_it(router: Router) -> None:
-    answer = await ask(router, "COM.ACME", "echo", {"a": 1}, version="ocpp2.1", station_id="CP7")
-    assert answer == DataTransferResponse(
-        "Accepted", {"station": "CP7", "version": "ocpp2.1", "data": {"a": 1}}
-    )
-    in_1_6 = await ask([router], "com.acme", "Echo", [1], version=OcppVersion.V1_6)
-    assert in_1_6.data == '{"station":"CP001","version":"ocpp1.6","data":"[1]"}'
-
-
-async def test_ask_knows_every_answer(router: Router) -> None:
-    assert (await ask(router, "x")).status == "UnknownVendorId"
-    assert (await ask(router, "com.acme")) == DataTransferResponse("UnknownMessageId", UNSET)
-    assert (await ask(router, "com.acme", "Reject")).status_info == StatusInfo("No", "because")
-    with pytest.raises(CallError, match="SecurityError: no"):
-        await ask(router, "com.acme", "Refuse")
-    with pytest.raises(Retry) as retry:
-        await ask(router, "com.acme", "Later")
-    assert retry.value.after == 5
-
-
-async def test_ask_tells_in_a_note_what_a_station_is_not_told(router: Router) -> None:
-    with pytest.raises(
-        CallError, match="InternalError: The request could not be processed"
-    ) as caught:
-        await ask(router, "com.acme", "Break")
-    assert caught.value.__notes__ == ["ValueError: the cause"]
-
-
-async def test_asking_can_be_given_up(router: Router) -> None:
-    cancelled = asyncio.Event()
-
-    @router.on("Hang")
-    async def hang(call: Call) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ask(router, "com.acme", "Hang"), 0.01)
-    await asyncio.wait_for(cancelled.wait(), 1)
-
-
-# ---- the twin ----
 
 
 def put(broker: MemoryBroker, queue: str, body: bytes = b"", **fields: Any) -> Confirm:
@@ -105,32 +23,19 @@ async def after(seconds: float) -> None:
     await fired.wait()
 
 
-async def test_its_topology_is_the_brokers() -> None:
+async def test_it_declares_what_a_topology_says() -> None:
     broker = MemoryBroker()
-    names = Names("acme")
-    declare_topology(broker, names, ["EN+", "dead"])
-    declare_topology(broker, names, ["EN+", "dead"])
-    topology = Topology(names, ["EN+", "dead"])
-    assert topology.queue_arguments["x-delivery-limit"] == DELIVERY_LIMIT == 20
-    delays = {
-        f"acme.retry.{number}": number
-        for number in (100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000)
-    }
-    assert set(broker.queues) == {
-        "acme.dead",
-        "acme.unknown-vendor",
-        "acme.en_2b",
-        "acme._64ead",
-        *delays,
-    }
-    for name, number in delays.items():
-        arguments = topology.retry_arguments(number / 1000)
-        assert (arguments["x-message-ttl"], arguments["x-dead-letter-exchange"]) == (
-            number + 30_000,
-            "acme",
-        )
-        queue = broker.queues[name]
-        assert (queue._message_ttl, queue._dead_letter_exchange) == (number / 1000 + 30, "acme")
+    plan = worker_topology(Native(Names("acme")), ["EN+", "dead"])
+    broker.declare(plan)
+    broker.declare(plan)  # twice is as good as once
+    assert set(broker.exchanges) == {exchange.name for exchange in plan.exchanges}
+    assert set(broker.queues) == {queue.name for queue in plan.queues}
+    for planned in plan.queues:
+        queue, arguments = broker.queues[planned.name], planned.arguments
+        assert queue._dead_letter_exchange == arguments.get("x-dead-letter-exchange")
+        assert queue._delivery_limit == arguments["x-delivery-limit"]
+        ttl = arguments.get("x-message-ttl")
+        assert queue._message_ttl == (None if ttl is None else ttl / 1000)
     assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "dead", exchange="acme") is Confirm.CONFIRMED
     assert put(broker, "nobody", exchange="acme", mandatory=True) is Confirm.CONFIRMED
@@ -142,12 +47,27 @@ async def test_its_topology_is_the_brokers() -> None:
     }
 
 
+@pytest.mark.parametrize("dialect", [WebOcpp(), CitrineOs()], ids=lambda dialect: dialect.name)
+def test_it_declares_a_gateways_exchange_and_binds_the_shared_queues_to_it(
+    dialect: Dialect,
+) -> None:
+    broker = MemoryBroker()
+    broker.declare(worker_topology(dialect))
+    assert dialect.exchange is not None
+    exchange = broker.exchanges[dialect.exchange.name]
+    assert exchange.kind == dialect.exchange.kind
+    bound = [each for bindings in exchange.bindings.values() for each in bindings]
+    assert [(binding, queue.name) for binding, queue in bound] == [
+        (queue.binding, queue.name) for queue in dialect.queues
+    ]
+
+
 async def test_what_no_worker_takes_from_a_retry_queue_comes_back_by_its_own_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(testing, "GRACE", 0.0)
+    monkeypatch.setattr(topology, "GRACE", 0.0)
     broker = MemoryBroker()
-    declare_topology(broker, Names(), ["v", "w"])
+    broker.declare(worker_topology(Native(), ["v", "w"]))
     assert (
         put(broker, "v", b"again", exchange="datatransfer.retry.100", mandatory=True)
         is Confirm.CONFIRMED
@@ -273,26 +193,3 @@ def test_a_queue_with_several_bindings_that_match_is_given_a_message_once() -> N
         broker.bind("q", "x", pattern)
     broker.publish(Publishing("a.b", b"", Properties(), "x"))
     assert len(queue.ready) == 1
-
-
-async def test_a_worker_and_a_client_meet_on_it(router: Router) -> None:
-    broker = MemoryBroker()
-    declare_topology(broker, Names(), ["com.acme"])
-    worker = Worker([router], MemoryTransport(broker))
-    running = asyncio.create_task(worker.run())
-    async with Client(transport=MemoryTransport(broker)) as client:
-        answers = await asyncio.gather(
-            *(
-                client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo", n))
-                for n in range(50)
-            )
-        )
-        assert [answer.data["data"] for answer in answers] == list(range(50))
-        unknown = await client.data_transfer("CP1", DataTransferRequest("nobody"))
-        assert unknown.status == "UnknownVendorId"
-        broker.cut()
-        after_the_cut = await client.data_transfer("CP1", DataTransferRequest("com.acme", "Echo"))
-        assert after_the_cut.status == "Accepted"
-    worker.stop()
-    assert await running == 0
-    assert all(not queue.ready for queue in broker.queues.values())

@@ -1,13 +1,12 @@
 """One queue's way through the worker, seen from the broker: what is settled, how, and when."""
 
 import asyncio
-import io
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 
 from bridge import Call, Router
 from bridge.dialects.native import Native
@@ -142,13 +141,9 @@ async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers
 
 
 async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Names that are not UTF-8 reach the bridge as lone surrogates."""
-    strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
-    monkeypatch.setattr(
-        "bridge.worker.intake.log", structlog.wrap_logger(structlog.PrintLogger(strict))
-    )
 
     async def breaks_oddly(call: Call) -> None:
         raise ValueError("\udcff")
@@ -161,6 +156,8 @@ async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
     assert source.verdict is Verdict.ACK
     assert source.copy is not None
     assert (source.copy.properties.headers or {})["dtbridge-error"] == "ValueError: ?"
+    [line] = [record.__dict__["bridge"] for record in caplog.records]
+    assert json.dumps(line, ensure_ascii=False).encode("utf-8", "strict")
 
 
 @pytest.mark.parametrize(("function", "is_kept"), [(accepts, False), (breaks, True)])

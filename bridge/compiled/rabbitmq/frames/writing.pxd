@@ -7,32 +7,42 @@ from bridge.rabbitmq.frames cimport octets
 from bridge.rabbitmq.frames.octets cimport uint
 from bridge.transport cimport Properties, Publishing
 
-cdef uint METHOD, FRAME_END
+cdef uint METHOD, FRAME_END, HAS_EXPIRATION
 cdef Py_ssize_t FRAME_OVERHEAD
 
-cdef dict _methods, _shared, _short_strings
 
+@cython.final
 cdef class _Method:
     cdef uint channel
     cdef str exchange, routing_key
     cdef bint mandatory
     cdef bytes frame
 
-cdef _Method _last_method
 
-@cython.locals(key=tuple, method=_Method, known=_Method)
-cdef bytes _publish_method(uint channel, str exchange, str routing_key, bint mandatory)
-
+@cython.final
 cdef class _Shared:
     cdef Properties properties
     cdef uint flags
     cdef bytes before, between, after
 
 
-@cython.locals(shared=_Shared)
-cdef _Shared _shared_of(Properties properties)
+@cython.final
+cdef class Encoder:
+    cdef Py_ssize_t _limit
+    cdef dict _methods, _shared, _short_strings
+    cdef _Method _last_method
 
-@cython.locals(
-    method=bytes, properties=Properties, correlation_id=str, own=bytes, flags=uint, before=bytes, between=bytes, after=bytes, shared=_Shared, limit=Py_ssize_t
-)
-cpdef bytes encode_publish(uint channel, Publishing publishing, Py_ssize_t frame_max=*)
+    @cython.locals(
+        method=bytes, properties=Properties, correlation_id=str, own=bytes, flags=uint,
+        before=bytes, between=bytes, after=bytes, shared=_Shared,
+    )
+    cpdef bytes publish(self, uint channel, Publishing publishing)
+
+    @cython.locals(encoded=bytes)
+    cdef bytes _known(self, text)
+
+    @cython.locals(key=tuple, method=_Method, known=_Method)
+    cdef bytes _method(self, uint channel, str exchange, str routing_key, bint mandatory)
+
+    @cython.locals(shared=_Shared)
+    cdef _Shared _shared_of(self, Properties properties)

@@ -1,4 +1,4 @@
-"""The table of actions is that of another implementation, which was made from the specification's schemas."""
+"""The table of actions equals that of another implementation, made from the schemas of OCPP."""
 
 import pytest
 from ocpp.v16.enums import Action as Action16
@@ -21,7 +21,7 @@ def test_every_version_has_its_actions(version: OcppVersion) -> None:
 def test_the_actions_are_those_of_the_schemas() -> None:
     assert KNOWN_ACTIONS[V16] == {action.value for action in Action16}
     assert KNOWN_ACTIONS[V201] == {action.value for action in Action201}
-    # The package has a schema for the one message that is only ever sent as SEND, but no action.
+    # For the one message that is only sent as SEND, the package has a schema but no action.
     assert KNOWN_ACTIONS[V21] == {action.value for action in Action21} | {
         "NotifyPeriodicEventStream"
     }

@@ -1,4 +1,4 @@
-"""One station at work, between a socket and a bridge that tests hold in their hands."""
+"""One station's connection at work, between a socket and a bridge that the tests control."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ FOREVER = 3600.0
 
 
 class FakeSocket:
-    """What the test says is what the station sends; None ends the connection."""
+    """A socket on which the station sends what the test says; None ends the connection."""
 
     def __init__(self) -> None:
         self._incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self._sent: asyncio.Queue[list[Any]] = asyncio.Queue()
         self.closed: tuple[int, str] | None = None
         self.reads = asyncio.Event()
-        """While it is not set, nothing more can be written."""
+        """While it is not set, sending blocks."""
         self.reads.set()
 
     async def messages(self) -> AsyncIterator[str | bytes]:
@@ -60,7 +60,7 @@ class FakeSocket:
 
 
 class FakeLink:
-    """The test answers each request that is forwarded."""
+    """A bridge whose forwarded requests the test answers."""
 
     def __init__(self) -> None:
         self.requests: asyncio.Queue[tuple[bytes, str, float, asyncio.Future[Reply]]] = (
@@ -93,7 +93,7 @@ class FakeLink:
 
 
 class Running:
-    """A station that runs until the test ends."""
+    """A connection that runs until the test ends."""
 
     def __init__(self, version: OcppVersion = V201, call_timeout: float = FOREVER) -> None:
         self.socket = FakeSocket()
@@ -245,7 +245,7 @@ async def test_a_callerror_of_the_station_is_its_answer(running: Running) -> Non
 async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(
     running: Running,
 ) -> None:
-    """The link ends a wait by cancelling it, and then has the next request sent."""
+    """The link ends a wait by cancelling it, and then sends the next request."""
     given_up = ask(running)
     first = await running.socket.sent()
     given_up.cancel()
@@ -291,7 +291,7 @@ async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(
 
 
 async def test_a_connection_that_is_abandoned_waits_for_nothing_any_more() -> None:
-    """Its station has another one; the socket may be closed much later."""
+    """The station has a newer connection; this socket may be closed much later."""
     running = Running()
     running.socket.say(data_transfer("1"))
     await running.link.request()

@@ -43,7 +43,7 @@ def answered(decision: Decision) -> list[Any]:
     return frame
 
 
-# ---- CALLs of the station ----
+# ---- CALLs from the station ----
 
 
 @pytest.mark.parametrize("version", OcppVersion)
@@ -121,12 +121,14 @@ def test_a_local_payload_that_breaks_its_schema_is_refused_in_the_spelling_of_th
     assert frame[3].endswith("required field is missing")
 
 
-# ---- frames that are none: OCPP-J 1.6, 2.0.1 and 2.1 §4 ----
+# ---- invalid frames: OCPP-J 1.6, 2.0.1 and 2.1 §4 ----
 
 NOTHING = Ignored.BROKEN
 BROKEN_16, BROKEN_2 = [4, "-1", "FormationViolation"], [4, "-1", "RpcFrameworkError"]
+WRONG_16, WRONG_2 = [4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"]
+UNKNOWN = [4, "1", "MessageTypeNotSupported"]
 MALFORMED: list[tuple[str | bytes, Any, Any, Any]] = [
-    # message, the answer in 1.6, in 2.0.1, in 2.1
+    # message, decision in 1.6, in 2.0.1, in 2.1; a list is the start of the answer
     ("hello", BROKEN_16, BROKEN_2, BROKEN_2),
     ("", BROKEN_16, BROKEN_2, BROKEN_2),
     ("{}", BROKEN_16, BROKEN_2, BROKEN_2),
@@ -137,19 +139,19 @@ MALFORMED: list[tuple[str | bytes, Any, Any, Any]] = [
     ("[" * 100_000, BROKEN_16, BROKEN_2, BROKEN_2),
     (f'[2,"{ID37}","Heartbeat",{{}}]', BROKEN_16, BROKEN_2, BROKEN_2),
     ('[2,7,"Heartbeat",{}]', BROKEN_16, BROKEN_2, BROKEN_2),
-    ('[2,"1","Heartbeat"]', [4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"], [4, "1", "RpcFrameworkError"]),
-    ('[2,"1","Heartbeat",{},{}]', [4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"], [4, "1", "RpcFrameworkError"]),
-    ('[2,"1",5,{}]', [4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"], [4, "1", "RpcFrameworkError"]),
-    ('[9,"1","Heartbeat",{}]', NOTHING, [4, "1", "MessageTypeNotSupported"], NOTHING),
-    ('[5,"1","GenericError","",{}]', NOTHING, [4, "1", "MessageTypeNotSupported"], Ignored.CALL_RESULT_ERROR),
-    ('[6,"1","NotifyPeriodicEventStream",{}]', NOTHING, [4, "1", "MessageTypeNotSupported"], Ignored.SEND),
-    ('[6,"1"]', NOTHING, [4, "1", "MessageTypeNotSupported"], NOTHING),
+    ('[2,"1","Heartbeat"]', WRONG_16, WRONG_2, WRONG_2),
+    ('[2,"1","Heartbeat",{},{}]', WRONG_16, WRONG_2, WRONG_2),
+    ('[2,"1",5,{}]', WRONG_16, WRONG_2, WRONG_2),
+    ('[9,"1","Heartbeat",{}]', NOTHING, UNKNOWN, NOTHING),
+    ('[5,"1","GenericError","",{}]', NOTHING, UNKNOWN, Ignored.CALL_RESULT_ERROR),
+    ('[6,"1","NotifyPeriodicEventStream",{}]', NOTHING, UNKNOWN, Ignored.SEND),
+    ('[6,"1"]', NOTHING, UNKNOWN, NOTHING),
     ('[3,"1"]', NOTHING, NOTHING, NOTHING),
     (f'[3,"{ID37}",{{}}]', NOTHING, NOTHING, NOTHING),
     ('[4,"1"]', NOTHING, NOTHING, NOTHING),
     ('[3,"1",{}]', Ignored.LATE, Ignored.LATE, Ignored.LATE),
     ('[4,"1","GenericError","",{}]', Ignored.LATE, Ignored.LATE, Ignored.LATE),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_malformed_frame_gets_what_ocpp_j_asks_for(
             assert frame[4] == {}
 
 
-# ---- one CALL at a time, more or less ----
+# ---- several CALLs at a time ----
 
 
 def data_transfer(message_id: str) -> str:
@@ -201,7 +203,7 @@ def test_a_message_id_that_is_in_hand_is_an_error_and_in_2_1_a_retry() -> None:
     assert isinstance(talk.receive(data_transfer("1"), NOW), Forward)
 
 
-# ---- replies of the bridge ----
+# ---- replies from the bridge ----
 
 
 def test_a_reply_goes_to_the_station_byte_for_byte() -> None:
@@ -301,7 +303,7 @@ def test_a_payload_that_cannot_be_sent_is_told(payload: bytes) -> None:
         conversation().call(payload)
 
 
-# ---- whatever comes ----
+# ---- arbitrary messages ----
 
 
 frames = st.lists(

@@ -1,4 +1,4 @@
-"""What is read in the opening HTTP request."""
+"""What a gateway reads in the opening HTTP request."""
 
 import base64
 
@@ -57,7 +57,7 @@ def basic(credentials: bytes) -> str:
         (basic(b"CP001:secret").replace("Basic", "basic"), b"secret"),
         (basic(b"CP001:with:colons"), b"with:colons"),
         (basic(b"CP001:"), b""),
-        # The example of OCPP-J 1.6 §6.2.2: 20 bytes that are no text.
+        # The example of OCPP-J 1.6 §6.2.2: 20 bytes that are not text.
         (
             basic(b"CP001:" + bytes.fromhex("0001020304050607FFFFFF")),
             bytes.fromhex("0001020304050607FFFFFF"),

@@ -14,7 +14,7 @@ from bridge.gateway.websocket.passwords import (
 )
 
 FOREIGN = "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
-"""Another implementation's: the example of passlib's documentation, for the password "password"."""
+"""A hash by another implementation: passlib's documentation gives it for "password"."""
 KEY = bytes.fromhex("0001020304050607FFFFFFCCCCCCCCCCCCCCCCCC")
 
 
@@ -101,9 +101,8 @@ def test_a_station_is_let_in_with_its_own_password_only(file: Path) -> None:
 
 def rewrite(file: Path, text: str) -> None:
     file.write_text(text)
-    os.utime(
-        file, ns=(0, file.stat().st_mtime_ns + 1)
-    )  # a clock of a coarse file system may not have moved
+    # The clock of a coarse file system may not have moved.
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(file: Path) -> None:

@@ -1,125 +1,19 @@
-"""Names, and the properties of requests and replies."""
+"""The wire contract: properties ↔ request, replies, and what requesters publish."""
 
-import hashlib
-import json
-import re
 import time
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
-from bridge.dialects.names import Names, read_vendor_id, station_key, vendor_key
+from bridge.dialects.dialect import Question
+from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline
 from bridge.ocpp import OcppVersion
-from bridge.rabbitmq.frames.writing import encode_publish
 from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Reason
-from bridge.testing.memory_broker import MemoryBroker, Message
+from bridge.request.outcome import Kind
+from bridge.testing import MemoryBroker, Message
 from bridge.transport import Confirm, Delivery, Properties, Publishing
-
-VECTORS: list[dict[str, str]] = json.loads(
-    (Path(__file__).parents[2] / "vectors" / "vendor_key.json").read_text(encoding="ascii")
-)
-STATION_VECTORS: list[dict[str, str]] = json.loads(
-    (Path(__file__).parents[2] / "vectors" / "station_key.json").read_text(encoding="ascii")
-)
-RESERVED_QUEUES = {"datatransfer.dead", "datatransfer.unknown-vendor"}
-
-
-# ---- names ----
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
-def test_the_vectors_hold(vector: dict[str, str]) -> None:
-    assert vendor_key(vector["vendor_id"]) == vector["key"]
-    assert Names().vendor_queue(vector["vendor_id"]) == vector["queue"]
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
-def test_the_vectors_follow_the_rule(vector: dict[str, str]) -> None:
-    """The rule as another language would write it: an answer to whether the table itself is right."""
-    lowered = re.sub(rb"[A-Z]", lambda letter: letter[0].lower(), vector["vendor_id"].encode())
-    key = re.sub(rb"[^a-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], lowered).decode()
-    if len(key) > 200:
-        key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
-    assert vector["key"] == key
-
-
-@pytest.mark.parametrize("vector", STATION_VECTORS, ids=lambda vector: vector["station_id"][:20])
-def test_the_vectors_of_stations_hold_and_follow_their_rule(vector: dict[str, str]) -> None:
-    key = re.sub(
-        rb"[^A-Za-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], vector["station_id"].encode()
-    ).decode()
-    if len(key) > 200:
-        key = f"{key[:100]}_x{hashlib.sha256(key.encode()).hexdigest()}"
-    assert station_key(vector["station_id"]) == vector["key"] == key
-    assert re.fullmatch(r"[A-Za-z0-9._-]{0,200}", key)
-
-
-def test_no_two_stations_share_a_key() -> None:
-    assert len({vector["key"] for vector in STATION_VECTORS}) == len(STATION_VECTORS)
-
-
-@pytest.mark.parametrize(
-    ("payload", "vendor_id"),
-    [
-        (b'{"data":{"vendorId":"no"},"vendorId":"EN+","more":[1,{}]}', "EN+"),
-        (b'{"vendorId":"a","messageId":7}', "a"),
-        (b'{"vendorId":""}', ""),
-        (b'{"vendorId":null}', ""),
-        (b'{"vendorId":["a"]}', ""),
-        (b'{"VendorId":"a"}', ""),
-        (b'{"vendorId":"\xff"}', ""),
-        (b"[" * 100_000, ""),
-        (b"[]", ""),
-        (b"", ""),
-    ],
-)
-def test_a_payload_is_routed_by_the_vendor_that_can_be_read(payload: bytes, vendor_id: str) -> None:
-    assert read_vendor_id(payload) == vendor_id
-
-
-def test_only_vendors_that_differ_in_case_alone_share_a_queue() -> None:
-    by_queue: dict[str, set[str]] = {}
-    for vector in VECTORS:
-        by_queue.setdefault(vector["queue"], set()).add(vector["vendor_id"].lower())
-    assert all(len(vendors) == 1 for vendors in by_queue.values())
-
-
-def test_every_name_is_one_the_libraries_and_the_broker_take() -> None:
-    for vector in VECTORS:
-        assert re.fullmatch(r"[a-z0-9._-]{0,200}", vector["key"])
-        assert len(vector["queue"]) <= 255
-
-
-def test_no_vendor_gets_a_queue_of_the_bridges_own() -> None:
-    names = Names()
-    assert {names.dead, names.unknown_vendor} == RESERVED_QUEUES
-    for vendor_id in (
-        "dead",
-        "Dead",
-        "unknown-vendor",
-        "UNKNOWN-VENDOR",
-        "retry.1000",
-        "Retry.",
-        "replies.gateway-1",
-    ):
-        queue = names.vendor_queue(vendor_id)
-        assert queue not in RESERVED_QUEUES
-        assert not queue.startswith(("datatransfer.retry.", "datatransfer.replies."))
-
-
-def test_all_names_stand_below_the_prefix() -> None:
-    names = Names("acme")
-    assert names.requests == "acme"
-    assert names.vendor_queue("EN+") == "acme.en_2b"
-    for name in (names.unrouted, names.unknown_vendor, names.dead, names.stations, names.replies):
-        assert name.startswith("acme.")
-
 
 # ---- requests ----
 
@@ -314,20 +208,6 @@ async def test_a_reply_expires_with_the_deadline() -> None:
     assert 0 < int(message.properties.expiration) <= 5_000
 
 
-@pytest.mark.parametrize(
-    ("deadline", "expiration"),
-    [
-        (0.0, "0"),
-        (-(2.0**63), "0"),
-        (2.0**63, str(2**32 - 1)),
-        (time.time() + 10**8, str(2**32 - 1)),
-    ],
-)
-def test_an_expiration_is_one_the_broker_takes(deadline: float, expiration: str) -> None:
-    """RabbitMQ closes the channel for a negative one and for one above 2^32 - 1 ms."""
-    assert milliseconds_left(deadline) == expiration
-
-
 DIRECT = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAACwAAAAAAAAAAAQ==.a2V5"
 """As a broker makes it: a process identifier of the node reply@12345678, and a key. A forged one ends the connection."""
 
@@ -513,12 +393,6 @@ def test_a_lost_station_is_a_reply_of_its_own_kind(sent: bool) -> None:
     assert read_offline(Delivery("", "", False, reply.properties, reply.body)) is sent
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"sent":"no"}', b"\xff"])
-def test_a_lost_station_without_a_word_on_the_request_may_have_had_it(body: bytes) -> None:
-    assert read_offline(Delivery("", "", False, Properties(type="StationOffline"), body)) is True
-    assert read_offline(Delivery("", "", False, Properties(type="CallError"), body)) is None
-
-
 def test_a_gateway_answers_only_where_it_may() -> None:
     contract = Native()
     publishing = station_request(contract)
@@ -528,197 +402,53 @@ def test_a_gateway_answers_only_where_it_may() -> None:
     assert contract.offline_reply(request, sent=False) is None
 
 
-# ---- another try, and dead letters ----
+# ---- questions ----
 
 
-def delivered(headers: dict[str, Any] | None = None, **fields: Any) -> Request:
-    """A request as a retry or a dead letter is made of it."""
-    body = fields.pop("body", b'{"vendorId":"Acme","messageId":"Set"}')
-    exchange, key = fields.pop("exchange", "datatransfer"), fields.pop("routing_key", "acme")
-    properties = Properties(
-        content_type="application/json",
-        headers=STATION | (headers or {}),
-        correlation_id="c",
-        reply_to="amq.gen-1",
-        message_id="m",
-        type="DataTransfer",
-        user_id="guest",
-        app_id="gateway",
-        **fields,
-    )
-    return Native().request(Delivery(exchange, key, False, properties, body))
+def asked_at(question: Question) -> Publishing:
+    """As it is published for the correlation id c and the reply queue amq.gen-1."""
+    return question.publishing("c", "amq.gen-1")
 
 
-BROKERS_OWN = {
-    "x-death": [],
-    "x-first-death-reason": "expired",
-    "x-delivery-count": 3,
-    "CC": ["a"],
-    "BCC": ["b"],
-}
-
-
-def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -> None:
-    request = delivered({"own": [1], "CCS": "kept", **BROKERS_OWN}, delivery_mode=1)
-    before = int(time.time() * 1000)
-    again = Native().again(request, 2.5, counts=True)
-    assert (again.exchange, again.routing_key, again.mandatory) == (
-        "datatransfer.retry.2500",
-        "acme",
-        True,
-    )
-    assert again.body is request.body
-    headers = again.properties.headers or {}
-    assert before - 1 <= headers["dtbridge-first-try"] <= time.time() * 1000 + 1
-    first_try = headers["dtbridge-first-try"]
-    own = {
-        "dtbridge-attempt": 2,
-        "dtbridge-first-try": first_try,
-        "dtbridge-not-before": first_try + 2500,
-    }
-    assert again.properties == Properties(
-        content_type="application/json",
-        headers=STATION | {"own": [1], "CCS": "kept"} | own,
-        delivery_mode=2,
-        correlation_id="c",
-        reply_to="amq.gen-1",
-        message_id="m",
-        type="DataTransfer",
-        app_id="gateway",
-    )
-
-
-def test_a_second_try_is_read_as_one_and_the_third_is_counted_from_it() -> None:
-    contract = Native()
-    first = contract.again(delivered(), 1.0, counts=True)
-    request = contract.request(
-        Delivery("datatransfer", "acme", False, first.properties, first.body)
-    )
-    first_try = (first.properties.headers or {})["dtbridge-first-try"]
-    assert (request.attempt, request.first_try) == (2, first_try / 1000)
-    second = contract.again(request, 1.0, counts=True).properties.headers or {}
-    assert (second["dtbridge-attempt"], second["dtbridge-first-try"]) == (3, first_try)
-
-
-def test_after_its_pause_a_request_is_what_it_was_before() -> None:
-    contract = Native()
-    again = contract.again(delivered(), 1.0, counts=True)
-    waiting = Delivery(again.exchange, again.routing_key, False, again.properties, again.body)
-    assert 0.9 < pause_left(waiting, 1.0) <= 1.0
-    back = after_pause(waiting, contract.names)
-    assert (back.exchange, back.routing_key, back.mandatory) == ("datatransfer", "acme", True)
-    headers = {
-        name: value
-        for name, value in (again.properties.headers or {}).items()
-        if name != "dtbridge-not-before"
-    }
-    assert back.properties == msgspec.structs.replace(again.properties, headers=headers)
-
-
-def test_the_end_of_a_pause_is_not_kept_for_the_next() -> None:
-    """The broker itself has sent it back: nobody took the header away."""
-    request = delivered({"dtbridge-not-before": 1})
-    again = Native().again(request, 1.0, counts=True).properties.headers or {}
-    assert again["dtbridge-not-before"] > 1
-    dead = Native().dead_letter(request, Failure(None, Reason.FAILED), "w")
-    assert "dtbridge-not-before" not in (dead.properties.headers or {})
-
-
-def test_a_wait_that_was_no_try_is_not_counted() -> None:
-    headers = Native().again(delivered(), 1.0, counts=False).properties.headers or {}
-    assert headers["dtbridge-attempt"] == 1
-
-
-@pytest.mark.parametrize("value", ["soon", None, 1.5, [1]])
-def test_a_time_of_the_first_try_that_is_none_is_set_anew(value: Any) -> None:
-    request = delivered({"dtbridge-attempt": 2, "dtbridge-first-try": value})
-    assert request.first_try is None
-    headers = Native().again(request, 1.0, counts=True).properties.headers or {}
-    assert headers["dtbridge-first-try"] == pytest.approx(time.time() * 1000, abs=2_000)
-
-
-def test_the_deadline_outlives_the_expiration_that_said_it() -> None:
-    request = delivered(expiration="60000")
-    again = Native().again(request, 1.0, counts=True)
-    assert again.properties.expiration is None
-    assert (again.properties.headers or {})["ocpp-deadline"] == pytest.approx(
-        time.time() * 1000 + 60_000, abs=2_000
-    )
-
-
-@pytest.mark.parametrize("deadline", [2**63 - 1, -(2**63), 1_700_000_000_251])
-def test_a_deadline_that_was_given_stays_as_it_is(deadline: int) -> None:
-    """As a float of seconds, the highest would come back as a number that 64 bits cannot hold."""
-    again = Native().again(delivered({"ocpp-deadline": deadline}), 1.0, counts=True)
-    assert (again.properties.headers or {})["ocpp-deadline"] == deadline
-    encode_publish(1, again)
-
-
-@pytest.mark.parametrize(
-    ("exchange", "routing_key", "key"),
-    [
-        ("datatransfer", "own-binding", "own-binding"),
-        ("", "datatransfer.acme", "acme"),
-        ("other", "x", "acme"),
-    ],
-)
-def test_a_request_comes_back_to_its_vendor_whichever_way_it_came(
-    exchange: str, routing_key: str, key: str
+@pytest.mark.parametrize(("message_id", "sent"), [("m", "m"), (None, "c")])
+def test_a_stations_question_is_its_request_and_may_be_repeated(
+    message_id: str | None, sent: str
 ) -> None:
-    again = Native().again(delivered(exchange=exchange, routing_key=routing_key), 1.0, counts=True)
-    assert again.routing_key == key
-
-
-def test_a_dead_letter_is_the_request_with_its_story() -> None:
-    given = {
-        "own": 1,
-        "dtbridge-attempt": 3,
-        "dtbridge-first-try": 1_700_000_000_000,
-        "ocpp-version": "ocpp1.6",
+    native = Native(Names("acme"))
+    parts: dict[str, Any] = {
+        "station_id": "CP 1",
+        "version": OcppVersion.V1_6,
+        "vendor_id": "EN+",
+        "body": b"{}",
+        "deadline": time.time() + 10**8,  # beyond 49 days, so that the expiration does not change
     }
-    request = delivered({**given, **BROKERS_OWN}, expiration="1000", priority=3)
-    failure = Failure(b"{}", Reason.TIMED_OUT, "TimeoutError: slow")
-    dead = Native().dead_letter(request, failure, "dtbridge@host:1")
-    at_once = Native().dead_letter(delivered(), failure, "dtbridge@host:1").properties.headers or {}
-    assert at_once["dtbridge-first-try"] == at_once["dtbridge-failed-at"]
-    assert (dead.exchange, dead.routing_key, dead.mandatory) == ("datatransfer.dead", "acme", True)
-    assert dead.body is request.body
-    headers = dict(dead.properties.headers or {})
-    assert headers.pop("dtbridge-failed-at") == pytest.approx(time.time() * 1000, abs=2_000)
-    assert headers == STATION | given | {
-        "dtbridge-reason": "timed-out",
-        "dtbridge-error": "TimeoutError: slow",
-        "dtbridge-vendor": "Acme",
-        "dtbridge-message": "Set",
-        "dtbridge-worker": "dtbridge@host:1",
-        "dtbridge-exchange": "datatransfer",
-        "dtbridge-routing-key": "acme",
-    }
-    kept = dead.properties
-    assert (kept.correlation_id, kept.reply_to, kept.message_id, kept.priority) == (
-        "c",
-        "amq.gen-1",
-        "m",
-        3,
+    question = native.question_to_csms(**parts, message_id=message_id)
+    assert (question.station_id, question.once, question.correlation_id) == ("CP 1", False, None)
+    assert asked_at(question) == native.request_publishing(
+        "c", "amq.gen-1", **parts, message_id=sent
     )
-    assert (kept.delivery_mode, kept.expiration, kept.user_id) == (2, None, None)
-    encode_publish(1, dead)
+    assert asked_at(question).properties.message_id == sent
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"vendorId":1}', b"\xff"])
-def test_a_dead_letter_whose_payload_names_nobody_says_so(body: bytes) -> None:
-    headers = (
-        Native()
-        .dead_letter(delivered(body=body), Failure(None, Reason.FAILED), "w")
-        .properties.headers
-        or {}
-    )
-    assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("", "")
+@pytest.mark.parametrize(("message_id", "sent"), [("m", "m"), (None, "c")])
+def test_a_question_to_a_station_is_its_request_and_may_be_repeated(
+    message_id: str | None, sent: str
+) -> None:
+    native = Native(Names("acme"))
+    parts: dict[str, Any] = {"station_id": "CP 1", "body": b"{}", "deadline": time.time() + 10**8}
+    question = native.question_to_station(**parts, version=OcppVersion.V2_1, message_id=message_id)
+    assert (question.station_id, question.once, question.correlation_id) == ("CP 1", False, None)
+    assert asked_at(question) == native.station_request("c", "amq.gen-1", **parts, message_id=sent)
+    assert asked_at(question).properties.message_id == sent
 
 
-def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
-    request = delivered(body=b'{"vendorId":"Acme"}')
-    headers = (
-        Native().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
-    )
-    assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")
+def test_a_request_to_a_station_is_written_in_the_richest_version() -> None:
+    assert Native().station_version(None) is OcppVersion.V2_1
+    with pytest.raises(ValueError, match="the gateway knows the station's version"):
+        Native().station_version(OcppVersion.V1_6)
+
+
+def test_answers_of_stations_come_to_the_reply_queue_as_they_are() -> None:
+    reply = delivery(STATION)
+    assert Native().station_replies == ()
+    assert Native().read_station_reply(reply) is reply

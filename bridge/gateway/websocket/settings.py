@@ -1,0 +1,70 @@
+"""What can be set about a gateway, and the defaults."""
+
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from bridge.gateway.websocket.connection import CALL_TIMEOUT
+from bridge.gateway.websocket.handshake import PREFERRED
+from bridge.ocpp import OcppVersion
+
+MAX_MESSAGE: Final = 1024 * 1024
+"""Bytes of a decompressed message, in both directions. Most OCPP messages have a few kB;
+certificate chains and reports have some 10 kB."""
+
+MAX_CONNECTIONS: Final = 10_000
+"""Connections at a time, including those whose handshake is not finished. Each takes 20 kB (three
+times that with compression) and a file descriptor."""
+
+HANDSHAKE_TIMEOUT: Final = 10.0
+"""Seconds for TLS, and again for the HTTP request. A mobile link needs two or three; a peer that
+dawdles does not hold its place any longer."""
+
+PING_INTERVAL: Final = 30.0
+"""Seconds between pings. Mobile networks forget a silent connection after 30 to 60 s."""
+
+PING_TIMEOUT: Final = 30.0
+"""Seconds to wait for the pong. A dead connection is found within a minute, and a slow mobile link
+is not taken for a dead one."""
+
+HEARTBEAT_INTERVAL: Final = 300
+"""Seconds between Heartbeats, as stations are told. Heartbeats only set the station's clock; pings
+watch the connection."""
+
+DRAIN_TIMEOUT: Final = 20.0
+"""Seconds to drain: as long as a handler may take. Kubernetes kills a pod after 30 s unless told
+otherwise, and closing the connections to stations and to the broker may take 5 s each."""
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    """How a gateway works."""
+
+    host: str | None = "127.0.0.1"
+    """The address to listen on. None: every interface."""
+    port: int = 9000
+    """0: a free port."""
+    path: str = ""
+    """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing."""
+    versions: Sequence[OcppVersion] = PREFERRED
+    """The versions of OCPP that the gateway speaks, the preferred one first."""
+    tls: ssl.SSLContext | None = None
+    """None: without TLS."""
+    call_timeout: float = CALL_TIMEOUT
+    """Seconds that the bridge may take to answer a station's DataTransfer."""
+    heartbeat_interval: int = HEARTBEAT_INTERVAL
+    """Seconds between Heartbeats, as stations are told."""
+    max_message: int = MAX_MESSAGE
+    """Bytes of a message. A station that sends a longer one is disconnected (close code 1009); a
+    longer payload is not sent to a station."""
+    max_connections: int = MAX_CONNECTIONS
+    """Connections at a time. One more is closed as soon as it opens."""
+    handshake_timeout: float = HANDSHAKE_TIMEOUT
+    """Seconds for TLS, and again for the HTTP request."""
+    ping_interval: float = PING_INTERVAL
+    """Seconds between pings."""
+    ping_timeout: float = PING_TIMEOUT
+    """Seconds to wait for the pong."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds to finish what is outstanding when the gateway is asked to stop."""

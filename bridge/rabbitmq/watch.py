@@ -1,0 +1,152 @@
+"""Finds a session that is dead and has not been closed.
+
+A peer can be gone without a word (a dead host, a black hole), or be cut off from its cluster; and a
+broker can forget a consumer, so that a worker is connected and consumes nothing. Three signs tell:
+
+* no byte from the broker for :data:`SILENCE` heartbeats;
+* publishings that wait for confirms, and none at all in the same time;
+* a queue of ours without a consumer, or with messages that nobody gets (the audit).
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+import aiormq
+
+from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Connection
+from bridge.rabbitmq.consuming import ConsumeLane
+from bridge.rabbitmq.losses import LOST, losses_as_errors
+from bridge.rabbitmq.publishing import PublishLane
+
+SILENCE: Final = 2.0
+"""Heartbeats without a byte from the broker after which a connection is dead. The broker sends one
+each half interval."""
+AUDIT: Final = 30.0
+"""Seconds between two looks at whether the broker still knows our consumers."""
+
+
+class Watch:
+    """Watches one session, from when its connections are open until :meth:`stop`."""
+
+    def __init__(
+        self,
+        consuming: Connection,
+        publishing: Connection,
+        *,
+        consume_lanes: Sequence[ConsumeLane],
+        publish_lanes: Collection[PublishLane],
+        is_blocked: Callable[[], bool],
+        end: Callable[[str], None],
+    ) -> None:
+        """The lanes are the session's own, which may still become more.
+
+        `is_blocked`: whether the broker takes no publishings for now. `end`: called with the reason
+        when the session is found dead.
+        """
+        self._consuming = consuming
+        self._publishing = publishing
+        self._consume_lanes = consume_lanes
+        self._publish_lanes = publish_lanes
+        self._is_blocked = is_blocked
+        self._end = end
+        self._timer: asyncio.TimerHandle | None = None
+        self._auditing: asyncio.Task[None] | None = None
+        self._audit_channel: aiormq.abc.AbstractChannel | None = None
+        self._confirmed = -1
+        """Publishings confirmed at the last look."""
+        self._confirmed_at = 0.0
+        """When they last became more or none was waited for, by the loop's clock."""
+
+    def start(self) -> None:
+        """Watch for silence and for missing confirms."""
+        self._look()
+
+    def start_audit(self) -> None:
+        """Watch the consumers too, once all of them are there."""
+        self._auditing = asyncio.create_task(self._audit())
+
+    def stop_audit(self) -> None:
+        """The consumers are about to be cancelled."""
+        if self._auditing is not None:
+            self._auditing.cancel()
+
+    def stop(self) -> None:
+        """The session is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.stop_audit()
+
+    def _look(self) -> None:
+        heartbeat = self._consuming.protocol.heartbeat
+        for connection in (self._consuming, self._publishing):
+            if connection.silent_for > SILENCE:
+                self._end(
+                    f"{connection.name}: no sign of life from the broker "
+                    f"for {SILENCE * heartbeat:g} s"
+                )
+                return
+        if self.without_confirm() > SILENCE * heartbeat:
+            self._end(
+                f"{self._publishing.name}: the broker has confirmed nothing "
+                f"for {SILENCE * heartbeat:g} s"
+            )
+            return
+        if heartbeat < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(heartbeat / 2, self._look)
+
+    def without_confirm(self) -> float:
+        """Seconds in which publishings have waited for confirms and none at all has come.
+
+        A node that has lost its majority goes on living, and takes what it can neither keep nor
+        pass on: RabbitMQ 4.3 has no partition handling that would stop it.
+        """
+        now = asyncio.get_running_loop().time()
+        confirmed = sum(lane.confirmed for lane in self._publish_lanes)
+        waiting = any(lane.unconfirmed for lane in self._publish_lanes)
+        if confirmed != self._confirmed or not waiting or self._is_blocked():
+            self._confirmed, self._confirmed_at = confirmed, now
+        return now - self._confirmed_at
+
+    async def _audit(self) -> None:
+        """Notice "connected but not consuming": a consumer that the broker has forgotten.
+
+        It has when a queue of ours has no consumer at all; or when messages wait and none has come
+        in between two looks, although nothing is in hand. A broker that does not answer for a queue
+        has lost touch with it.
+        """
+        last = [-1] * len(self._consume_lanes)
+        with contextlib.suppress(*LOST), losses_as_errors():
+            while True:
+                await asyncio.sleep(AUDIT)
+                for number, lane in enumerate(self._consume_lanes):
+                    quiet = lane.received == last[number] and not lane.unsettled
+                    last[number] = lane.received
+                    for queue in lane.queues:
+                        try:
+                            found = await self.look_at(queue)
+                        except TimeoutError:
+                            self._end(f"not consuming: the broker says nothing of queue {queue!r}")
+                            return
+                        if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
+                            waiting, consumers = found
+                            self._end(
+                                f"not consuming: queue {queue!r} has {consumers} consumers "
+                                f"and {waiting} messages waiting"
+                            )
+                            return
+
+    async def look_at(self, queue: str) -> tuple[int, int] | None:
+        """Messages ready and consumers of a queue. None: it cannot be asked, or does not exist."""
+        if self._audit_channel is None or self._audit_channel.is_closed:
+            # On the connection that the broker reads even while an alarm is on.
+            self._audit_channel = await self._consuming.channel(confirms=False)
+        try:
+            declared = await self._audit_channel.queue_declare(
+                queue, passive=True, timeout=CLOSE_TIMEOUT
+            )
+        except aiormq.exceptions.AMQPChannelError:
+            return None
+        return declared.message_count or 0, declared.consumer_count or 0

@@ -1,0 +1,40 @@
+"""How a command runs to its end."""
+
+import asyncio
+
+import pytest
+
+from bridge.cli.process import complete
+
+
+def test_a_command_returns_what_its_coroutine_does() -> None:
+    async def main() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert complete(main()) == 7
+
+
+def test_a_handler_that_exits_does_not_end_the_command() -> None:
+    """asyncio lets SystemExit through the loop; who awaits the handler still learns of it."""
+
+    async def handler() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    async def main() -> str:
+        task = asyncio.ensure_future(handler())
+        (done,), _ = await asyncio.wait([task])
+        return type(done.exception()).__name__
+
+    assert complete(main()) == "SystemExit"
+
+
+def test_a_command_that_exits_itself_does_end() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        raise SystemExit(5)
+
+    with pytest.raises(SystemExit) as ended:
+        complete(main())
+    assert ended.value.code == 5

@@ -1,0 +1,45 @@
+"""The modules of bridge.vendors as a whole."""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import bridge.vendors
+from bridge.demo.workshop import routers
+
+MODULES = [module.name for module in pkgutil.iter_modules(bridge.vendors.__path__)]
+
+
+def imported(source: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return names
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_what_a_users_module_would(name: str) -> None:
+    """Of the project, only its public package."""
+    path = Path(str(importlib.import_module(f"bridge.vendors.{name}").__file__))
+    names = imported(path.read_text(encoding="utf-8"))
+    assert {name for name in names if name.split(".")[0] == "bridge"} <= {"bridge"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_names_its_vendor_and_its_source(name: str) -> None:
+    module = importlib.import_module(f"bridge.vendors.{name}")
+    assert module.VENDOR_ID
+    assert "Source: " in str(module.__doc__)
+    assert f"\n{name} " in str(bridge.vendors.__doc__)
+
+
+def test_the_demo_has_a_router_for_every_vendor() -> None:
+    handled = {router.vendor_id for router in routers}
+    vendors = {importlib.import_module(f"bridge.vendors.{name}").VENDOR_ID for name in MODULES}
+    assert vendors < handled
