@@ -273,7 +273,7 @@ SHORT = 0.05
 async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_for_had_no_time(
     bench: Bench,
 ) -> None:
-    """The first ends at its deadline without an answer; the second was sent later, and somebody waits for it."""
+    """The first ends at its deadline, without an answer; somebody still waits for the last."""
     bench.send(deadline=time.time() + SHORT)
     bench.send(deadline=time.time() + SHORT)
     bench.send(deadline=time.time() + 60)

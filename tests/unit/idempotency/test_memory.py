@@ -108,7 +108,7 @@ def test_what_is_being_handled_is_known_however_long_it_takes_and_no_longer() ->
 
 @pytest.mark.parametrize("silence", [20.0, 86_400.0])
 def test_a_store_forgets_after_a_silence_too(clock: Clock, silence: float) -> None:
-    """A station that counts its messages from 1 again, next morning, must not be told yesterday's answer."""
+    """A station that counts from 1 again next morning must not be told yesterday's answer."""
     store = MemoryStore(ttl=10, clock=clock)
     store.finish(key(1), REPLY)
     clock.now += silence
