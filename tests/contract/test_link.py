@@ -1,4 +1,7 @@
-"""A gateway's link and a client, over the twin in memory and over RabbitMQ alike: both directions, and what goes wrong in each."""
+"""A gateway's link and a client: both directions, and what goes wrong in each.
+
+Over the in-memory broker and over RabbitMQ alike.
+"""
 
 import asyncio
 import time
@@ -151,7 +154,10 @@ async def test_any_callable_is_a_handler_and_plain_ones_may_block(
         ).data == data
 
 
-RAW = b'{ "vendorId":"com.acme","messageId": "M","data":{"n":123456789012345678901,"N":null,"f":1.10,"e":"\\u00e9"} }'
+RAW = (
+    b'{ "vendorId":"com.acme","messageId": "M",'
+    b'"data":{"n":123456789012345678901,"N":null,"f":1.10,"e":"\\u00e9"} }'
+)
 
 
 async def test_a_payload_goes_to_a_2_x_station_byte_for_byte(side: Side, link: GatewayLink) -> None:
@@ -541,7 +547,7 @@ async def test_the_gateway_that_loses_its_connection_gives_its_answers_on_the_ne
 async def test_a_station_that_has_come_to_another_gateway_is_found_there(
     side: Side, link: GatewayLink, client: Client
 ) -> None:
-    """The first gateway notices late that its connection is dead, and has a request that waits for its turn there."""
+    """The first gateway notices late that its connection is dead, with a request waiting there."""
     stale, handler = Hello(), Hello()
     stale.may_answer.clear()
     handler.may_answer.clear()

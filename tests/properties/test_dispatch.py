@@ -1,4 +1,4 @@
-"""Whatever arrives: one outcome per request, one verdict per delivery, and no error that escapes."""
+"""Whatever arrives: one outcome per request, one verdict per delivery, and no escaping error."""
 
 import asyncio
 import json
