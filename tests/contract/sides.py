@@ -1,6 +1,6 @@
-"""The two brokers that one suite runs over: the twin in memory, and RabbitMQ seen through a plain AMQP client.
+"""The two brokers that one suite runs over: the twin in memory, and RabbitMQ.
 
-What is published and read here is done as a foreign process would do it: with aio-pika's channels, not with the bridge.
+RabbitMQ is used as a foreign process would use it: with aio-pika's channels, not with the bridge.
 """
 
 import asyncio

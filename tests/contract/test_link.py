@@ -1,6 +1,6 @@
-"""A gateway's link and a client: both directions, and what goes wrong in each.
+"""A gateway's link and a client, in memory and on RabbitMQ alike.
 
-Over the in-memory broker and over RabbitMQ alike.
+Both directions are tried, and what goes wrong in each.
 """
 
 import asyncio
@@ -547,7 +547,7 @@ async def test_the_gateway_that_loses_its_connection_gives_its_answers_on_the_ne
 async def test_a_station_that_has_come_to_another_gateway_is_found_there(
     side: Side, link: GatewayLink, client: Client
 ) -> None:
-    """The first gateway notices late that its connection is dead, with a request waiting there."""
+    """The first gateway notices late that its connection is dead; a request waits there."""
     stale, handler = Hello(), Hello()
     stale.may_answer.clear()
     handler.may_answer.clear()

@@ -265,7 +265,7 @@ DONE = b'{"status":"Accepted","data":"done"}'
 
 
 async def test_two_workers_run_the_handler_of_one_request_once(server: RedisServer) -> None:
-    """With a prefetch of 1, the second delivery goes to the other worker, which lets it wait until the reply is there."""
+    """With a prefetch of 1, the second delivery goes to the other worker and waits there."""
     async with fleet(server.url) as made:
         made.put()
         made.put()

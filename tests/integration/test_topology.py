@@ -1,4 +1,4 @@
-"""Exchanges and queues: declared, verified or trusted; and what a vendor's queue protects the others from."""
+"""Exchanges and queues: declared, verified or trusted; how a vendor's queue protects the others."""
 
 import asyncio
 import re
@@ -119,7 +119,7 @@ async def test_what_no_worker_takes_from_a_retry_queue_the_broker_sends_back(
 
 
 async def test_a_vendor_whose_handlers_hang_holds_up_nobody_else(amqp_url: str) -> None:
-    """Of 50 requests it gets its prefetch and runs its concurrency; the others stay in its queue."""
+    """Of 50 requests it gets its prefetch and runs its concurrency; the rest stay in its queue."""
     slow = Router("slow", prefetch=4, concurrency=2)
     started = asyncio.Event()
     release = asyncio.Event()
