@@ -10,7 +10,7 @@ import time
 from asyncio import Task
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from bridge.client.errors import StationOffline
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
@@ -143,13 +143,9 @@ class Stations:
     def _call(self, request: Request, station: Station, payload: bytes, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         call = _Call(request, station, self.turns)
+        calls = self._calls.setdefault(station, set())
         race = Race(
-            request,
-            partial(self._settled, station),
-            call.answer,
-            call.time_out,
-            self._calls.setdefault(station, set()),
-            call.loss,
+            request, call, calls, partial(self._settled, station), _answer, _time_out, _loss
         )
         task = start(call.run(payload, loop.time() + seconds), loop)
         race.follow(task, loop, LONGEST, request.deadline)
@@ -166,32 +162,32 @@ class Stations:
 
 
 class _Call:
-    """A request in hand: what runs for it, and the three outcomes that it may have."""
+    """A request on its way to its station."""
 
-    __slots__ = ("_request", "_sent", "_station", "_turns")
+    __slots__ = ("request", "sent", "station", "turns")
 
     def __init__(self, request: Request, station: Station, turns: Turns) -> None:
-        self._request = request
-        self._station = station
-        self._turns = turns
-        self._sent = False
+        self.request = request
+        self.station = station
+        self.turns = turns
+        self.sent = False
         """The station has been given it."""
 
     async def run(self, payload: bytes, until: float) -> Outcome:
         """Have the station answer, in its turn. `until`: by the clock of the event loop."""
         loop = asyncio.get_running_loop()
-        if not await self._turns.take(self._station, until - loop.time()):
-            return self.time_out()
+        if not await self.turns.take(self.station, until - loop.time()):
+            return _time_out(self.request, self)
         try:
-            self._sent = True
+            self.sent = True
             return await self._outcome(payload, until - loop.time())
         finally:
-            self._turns.give(self._station)
+            self.turns.give(self.station)
 
     async def _outcome(self, payload: bytes, timeout: float) -> Outcome:
-        request = self._request
+        request = self.request
         try:
-            reply = await self._station.answer(payload, timeout)
+            reply = await self.station.answer(payload, timeout)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
@@ -206,23 +202,21 @@ class _Call:
             )
         return reply
 
-    def answer(self, task: "Task[Any]") -> Outcome:
-        """The outcome of a station that has answered, or whose handler has failed."""
-        try:
-            outcome: Outcome = task.result()
-        except asyncio.CancelledError:
-            text = "CancelledError: the station's handler was cancelled"
-            return failed(self._request, text)
-        return outcome
 
-    def time_out(self) -> Outcome:
-        """The outcome of a station that has not answered in time."""
-        text = "the station did not answer in time" if self._sent else "its turn did not come"
-        return timed_out(self._request, time.time(), f"TimeoutError: {text}")
+def _answer(request: Request, _: _Call, task: "Task[Outcome]") -> Outcome:
+    try:
+        return task.result()
+    except asyncio.CancelledError:
+        return failed(request, "CancelledError: the station's handler was cancelled")
 
-    def loss(self) -> Outcome:
-        """The outcome of a station that is lost."""
-        return Offline(self._sent)
+
+def _time_out(request: Request, call: _Call) -> Outcome:
+    text = "the station did not answer in time" if call.sent else "its turn did not come"
+    return timed_out(request, time.time(), f"TimeoutError: {text}")
+
+
+def _loss(_: Request, call: _Call) -> Outcome:
+    return Offline(call.sent)
 
 
 def _payload_of(request: Request) -> bytes:

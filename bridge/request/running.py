@@ -51,6 +51,7 @@ class Race:
 
     __slots__ = (
         "_answer",
+        "_by",
         "_held",
         "_loss",
         "_request",
@@ -64,18 +65,21 @@ class Race:
     def __init__(
         self,
         request: Request,
-        settle: Settle,
-        answer: "Callable[[Task[Any]], Outcome]",
-        time_out: Callable[[], Outcome],
+        by: Any,
         held: "set[Race]",
-        loss: Callable[[], Outcome] | None = None,
+        settle: Settle,
+        answer: "Callable[[Request, Any, Task[Any]], Outcome]",
+        time_out: Callable[[Request, Any], Outcome],
+        loss: Callable[[Request, Any], Outcome] | None = None,
     ) -> None:
-        """`settle`: called once, with the outcome. `held`: where this race stands until then.
+        """`by`: what the request is handled by, for the functions. `held`: those that are not over.
 
-        The outcome is `answer` of the task when it has ended, `time_out` when it has not ended in
-        time, or `loss` when :meth:`lose` is called; None: as `time_out`.
+        `settle` is called once, with the outcome. That is `answer` when the task has ended,
+        `time_out` when it has not ended in time, or `loss` when :meth:`lose` is called; None: as
+        `time_out`.
         """
         self._request = request
+        self._by = by
         self._settle = settle
         self._answer = answer
         self._time_out = time_out
@@ -128,7 +132,7 @@ class Race:
                 task.exception()  # seen: once cancelled, a task may end as it likes
             return
         self._finish()
-        self._settle(self._request, self._answer(task))
+        self._settle(self._request, self._answer(self._request, self._by, task))
 
     def _out_of_time(self) -> None:
         self._end(self._time_out)
@@ -137,7 +141,7 @@ class Race:
         """End it, unless it is over: what it runs for is lost."""
         self._end(self._loss)
 
-    def _end(self, outcome: Callable[[], Outcome]) -> None:
+    def _end(self, outcome: Callable[[Request, Any], Outcome]) -> None:
         if self.over:
             return
         task = self._task
@@ -146,7 +150,7 @@ class Race:
             self._ended(task)
             return
         self._finish()
-        self._settle(self._request, outcome())
+        self._settle(self._request, outcome(self._request, self._by))
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 

@@ -91,6 +91,7 @@ class Dispatcher:
         """
         self.settle: Settle
         """Whom it tells each outcome: see :func:`~bridge.request.chain.chain`."""
+        self._answer = self._outcome
         self._routes = routes
         self._decode = partial(decode_request, strict=True) if strict else decode_request
         self._expired = expired
@@ -169,11 +170,7 @@ class Dispatcher:
             self.settle(request, self._outcome(request, handler, task))
         else:
             race = running.Race(
-                request,
-                self.settle,
-                partial(self._outcome, request, handler),
-                partial(_took_too_long, request, handler),
-                self.waiting,
+                request, handler, self.waiting, self.settle, self._answer, _took_too_long
             )
             deadline = None if self._handles_expired else request.deadline
             race.follow(task, loop, handler.timeout, deadline)

@@ -1,4 +1,4 @@
-"""Whatever arrives: one outcome per request, one verdict per delivery, and no exception that escapes."""
+"""Whatever arrives: one outcome per request, one verdict per delivery, and no escaping error."""
 
 import asyncio
 import json
@@ -371,7 +371,7 @@ def test_any_properties_get_exactly_one_outcome_and_a_reply_the_broker_takes(
 
 
 def check_sendable(publishing: Publishing, asked: Properties) -> None:
-    """The default exchange, nothing copied but what is named, and no value that closes a channel."""
+    """To the default exchange, only what is named copied, and nothing that closes a channel."""
     assert publishing.exchange == ""
     assert publishing.routing_key == asked.reply_to
     assert publishing.routing_key.startswith(
@@ -410,7 +410,7 @@ class Counting(Delivery, eq=False, gc=True):
 
 
 def check_copy(copy: Publishing, source: Delivery) -> None:
-    """AMQP can carry it, the broker's own headers are not in it, and what the request is made of is as it was."""
+    """AMQP can carry it, without the broker's own headers; what makes the request is as it was."""
     Encoder().publish(2, copy)
     headers, own = copy.properties.headers or {}, source.properties.headers or {}
     assert copy.body == source.body
@@ -517,7 +517,8 @@ async def _settled_exactly_once(
     last_of_each = {id(delivery.source.message): delivery for delivery in delivered}  # type: ignore[attr-defined]
     assert len(last_of_each) == len(messages)
     assert all(len(delivery.verdicts) == 1 for delivery in last_of_each.values())
-    # What was given up, or is to be tried again, is kept elsewhere; each copy once for each time it was made.
+    # What was given up, or is to be tried again, is kept elsewhere: each copy as often as it was
+    # made.
     kept = sum(len(delivery.copies) for delivery in last_of_each.values())
     rejected = len(
         [delivery for delivery in last_of_each.values() if delivery.verdicts == [Verdict.REJECT]]

@@ -1,4 +1,7 @@
-"""Whatever comes to a gateway, and whatever its stations do: each delivery is settled once, each request answered at most once."""
+"""Whatever comes to a gateway, and whatever its stations do.
+
+Each delivery is settled once, and each request is answered at most once.
+"""
 
 import asyncio
 import time

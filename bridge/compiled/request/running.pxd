@@ -6,7 +6,7 @@ cdef bint _EAGER
 cpdef start(coroutine, loop)
 
 cdef class Race:
-    cdef object _answer, _loss, _request, _settle, _task, _time_out, _timer
+    cdef object _answer, _by, _loss, _request, _settle, _task, _time_out, _timer
     cdef set _held
     cdef readonly bint over
 

@@ -81,7 +81,7 @@ def test_what_is_no_request_is_refused_in_every_version(version: OcppVersion, bo
 
 
 class Both:
-    """Values for those who want values, bytes for those who want bytes: bytes first, they are nearer to the wire."""
+    """Takes values and bytes; bytes come first, because they are nearer to the wire."""
 
     async def on_payload(self, payload: bytes, timeout: float) -> Reply:
         return Reply(payload)

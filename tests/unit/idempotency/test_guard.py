@@ -1,4 +1,4 @@
-"""Each request handled once: the store, and the guard before the dispatcher."""
+"""Each request handled once: the guard before the dispatcher."""
 
 import asyncio
 import time
@@ -29,121 +29,6 @@ from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import Routes
 from bridge.worker.dispatch import Dispatcher, Expired
 from tests.support import UNTIL_SETTLED, a_request, payload
-
-REPLY = Reply(b'{"status":"Accepted"}')
-
-
-def key(number: int) -> Key:
-    return f"00000000:1:{number}:CP001"
-
-
-# ---- replies in memory ----
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def test_a_request_is_nobodys_then_running_then_answered() -> None:
-    store = MemoryStore()
-    assert store.begin(key(1)) is None
-    assert store.begin(key(1)) is Running.HERE
-    assert store.begin(key(2)) is None
-    store.finish(key(1), REPLY)
-    assert store.begin(key(1)) is REPLY
-    assert store.begin(key(2)) is Running.HERE
-
-
-def test_what_is_forgotten_may_be_handled_again() -> None:
-    store = MemoryStore()
-    store.begin(key(1))
-    store.forget(key(1))
-    assert store.begin(key(1)) is None
-    store.forget(key(2))  # never begun: nothing to do
-    assert len(store) == 0
-
-
-def test_no_more_replies_are_kept_than_the_bound_and_the_youngest_stay() -> None:
-    store = MemoryStore(entries=10)
-    for number in range(100):
-        assert store.begin(key(number)) is None
-        store.finish(key(number), REPLY)
-        assert len(store) <= 10
-        assert store.begin(key(number)) is REPLY
-        if number >= 4:
-            assert store.begin(key(number - 4)) is REPLY
-    assert store.begin(key(80)) is None
-
-
-def test_no_more_bytes_of_replies_are_kept_than_the_bound() -> None:
-    store = MemoryStore(max_bytes=100_000)
-    for number in range(50):
-        store.begin(key(number))
-        store.finish(key(number), Reply(bytes(10_000)))
-        assert len(store) * 10_000 <= 100_000
-    assert len(store) >= 5
-
-
-def test_a_reply_is_kept_for_its_time_and_at_most_twice_as_long(clock: Clock) -> None:
-    start = clock.now
-    for offset in (0.0, 1.0, 9.0, 9.9):
-        clock.now = start
-        store = MemoryStore(ttl=10, clock=clock)
-        clock.now = start + offset
-        store.finish(key(1), REPLY)
-        clock.now = start + offset + 10
-        assert store.begin(key(1)) is REPLY
-        clock.now = start + offset + 20
-        assert store.begin(key(1)) is None
-
-
-def test_a_busy_store_keeps_a_reply_no_longer_either(clock: Clock) -> None:
-    store = MemoryStore(ttl=10, clock=clock)
-    for number in range(600):
-        clock.now += 0.1
-        assert store.begin(key(number)) is None
-        store.finish(key(number), REPLY)
-        for older in (number - 99, number - 201):
-            if older >= 0:
-                kept = store._young.get(key(older)) or store._old.get(key(older))
-                assert kept is (REPLY if older == number - 99 else None)
-    assert len(store) <= 201
-
-
-def test_what_is_being_handled_is_known_however_long_it_takes_and_no_longer() -> None:
-    store = MemoryStore(entries=4)
-    store.begin(key(0))
-    for number in range(1, 50):
-        store.begin(key(number))
-        store.finish(key(number), REPLY)
-        assert store.begin(key(0)) is Running.HERE
-    store.finish(key(0), REPLY)
-    for number in range(50, 100):
-        store.begin(key(number))
-        store.finish(key(number), REPLY)
-    assert store.begin(key(0)) is None
-
-
-@pytest.mark.parametrize("silence", [20.0, 86_400.0])
-def test_a_store_forgets_after_a_silence_too(clock: Clock, silence: float) -> None:
-    """A station that counts its messages from 1 again, next morning, must not be told yesterday's answer."""
-    store = MemoryStore(ttl=10, clock=clock)
-    store.finish(key(1), REPLY)
-    clock.now += silence
-    assert store.begin(key(1)) is None
-    assert len(store) == 0
-
-
-# ---- the guard ----
 
 
 class NetworkStore:
@@ -388,7 +273,7 @@ SHORT = 0.05
 async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_for_had_no_time(
     bench: Bench,
 ) -> None:
-    """The first ends at its deadline without an answer; the second was sent later, and somebody waits for it."""
+    """The first ends at its deadline, without an answer; somebody still waits for the last."""
     bench.send(deadline=time.time() + SHORT)
     bench.send(deadline=time.time() + SHORT)
     bench.send(deadline=time.time() + 60)

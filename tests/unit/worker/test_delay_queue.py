@@ -1,4 +1,4 @@
-"""A delay queue's way through the worker: held until the pause is over, and no longer; given back to whom it concerns."""
+"""Requests of a delay queue: held until the pause is over, and no longer, and then sent back."""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""More requests than an intake can handle: the ones it begins with are answered in time, the others at once."""
+"""More requests than an intake can handle.
+
+Those that it begins with are answered in time, the others at once.
+"""
 
 import asyncio
 import time
@@ -79,7 +82,7 @@ def slow_router(seconds: list[float]) -> Router:
 
 
 async def play(intake: Intake, *, factor: float, seconds: float) -> list[Timed]:
-    """Requests at `factor` times what the handlers can do, for so many seconds, and then until all are settled."""
+    """Send requests at `factor` times what the handlers can do, and wait until all are settled."""
     deliveries: list[Timed] = []
     pause = SERVICE / HANDLERS / factor
     end = time.time() + seconds
@@ -109,7 +112,8 @@ async def test_at_three_times_the_capacity_what_is_begun_is_answered_in_time() -
     intake = an_intake(slow_router([SERVICE]), counts)
     deliveries = await play(intake, factor=3.0, seconds=2.0)
     answered = sum(map(in_time, deliveries))
-    # A third is what the handlers can do. Without shedding, next to nobody would be answered in time once the queue has grown.
+    # A third is what the handlers can do. If none were refused, almost none would be answered in
+    # time once the queue has grown.
     assert answered >= len(deliveries) * 0.15, (
         answered,
         len(deliveries),

@@ -115,11 +115,20 @@ async def test_a_request_goes_to_its_vendors_part_whatever_the_case_of_its_lette
     ("body", "expected"),
     [
         (b'[2,"1","DataTransfer",{"vendorId":"nobody"}]', [3, "1", {"status": "UnknownVendorId"}]),
-        (b'[2,"1","DataTransfer",{"messageId":"m"}]', [4, "1", "OccurenceConstraintViolation", "vendorId: required field is missing", {}]),
-        (b'[2,"1","DataTransfer",{"vendorId":7}]', [4, "1", "TypeConstraintViolation", "vendorId: expected a string, got an integer", {}]),
-        (b'[2,"1","DataTransfer",[]]', [4, "1", "TypeConstraintViolation", "payload: expected an object, got an array", {}]),
+        (
+            b'[2,"1","DataTransfer",{"messageId":"m"}]',
+            [4, "1", "OccurenceConstraintViolation", "vendorId: required field is missing", {}],
+        ),
+        (
+            b'[2,"1","DataTransfer",{"vendorId":7}]',
+            [4, "1", "TypeConstraintViolation", "vendorId: expected a string, got an integer", {}],
+        ),
+        (
+            b'[2,"1","DataTransfer",[]]',
+            [4, "1", "TypeConstraintViolation", "payload: expected an object, got an array", {}],
+        ),
     ],
-)  # fmt: skip
+)
 async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(
     body: bytes, expected: Any
 ) -> None:
@@ -134,9 +143,7 @@ async def test_what_no_vendor_of_ours_is_named_in_is_answered_too(
 # ---- shares ----
 
 
-async def test_a_vendor_that_hangs_has_no_more_than_its_share_in_hand_and_the_others_come_through() -> (
-    None
-):
+async def test_a_vendor_that_hangs_holds_its_share_and_the_others_come_through() -> None:
     bench = Bench("slow", "quick", share=4, concurrency=2)
     bench.on("slow", hangs)
     bench.on("quick", accepts)
