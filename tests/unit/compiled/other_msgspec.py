@@ -7,12 +7,10 @@ import msgspec
 OURS = msgspec.Struct
 
 
-class Moved(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
-    """Each Struct has a slot of its own before its fields."""
+class Reserved:
+    """A slot before the fields of every Struct."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], names: Any, **options: Any) -> Any:
-        options.pop("gc", None)  # the slot is one for weak references, and these exclude gc=False
-        return super().__new__(mcs, name, bases, names, weakref=True, **options)
+    __slots__ = ("reserved",)
 
 
 class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
@@ -33,7 +31,11 @@ class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public
         return super().__new__(mcs, name, (base,), names, **options)
 
 
-def install(metaclass: str) -> None:
-    """Before bridge is imported."""
-    kind = {"Moved": Moved, "Reordered": Reordered}[metaclass]
-    vars(msgspec)["Struct"] = kind("Struct", (OURS,), {"__module__": "msgspec"})
+def install(kind: str) -> None:
+    """Before bridge is imported. `kind`: ``moved`` or ``reordered``."""
+    names = {"__module__": "msgspec"}
+    structs: dict[str, Any] = {
+        "moved": type(OURS)("Struct", (OURS, Reserved), names),
+        "reordered": Reordered("Struct", (OURS,), names),
+    }
+    vars(msgspec)["Struct"] = structs[kind]
