@@ -1,6 +1,6 @@
 """A program: imports modules in the order given, has a worker answer, and says what runs.
 
-``python -m tests.unit.compiled.answering [--msgspec moved|reordered] MODULE…`` writes one object
+``python -m tests.unit.compiled.answering [--msgspec Moved|Reordered] MODULE…`` writes one object
 of JSON: the answer, and form, reason and file of each module that was compiled.
 """
 

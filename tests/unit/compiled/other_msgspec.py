@@ -7,14 +7,18 @@ import msgspec
 OURS = msgspec.Struct
 
 
-class Reserved:
-    """A slot before the fields of every Struct."""
+class Slot:
+    """A slot that is no field."""
 
     __slots__ = ("reserved",)
 
 
-class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
-    """The field that is declared first lies first; else they lie in the order of their names."""
+class Moved(OURS, Slot):
+    """The fields lie behind a slot."""
+
+
+class _Reordering(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
+    """Gives a Struct a base class with the field that is declared first."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], names: Any, **options: Any) -> Any:
         fields = names.get("__annotations__", {})
@@ -31,11 +35,10 @@ class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public
         return super().__new__(mcs, name, (base,), names, **options)
 
 
-def install(kind: str) -> None:
-    """Before bridge is imported. `kind`: ``moved`` or ``reordered``."""
-    names = {"__module__": "msgspec"}
-    structs: dict[str, Any] = {
-        "moved": type(OURS)("Struct", (OURS, Reserved), names),
-        "reordered": Reordered("Struct", (OURS,), names),
-    }
-    vars(msgspec)["Struct"] = structs[kind]
+class Reordered(OURS, metaclass=_Reordering):
+    """The field that is declared first lies first, the others in the order of their names."""
+
+
+def install(name: str) -> None:
+    """Before bridge is imported. `name`: that of a class above."""
+    vars(msgspec)["Struct"] = {"Moved": Moved, "Reordered": Reordered}[name]

@@ -118,7 +118,7 @@ def test_a_module_that_is_not_imported_does_not_run() -> None:
 
 @needs_compiled
 @pytest.mark.parametrize("order", [MODULES, MODULES[::-1]], ids=["forward", "backward"])
-@pytest.mark.parametrize("msgspec", ["moved", "reordered"])
+@pytest.mark.parametrize("msgspec", ["Moved", "Reordered"])
 def test_a_msgspec_whose_slots_lie_otherwise_has_the_sources_run(
     msgspec: str, order: tuple[str, ...]
 ) -> None:
