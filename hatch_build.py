@@ -93,6 +93,28 @@ def remove_except(modules: tuple[str, ...]) -> None:
             file.unlink()
 
 
+def write_types() -> Path:
+    """A tree like that of bridge, because Cython looks for types where a module's name says.
+
+    Every package and every module of the list has a file there. Where one were missing, Cython
+    would go on looking, along the path of Python, and find that of another version.
+    """
+    tree = Path("build/types")
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(
+        "bridge/compiled", tree / "bridge", ignore=shutil.ignore_patterns("*.py", "*.pyc")
+    )
+    (tree / "bridge/compiled").mkdir()
+    (tree / "bridge/fields.pxd").rename(tree / "bridge/compiled/fields.pxd")
+    for module in MODULES:
+        types = tree / f"{module.replace('.', '/')}.pxd"
+        types.parent.mkdir(parents=True, exist_ok=True)
+        types.touch()
+    for package in (tree / "bridge", *(path for path in tree.rglob("*") if path.is_dir())):
+        (package / "__init__.pxd").touch()
+    return tree
+
+
 def compile_in_place() -> None:
     """Raises whatever Cython, setuptools and the C compiler raise."""
     from Cython.Build import cythonize
@@ -101,12 +123,7 @@ def compile_in_place() -> None:
 
     began = time.time()  # a source that is changed meanwhile is newer than what is compiled
     with contextlib.chdir(ROOT):
-        # Cython looks for types where the name of their module says, in a tree like that of bridge.
-        types = Path("build/types")
-        shutil.rmtree(types, ignore_errors=True)
-        shutil.copytree(
-            "bridge/compiled", types / "bridge", ignore=shutil.ignore_patterns("*.py", "*.pyc")
-        )
+        types = write_types()
         extensions = [
             Extension(
                 module,
@@ -119,7 +136,7 @@ def compile_in_place() -> None:
         compiled = cythonize(
             extensions,
             build_dir="build/cython",
-            include_path=[str(types), "."],
+            include_path=[str(types)],
             compiler_directives={
                 "annotation_typing": False,
                 "binding": True,

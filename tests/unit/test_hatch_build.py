@@ -163,13 +163,17 @@ needs_compiled = pytest.mark.skipif(  # where there has to be a compiler, instal
 def test_a_module_is_translated_from_anywhere_and_by_its_own_tree(
     project: Path, tmp_path: Path
 ) -> None:
-    """A build environment has the tools on its path, and the project neither there nor around."""
+    """A build environment has the tools on its path, and perhaps another version of the project."""
+    for other in ("__init__.py", "request.pxd", "compiled/fields.pxd", "idempotency/memory.pxd"):
+        (tmp_path / "other" / "bridge" / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "other" / "bridge" / other).write_text("no types\n")
     program = """
         import sys
         from importlib.util import module_from_spec, spec_from_file_location
         from pathlib import Path
 
         sys.path[:] = [path for path in sys.path if not Path(path, "bridge").exists()]
+        sys.path.insert(0, "other")
         spec = spec_from_file_location("hatch_build", sys.argv[1])
         hatch_build = module_from_spec(spec)
         spec.loader.exec_module(hatch_build)
@@ -186,7 +190,7 @@ def test_a_module_is_translated_from_anywhere_and_by_its_own_tree(
         timeout=120,
     )
     assert [file.name for file in (project / "build").rglob("*.c")] == ["memory.c"]
-    assert {file.name for file in tmp_path.iterdir()} == {"bridge", "project"}
+    assert {file.name for file in tmp_path.iterdir()} == {"bridge", "other", "project"}
 
 
 @needs_compiled

@@ -7,16 +7,18 @@ import msgspec
 OURS = msgspec.Struct
 
 
-class Moved(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
-    """Each Struct has a slot of its own before its fields."""
+class Slot:
+    """A slot that is no field."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], names: Any, **options: Any) -> Any:
-        options.pop("gc", None)  # the slot is one for weak references, and these exclude gc=False
-        return super().__new__(mcs, name, bases, names, weakref=True, **options)
+    __slots__ = ("reserved",)
 
 
-class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
-    """The field that is declared first lies first; else they lie in the order of their names."""
+class Moved(OURS, Slot):
+    """The fields lie behind a slot."""
+
+
+class _Reordering(type(OURS)):  # type: ignore[misc] # the metaclass has no public name
+    """Gives a Struct a base class with the field that is declared first."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], names: Any, **options: Any) -> Any:
         fields = names.get("__annotations__", {})
@@ -33,7 +35,10 @@ class Reordered(type(OURS)):  # type: ignore[misc] # the metaclass has no public
         return super().__new__(mcs, name, (base,), names, **options)
 
 
-def install(metaclass: str) -> None:
-    """Before bridge is imported."""
-    kind = {"Moved": Moved, "Reordered": Reordered}[metaclass]
-    vars(msgspec)["Struct"] = kind("Struct", (OURS,), {"__module__": "msgspec"})
+class Reordered(OURS, metaclass=_Reordering):
+    """The field that is declared first lies first, the others in the order of their names."""
+
+
+def install(name: str) -> None:
+    """Before bridge is imported. `name`: that of a class above."""
+    vars(msgspec)["Struct"] = {"Moved": Moved, "Reordered": Reordered}[name]

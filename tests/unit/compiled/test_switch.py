@@ -100,7 +100,7 @@ def test_the_sources_run_however_the_path_to_them_is_spelled() -> None:
         import sys
         sys.path.insert(0, "./bridge/..")
         import bridge
-        assert "/./bridge/.." in bridge.__path__[0]
+        assert "/bridge/.." in bridge.__path__[0]
         from bridge.routing import router
         assert router.__file__.endswith(".py")
     """
