@@ -35,8 +35,8 @@ from typing import Any, Protocol
 import msgspec
 
 HeaderValue = Any
-"""A field-table value: str, bytes, bool, int, float, Decimal, datetime, None, list or dict of these
-(AMQP 0-9-1 §4.2.5.5)."""
+"""A field-table value (AMQP 0-9-1 §4.2.5.5): str, bytes, bool, int, float, Decimal, datetime or
+None, or a list or dict of these."""
 
 
 class TransportError(Exception):
@@ -189,7 +189,7 @@ StateListener = Callable[[State, str], None]
 
 
 class Transport(Protocol):
-    """A broker, as the worker and the client see it. The top of this module says what it promises."""
+    """A broker, as worker and client see it. The top of this module says what it promises."""
 
     @property
     def state(self) -> State: ...

@@ -1,4 +1,4 @@
-"""What the codec remembers belongs to a connection: two event loops in two threads share nothing."""
+"""What the codec remembers belongs to a connection: two loops in two threads share nothing."""
 
 import os
 import subprocess
@@ -64,6 +64,11 @@ def test_two_threads_read_and_write_nothing_of_each_others() -> None:
     """As plain Python, whose threads may change places between any two steps of the codec."""
     ended = subprocess.run(
         [sys.executable, "-c", TWO_THREADS],
-        check=False, cwd=ROOT, capture_output=True, text=True, timeout=60, env=os.environ | {"DTBRIDGE_PURE": "1"},
-    )  # fmt: skip
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"DTBRIDGE_PURE": "1"},
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
