@@ -35,12 +35,12 @@ from typing import Any, Protocol
 import msgspec
 
 HeaderValue = Any
-"""A field-table value (AMQP 0-9-1 §4.2.5.5): str, bytes, bool, int, float, Decimal, datetime or
-None, or a list or dict of these."""
+"""A field-table value (AMQP 0-9-1 §4.2.5.5): None, str, bytes, bool, int, float, Decimal, datetime,
+or a list or dict of these."""
 
 
 class TransportError(Exception):
-    """The broker cannot be used. The message is one sentence for the person who runs the process."""
+    """The broker cannot be used. The message is one sentence for whoever runs the process."""
 
 
 class BrokerUnreachable(TransportError):
