@@ -35,12 +35,12 @@ from typing import Any, Protocol
 import msgspec
 
 HeaderValue = Any
-"""A field-table value: str, bytes, bool, int, float, Decimal, datetime, None, list or dict of these
-(AMQP 0-9-1 §4.2.5.5)."""
+"""A field-table value (AMQP 0-9-1 §4.2.5.5): None, str, bytes, bool, int, float, Decimal, datetime,
+or a list or dict of these."""
 
 
 class TransportError(Exception):
-    """The broker cannot be used. The message is one sentence for the person who runs the process."""
+    """The broker cannot be used. The message is one sentence for whoever runs the process."""
 
 
 class BrokerUnreachable(TransportError):
@@ -189,7 +189,7 @@ StateListener = Callable[[State, str], None]
 
 
 class Transport(Protocol):
-    """A broker, as the worker and the client see it. The top of this module says what it promises."""
+    """A broker, as worker and client see it. The top of this module says what it promises."""
 
     @property
     def state(self) -> State: ...

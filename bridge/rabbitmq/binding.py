@@ -126,7 +126,7 @@ class BindLane:
         return True
 
     async def stop(self) -> None:
-        """Send no more, and wait for the answers to what is on its way, or for the connection's end."""
+        """Send no more. Wait for the answers to what is on its way, or for the connection's end."""
         unsent, self._unsent = self._unsent, deque()
         for change in unsent:
             if change.on_done is not None:

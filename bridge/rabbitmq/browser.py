@@ -118,7 +118,10 @@ class _BrowsingSession(Session):
         await self._consume_channel.basic_qos(prefetch_count=WINDOW)
 
     async def ready(self) -> int:
-        """Messages in the queue that nobody has taken. Raises TopologyError if it cannot be read."""
+        """Messages in the queue that nobody has taken.
+
+        Raises TopologyError if the queue cannot be read, for example because it does not exist.
+        """
         try:
             declared = await self._consume_channel.queue_declare(self._queue, passive=True)
         except (

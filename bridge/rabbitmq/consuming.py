@@ -59,7 +59,7 @@ class ConsumeLane:
         on_end: Callable[[str], None],
         on_settled: Callable[[], None],
     ) -> None:
-        """`outbox`: the connection's. `replies`: the lane for replies and copies; it may change.
+        """`outbox`: the connection's. `replies`: the lane for replies and copies.
 
         `on_end` is called with the reason when the broker ends a consumer or the channel.
         `on_settled` is called while :attr:`draining`, when acknowledgements have been sent.
@@ -249,6 +249,6 @@ class ConsumeLane:
         return False
 
     def close(self) -> None:
-        """The connection is gone: unsettled deliveries are void, and the broker delivers them again."""
+        """The connection is gone: unsettled deliveries are void. The broker delivers them again."""
         self._closed = True
         self._held.clear()

@@ -17,7 +17,7 @@ _CONFIRMED: Final = Confirm.CONFIRMED
 
 
 class PublishLane:
-    """A channel in confirm mode that nobody else publishes on, so that it can count with the broker.
+    """A channel in confirm mode. Nobody else publishes on it, so it counts as the broker does.
 
     It is the sink of its channel's frames (:class:`~bridge.rabbitmq.frames.reading.ContentSink`).
     """

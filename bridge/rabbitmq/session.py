@@ -110,9 +110,10 @@ class Session:
         subscriptions: Sequence[Subscription],
         connect_timeout: float,
     ) -> None:
-        """Connect, see to the topology, consume. Raises what the libraries raise, and TopologyError.
+        """Connect, see to the topology, consume.
 
-        `connect_timeout`: seconds for each connection.
+        `connect_timeout`: seconds for each connection. Raises what the libraries raise, and
+        TopologyError.
         """
         starting = asyncio.create_task(self._start(url, topology, subscriptions, connect_timeout))
         starting.add_done_callback(retrieve)

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Private queues bound by keys, as the seam promises them: in memory and on RabbitMQ alike."""
+=======
+"""Private queues bound by keys, as the seam promises them: in memory and by RabbitMQ alike."""
+>>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -167,7 +171,7 @@ async def test_no_more_than_the_prefetch_of_a_queue_is_unsettled(bound: Bound) -
             transport,
             Publishing(transport.reply_queue or "", b"reply", Properties(), mandatory=True),
         )
-        await replies.delivery(0)  # what else was to come would have come before it
+        await replies.delivery(0)  # anything else would have come before it
         assert requests.bodies == [b"0", b"1"]
         requests.deliveries[0].settle(Verdict.ACK)
         assert (await requests.delivery(2)).body == b"2"

@@ -1,4 +1,4 @@
-"""Connected but not consuming: a consumer that the broker has forgotten is noticed, and replaced."""
+"""Connected but not consuming: a consumer that the broker has forgotten is noticed and replaced."""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""The dead-letter queue on a real RabbitMQ, of both kinds: looking changes nothing, and a replay loses nothing."""
+"""The dead-letter queue on a real RabbitMQ: looking changes nothing, and a replay loses nothing.
+
+With quorum and classic queues.
+"""
 
 import asyncio
 import signal
@@ -252,7 +255,7 @@ async def test_a_limit_takes_the_oldest(place: Place) -> None:
 
 
 async def test_a_dead_letter_leaves_only_when_a_queue_has_its_request(place: Place) -> None:
-    """Alike in message id, correlation id and routing key, of two exchanges: the returns must not be mixed up."""
+    """Alike in message id, correlation id and routing key: the returns must not be mixed up."""
     await place.channel.exchange_declare("elsewhere", exchange_type="direct", durable=True)
     for number in range(100):
         exchange = "elsewhere" if number % 2 else NAMES.requests
@@ -372,7 +375,8 @@ class Dying(browser.Browser):
 browser.Browser = Dying
 
 async def main():
-    async with dead_letters.open_dead_queue(parse_urls([sys.argv[1]]), "datatransfer.dead") as queue:
+    urls = parse_urls([sys.argv[1]])
+    async with dead_letters.open_dead_queue(urls, "datatransfer.dead") as queue:
         await dead_letters.replay(queue, lambda letter: True, lambda seen: None)
 
 asyncio.run(main())

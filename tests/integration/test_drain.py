@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """SIGTERM: a worker answers what it has accepted, or gives it back for the next worker."""
+=======
+"""SIGTERM: a worker answers what it has accepted, or it goes back to its queue for the next one."""
+>>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
 import asyncio
 import signal
@@ -29,9 +33,8 @@ async def test_under_load_every_request_is_answered_by_one_worker_or_the_next(
         await asked[100]
         first.signal(signal.SIGTERM)
         assert await asyncio.to_thread(first.wait) == 0
-        assert (
-            100 < sum(task.done() for task in asked) < count
-        )  # it stopped in the middle of the load
+        # It stopped in the middle of the load.
+        assert 100 < sum(task.done() for task in asked) < count
         async with WorkerProcess(LOAD, amqp_url) as second:
             answers = await asyncio.gather(*asked)
         assert client.late == 0
@@ -71,9 +74,15 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(amqp_url: str) 
 async def test_what_came_while_the_next_session_was_being_opened_is_settled_too(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+<<<<<<< HEAD
     """Stopped between its first consumer and `consuming`, a worker finishes what it has in hand.
 
     Otherwise another worker would do it again.
+=======
+    """Stopped between its first consumer and `consuming`, a worker finishes what it has.
+
+    Otherwise another would do it again.
+>>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
     """
     held, begun, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
     present = Session._present

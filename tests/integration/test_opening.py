@@ -1,4 +1,4 @@
-"""Connections that fall silent at an awkward moment: while a session is being opened, or ends."""
+"""Connections that fall silent at an awkward moment: while a session opens, or ends."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ from tests.integration.support import PATIENCE, request, working
 
 HEARTBEAT = 1
 LOGGED_IN = 1_100
-"""Bytes from the broker, about, until both connections of a session are logged in."""
+"""About so many bytes come from the broker until both connections of a session are logged in."""
 CONSUMES = 2_100
-"""The same until it consumes, at least."""
+"""At least so many come until it consumes."""
 
 
 class Line:
-    """To the broker, until it goes dead: nothing comes through any more, and nobody is told."""
+    """A line to the broker. Once it goes dead, nothing comes through and nobody is told."""
 
     def __init__(self, url: str) -> None:
         self._url = URL(url)
@@ -48,15 +48,21 @@ class Line:
             pair.cancel()
 
     def die_after(self, count: int) -> None:
+<<<<<<< HEAD
         """Be dead for the connections open now, after that many more bytes from the broker.
 
         Later connections work.
+=======
+        """Go dead after so many more bytes from the broker, for the connections opened until then.
+
+        Later ones are fine.
+>>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
         """
         self._left = count
         self.dead.clear()
 
     def die(self) -> None:
-        """Be dead for every connection that is open."""
+        """Go dead for every connection that is open."""
         self._mortal.update(self._pairs)
         self.dead.set()
 
@@ -83,7 +89,7 @@ class Line:
                                 self.dead.set()
                     sink.write(data)
             if task in self._mortal and self.dead.is_set():
-                await asyncio.Event().wait()  # that it is over is not told either
+                await asyncio.Event().wait()  # nobody is told of the end either
             sink.close()
 
         with contextlib.suppress(asyncio.CancelledError):
@@ -119,7 +125,11 @@ async def test_a_first_connection_that_falls_silent_is_left_for_the_next(amqp_ur
 
 
 async def test_a_reconnection_that_falls_silent_is_left_for_the_next(amqp_url: str) -> None:
+<<<<<<< HEAD
     """The library "cancels" whoever waits; once that left a worker in `connecting` for good."""
+=======
+    """Once, it left the worker in `connecting` for good: the library "cancelled" what waited."""
+>>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
     async def reconnect(bytes_until_dead: int) -> None:
         async with Line(amqp_url) as line, working(line.url, answering()) as it:
@@ -140,5 +150,5 @@ async def test_a_drain_whose_connection_falls_silent_ends_in_order(amqp_url: str
         # broker to stop its deliveries.
         async with working(line.url, answering(), drain_timeout=PATIENCE) as it:
             line.die()
-        # `working` has awaited the worker's end: that it was no exception is the test.
+        # `working` has awaited the worker's end, which would have raised.
         assert it.worker.state is State.STOPPED

@@ -1,14 +1,18 @@
-"""The codec of the hot frames against pamqp, both ways; and against chance: any pieces, any bytes, any bit turned.
+"""The codec against pamqp, both ways; and against chance: any pieces, any bytes, any bit turned.
 
-pamqp 4.0.1 has ways of its own, which the strategies step around so that both sides mean the same value:
+pamqp 4.0.1 has ways of its own, which the strategies avoid so that both sides mean the same value:
 
-* it leaves out properties that are the empty string, and has no value for ``bytes`` in a field table;
-* it writes a float as 32 bits, and an integer in the smallest type that holds it (so all integer types are read here);
+* it leaves out properties that are the empty string, and cannot write ``bytes`` in a field table;
+* it writes a float as 32 bits, and an integer in the smallest type that holds it (so all integer
+  types are read here);
 * it cuts table names at 128 bytes, and sorts a table's names;
-* it takes a timestamp above 2**32 for milliseconds, and gives the timestamp property as a ``datetime``;
-* it reads delivery tags as signed, so those above 2**63 - 1 are for the unit tests;
-* it reads a frame without payload as broken, and text that is not UTF-8 as an error, so that is for the unit tests too;
-* it refuses exchange names outside of ``[a-zA-Z0-9-_.:@#,/+ ]``, and delivery modes other than 1 and 2.
+* it takes a timestamp above 2**32 for milliseconds, and gives the timestamp property as a
+  ``datetime``;
+* it reads delivery tags as signed, so those above 2**63 - 1 are left to the unit tests;
+* it takes a frame without payload for broken, and text that is not UTF-8 for an error, so these are
+  left to the unit tests too;
+* it refuses exchange names outside of ``[a-zA-Z0-9-_.:@#,/+ ]``, and delivery modes other than 1
+  and 2.
 """
 
 import contextlib
@@ -139,7 +143,7 @@ def unmarshal(data: bytes) -> Iterator[tuple[int, Any]]:
         data = data[size:]
 
 
-# ---- ours, read by pamqp -------------------------------------------------------------------------------------------
+# ---- ours, read by pamqp ----
 
 
 @given(tables)
@@ -234,7 +238,7 @@ def test_pamqp_reads_the_verdicts_we_write(
     ]
 
 
-# ---- pamqp's, read by us -------------------------------------------------------------------------------------------
+# ---- pamqp's, read by us ----
 
 
 @given(tables)
@@ -243,7 +247,7 @@ def test_we_read_the_tables_pamqp_writes(table: dict[str, Any]) -> None:
 
 
 class Script(msgspec.Struct):
-    """What a channel says: the frames in order, and what its sink is told upon the last of them."""
+    """What a channel says: the frames in order, and what its sink is told at the last of them."""
 
     frames: list[bytes]
     event: Event
@@ -312,7 +316,7 @@ foreign = st.one_of(
 
 
 class Conversation(msgspec.Struct):
-    """The frames of several channels, one between the other, and what the sinks are told at each."""
+    """The frames of several channels, interleaved, and what the sinks are told at each."""
 
     frames: list[bytes]
     events: list[Event | None]
@@ -328,7 +332,7 @@ class Conversation(msgspec.Struct):
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
-    """Each channel's frames stay in order; among each other they are shuffled."""
+    """Each channel's frames stay in order; the channels are shuffled."""
     queues: list[list[tuple[bytes, Event | None]]] = []
     for channel in (*LANES, None):
         script = st.one_of(contents(channel), confirms(channel)) if channel else foreign
@@ -355,11 +359,11 @@ def test_we_read_what_pamqp_writes_on_any_channels_in_any_pieces(
     assert Recorder(*LANES).feed(*cut(talk.data, sizes)) == talk.told
 
 
-# ---- chance --------------------------------------------------------------------------------------------------------
+# ---- chance ----
 
 
 def outcome(data: bytes, sizes: Sequence[int]) -> tuple[list[Event], bool]:
-    """What was told, and whether it ended in an error; any other than ProtocolError fails the test."""
+    """What was told, and whether it ended in a ProtocolError. Any other error fails the test."""
     recorder = Recorder(*LANES, frame_max=65_536)  # more than the biggest header that is made here
     with contextlib.suppress(ProtocolError):
         recorder.feed(*cut(data, sizes))

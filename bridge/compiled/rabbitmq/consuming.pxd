@@ -23,7 +23,10 @@ cdef class ConsumeLane:
     cdef bint _closed
     cdef public bint hold, draining
     @cython.locals(subscription=Subscription)
-    cpdef on_deliver(self, bytes consumer_tag, unsigned long long delivery_tag, bint redelivered, str exchange, str routing_key, properties, bytes body)
+    cpdef on_deliver(
+        self, bytes consumer_tag, unsigned long long delivery_tag, bint redelivered,
+        str exchange, str routing_key, properties, bytes body,
+    )
     cpdef finish(self, unsigned long long tag, verdict)
     cpdef _finish_alone(self, unsigned long long tag)
     cpdef _climb(self)

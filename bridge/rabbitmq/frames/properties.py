@@ -49,7 +49,7 @@ three headers."""
 
 
 class _Place:
-    """A place where messages tend to carry the same short string, and what stood there last."""
+    """A place where messages carry the same short string again and again: what stood there last."""
 
     __slots__ = ("octets", "text")
 
@@ -196,7 +196,7 @@ class Decoder:
         return self._table(data, 4, len(data), 1)
 
     def _known(self, data: bytes, at: int, end: int, place: _Place) -> str:
-        """A short string: the one that stood in its place last, or anywhere before, or a new one."""
+        """A short string: what stood in its place last, or anywhere before, or something new."""
         if octets.same(data, at, end, place.octets):
             return place.text
         key = octets.part(data, at, end)

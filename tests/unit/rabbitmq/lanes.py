@@ -79,7 +79,7 @@ class Connection:
         """What else has its turn when this connection receives."""
 
     def receive(self, data: bytes) -> None:
-        """As a session does: what the bytes lead to, on either connection, is written after them."""
+        """As a session does: what the bytes lead to on either connection is written after them."""
         outboxes = [self.outbox, *self.others]
         for outbox in outboxes:
             outbox.due = True

@@ -43,6 +43,7 @@ def test_all_of_a_turn_are_acknowledged_by_one_frame(lanes: Lanes) -> None:
     assert lanes.consume_lane.unsettled == 0
     lanes.loop.turn()
     assert lanes.consuming.socket.writes == [ack(CONSUME, 5, multiple=True)]
+    assert lanes.told == []
 
 
 def test_two_channels_of_a_connection_acknowledge_in_one_write_each_for_itself(

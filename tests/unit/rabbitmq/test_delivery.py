@@ -1,4 +1,4 @@
-"""A delivery's way back: its reply is published, confirmed, and then the delivery is acknowledged.
+"""A delivery's way back: its reply is published and confirmed, and then it is acknowledged.
 
 The other side is a model of the broker that keeps AMQP's rules, and is as strict as RabbitMQ.
 """
@@ -187,7 +187,7 @@ def test_a_failure_is_dead_lettered_only_after_its_answer_is_confirmed(lanes: La
 
 
 class ModelBroker:
-    """RabbitMQ's side of one session: what is unacked, what was published, and what the rules are."""
+    """RabbitMQ's side of one session: what is unacked, what was published, and the rules."""
 
     def __init__(self) -> None:
         self.tag = 0
@@ -240,9 +240,10 @@ class Schedule(RuleBasedStateMachine):
         self.open: list[LaneDelivery] = []
         """Seen by the worker, not settled by it."""
         self.waiting: dict[str, tuple[int, Verdict, bool]] = {}
-        """Routing key of a reply or copy → the delivery whose verdict waits for it, and whether a reply follows first."""
+        """Routing key of a reply or copy → the delivery that waits for it, its verdict, and whether
+        a reply comes before that."""
         self.pausing: list[int] = []
-        """Tags of deliveries that go back when time has passed."""
+        """Tags of deliveries that go back after a pause."""
         self.expected: dict[int, str] = {}
         """Tag → its fate, as soon as it is decided."""
         self.order: list[int] = []
@@ -366,7 +367,10 @@ class Schedule(RuleBasedStateMachine):
         self.broker.read_publishing(self.lanes.publishing.socket.taken())
 
     def _what_is_decided_is_settled(self) -> None:
-        """After a turn. While a confirm is to come, less than a quarter of the prefetch may wait to be acked with its own."""
+        """After a turn only acks may still be due, and only while a confirm is to come.
+
+        They are fewer than a quarter of the prefetch.
+        """
         self._read()
         settled = {tag for _, tag in self.broker.fates}
         due = {tag: fate for tag, fate in self.expected.items() if tag not in settled}

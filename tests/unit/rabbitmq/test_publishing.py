@@ -170,7 +170,7 @@ def test_every_publishing_meets_its_fate_once_in_any_order_of_confirms(data: st.
     unconfirmed: list[int] = list(range(1, len(keys) + 1))
     fates: dict[int, Confirm] = {}
     while unconfirmed and data.draw(st.integers(0, 9)) > 0:
-        # Returns come in the order of publishing, each before its confirm, and only an ack follows one.
+        # Returns come in the order of publishing, each before its confirm. Only an ack follows one.
         kind = data.draw(st.sampled_from(["return", "ack", "nack"]))
         if kind == "return":
             number = next((n for n in unconfirmed if n not in fates), None)

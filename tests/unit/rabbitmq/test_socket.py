@@ -1,4 +1,4 @@
-"""aio-pika's socket with the lanes' frames taken out: over real loopback connections, on both event loops."""
+"""aio-pika's socket with the lanes' frames taken out, over loopback, on both event loops."""
 
 import asyncio
 import contextlib
@@ -137,7 +137,7 @@ async def connected(*, lanes: tuple[int, ...] = (LANE,)) -> AsyncIterator[Broker
             broker.writer.close()
 
 
-# ---- who gets which frame ------------------------------------------------------------------------------------------
+# ---- who gets which frame ----
 
 
 @on_both_loops
@@ -154,9 +154,7 @@ async def test_frames_of_lanes_are_diverted_and_all_others_reach_the_library_byt
 
 
 @on_both_loops
-async def test_frames_between_those_of_a_message_reach_the_library_whole_in_whatever_pieces_they_come() -> (
-    None
-):
+async def test_frames_between_those_of_a_message_reach_the_library_whole_in_any_pieces() -> None:
     content = (
         deliver(LANE, 1)
         + FOREIGN
@@ -213,7 +211,7 @@ async def test_a_broker_of_another_version_is_the_librarys_to_explain() -> None:
         assert not broker.listener.ended.done()
 
 
-# ---- the connection's fate -----------------------------------------------------------------------------------------
+# ---- the connection's fate ----
 
 
 @on_both_loops
@@ -264,9 +262,7 @@ async def test_an_aborted_connection_says_why_once() -> None:
 
 
 @on_both_loops
-async def test_a_broker_that_goes_away_in_the_middle_of_a_message_is_an_end_without_that_message() -> (
-    None
-):
+async def test_a_broker_that_goes_away_within_a_message_is_an_end_without_that_message() -> None:
     async with connected() as broker:
         await broker.say(message(LANE, 1, b"whole") + message(LANE, 2, b"cut")[:-3])
         broker.writer.close()
@@ -284,7 +280,7 @@ async def test_a_connection_the_broker_blocks_is_reported_and_the_library_knows_
         assert broker.news == [("blocked", "low on memory"), ("blocked", None)]
 
 
-# ---- turns and back-pressure ---------------------------------------------------------------------------------------
+# ---- turns and back-pressure ----
 
 
 @on_both_loops
@@ -304,9 +300,7 @@ async def test_what_bytes_lead_to_lies_between_the_marks_of_their_turn() -> None
 
 
 @on_both_loops
-async def test_a_broker_that_does_not_read_pauses_the_outbox_and_one_that_reads_again_resumes_it() -> (
-    None
-):
+async def test_a_broker_that_does_not_read_pauses_the_outbox_until_it_reads_again() -> None:
     async with connected() as broker:
         outbox = broker.outbox
         paused = broker.listener.paused
@@ -326,7 +320,7 @@ async def test_a_broker_that_does_not_read_pauses_the_outbox_and_one_that_reads_
         assert paused.qsize() == 2
 
 
-# ---- heartbeats for the library ------------------------------------------------------------------------------------
+# ---- heartbeats for the library ----
 
 
 class Clock:
@@ -361,12 +355,12 @@ class Fed:
         """What the library is fed when `data` comes that much later."""
         self.clock.now += seconds
         self.protocol.data_received(data)
-        # A mark behind it shows where it ends, also if there is nothing.
+        # A mark shows where it ends, even if there is nothing.
         self.library.feed_data(b"|")
         return (await self.library.readuntil(b"|"))[:-1]
 
 
-async def test_the_library_is_fed_a_heartbeat_when_only_lanes_have_had_frames_for_half_its_interval() -> (
+async def test_the_library_is_fed_a_heartbeat_when_lanes_alone_have_had_frames_for_half_of_it() -> (
     None
 ):
     fed = Fed()

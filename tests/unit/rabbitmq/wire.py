@@ -1,6 +1,6 @@
-"""The broker's side of the wire: frames packed by hand, and sinks that write down what they hear.
+"""The broker's side of the wire: frames packed by hand, and sinks that write down what is told.
 
-Nothing here uses the encoders under test, so that a fault in them cannot hide itself.
+Nothing here encodes with the code under test, so that a fault in it cannot hide itself.
 """
 
 import struct
@@ -16,7 +16,7 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 class Recorder:
-    """Listens to a connection and to its lanes. One list, so that the order among them is seen as well."""
+    """Listens to a connection and to its lanes, with one list so that their order shows too."""
 
     def __init__(self, *lanes: int, frame_max: int = 131_072) -> None:
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-# The same as octets.py, for the compiled modules: inlined into them, and bounded as Python's own indexing is.
+# As octets.py, for the compiled modules: inlined into them, and bounded as Python's own indexing.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -54,7 +54,9 @@ cdef inline (uint, uint, ulong, uint) content(bytes data, Py_ssize_t at) except 
     return (_u16(p), _u16(p + 2), _u64(p + 4), _u16(p + 12))
 
 
-cdef inline (uint, uint, uint, uint, uint, ulong, uint) content_frame(bytes data, Py_ssize_t at) except *:
+cdef inline (uint, uint, uint, uint, uint, ulong, uint) content_frame(
+    bytes data, Py_ssize_t at
+) except *:
     cdef const unsigned char* p = _octets(data, at, 21)
     return (p[0], _u16(p + 1), _u32(p + 3), _u16(p + 7), _u16(p + 9), _u64(p + 11), _u16(p + 19))
 
@@ -70,7 +72,8 @@ cdef inline bint same(bytes data, Py_ssize_t at, Py_ssize_t end, bytes known) ex
 
 
 cdef inline str text(bytes data, Py_ssize_t at, Py_ssize_t end):
-    return PyUnicode_DecodeUTF8(<const char*> _octets(data, at, end - at), end - at, "surrogateescape")
+    cdef const char* start = <const char*> _octets(data, at, end - at)
+    return PyUnicode_DecodeUTF8(start, end - at, "surrogateescape")
 
 
 cdef inline object text_or_bytes(bytes data, Py_ssize_t at, Py_ssize_t end):
@@ -95,15 +98,18 @@ cdef inline unsigned char* _put32(unsigned char* to, uint number) noexcept:
     return _put16(_put16(to, number >> 16), number)
 
 
-cdef inline unsigned char* _put_frame(unsigned char* to, unsigned char kind, uint channel, Py_ssize_t size) noexcept:
+cdef inline unsigned char* _put_frame(
+    unsigned char* to, unsigned char kind, uint channel, Py_ssize_t size
+) noexcept:
     to[0] = kind
     return _put32(_put16(to + 1, channel), <uint> size)
 
 
 cdef inline bytes message(
-    bytes method, uint channel, Py_ssize_t limit, uint flags, bytes before, bytes correlation_id, bytes between, bytes after, bytes body
+    bytes method, uint channel, Py_ssize_t limit, uint flags,
+    bytes before, bytes correlation_id, bytes between, bytes after, bytes body,
 ):
-    # The length of each part is taken once, here: what is reserved is what is written.
+    # Each length is taken once, here: so much is reserved, and so much is written.
     cdef Py_ssize_t size = len(body), sent = 0, part
     cdef Py_ssize_t length = 14 + len(before) + len(between) + len(after)
     if correlation_id is not None:

@@ -85,7 +85,7 @@ def test_a_message_whose_headers_cannot_be_read_arrives_without_them_and_the_str
 
 @pytest.mark.parametrize("kind", [b"F", b"A"])
 def test_a_header_table_is_nested_in_a_hundred_levels_and_no_more(kind: bytes) -> None:
-    """A bound of our own: compiled code would run out of its stack where Python raises RecursionError."""
+    """A bound of our own: compiled code overflows its stack where Python raises RecursionError."""
     value: Any = Decoder().table(table(b"\x01a" + nested(kind, 99)))
     assert Decoder().table(Encoder().table(value)) == value
     for level in range(99):

@@ -73,7 +73,7 @@ STREAM_EVENTS = [event for _, events in STREAM for event in events]
 
 
 def events_within(size: int) -> list[Event]:
-    """What must have been told after that many bytes: everything that is complete, and nothing else."""
+    """What must have been told after so many bytes: everything complete, and nothing else."""
     told: list[Event] = []
     for piece, events in STREAM:
         size -= len(piece)
@@ -140,7 +140,7 @@ def test_a_redelivered_message_says_so() -> None:
 
 
 NEWS: tuple[tuple[str, bytes, Event], ...] = (
-    # Methods that the library acts on; we are told of them, and hand them on.
+    # Methods that the library acts on: the sink is told of them, and they are handed on.
     ("cancel", frame(1, 1, method(60, 30, short(b"ctag"), b"\x01")), ("cancel", 1, b"ctag")),
     (
         "channel close",
@@ -198,7 +198,7 @@ def test_the_agreed_size_can_change_and_none_means_no_limit() -> None:
         assert recorder.feed(large) == [("frame", large)]
 
 
-# ---- what breaks the protocol ------------------------------------------------------------------------------
+# ---- what breaks the protocol ----
 
 CONTENT = deliver(1, 1) + header(1, 4)
 WHOLE = CONTENT + body(1, b"body")
