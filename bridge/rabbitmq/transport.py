@@ -208,11 +208,7 @@ class RabbitTransport:
     def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         self._bindings.unbind(routing_key, on_done)
 
-<<<<<<< HEAD
     async def drain(self, timeout: float) -> int:
-=======
-    async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 - it bounds the broker's side
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
         self._enter(State.DRAINING, f"at most {timeout:g} s")
         session = self._session or self._opening
         if session is None or not session.consumes:

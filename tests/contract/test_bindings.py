@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Private queues bound by keys, as the seam promises them: in memory and on RabbitMQ alike."""
-=======
 """Private queues bound by keys, as the seam promises them: in memory and by RabbitMQ alike."""
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""SIGTERM: a worker answers what it has accepted, or gives it back for the next worker."""
-=======
 """SIGTERM: a worker answers what it has accepted, or it goes back to its queue for the next one."""
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
 import asyncio
 import signal
@@ -74,15 +70,9 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(amqp_url: str) 
 async def test_what_came_while_the_next_session_was_being_opened_is_settled_too(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
-    """Stopped between its first consumer and `consuming`, a worker finishes what it has in hand.
-
-    Otherwise another worker would do it again.
-=======
     """Stopped between its first consumer and `consuming`, a worker finishes what it has.
 
     Otherwise another would do it again.
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
     """
     held, begun, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
     present = Session._present

@@ -48,15 +48,9 @@ class Line:
             pair.cancel()
 
     def die_after(self, count: int) -> None:
-<<<<<<< HEAD
-        """Be dead for the connections open now, after that many more bytes from the broker.
-
-        Later connections work.
-=======
         """Go dead after so many more bytes from the broker, for the connections opened until then.
 
         Later ones are fine.
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
         """
         self._left = count
         self.dead.clear()
@@ -125,11 +119,7 @@ async def test_a_first_connection_that_falls_silent_is_left_for_the_next(amqp_ur
 
 
 async def test_a_reconnection_that_falls_silent_is_left_for_the_next(amqp_url: str) -> None:
-<<<<<<< HEAD
-    """The library "cancels" whoever waits; once that left a worker in `connecting` for good."""
-=======
     """Once, it left the worker in `connecting` for good: the library "cancelled" what waited."""
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
     async def reconnect(bytes_until_dead: int) -> None:
         async with Line(amqp_url) as line, working(line.url, answering()) as it:

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Connections break in every way; worker and client come back, and nothing is lost."""
-=======
 """Connections break in every way a broker can break them; all come back, and nothing is lost."""
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
 
 import asyncio
 import contextlib
@@ -178,11 +174,7 @@ async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_t
 
 
 async def test_a_transport_can_be_closed_at_any_moment_of_reconnecting(amqp_url: str) -> None:
-<<<<<<< HEAD
-    """aiormq swallows a cancellation at certain moments; nobody may wait for ever for it."""
-=======
     """aiormq swallows a cancellation at certain moments; nobody may wait for ever because of it."""
->>>>>>> b8793a90ce76dae21452d9b4320e51b3b882b76e
     for step in range(60):
         transport = WatchedTransport(amqp_url)
         await transport.start([], lambda *_: None)
