@@ -60,7 +60,7 @@ def imported(folder: str) -> dict[str, str]:
                 case _:
                     continue
             found |= {module.partition(".")[0]: str(path) for module in modules}
-    own = {"bridge", "tests", "examples"}
+    own = {"bridge", "tests", "examples", "hatch_build"}
     return {name: found[name] for name in found.keys() - sys.stdlib_module_names - own}
 
 

@@ -3,8 +3,6 @@
 import ast
 import importlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -79,16 +77,6 @@ def test_documents_and_examples_import_public_names_alone(where: str, program: s
 def test_there_are_programs_to_look_at() -> None:
     found = {(package, name) for _, program in programs() for package, name in imported(program)}
     assert {("bridge", "Router"), ("bridge", "RetryPolicy"), ("bridge.testing", "ask")} <= found
-
-
-def test_importing_bridge_does_not_bring_the_client_or_the_worker() -> None:
-    """They come on first use, so that a module of handlers is imported quickly."""
-    program = "import sys, bridge; print(*sys.modules)"
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = set(ended.stdout.split())
-    assert not loaded & {"aio_pika", "aiormq", "bridge.client.client", "bridge.worker.worker"}
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:

@@ -250,14 +250,14 @@ def test_a_library_that_is_missing_is_missing_for_both_forms() -> None:
         from bridge.compiled.switch import running
 
         warnings.simplefilter("error")
-        sys.modules["structlog"] = None
+        sys.modules["aiormq"] = None
         try:
-            import bridge.rabbitmq.consuming
+            import bridge.rabbitmq.socket
         except ModuleNotFoundError as error:
-            assert error.name == "structlog", error
+            assert error.name == "aiormq", error
         else:
             raise AssertionError("not raised")
-        assert "bridge.rabbitmq.consuming" not in running()
+        assert "bridge.rabbitmq.socket" not in running()
     """
     run("-c", textwrap.dedent(program))
 

@@ -26,14 +26,15 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 IN_MEMORY = """
 import asyncio
 from bridge import Client, DataTransferRequest
-from bridge.dialects.names import Names
+from bridge.dialects.native import Native
+from bridge.dialects.topology import worker_topology
 from bridge.gateway import GatewayLink, StationOffline
-from bridge.testing.memory_broker import MemoryBroker, declare_topology
+from bridge.testing.memory_broker import MemoryBroker
 from bridge.testing.memory_transport import MemoryTransport
 
 async def main():
     broker = MemoryBroker()
-    declare_topology(broker, Names(), ["v"])
+    broker.declare(worker_topology(Native(), ["v"]))
     async with Client(transport=MemoryTransport(broker)) as client:
         async with GatewayLink(transport=MemoryTransport(broker)):
             broker.cut()

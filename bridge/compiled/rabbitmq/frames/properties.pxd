@@ -26,12 +26,12 @@ cdef class Decoder:
     cdef _Place _content_type, _content_encoding, _reply_to, _type, _user_id, _app_id
 
     @cython.locals(end=Py_ssize_t)
-    cdef object properties(self, bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
+    cpdef object properties(self, bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
 
-    cdef object properties_or_none(self, bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
+    cpdef object properties_or_none(self, bytes data, Py_ssize_t at, Py_ssize_t stop, uint flags)
 
     @cython.locals(key=bytes, pair=tuple, middle=Py_ssize_t, end=Py_ssize_t)
-    cdef tuple address(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
+    cpdef tuple address(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
 
     cpdef dict table(self, bytes data)
 

@@ -27,17 +27,17 @@ cdef class ContentReader:
         kind=uint, channel=uint, length=Py_ssize_t, _class=uint, _weight=uint, size=ulong,
         flags=uint, header_stop=Py_ssize_t, body_stop=Py_ssize_t, body=bytes, bits=uint,
     )
-    cdef Py_ssize_t on_method(
+    cpdef Py_ssize_t on_method(
         self, bytes data, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t limit
     ) except -1
 
     @cython.locals(_class=uint, _weight=uint, size=ulong, flags=uint)
-    cdef on_header(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
+    cpdef on_header(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
 
     @cython.locals(size=ulong, chunks=list)
-    cdef on_body(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
+    cpdef on_body(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
 
-    cdef _complete(self, bytes body)
+    cpdef _complete(self, bytes body)
 
 
 @cython.final
