@@ -1,6 +1,7 @@
-"""Who may import whom: each module only what stands below it, and nobody but the broker's package the AMQP libraries."""
+"""Who may import whom: each module only what stands below it; the AMQP libraries, one package."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,27 +13,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent.parent / "bridge"
 
 AMQP_LIBRARIES = {"aio_pika", "aiormq", "pamqp"}
-MAY_IMPORT_AMQP = (
-    "bridge.rabbitmq",
-    "bridge.demo",
-    "bridge.dead_letters",
-)
+MAY_IMPORT_AMQP = ("bridge.rabbitmq", "bridge.demo")
 
-LAYERS = (
-    ("compiled",),
-    ("ocpp", "transport", "telemetry", "backoff"),
-    ("request",),
-    ("routing",),
-    ("dialects",),
-    ("idempotency",),
-    ("worker", "rabbitmq"),
-    ("dead_letters", "client", "testing"),
-    ("gateway", "vendors"),
-    ("demo",),
-    ("cli",),
-    ("__main__",),
-)
-"""The folders of bridge/, and the modules beside them, from the bottom up. What stands in one line does not know its neighbours."""
+TABLE = (PACKAGE.parent / "docs" / "internals.md").read_text(encoding="utf-8")
+
+LAYERS = [
+    re.findall(r"`(\w+)`", row)
+    for row in re.findall(r"^\| (`[^|]+) \|", TABLE.partition("\n## The layers")[2], re.MULTILINE)
+]
+"""The folders of bridge/, and the modules beside them, from the bottom up: the table of layers in
+docs/internals.md. What stands in one line does not know its neighbours."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
