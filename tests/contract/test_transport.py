@@ -134,7 +134,10 @@ async def test_a_body_of_any_size_arrives_and_leaves_whole(
 async def test_no_more_than_the_prefetch_of_one_subscription_is_unsettled(
     side: Side, started: Started
 ) -> None:
-    """A full subscription does not hold up another one: what comes through it shows that nothing else will come."""
+    """A full subscription does not hold up another one.
+
+    What comes through the other shows that nothing else will come.
+    """
     await side.make_queue(OTHER)
     for number in range(6):
         await side.put(to(QUEUE, b"%d" % number))

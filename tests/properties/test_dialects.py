@@ -1,4 +1,4 @@
-"""Whatever arrives in a dialect: one verdict per delivery, no exception that escapes, and an answer that its gateway can read."""
+"""Whatever arrives in a dialect: one verdict per delivery, and an answer that its gateway can read."""
 
 import asyncio
 import json
@@ -36,6 +36,27 @@ ids = mostly(
     st.sampled_from([b"17", b'""', b"null", b'"' + b"i" * 37 + b'"', b'"\xff"', rb'"\ud800"']),
 )
 
+HEADER_NAMES = [
+    "ocpp-deadline",
+    "dtbridge-attempt",
+    "dtbridge-first-try",
+    "dtbridge-replayed",
+    "ocpp-station-id",
+]
+CITRINE_NAMES = [
+    "stationId",
+    "ocppConnectionName",
+    "correlationId",
+    "tenantId",
+    "timestamp",
+    "action",
+    "origin",
+    "state",
+    "eventGroup",
+    "ocpp-deadline",
+    "dtbridge-replayed",
+]
+
 
 class Once(Delivery, eq=False, gc=True):
     """A delivery that takes one verdict, and only what AMQP can carry."""
@@ -56,7 +77,7 @@ class Once(Delivery, eq=False, gc=True):
 
 
 async def settled(dialect: Dialect, delivery: Delivery) -> Once:
-    """What becomes of a delivery. Handlers that retry or wait for ever have none of their own here."""
+    """What becomes of a delivery. No handler here retries or waits for ever."""
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     counts = WorkerCounts()
@@ -130,7 +151,7 @@ keys = st.sampled_from(
 web_properties = st.builds(
     Properties,
     content_type=st.just("application/json"),
-    headers=mostly(st.none(), st.dictionaries(st.sampled_from(["ocpp-deadline", "dtbridge-attempt", "dtbridge-first-try", "dtbridge-replayed", "ocpp-station-id"]), header_values)),
+    headers=mostly(st.none(), st.dictionaries(st.sampled_from(HEADER_NAMES), header_values)),
     delivery_mode=st.sampled_from([1, 2]),
     correlation_id=mostly(st.just("m-1"), st.none() | short),
     reply_to=mostly(st.just("CP-1"), st.none() | short | st.just("ocpp16.x")),
@@ -218,7 +239,7 @@ def envelopes(draw: st.DrawFn) -> bytes:
 
 
 citrine_headers = st.dictionaries(
-    st.sampled_from(["stationId", "ocppConnectionName", "correlationId", "tenantId", "timestamp", "action", "origin", "state", "eventGroup", "ocpp-deadline", "dtbridge-replayed"]),
+    st.sampled_from(CITRINE_NAMES),
     mostly(short, header_values),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ CITRINE = (
 
 
 def expired_frame(**changes: Any) -> Delivery:
-    """A request of web-ocpp that expired in its queue: as the plugin published it, and what the broker adds."""
+    """A request of web-ocpp that expired in its queue, with what the broker adds to it."""
     told = death("expired", queue="datatransfer-web-ocpp.ocpp16", exchange="amq.topic", **changes)
     told["routing-keys"] = ["ocpp16.DataTransfer.req"]
     properties = Properties(

@@ -46,7 +46,7 @@ def message(
 
 
 def headers_of(body: dict[str, Any]) -> dict[str, Any]:
-    """As CitrineOS's sender makes them: the routing, and the context with the tenant as a string."""
+    """As CitrineOS's sender makes them: the routing, and the context, its tenant as a string."""
     told = {name.removeprefix("_"): value for name, value in body.items()}
     routing = {name: str(told[name]) for name in ("origin", "eventGroup", "action", "state")}
     return {**routing, **told["context"], "tenantId": str(told["context"].get("tenantId"))}

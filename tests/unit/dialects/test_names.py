@@ -26,7 +26,7 @@ def test_the_vectors_hold(vector: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
 def test_the_vectors_follow_the_rule(vector: dict[str, str]) -> None:
-    """The rule as another language would write it: an answer to whether the table itself is right."""
+    """The rule as another language would write it: it checks the table itself."""
     lowered = re.sub(rb"[A-Z]", lambda letter: letter[0].lower(), vector["vendor_id"].encode())
     key = re.sub(rb"[^a-z0-9.-]", lambda byte: b"_%02x" % byte[0][0], lowered).decode()
     if len(key) > 200:

@@ -209,7 +209,9 @@ async def test_a_reply_expires_with_the_deadline() -> None:
 
 
 DIRECT = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAACwAAAAAAAAAAAQ==.a2V5"
-"""As a broker makes it: a process identifier of the node reply@12345678, and a key. A forged one ends the connection."""
+"""As a broker makes it: a process identifier of the node reply@12345678, and a key.
+
+A forged one ends the connection."""
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ def published(
     headers: dict[str, Any] | None = None,
     redelivered: bool = False,
 ) -> Delivery:
-    """As the plugin does it: no headers, no message_id, no timestamp; newer versions with delivery_mode 2."""
+    """As the plugin does it: no headers, no message_id, no timestamp.
+
+    Newer versions set delivery_mode 2.
+    """
     properties = Properties(
         content_type="application/json",
         headers=headers,
@@ -220,9 +223,15 @@ def test_a_replayed_dead_letter_is_handled_for_nobody() -> None:
         (published(reply_to=""), "reply_to: required"),
         (published('[3,"m-1",{}]', key="ocpp16.DataTransfer.conf"), "a CallResult, not a CALL"),
         (published('[4,"m-1","GenericError","",{}]'), "a CallError, not a CALL"),
-        (published('[5,"m-1","GenericError","",{}]', protocol="ocpp21"), "a CallResultError, not a CALL"),
+        (
+            published('[5,"m-1","GenericError","",{}]', protocol="ocpp21"),
+            "a CallResultError, not a CALL",
+        ),
         (published('[6,"m-1","DataTransfer",{}]', protocol="ocpp21"), "a Send, not a CALL"),
-        (published('[6,"m-1","DataTransfer",{}]'), "no OCPP-J frame: ProtocolError: unknown message type"),
+        (
+            published('[6,"m-1","DataTransfer",{}]'),
+            "no OCPP-J frame: ProtocolError: unknown message type",
+        ),
         (published('[9,"m-1","DataTransfer",{}]'), "no OCPP-J frame"),
         (published('[3,"m-1"]'), "no OCPP-J frame"),
         (published('[2,"m-1","Heartbeat",{}]'), "action 'Heartbeat', not DataTransfer"),

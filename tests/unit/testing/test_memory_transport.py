@@ -1,4 +1,7 @@
-"""A worker and a client over the broker in memory. What transports promise is tested in tests/contract."""
+"""A worker and a client over the broker in memory.
+
+What transports promise is tested in tests/contract.
+"""
 
 import asyncio
 from typing import Any
