@@ -1,4 +1,4 @@
-"""Whatever arrives in a dialect: one verdict a delivery, and an answer that its gateway can read."""
+"""Whatever arrives in a dialect: one verdict a delivery, and an answer its gateway can read."""
 
 import asyncio
 import json
