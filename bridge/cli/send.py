@@ -19,6 +19,7 @@ from bridge.cli.options import (
     finite,
 )
 from bridge.cli.process import complete
+from bridge.cli.tables import json_text
 from bridge.client.client import Client
 from bridge.client.errors import NoAnswer, StationOffline
 from bridge.client.requester import TIMEOUT
@@ -162,5 +163,4 @@ def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: Oc
 
 
 def _print_json(value: Any) -> None:
-    exact = msgspec.json.encode(value)
-    typer.echo(msgspec.json.format(exact, indent=2).decode())
+    typer.echo(json_text(value, indent=2))
