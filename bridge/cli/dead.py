@@ -27,6 +27,7 @@ from bridge.cli.options import (
     exchange_name,
     words,
 )
+from bridge.cli.output import say
 from bridge.cli.process import complete
 from bridge.cli.tables import json_text, print_table, printable
 from bridge.dead_letters.destinations import Destinations, describe
@@ -206,11 +207,11 @@ def list_letters(
     shown = letters[:limit]
     if as_json:
         for letter in shown:
-            typer.echo(json_text(letter))
+            say(json_text(letter))
     elif shown:
         _print_table(shown)
     else:
-        typer.echo("There are no such dead letters.")
+        say("There are no such dead letters.")
     if len(letters) > limit:
         typer.echo(f"dtbridge: these are the oldest {limit:,}; there are more (--limit)", err=True)
 
@@ -297,7 +298,7 @@ def show(
         fail(f"{start} is the beginning of {len(ids)} dead letters: {some}", EXIT_USAGE)
     delivery, letter = match
     if as_json:
-        typer.echo(json_text(everything(delivery, letter), indent=2))
+        say(json_text(everything(delivery, letter), indent=2))
     else:
         _print_all(everything(delivery, letter))
 
@@ -305,11 +306,11 @@ def show(
 def _print_all(parts: dict[str, Any]) -> None:
     for name, value in parts.items():
         if isinstance(value, dict):
-            typer.echo(f"{name}:")
+            say(f"{name}:")
             for inner, item in value.items():
-                typer.echo(f"  {printable(inner)}: {_one_line(item)}")
+                say(f"  {printable(inner)}: {_one_line(item)}")
         else:
-            typer.echo(f"{name}: {_one_line(value)}")
+            say(f"{name}: {_one_line(value)}")
 
 
 def _one_line(value: Any) -> str:
@@ -365,9 +366,9 @@ def replay_letters(
 
     result = command.run(work)
     if as_json:
-        typer.echo(msgspec.json.encode(result).decode())
+        say(msgspec.json.encode(result).decode())
     else:
-        typer.echo(f"Replayed: {result.replayed:,}.")
+        say(f"Replayed: {result.replayed:,}.")
     if result.left:
         whys = {
             "no queue takes them": result.unroutable,
@@ -390,32 +391,30 @@ def _exchange_name(text: str) -> str:
 
 def _report_plan(found: Plan, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(
+        say(
             json_text({"dry_run": True, "replayed": found.replayed} | msgspec.structs.asdict(found))
         )
         return
-    typer.echo(f"Would be replayed: {found.replayed:,}.")
+    say(f"Would be replayed: {found.replayed:,}.")
     _print_destinations(found.destinations)
     if found.elsewhere:
-        typer.echo(
+        say(
             f"Would stay, because they are not from the bridge's own exchange or queues "
             f"(--exchange allows an exchange): {sum(found.elsewhere.values()):,}."
         )
         _print_destinations(found.elsewhere)
     if found.impossible:
-        typer.echo(
-            f"Would stay, because they do not say where they came from: {found.impossible:,}."
-        )
+        say(f"Would stay, because they do not say where they came from: {found.impossible:,}.")
 
 
 def _print_destinations(counts: dict[str, int]) -> None:
     """The most frequent ones."""
     by_count = sorted(counts, key=lambda name: (-counts[name], name))
     for name in by_count[:DESTINATIONS_SHOWN]:
-        typer.echo(f"  {counts[name]:,} to {printable(name) or 'others'}")
+        say(f"  {counts[name]:,} to {printable(name) or 'others'}")
     rest = by_count[DESTINATIONS_SHOWN:]
     if rest:
-        typer.echo(f"  {sum(counts[name] for name in rest):,} to {len(rest):,} others")
+        say(f"  {sum(counts[name] for name in rest):,} to {len(rest):,} others")
 
 
 def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
@@ -433,9 +432,9 @@ def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
 
 def _report_dry_run(count: int, what: str, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode({"dry_run": True, what: count}).decode())
+        say(msgspec.json.encode({"dry_run": True, what: count}).decode())
     else:
-        typer.echo(f"Would be {what}: {count:,}.")
+        say(f"Would be {what}: {count:,}.")
 
 
 # ---- purge ----
@@ -470,9 +469,7 @@ def purge_letters(
         return await purge(queue, wanted, progress, limit)
 
     count = command.run(work)
-    typer.echo(
-        msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}."
-    )
+    say(msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}.")
 
 
 def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:

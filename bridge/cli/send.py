@@ -18,6 +18,7 @@ from bridge.cli.options import (
     broker_urls,
     finite,
 )
+from bridge.cli.output import say
 from bridge.cli.process import complete
 from bridge.cli.tables import json_text
 from bridge.client.client import Client
@@ -163,4 +164,4 @@ def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: Oc
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json_text(value, indent=2))
+    say(json_text(value, indent=2))

@@ -1,6 +1,5 @@
 """Tables, JSON, and text from elsewhere, on a terminal or in a file."""
 
-import re
 import sys
 from typing import Any, Final
 
@@ -8,13 +7,20 @@ import msgspec
 import rich.console
 import rich.table
 
+from bridge.cli.output import say
+from bridge.telemetry.lines import printable_json
+
 PLAIN_WIDTH: Final = 200
 """Columns of a table that is not shown on a terminal."""
 
 
 def print_table(table: rich.table.Table) -> None:
     """Print a table to standard output, as wide as the terminal."""
-    rich.console.Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+    shown = sys.stdout is not None and sys.stdout.isatty()
+    console = rich.console.Console(width=None if shown else PLAIN_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().removesuffix("\n"))
 
 
 def printable(text: str) -> str:
@@ -27,26 +33,9 @@ def printable(text: str) -> str:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """A value as JSON that can be printed, whoever wrote what is in it.
 
-    What a terminal may take for a command is escaped: JSON itself asks that of the characters below
-    U+0020 alone. `indent`: spaces a level; None: everything in one line.
+    `indent`: spaces a level; None: everything in one line.
     """
     exact = msgspec.json.encode(value)
     if indent is not None:
         exact = msgspec.json.format(exact, indent=indent)
-    return _NOT_ASCII.sub(_escape_unprintable, exact.decode())
-
-
-_NOT_ASCII: Final = re.compile("[\x7f-\U0010ffff]+")
-"""Outside of strings, JSON is ASCII."""
-
-
-def _escape_unprintable(match: re.Match[str]) -> str:
-    text = match[0]
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(sign: str) -> str:
-    if sign.isprintable():
-        return sign
-    units = sign.encode("utf-16-be")
-    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
+    return printable_json(exact.decode())

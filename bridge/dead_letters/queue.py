@@ -147,9 +147,9 @@ async def replay(
 ) -> Replayed:
     """Publish the oldest `limit` dead letters that are wanted to where they came from.
 
-    `allowed`: where they may go; None: the bridge's own exchange and queues of requests. Each leaves
-    the dead-letter queue only when the broker has confirmed its publishing and not returned it. A
-    process that dies in between leaves it in both places. Raises
+    `allowed`: where they may go; None: the bridge's own exchange and queues of requests. Each
+    leaves the dead-letter queue only when the broker has confirmed its publishing and not returned
+    it. A process that dies in between leaves it in both places. Raises
     :class:`~bridge.transport.TransportError` when the connection ends.
     """
     return await _Replay(queue, allowed or Destinations()).run(wanted, progress, limit)
