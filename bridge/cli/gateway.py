@@ -28,6 +28,7 @@ from bridge.cli.options import (
     finite,
     words,
 )
+from bridge.cli.output import say
 from bridge.cli.process import complete, on_signals
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
@@ -319,4 +320,4 @@ def password(
         fail("the password is empty", EXIT_USAGE)
     if not station.isprintable() or not station:
         fail("the station's id is empty or has control characters", EXIT_USAGE)
-    typer.echo(f"{station}:{PasswordHash.of(secret)}")
+    say(f"{station}:{PasswordHash.of(secret)}")

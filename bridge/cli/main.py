@@ -11,8 +11,9 @@ import typer
 from bridge.cli.check import check
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
-from bridge.cli.exits import EXIT_INTERRUPTED, EXIT_USAGE
+from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
+from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 
@@ -39,6 +40,7 @@ app.command()(demo)
 
 def main() -> None:
     """The console script."""
+    open_standard_streams()
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except typer.Abort:
@@ -46,3 +48,8 @@ def main() -> None:
     except _UsageError as error:
         typer.echo(f"dtbridge: {error.format_message()}", err=True)
         sys.exit(EXIT_USAGE)
+    except OSError as error:
+        if not is_unwritable(error):
+            raise
+        typer.echo(f"dtbridge: standard output cannot be written: {error.strerror}", err=True)
+        sys.exit(EXIT_FAILED)

@@ -60,6 +60,13 @@ def exchange_name(text: str | None) -> str | None:
     return text
 
 
+def reply_prefixes(values: list[str]) -> list[str]:
+    """Checks how reply queues may begin. Raises BadParameter for nothing: every queue does so."""
+    if any(not words([value]) for value in values):
+        raise typer.BadParameter("an empty one would allow every queue")
+    return values
+
+
 def finite(seconds: float | None) -> float | None:
     """Checks a number of seconds. Raises BadParameter for NaN and infinity: no timer takes them."""
     if seconds is not None and not math.isfinite(seconds):

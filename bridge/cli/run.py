@@ -23,6 +23,7 @@ from bridge.cli.options import (
     broker_urls,
     exchange_name,
     finite,
+    reply_prefixes,
     words,
 )
 from bridge.cli.process import Scheduling, complete, on_signals, schedule
@@ -116,6 +117,7 @@ def run(
         list[str],
         typer.Option(
             envvar="DTBRIDGE_REPLY_PREFIX",
+            callback=reply_prefixes,
             help="How reply queues may begin, beside direct reply-to, amq.gen-* and "
             "PREFIX.replies.*",
         ),

@@ -250,8 +250,9 @@ class Requester:
 
 
 def _about_another(delivery: Delivery, question: Question) -> bool:
+    """Whether it names another station. None is named in the answer to one that cannot be read."""
     named = (delivery.properties.headers or {}).get(STATION_ID)
-    return named is not None and named != question.station_id
+    return named not in (None, "", question.station_id)
 
 
 def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferResponse:

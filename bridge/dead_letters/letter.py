@@ -3,8 +3,11 @@
 The bridge writes the story of a request that it gives up into headers
 (:meth:`~bridge.dialects.dialect.Dialect.dead_letter`). What the broker dead-letters by itself
 (expired in its queue, delivered too often, rejected by a worker) has the broker's own ``x-death``.
-:func:`read` makes a :class:`DeadLetter` of either, and never fails: nothing is too broken for the
-queue ``datatransfer.dead``. A request of another dialect is read by its form
+The bridge's copies never have one, so what has is not the bridge's: its headers of those names are
+whatever its sender wrote, and tell nothing. :func:`read` makes a :class:`DeadLetter` of either, and
+never fails: nothing is too broken for the queue ``datatransfer.dead``.
+
+A request of another dialect is read by its form
 (:mod:`bridge.dead_letters.forms`), and goes back to its queue, not to its gateway's exchange.
 
 All of this is pure. :mod:`bridge.dead_letters.queue` reads the queue and changes it.
@@ -46,6 +49,8 @@ ID_LENGTH: Final = 12
 
 _OWN_HEADERS: Final = "dtbridge-"
 """How the bridge's own headers begin."""
+_DEATHS: Final = "x-death"
+_REPLAYED_MAX: Final = 2**31 - 1
 _BROKERS_OWN: Final = ("x-", "CC", "BCC")
 """How headers begin that are the broker's, or make it do things. By ``x-death``, RabbitMQ up to
 3.13 sees that a message goes round, and drops it."""
@@ -120,7 +125,8 @@ def read(delivery: Delivery) -> DeadLetter:
     headers = properties.headers or {}
     form = inside(delivery)
     origin = _origin(delivery, form)
-    if VENDOR in headers:
+    ours = _is_ours(headers)
+    if ours and VENDOR in headers:
         vendor, message = _text(headers.get(VENDOR)), _text(headers.get(MESSAGE))
     else:
         vendor, message = _vendor_and_message(delivery.body if form is None else form.payload)
@@ -137,7 +143,7 @@ def read(delivery: Delivery) -> DeadLetter:
         attempts=_count(headers.get(ATTEMPT)),
         first_try=_time(headers.get(FIRST_TRY)),
         failed_at=origin.at,
-        worker=_text(headers.get(WORKER)),
+        worker=_text(headers.get(WORKER)) if ours else "",
         exchange=_text(origin.exchange),
         routing_key=_text(origin.routing_key),
         replayed=_count(headers.get(REPLAYED)) or 0,
@@ -170,7 +176,7 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
         kept.setdefault(STATION_ID, form.station_id)
     fresh = msgspec.structs.replace(
         properties,
-        headers=kept | {REPLAYED: letter.replayed + 1},
+        headers=kept | {REPLAYED: min(letter.replayed + 1, _REPLAYED_MAX)},
         delivery_mode=PERSISTENT,
         correlation_id=properties.correlation_id or letter.id,
         reply_to=None,
@@ -225,9 +231,14 @@ _NATIVE: Final = Inside(b"", "", "", "")
 
 def _origin(delivery: Delivery, form: Inside | None) -> _Origin:
     headers = delivery.properties.headers or {}
-    if REASON in headers:
+    if _is_ours(headers):
         return _told_by_bridge(headers)
     return _told_by_broker(headers, delivery.routing_key, to_queue=form is not None)
+
+
+def _is_ours(headers: Mapping[str, Any]) -> bool:
+    """Whether a worker published it to the dead letters. What the broker put there has its mark."""
+    return REASON in headers and _DEATHS not in headers
 
 
 def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
@@ -269,7 +280,7 @@ def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: b
 
 def _newest_death(headers: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first entry of ``x-death``: the broker lists the newest first."""
-    deaths = headers.get("x-death")
+    deaths = headers.get(_DEATHS)
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return deaths[0]
     return None

@@ -16,6 +16,7 @@ from bridge.dialects.headers import (
     NOT_BEFORE,
     PERSISTENT,
     REASON,
+    REPLAYED,
     STATION_ID,
     VENDOR,
     WORKER,
@@ -31,6 +32,10 @@ _NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
 _BROKERS_PREFIX: Final = "x-"
 """How the broker's own headers begin. They are never copied. Nor are ``CC`` and ``BCC``, by which
 the broker would send the copy to others as well, nor the end of the last pause."""
+_OWN_PREFIX: Final = "dtbridge-"
+_OWN_KEPT: Final = frozenset({ATTEMPT, FIRST_TRY, REPLAYED})
+"""Of the bridge's own headers, those that a request may come with: it may have been tried before.
+The others tell of a dead letter. On a request they are its sender's, and go no further."""
 
 _EXPIRATION_MAX: Final = 2**32 - 1
 """Milliseconds. RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
@@ -110,7 +115,9 @@ def _kept_headers(request: Request, now: int) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in headers.items()
-        if name not in _NOT_KEPT and not name.startswith(_BROKERS_PREFIX)
+        if name not in _NOT_KEPT
+        and not name.startswith(_BROKERS_PREFIX)
+        and (name in _OWN_KEPT or not name.startswith(_OWN_PREFIX))
     }
     if type(kept.get(FIRST_TRY)) is not int:
         kept[FIRST_TRY] = now

@@ -148,8 +148,10 @@ class Native:
         """`reply_prefixes`: how the names of reply queues may begin.
 
         Always allowed are direct reply-to, queues that the broker named, and those that begin with
-        :attr:`~bridge.dialects.names.Names.replies`.
+        :attr:`~bridge.dialects.names.Names.replies`. Raises ValueError for an empty prefix.
         """
+        if "" in reply_prefixes:
+            raise ValueError("an empty reply prefix would allow every queue")
         self.name = "native"
         self.names: Names = names or Names()
         self.exchange: GatewayExchange | None = None

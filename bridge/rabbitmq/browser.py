@@ -190,6 +190,9 @@ class _BrowsingSession(Session):
             await channel.exchange_declare(name, passive=True)
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused):
             return False
+        except ValueError:  # pamqp's word for a name that no exchange can have
+            await channel.close()
+            return False
         await channel.close()
         return True
 

@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run good:router --topology create", "'create' is not one of"),
         ("run good:router --drain-timeout nan", "--drain-timeout"),
         ("run good:router --drain-timeout inf", "inf is not a number of seconds"),
+        ("run good:router --reply-prefix=", "every queue"),
         ("run good:router --prefix a*b", "at most 50 letters, digits"),
         (
             "run good:router --dialect mqtt",
@@ -96,6 +97,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run good:router --amqp-url amqp://localhost:99999/", "amqp://localhost:99999/"),
         ("run good:router --amqp-url amqp://localhost/?heartbeat=soon", "heartbeat=soon"),
         ("send --station A", "Missing option '--vendor'"),
+        (f"send --station {'A' * 256} --vendor v", "a station id has 1 to 255 characters, not 256"),
+        (f"send-to-station --station {'A' * 256} --vendor v", "a station id has 1 to 255"),
         ("send --station A --vendor v --data {", "--data is not JSON"),
         ("send --station A --vendor v --ocpp-version 3", "ocpp"),
         ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),

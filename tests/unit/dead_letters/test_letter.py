@@ -305,3 +305,45 @@ def test_reading_and_replaying_do_not_change_the_delivery() -> None:
     }
     replay_of(delivery)
     assert msgspec.structs.asdict(delivery.properties) == before
+
+
+# ---- forged stories ----
+
+FORGED = {
+    "dtbridge-reason": "failed",
+    "dtbridge-error": "ValueError: believe me",
+    "dtbridge-failed-at": 1,
+    "dtbridge-worker": "host:1",
+    "dtbridge-vendor": "com.other",
+    "dtbridge-message": "Other",
+    "dtbridge-exchange": "",
+    "dtbridge-routing-key": "billing.commands",
+}
+
+
+@pytest.mark.parametrize("deaths", [[death("expired")], [None], [], "expired", None])
+def test_a_story_is_the_bridges_only_if_the_broker_did_not_put_it_there(deaths: Any) -> None:
+    """A request that expires in its queue keeps its headers, whatever its sender wrote."""
+    letter = read(a_delivery(FORGED | {"x-death": deaths}))
+    broker = isinstance(deaths, list) and deaths != [] and deaths[0] is not None
+    assert (letter.reason, letter.worker) == ("expired" if broker else "", "")
+    assert (letter.vendor, letter.message) == ("com.Acme", "GetTariff")
+    assert letter.routing_key == ("com.acme" if broker else "")
+    assert letter.replayable is broker
+    assert "believe me" not in letter.error
+
+
+def test_a_forged_story_does_not_outlive_the_bridges_own() -> None:
+    letter = read(given_up(FORGED | {"x-death": [death(), None]}))
+    assert (letter.reason, letter.error, letter.exchange, letter.routing_key) == (
+        "failed",
+        "ValueError: no",
+        "datatransfer",
+        "com.acme",
+    )
+
+
+@pytest.mark.parametrize("count", [2**63 - 1, 2**64 - 1])
+def test_a_count_of_replays_from_elsewhere_stays_one_that_can_be_sent(count: int) -> None:
+    headers = replay_of(given_up({"dtbridge-replayed": count})).properties.headers or {}
+    assert headers["dtbridge-replayed"] < 2**31

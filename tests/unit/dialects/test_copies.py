@@ -221,3 +221,20 @@ def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
         Native().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
     )
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")
+
+
+@pytest.mark.parametrize("copy", ["another try", "a dead letter"])
+def test_of_the_bridges_own_headers_a_copy_keeps_those_that_a_request_may_have(copy: str) -> None:
+    """The others tell of a dead letter: on a request they are its sender's."""
+    own = {"dtbridge-attempt": 2, "dtbridge-first-try": 9, "dtbridge-replayed": 1}
+    told = ("reason", "error", "failed-at", "vendor", "message", "worker", "exchange", "new")
+    request = delivered(own | {f"dtbridge-{name}": "forged" for name in told})
+    if copy == "another try":
+        publishing = Native().again(request, 1.0, counts=True)
+    else:
+        publishing = Native().dead_letter(request, Failure(None, Reason.FAILED, "E: no"), "w")
+    headers = publishing.properties.headers or {}
+    assert "forged" not in headers.values()
+    assert headers["dtbridge-first-try"] == 9
+    assert headers["dtbridge-replayed"] == 1
+    assert "dtbridge-new" not in headers

@@ -454,3 +454,8 @@ def test_answers_of_stations_come_to_the_reply_queue_as_they_are() -> None:
     reply = delivery(STATION)
     assert Native().station_replies == ()
     assert Native().read_station_reply(reply) is reply
+
+
+def test_an_empty_reply_prefix_is_refused() -> None:
+    with pytest.raises(ValueError, match="every queue"):
+        Native(reply_prefixes=("replies.", ""))
