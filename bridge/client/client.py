@@ -113,8 +113,8 @@ class Client:
 
         Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR, or if `ocpp_version`
         does not allow the request; :class:`NoAnswer` after the time-out; :class:`NotAccepted` if
-        the broker refuses the request; ValueError for an unknown version, and in any dialect but
-        the native one.
+        the broker refuses the request; ValueError for an unknown version or a longer message id,
+        and in any dialect but the native one.
         """
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
