@@ -29,6 +29,7 @@ from bridge.cli.options import (
     words,
 )
 from bridge.cli.process import complete, on_signals
+from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
@@ -203,6 +204,14 @@ def gateway(
             help="Seconds between Heartbeats, as stations are told.",
         ),
     ] = DEFAULTS.heartbeat_interval,
+    boot_hook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_BOOT_HOOK",
+            metavar="MODULE:NAME",
+            help="A function from Boot to BootAnswer: how a station that boots is answered.",
+        ),
+    ] = None,
     ping_interval: Annotated[
         float,
         typer.Option(
@@ -264,6 +273,7 @@ def gateway(
         tls=_tls(tls_cert, tls_key),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,
+        on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
         max_connections=max_connections,
         handshake_timeout=handshake_timeout,

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bridge.gateway.websocket.actions import KNOWN_ACTIONS
+from bridge.gateway.websocket.boot import Boot, BootAnswer, BootHook, checked
 from bridge.gateway.websocket.local_answers import Fact, local_answer
 from bridge.ocpp import (
     FEATURE_NAME,
@@ -39,7 +40,10 @@ from bridge.ocpp import (
     encode_frame,
 )
 from bridge.ocpp.faults import DECODE_FAULTS
-from bridge.request.outcome import Kind, Reply, call_error
+from bridge.request.outcome import COULD_NOT_PROCESS, Kind, Reply, call_error, describe_error
+from bridge.telemetry.logs import get_logger
+
+log = get_logger("bridge.gateway")
 
 _CALL, _CALL_RESULT = 2, 3
 """Message types."""
@@ -96,11 +100,22 @@ Decision = Answer | Forward | Settled | Ignored
 class Conversation:
     """What is outstanding on one connection, and what must come next."""
 
-    def __init__(self, version: OcppVersion, *, heartbeat: int, max_payload: int) -> None:
+    def __init__(
+        self,
+        version: OcppVersion,
+        *,
+        heartbeat: int,
+        max_payload: int,
+        station_id: str = "",
+        on_boot: BootHook | None = None,
+    ) -> None:
         """`heartbeat`: seconds between Heartbeats, told to a station that boots.
 
-        `max_payload`: bytes of the longest payload that a station is sent.
+        `max_payload`: bytes of the longest payload that a station is sent. `on_boot`: how
+        `station_id` is answered when it boots; None: it is accepted.
         """
+        self._station_id = station_id
+        self._on_boot = on_boot
         self.version = version
         self._heartbeat = heartbeat
         self._max_payload = max_payload
@@ -163,7 +178,12 @@ class Conversation:
             return self._on_data_transfer(call)
         try:
             answer = local_answer(
-                call.action, call.payload, self.version, now=now, heartbeat=self._heartbeat
+                call.action,
+                call.payload,
+                self.version,
+                now=now,
+                heartbeat=self._heartbeat,
+                on_boot=None if self._on_boot is None else self._ask_hook,
             )
         except CallError as error:
             return self._refuse(call, error)
@@ -177,6 +197,17 @@ class Conversation:
         return self._refuse(
             call, CallError(ErrorCode.NOT_IMPLEMENTED, f"{call.action:.60} is not known")
         )
+
+    def _ask_hook(self, payload: bytes) -> BootAnswer:
+        """What the hook says. Raises CallError, without a word of what went wrong in it."""
+        assert self._on_boot is not None  # noqa: S101 - else it is not asked
+        try:
+            return checked(self._on_boot(Boot(self._station_id, self.version, payload)))
+        except CallError:
+            raise
+        except BaseException as error:
+            log.exception("boot hook failed", station=self._station_id, error=describe_error(error))
+            raise CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS) from error
 
     def _on_data_transfer(self, call: CallFrame) -> Decision:
         payload = bytes(call.payload)

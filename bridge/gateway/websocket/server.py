@@ -251,6 +251,8 @@ class Gateway:
                 connection.version,
                 heartbeat=self.settings.heartbeat_interval,
                 max_payload=self.settings.max_message,
+                station_id=connection.station_id,
+                on_boot=self.settings.on_boot,
             ),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bridge.gateway.websocket.boot import BootHook
 from bridge.gateway.websocket.connection import CALL_TIMEOUT
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.ocpp import OcppVersion
@@ -55,6 +56,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Seconds that the bridge may take to answer a station's DataTransfer."""
     heartbeat_interval: int = HEARTBEAT_INTERVAL
     """Seconds between Heartbeats, as stations are told."""
+    on_boot: BootHook | None = None
+    """How a station that boots is answered. None: Accepted."""
     max_message: int = MAX_MESSAGE
     """Bytes of a message. A station that sends a longer one is disconnected (close code 1009); a
     longer payload is not sent to a station."""
