@@ -312,6 +312,10 @@ def password(
             help="The password is given as hexadecimal digits, as OCPP 1.6 does.",
         ),
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(envvar="DTBRIDGE_USER", help="The station's user name, if it is not its id."),
+    ] = None,
 ) -> None:
     """Ask for a station's password, or read it from standard input, and print its line of a
     password file.
@@ -329,4 +333,7 @@ def password(
         fail("the password is empty", EXIT_USAGE)
     if not station.isprintable() or not station:
         fail("the station's id is empty or has control characters", EXIT_USAGE)
-    typer.echo(f"{station}:{PasswordHash.of(secret)}")
+    if user is not None and (not user.isprintable() or not user or ":" in user):
+        fail("the user name is empty, or has control characters or a colon", EXIT_USAGE)
+    suffix = "" if user is None else f" user={user}"
+    typer.echo(f"{station}:{PasswordHash.of(secret)}{suffix}")

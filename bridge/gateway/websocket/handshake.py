@@ -37,10 +37,17 @@ def station_id(target: str, prefix: str) -> str | None:
 
 
 def password(authorization: str | None, station_id: str) -> bytes | None:
-    """The password in `Authorization: Basic …`, or None unless the user is the station.
+    """The password in `Authorization: Basic …`, or None unless the user is the station."""
+    given = credentials(authorization, station_id)
+    return given[0] if given is not None and given[1] is None else None
 
-    The user is the station's id (OCPP-J 1.6 §6.2.2). It ends at the colon after that id: in OCPP
-    1.6 an id may itself hold colons.
+
+def credentials(authorization: str | None, station_id: str) -> tuple[bytes, str | None] | None:
+    """The password in `Authorization: Basic …`, and the user's name if it is not the station's id.
+
+    The user ought to be the station's id (OCPP-J 1.6 §6.2.2). It ends at the colon after that id:
+    in OCPP 1.6 an id may itself hold colons. Any other ends at the first one. None if the header
+    cannot be read.
     """
     if authorization is None:
         return None
@@ -48,11 +55,17 @@ def password(authorization: str | None, station_id: str) -> bytes | None:
     if scheme.lower() != "basic":
         return None
     try:
-        credentials = base64.b64decode(encoded.strip(), validate=True)
+        given = base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return None
-    user = station_id.encode() + b":"
-    return credentials[len(user) :] if credentials.startswith(user) else None
+    own = station_id.encode() + b":"
+    if given.startswith(own):
+        return given[len(own) :], None
+    user, colon, password = given.partition(b":")
+    try:
+        return (password, user.decode()) if colon else None
+    except UnicodeDecodeError:
+        return None
 
 
 def offered_versions(headers: Sequence[str]) -> list[str]:

@@ -189,11 +189,11 @@ class Gateway:
 
     async def _authenticated(self, request: Request, station_id: str, passwords: Passwords) -> bool:
         headers = request.headers.get_all("Authorization")
-        password = handshake.password(headers[0], station_id) if len(headers) == 1 else None
-        if password is None:
+        given = handshake.credentials(headers[0], station_id) if len(headers) == 1 else None
+        if given is None:
             return False
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._checkers, passwords.check, station_id, password)
+        return await loop.run_in_executor(self._checkers, passwords.check, station_id, *given)
 
     def _choose_version(
         self, connection: ServerConnection, request: Request, response: Response

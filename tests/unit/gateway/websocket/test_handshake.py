@@ -7,6 +7,7 @@ import pytest
 from bridge.gateway.websocket.handshake import (
     PREFERRED,
     choose_version,
+    credentials,
     offered_versions,
     password,
     station_id,
@@ -77,6 +78,23 @@ def test_the_password_is_that_of_the_station_in_the_path(
     header: str | None, expected: bytes | None
 ) -> None:
     assert password(header, "CP001") == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (basic(b"CP001:secret"), (b"secret", None)),
+        (basic(b"admin:se:cret"), (b"se:cret", "admin")),
+        (basic(b":secret"), (b"secret", "")),
+        (basic(b"\xff:secret"), None),
+        (basic(b"admin"), None),
+        (None, None),
+    ],
+)
+def test_a_user_who_is_not_the_station_is_named(
+    header: str | None, expected: tuple[bytes, str | None] | None
+) -> None:
+    assert credentials(header, "CP001") == expected
 
 
 def test_a_station_id_may_hold_colons() -> None:
