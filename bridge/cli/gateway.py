@@ -32,6 +32,7 @@ from bridge.cli.process import complete, on_signals
 from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
+from bridge.gateway.websocket.handshake import ID
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
@@ -46,6 +47,7 @@ OTHER_FILES: Final = 100
 """File descriptors that are not for stations: the broker's connections, the log, what listens."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
+_PATTERN: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\*|\{id\}))+/?")
 
 
 def parse_listen(text: str) -> tuple[str | None, int]:
@@ -74,6 +76,16 @@ def _versions(texts: list[str]) -> list[OcppVersion]:
         return [parse_version(text) for text in words(texts)] or list(DEFAULTS.versions)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+
+
+def _pattern(pattern: str, path: str) -> str:
+    if path:
+        fail("--path and --path-pattern exclude each other", EXIT_USAGE)
+    if not _PATTERN.fullmatch(pattern) or ID not in pattern.split("/"):
+        fail(
+            f"--path-pattern {pattern!r} is no pattern: expected something like /*/{ID}", EXIT_USAGE
+        )
+    return pattern
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -146,6 +158,14 @@ def gateway(
             envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp."
         ),
     ] = DEFAULTS.path,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_PATH_PATTERN",
+            help="The whole path instead: {id} is the station's id (or a part of it), * any "
+            "segment: /*/{id}.",
+        ),
+    ] = None,
     amqp_url: AmqpUrl = LOCAL,
     topology: Annotated[
         Mode,
@@ -165,6 +185,13 @@ def gateway(
             show_default=False,
         ),
     ] = NONE_GIVEN,
+    default_version: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_DEFAULT_VERSION",
+            help="Version that is spoken with stations that offer none; else they are closed.",
+        ),
+    ] = None,
     station_password: Annotated[
         str | None,
         typer.Option(
@@ -265,11 +292,14 @@ def gateway(
         fail(str(error), EXIT_USAGE)
     if not _PATH.fullmatch(path):
         fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
+    if path_pattern is not None:
+        path = _pattern(path_pattern, path)
     settings = GatewaySettings(
         host=host,
         port=port,
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
+        default_version=next(iter(_versions([default_version])), None) if default_version else None,
         tls=_tls(tls_cert, tls_key),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,

@@ -158,11 +158,61 @@ async def refusal(here: Running, path: str, **options: Any) -> int:
 
 async def test_a_path_without_a_station_is_not_found() -> None:
     async with running(path="/ocpp") as here:
-        for path in ("/", "/CP001", "/ocpp", "/ocpp/", "/ocpp/a/b", "/ocpp/%ff"):
+        for path in ("/", "/CP001", "/ocpp", "/ocpp/", "/ocpp/a/b"):
             assert await refusal(here, path) == 404
+        for path in ("/ocpp/%ff", "/ocpp/CP%2", "/ocpp/CP%zz"):
+            assert await refusal(here, path) == 400
+        assert here.gateway.counts.refused == 8
         async with raw_station(here.url + "/ocpp/RDAM%20123") as station:
             frame = await station.call("DataTransfer", {"vendorId": "v"})
             assert frame[2]["data"]["station"] == "RDAM 123"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["ws://a:9000/ocpp/CP001", "//ocpp/CP001", "/ocpp//CP001", "/ocpp/CP001/", "/ocpp/CP001"],
+)
+async def test_targets_that_stations_make_of_an_endpoint_are_served(target: str) -> None:
+    async with running(path="/ocpp") as here, peer(here.port) as client:
+        opening = OPENING.format(station="X").replace("GET /X ", f"GET {target} ")
+        client.writer.write(opening.encode())
+        async with asyncio.timeout(PATIENCE):
+            assert (await client.reader.readline()).startswith(b"HTTP/1.1 101 ")
+        await here.link.until(lambda: list(here.link.handlers) == ["CP001"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "station"),
+    [("/*/{id}", "acme/CP001", "CP001"), ("/ocpp/{id}/{id}", "ocpp/acme/CP001", "acme/CP001")],
+)
+async def test_a_pattern_says_which_segments_are_the_station(
+    pattern: str, path: str, station: str
+) -> None:
+    async with running(path=pattern) as here, here.station(path) as connected:
+        frame = await connected.call("DataTransfer", {"vendorId": "v"})
+        assert frame[2]["data"]["station"] == station
+
+
+@pytest.mark.parametrize("path", ["", "/ocpp", "/*/{id}"])
+async def test_a_health_probe_is_answered_and_counts_for_nothing(path: str) -> None:
+    async with running(path=path) as here:
+        async with peer(here.port) as client:
+            client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 200 ")
+        assert await refusal(here, "/") == 404, "a WebSocket without a station is none"
+        assert here.gateway.counts.refused == 1
+
+
+async def test_a_station_that_offers_no_version_can_have_one_by_default() -> None:
+    async with running(default_version=OcppVersion.V1_6) as here:
+        async with here.station(versions=()) as station:
+            assert station.connection.subprotocol is None
+            frame = await station.call("DataTransfer", {"vendorId": "v"})
+            assert frame[2]["data"]["version"] == "ocpp1.6"
+        async with here.station(versions=["ocpp1.5"]) as station:
+            assert (await station.closed())[0] == 1002
+        async with here.station(versions=["ocpp2.0.1"]) as station:
+            assert station.connection.subprotocol == "ocpp2.0.1"
 
 
 async def test_a_station_needs_its_password(tmp_path: Path) -> None:

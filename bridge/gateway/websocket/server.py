@@ -171,7 +171,13 @@ class Gateway:
     async def _let_in(self, connection: ServerConnection, request: Request) -> Response | None:
         """None to let it in, else the HTTP response that refuses it (OCPP-J 1.6 §3.2, RFC 7617)."""
         connection = cast("StationSocket", connection)  # create_connection makes them
-        station_id = handshake.station_id(request.path, self.settings.path)
+        if not handshake.segments(request.path) and "Upgrade" not in request.headers:
+            return connection.respond(http.HTTPStatus.OK, "The gateway is up.\n")
+        try:
+            station_id = handshake.station_id(request.path, self.settings.path)
+        except handshake.BadTarget as error:
+            self._refuse(connection, str(error), path=request.path[:255])
+            return connection.respond(http.HTTPStatus.BAD_REQUEST, f"The path has {error}.\n")
         if station_id is None:
             self._refuse(connection, "no station in the path", path=request.path[:255])
             return connection.respond(
@@ -206,7 +212,10 @@ class Gateway:
         connection = cast("StationSocket", connection)  # create_connection makes them
         offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
         connection.version = handshake.choose_version(offered, self.settings.versions)
-        if (
+        if not offered:
+            # A sub-protocol that was not offered may not be named (RFC 6455 §4.2.2).
+            connection.version = self.settings.default_version
+        elif (
             connection.version is not None
             and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
         ):

@@ -47,9 +47,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     port: int = 9000
     """0: a free port."""
     path: str = ""
-    """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing."""
+    """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing. Or the
+    whole path, such as "/*/{id}": see `handshake.station_id`."""
     versions: Sequence[OcppVersion] = PREFERRED
     """The versions of OCPP that the gateway speaks, the preferred one first."""
+    default_version: OcppVersion | None = None
+    """What is spoken with a station that offers no version at all. None: it is closed."""
     tls: ssl.SSLContext | None = None
     """None: without TLS."""
     call_timeout: float = CALL_TIMEOUT
