@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
+from bridge.gateway.websocket.rivals import FREE
 from bridge.gateway.websocket.server import Gateway
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion
@@ -434,6 +435,23 @@ async def test_a_peer_that_falls_silent_is_dropped() -> None:
         assert (await good.call("Heartbeat"))[0] == 3
 
 
+async def test_a_station_that_talks_but_sends_no_pongs_is_kept() -> None:
+    """The timeout is long enough for a slow machine, and the test twice as long as both."""
+    async with (
+        running(ping_interval=SOON, ping_timeout=1.0) as here,
+        peer(here.port) as client,
+    ):
+        await client.open_websocket()
+        until = asyncio.get_running_loop().time() + 2 * (SOON + 1.0)
+        async with asyncio.timeout(PATIENCE):
+            while asyncio.get_running_loop().time() < until:
+                assert await client.reader.read(65536), "a ping, or the answer"
+                client.writer.write(websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]'))
+        assert here.gateway.counts.connected == 1
+        await here.link.until(lambda: set(here.link.handlers) == {"hostile"})
+        await client.until_closed()  # it has fallen silent
+
+
 async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -476,6 +494,27 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
             assert json.loads((await asked).body) == {"status": "Accepted"}
             assert here.gateway.counts.replaced == 1
         await here.link.until(lambda: here.link.handlers == {})
+
+
+async def test_two_peers_with_one_id_do_not_replace_each_other_as_fast_as_they_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.CALM", 7200.0)
+    async with running() as here, contextlib.AsyncExitStack() as open_ones:
+        last = await open_ones.enter_async_context(here.station())
+        for _ in range(FREE):
+            older, last = last, await open_ones.enter_async_context(here.station())
+            assert await older.closed() == (1008, "a newer connection")
+        waits = await open_ones.enter_async_context(here.station())
+        await waits.say([2, "1", "Heartbeat", {}])
+        for _ in range(10):
+            assert (await last.call("Heartbeat"))[0] == 3
+        assert here.gateway.counts.replaced == FREE
+        await last.connection.close()
+        assert (await waits.hear())[:2] == [3, "1"], "as soon as the station is free"
+        assert here.gateway.counts.replaced == FREE
 
 
 async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(
