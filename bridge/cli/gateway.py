@@ -30,8 +30,10 @@ from bridge.cli.options import (
 )
 from bridge.cli.output import say
 from bridge.cli.process import complete, on_signals
+from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
+from bridge.gateway.websocket.handshake import ID
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
@@ -46,6 +48,7 @@ OTHER_FILES: Final = 100
 """File descriptors that are not for stations: the broker's connections, the log, what listens."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
+_PATTERN: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\*|\{id\}))+/?")
 
 
 def parse_listen(text: str) -> tuple[str | None, int]:
@@ -74,6 +77,16 @@ def _versions(texts: list[str]) -> list[OcppVersion]:
         return [parse_version(text) for text in words(texts)] or list(DEFAULTS.versions)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+
+
+def _pattern(pattern: str, path: str) -> str:
+    if path:
+        fail("--path and --path-pattern exclude each other", EXIT_USAGE)
+    if not _PATTERN.fullmatch(pattern) or ID not in pattern.split("/"):
+        fail(
+            f"--path-pattern {pattern!r} is no pattern: expected something like /*/{ID}", EXIT_USAGE
+        )
+    return pattern
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -146,6 +159,14 @@ def gateway(
             envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp."
         ),
     ] = DEFAULTS.path,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_PATH_PATTERN",
+            help="The whole path instead: {id} is the station's id (or a part of it), * any "
+            "segment: /*/{id}.",
+        ),
+    ] = None,
     amqp_url: AmqpUrl = LOCAL,
     topology: Annotated[
         Mode,
@@ -165,6 +186,13 @@ def gateway(
             show_default=False,
         ),
     ] = NONE_GIVEN,
+    default_version: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_DEFAULT_VERSION",
+            help="Version that is spoken with stations that offer none; else they are closed.",
+        ),
+    ] = None,
     station_password: Annotated[
         str | None,
         typer.Option(
@@ -204,6 +232,14 @@ def gateway(
             help="Seconds between Heartbeats, as stations are told.",
         ),
     ] = DEFAULTS.heartbeat_interval,
+    boot_hook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_BOOT_HOOK",
+            metavar="MODULE:NAME",
+            help="A function from Boot to BootAnswer: how a station that boots is answered.",
+        ),
+    ] = None,
     ping_interval: Annotated[
         float,
         typer.Option(
@@ -257,14 +293,18 @@ def gateway(
         fail(str(error), EXIT_USAGE)
     if not _PATH.fullmatch(path):
         fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
+    if path_pattern is not None:
+        path = _pattern(path_pattern, path)
     settings = GatewaySettings(
         host=host,
         port=port,
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
+        default_version=next(iter(_versions([default_version])), None) if default_version else None,
         tls=_tls(tls_cert, tls_key),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,
+        on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
         max_connections=max_connections,
         handshake_timeout=handshake_timeout,
@@ -303,6 +343,10 @@ def password(
             help="The password is given as hexadecimal digits, as OCPP 1.6 does.",
         ),
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(envvar="DTBRIDGE_USER", help="The station's user name, if it is not its id."),
+    ] = None,
 ) -> None:
     """Ask for a station's password, or read it from standard input, and print its line of a
     password file.
@@ -320,4 +364,7 @@ def password(
         fail("the password is empty", EXIT_USAGE)
     if not station.isprintable() or not station:
         fail("the station's id is empty or has control characters", EXIT_USAGE)
-    say(f"{station}:{PasswordHash.of(secret)}")
+    if user is not None and (not user.isprintable() or not user or ":" in user):
+        fail("the user name is empty, or has control characters or a colon", EXIT_USAGE)
+    suffix = "" if user is None else f" user={user}"
+    say(f"{station}:{PasswordHash.of(secret)}{suffix}")

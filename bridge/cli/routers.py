@@ -2,9 +2,9 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -29,9 +29,7 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     Raises ValueError or TypeError, with a sentence, for a target that names no router, and
     HandlerError for a handler or a set of routers that cannot be.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _look_here()
     routers: list[Router] = []
     for target in targets:
         found = _load(target)
@@ -44,6 +42,13 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
                 routers.append(router)
     Routes(routers)
     return routers
+
+
+def _look_here() -> None:
+    """Let modules of the current directory be found."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _load(target: str) -> Any:
@@ -72,3 +77,15 @@ def routers_or_fail(targets: Sequence[str]) -> list[Router]:
         return load_routers(words(targets))
     except (ValueError, TypeError) as error:
         fail(str(error), EXIT_USAGE)
+
+
+def hook_or_fail(target: str) -> Callable[..., Any]:
+    """The function that a ``MODULE:NAME`` names; what is wrong ends the command."""
+    try:
+        _look_here()
+        found = _load(target)
+    except (ValueError, TypeError) as error:
+        fail(str(error), EXIT_USAGE)
+    if not callable(found):
+        fail(f"{target} is a {type(found).__name__}, not a function", EXIT_USAGE)
+    return cast("Callable[..., Any]", found)

@@ -19,7 +19,14 @@ from bridge.dialects.dialect import Dialect, Question
 from bridge.dialects.headers import STATION_ID
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
-from bridge.ocpp import DataTransferResponse, OcppVersion, decode_call_error, decode_response
+from bridge.ocpp import (
+    CallError,
+    DataTransferResponse,
+    ErrorCode,
+    OcppVersion,
+    decode_call_error,
+    decode_response,
+)
 from bridge.request.outcome import Kind
 from bridge.transport import Confirm, Delivery, Subscription, Transport
 
@@ -262,5 +269,9 @@ def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferRespo
     """
     reply = read_reply(delivery)
     if reply.kind is Kind.CALL_ERROR:
-        raise decode_call_error(reply.body)
+        try:
+            error = decode_call_error(reply.body)
+        except ValueError as fault:
+            raise CallError(ErrorCode.FORMAT_VIOLATION, str(fault)) from fault
+        raise error
     return decode_response(reply.body, version)

@@ -48,6 +48,7 @@ from bridge.dialects.headers import (
 from bridge.dialects.names import Names, station_key, vendor_key
 from bridge.dialects.replies import RICHEST, OfflineBody
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
+from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH, check_message_id
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind
 from bridge.transport import Binding, Delivery, Properties, Publishing
@@ -94,6 +95,8 @@ def is_direct_reply_to(name: str) -> bool:
             return False
 
 
+_MESSAGE_ID_MAX_LENGTH: Final = OCPP_MESSAGE_ID_MAX_LENGTH
+"""A name of this module's own, because it is read once for each request."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _RESPONSE: Final = Kind.RESPONSE
@@ -200,11 +203,14 @@ class Native:
             attempt = 1
         if reply_to and not properties.correlation_id:
             fault = fault or "correlation_id: required with reply_to"
+        message_id = properties.message_id
+        if message_id is not None and len(message_id) > _MESSAGE_ID_MAX_LENGTH:
+            fault = fault or f"message_id: at most {_MESSAGE_ID_MAX_LENGTH} characters"
         return Request(
             body=delivery.body,
             station_id=station_id,
             version=version,
-            ocpp_message_id=properties.message_id,
+            ocpp_message_id=message_id,
             deadline=deadline,
             attempt=attempt,
             redelivered=delivery.redelivered,
@@ -277,6 +283,7 @@ class Native:
         message_id: str | None,
     ) -> Question:
         """As :meth:`Dialect.question_to_csms`."""
+        check_message_id(message_id)
         publishing = partial(
             self.request_publishing,
             station_id=station_id,
@@ -336,6 +343,7 @@ class Native:
 
         `version` stays unsaid, because the gateway knows.
         """
+        check_message_id(message_id)
         publishing = partial(
             self.station_request,
             station_id=station_id,

@@ -277,8 +277,8 @@ class GatewayLink:
         """Send the request of a station to the CSMS, and await the answer.
 
         `timeout`: seconds, the wait for the station's earlier requests included; None: the link's.
-        `message_id`: the OCPP message id of the CALL; None: a new one. Raises CallError if the
-        answer is a CALLERROR, or `version` does not allow the request;
+        `message_id`: the OCPP message id, at most 36 characters; None: a new one. Raises CallError
+        if the answer is a CALLERROR, or `version` does not allow the request;
         :class:`~bridge.client.errors.NoAnswer` after the time-out, also if its turn did not come;
         :class:`~bridge.client.errors.NotAccepted` if no queue took it in all that time, or the
         queue is full.

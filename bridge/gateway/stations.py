@@ -20,6 +20,7 @@ from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Failure,
+    Kind,
     Late,
     Offline,
     Outcome,
@@ -236,7 +237,9 @@ def outcome_of_error(error: BaseException, request: Request) -> Outcome:
         case ConnectionError():
             return Offline(sent=True)
         case CallError():
-            return call_error(error, request.version)
+            # Most often it is the station's own, whose code is kept.
+            body = encode_call_error(error, request.version, own_codes=True)
+            return Reply(body, Kind.CALL_ERROR)
         case TimeoutError():
             return timed_out(request, time.time(), describe_error(error))
         case _:

@@ -165,9 +165,9 @@ MALFORMED = {
         [4, "1", "RpcFrameworkError"],
     ),
     f'[2,"{"x" * 37}","Heartbeat",{{}}]': (
-        [4, "-1", "FormationViolation"],
-        [4, "-1", "RpcFrameworkError"],
-        [4, "-1", "RpcFrameworkError"],
+        [4, "x" * 37, "FormationViolation"],
+        [4, "x" * 37, "RpcFrameworkError"],
+        [4, "x" * 37, "RpcFrameworkError"],
     ),
     '[5,"1","GenericError","",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
     '[6,"1","NotifyPeriodicEventStream",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),

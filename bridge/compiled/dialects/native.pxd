@@ -6,7 +6,7 @@ from bridge.request.incoming cimport Request
 from bridge.transport cimport Delivery, Properties, Publishing
 
 cdef str ATTEMPT, DEADLINE, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
-cdef Py_ssize_t STATION_ID_MAX_LENGTH
+cdef Py_ssize_t STATION_ID_MAX_LENGTH, _MESSAGE_ID_MAX_LENGTH
 cdef object DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
 cdef dict _NO_HEADERS, _VERSIONS
 

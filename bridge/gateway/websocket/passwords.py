@@ -1,9 +1,12 @@
 """Passwords of charging stations, for HTTP Basic authentication (OCPP's security profiles 1 and 2).
 
-A password file has one line for each station, ``STATION_ID:HASH``. The hash is scrypt (RFC 7914) in
-the PHC string format, as passlib and others write it: ``$scrypt$ln=12,r=8,p=1$SALT$HASH``, with
-salt and hash in base64 without padding. A station id may hold colons; a hash holds none. A password
-is bytes: in OCPP 1.6 it is a key of 20 arbitrary bytes (OCPP-J 1.6 §6.2.2).
+A password file has lines ``STATION_ID:HASH``. A station may have several: the old password and the
+new one while its key is changed, or a key as bytes and as the text of its hexadecimal digits. The
+hash is scrypt (RFC 7914) in the PHC string format, as passlib and others write it:
+``$scrypt$ln=12,r=8,p=1$SALT$HASH``, with salt and hash in base64 without padding. A station whose
+user name is not its id has it at the end of its line: ``STATION_ID:HASH user=NAME``. A station id
+may hold colons; what follows holds none (RFC 7617 §2). A password is bytes: in OCPP 1.6 it is a key
+of 20 arbitrary bytes (OCPP-J 1.6 §6.2.2).
 """
 
 import base64
@@ -41,6 +44,15 @@ MEMORY_MAX: Final = 256 * 1024 * 1024
 """Bytes of memory that checking one password may take, twice the most that OWASP advises. A line
 that asks for more is refused."""
 
+LINES_PER_STATION: Final = 8
+"""Lines that a station may have at most: each is a hash that a wrong password is compared with."""
+
+_HMAC_BLOCK: Final = 64
+"""Bytes of a block of SHA-256. HMAC pads a shorter key with zeros, and hashes a longer one (RFC
+2104 §2)."""
+
+_USER: Final = " user="
+
 _PHC: Final = re.compile(
     r"\$scrypt\$ln=(?P<cost>\d{1,2}),r=(?P<block_size>\d{1,3}),p=(?P<parallel>\d{1,2})"
     r"\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})"
@@ -50,8 +62,8 @@ _PHC: Final = re.compile(
 class Passwords(Protocol):
     """Who may connect."""
 
-    def check(self, station_id: str, password: bytes) -> bool:
-        """Whether this is the station's password.
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
+        """Whether this is the station's password. `user`: its user name, if that is not its id.
 
         It takes as long for an unknown station as for a known one. It may take CPU time, so call it
         in a thread.
@@ -64,8 +76,8 @@ class SharedPassword:
     def __init__(self, password: bytes) -> None:
         self._password = password
 
-    def check(self, station_id: str, password: bytes) -> bool:
-        return hmac.compare_digest(self._password, password)
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
+        return hmac.compare_digest(self._password, password) and user is None
 
 
 class PasswordHash(Struct, frozen=True):
@@ -122,7 +134,7 @@ class PasswordHash(Struct, frozen=True):
 
     def _compute(self, password: bytes) -> bytes:
         return hashlib.scrypt(
-            password,
+            _key(password),
             salt=self.salt,
             n=1 << self.cost,
             r=self.block_size,
@@ -137,6 +149,18 @@ class PasswordHash(Struct, frozen=True):
         return f"$scrypt${numbers}${_encode(self.salt)}${_encode(self.digest)}"
 
 
+def _key(password: bytes) -> bytes:
+    """What is hashed for a password: most often the password itself.
+
+    scrypt begins with HMAC, for which a key and the same key followed by zeros are one (a key of
+    zeros and an empty one, too), and so are a long key and its digest. So a password that ends with
+    a zero, is empty or is longer than a block is hashed by its digest.
+    """
+    if password and len(password) <= _HMAC_BLOCK and not password.endswith(b"\0"):
+        return password
+    return b"dtbridge" + hashlib.sha256(password).digest() + b"\1"
+
+
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).rstrip(b"=").decode()
 
@@ -145,22 +169,45 @@ def _decode(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
-def parse_password_file(text: str) -> dict[str, PasswordHash]:
-    """The hash of each station. Empty lines and lines that begin with # are skipped.
+class StationHashes:
+    """What the lines of one station say."""
 
-    Raises ValueError, whose text names the line, for an invalid line or a station's second line.
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[str | None, PasswordHash]] = []
+
+    def add(self, hash_: PasswordHash, user: str | None = None) -> None:
+        """One more line. `user`: None is the station's id. Raises ValueError if there are many."""
+        if len(self._lines) >= LINES_PER_STATION:
+            raise ValueError(f"a station has at most {LINES_PER_STATION} lines")
+        self._lines.append((user, hash_))
+
+    def has(self, user: str | None) -> bool:
+        """Whether there is a line for this user name."""
+        return any(named == user for named, _ in self._lines)
+
+    def fits(self, password: bytes, user: str | None = None) -> bool:
+        """Whether a line for this user name has the hash of `password`."""
+        return any(hash_.fits(password) for named, hash_ in self._lines if named == user)
+
+
+def parse_password_file(text: str) -> dict[str, StationHashes]:
+    """The hashes of each station. Empty lines and lines that begin with # are skipped.
+
+    Raises ValueError, whose text names the line, for an invalid line or one too many of a station.
     """
-    hashes: dict[str, PasswordHash] = {}
+    hashes: dict[str, StationHashes] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        station_id, colon, hash_ = line.strip().rpartition(":")
+        station_id, colon, rest = line.strip().rpartition(":")
         if not colon or not station_id:
             raise ValueError(f"line {number}: expected STATION_ID:HASH")
-        if station_id in hashes:
-            raise ValueError(f"line {number}: {station_id!r} stands there twice")
+        hash_, _, user = rest.partition(_USER)
+        named = user if user and user != station_id else None
         try:
-            hashes[station_id] = PasswordHash.parse(hash_)
+            hashes.setdefault(station_id, StationHashes()).add(PasswordHash.parse(hash_), named)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return hashes
@@ -180,13 +227,16 @@ class PasswordFile:
         stat = self._path.stat()
         return stat.st_mtime_ns, stat.st_size
 
-    def _read(self) -> dict[str, PasswordHash]:
+    def _read(self) -> dict[str, StationHashes]:
         return parse_password_file(self._path.read_text(encoding="utf-8"))
 
-    def check(self, station_id: str, password: bytes) -> bool:
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
         self._refresh()
         known = self._hashes.get(station_id)
-        return (known or self._nobody).fits(password) and known is not None
+        if known is None or not known.has(user):
+            self._nobody.fits(password)
+            return False
+        return known.fits(password, user)
 
     def _refresh(self) -> None:
         """Read the file again if it has changed.

@@ -20,6 +20,7 @@ from bridge.gateway.websocket import handshake
 from bridge.gateway.websocket.connection import GatewayCounts, Link, StationConnection
 from bridge.gateway.websocket.conversation import Conversation
 from bridge.gateway.websocket.passwords import Passwords
+from bridge.gateway.websocket.rivals import Rivals
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.gateway.websocket.station_socket import (
     OpenSocket,
@@ -99,6 +100,7 @@ class Gateway:
             asyncio.get_running_loop().create_future()
         )
         self._closing: set[asyncio.Task[None]] = set()
+        self._rivals = Rivals()
 
     async def listening(self) -> list[tuple[str, int]]:
         """Wait until stations can connect. Returns the hosts and ports."""
@@ -156,6 +158,7 @@ class Gateway:
         The close code says that the gateway is going away, so stations connect elsewhere. The
         CSMS's next requests find them there, or find nobody.
         """
+        self._rivals.close()
         timeout = self.settings.drain_timeout
         connections = tuple(self.stations.values())
         log.info("going away", stations=len(connections))
@@ -171,7 +174,13 @@ class Gateway:
     async def _let_in(self, connection: ServerConnection, request: Request) -> Response | None:
         """None to let it in, else the HTTP response that refuses it (OCPP-J 1.6 §3.2, RFC 7617)."""
         connection = cast("StationSocket", connection)  # create_connection makes them
-        station_id = handshake.station_id(request.path, self.settings.path)
+        if not handshake.segments(request.path) and "Upgrade" not in request.headers:
+            return connection.respond(http.HTTPStatus.OK, "The gateway is up.\n")
+        try:
+            station_id = handshake.station_id(request.path, self.settings.path)
+        except handshake.BadTarget as error:
+            self._refuse(connection, str(error), path=request.path[:255])
+            return connection.respond(http.HTTPStatus.BAD_REQUEST, f"The path has {error}.\n")
         if station_id is None:
             self._refuse(connection, "no station in the path", path=request.path[:255])
             return connection.respond(
@@ -189,11 +198,11 @@ class Gateway:
 
     async def _authenticated(self, request: Request, station_id: str, passwords: Passwords) -> bool:
         headers = request.headers.get_all("Authorization")
-        password = handshake.password(headers[0], station_id) if len(headers) == 1 else None
-        if password is None:
+        given = handshake.credentials(headers[0], station_id) if len(headers) == 1 else None
+        if given is None:
             return False
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._checkers, passwords.check, station_id, password)
+        return await loop.run_in_executor(self._checkers, passwords.check, station_id, *given)
 
     def _choose_version(
         self, connection: ServerConnection, request: Request, response: Response
@@ -206,7 +215,10 @@ class Gateway:
         connection = cast("StationSocket", connection)  # create_connection makes them
         offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
         connection.version = handshake.choose_version(offered, self.settings.versions)
-        if (
+        if not offered:
+            # A sub-protocol that was not offered may not be named (RFC 6455 §4.2.2).
+            connection.version = self.settings.default_version
+        elif (
             connection.version is not None
             and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
         ):
@@ -234,6 +246,12 @@ class Gateway:
             )
 
     async def _serve_station(self, connection: StationSocket) -> None:
+        if connection.version is not None and not await self._rivals.turn(
+            connection.station_id, connection.wait_closed
+        ):
+            self._refuse(connection, "others connect as this station")
+            await connection.close(CloseCode.TRY_AGAIN_LATER, "others connect as this station")
+            return
         if self._stop.is_set():  # draining began during the handshake
             await connection.close(CloseCode.GOING_AWAY, "restart")
             return
@@ -251,6 +269,8 @@ class Gateway:
                 connection.version,
                 heartbeat=self.settings.heartbeat_interval,
                 max_payload=self.settings.max_message,
+                station_id=connection.station_id,
+                on_boot=self.settings.on_boot,
             ),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,
@@ -263,7 +283,7 @@ class Gateway:
             version=station.version.value,
             address=connection.address,
         )
-        self._take_over(station)
+        self._take_over(station, connection.address)
         binding = asyncio.create_task(self._bind(station))
         try:
             await station.run()
@@ -279,9 +299,10 @@ class Gateway:
             await asyncio.gather(binding, return_exceptions=True)
             if self.stations.get(station.station_id) is station:
                 del self.stations[station.station_id]
+                self._rivals.left(station.station_id)
             await self._link.disconnect_station(station.station_id, station)
 
-    def _take_over(self, station: StationConnection) -> None:
+    def _take_over(self, station: StationConnection, address: str) -> None:
         """Replace the station's older connection: it is often dead, and only the station knows."""
         older = self.stations.get(station.station_id)
         self.stations[station.station_id] = station
@@ -289,6 +310,13 @@ class Gateway:
             return
         self.counts.replaced += 1
         log.info("station replaced", station=station.station_id)
+        if self._rivals.replaced(station.station_id):
+            log.warning(
+                "station replaced again and again",
+                station=station.station_id,
+                address=address,
+                advice="two peers may have the same id: further ones have to wait",
+            )
         older.abandon()
         task = asyncio.create_task(older.close(CloseCode.POLICY_VIOLATION, "a newer connection"))
         self._closing.add(task)

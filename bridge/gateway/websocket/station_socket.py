@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from bridge.gateway.websocket.connection import GatewayCounts, Gone
@@ -50,6 +51,8 @@ class StationSocket(ServerConnection):
     version: OcppVersion | None = None
     """None until the handshake has told it, and if the two sides have no version in common."""
     _unread: asyncio.TimerHandle | None = None
+    _heard = 0.0
+    """When the peer was last heard, by the clock of the event loop."""
 
     @property
     def address(self) -> str:
@@ -74,12 +77,40 @@ class StationSocket(ServerConnection):
             # A client must await the server's half of the handshake (RFC 6455 §4.1).
             self._cut_off("it does not await the end of the handshake")
             return
+        self._heard = self.loop.time()
         super().data_received(data)
         # Pongs are written whether or not the peer reads: a peer that sends nothing but pings
         # would fill the memory.
         unread = self.transport.get_write_buffer_size()
         if unread > UNREAD_MESSAGES * self.gateway.settings.max_message:
             self._cut_off("it does not read what it is sent")
+
+    async def keepalive(self) -> None:
+        """Ping at regular intervals; end the connection if nothing at all comes after a ping.
+
+        The library asks for the pong. But whatever is received proves that the peer is alive, and
+        some stations that talk send no pongs. Pings whose pongs are not awaited are not kept.
+        """
+        interval, timeout = self.ping_interval, self.ping_timeout
+        assert interval is not None and timeout is not None  # noqa: S101, PT018 - both are set
+        next_ping = self.loop.time() + interval
+        unheard: float | None = None  # when the first ping was sent after which nothing has come
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                wake = next_ping if unheard is None else min(next_ping, unheard + timeout)
+                await asyncio.sleep(wake - self.loop.time())
+                now = self.loop.time()
+                if unheard is not None and self._heard >= unheard:
+                    unheard = None
+                elif unheard is not None and now >= unheard + timeout:
+                    async with self.send_context():
+                        self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+                    return
+                if now >= next_ping:
+                    next_ping = now + interval
+                    unheard = now if unheard is None else unheard
+                    async with self.send_context():
+                        self.protocol.send_ping(b"")
 
     def pause_writing(self) -> None:
         super().pause_writing()

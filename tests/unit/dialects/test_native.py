@@ -459,3 +459,19 @@ def test_answers_of_stations_come_to_the_reply_queue_as_they_are() -> None:
 def test_an_empty_reply_prefix_is_refused() -> None:
     with pytest.raises(ValueError, match="every queue"):
         Native(reply_prefixes=("replies.", ""))
+
+
+# ---- message ids ----
+
+
+def test_a_message_id_has_at_most_36_characters_in_both_directions() -> None:
+    for length, fault in ((36, None), (37, "message_id: at most 36 characters")):
+        asked = delivery(STATION, reply_to="amq.gen-1", correlation_id="c", message_id="é" * length)
+        assert Native().request(asked).fault == fault
+    parts: dict[str, Any] = {"station_id": "CP", "body": b"{}", "deadline": 1.0}
+    for version in OcppVersion:
+        Native().question_to_station(**parts, version=version, message_id="x" * 36)
+        with pytest.raises(ValueError, match="1 to 36 characters, not 40"):
+            Native().question_to_station(**parts, version=version, message_id="x" * 40)
+        with pytest.raises(ValueError, match="1 to 36 characters, not 40"):
+            Native().question_to_csms(**parts, version=version, vendor_id="v", message_id="x" * 40)

@@ -9,7 +9,7 @@ import pytest
 
 from bridge import DataTransferRequest, DataTransferResponse
 from bridge.gateway.stations import STATION_LIMIT, Station, Stations
-from bridge.ocpp import OcppVersion
+from bridge.ocpp import CallError, OcppVersion, decode_call_error
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Offline, Reason, Reply
 from tests.support import UNTIL_SETTLED, Settled, a_request
@@ -156,3 +156,16 @@ async def test_a_station_that_is_not_there_is_offline(held: Held) -> None:
     held.connect(accepts)
     held.send("CP002")
     assert held.settled.outcomes == [Offline(sent=False)]
+
+
+@pytest.mark.parametrize("code", ["E-17", "FormatViolation"])
+async def test_a_callerror_of_a_station_keeps_its_own_code(held: Held, code: str) -> None:
+    async def refuses(request: DataTransferRequest) -> DataTransferResponse:
+        raise CallError(code, "why", {"a": 1})
+
+    held.connect(refuses)
+    held.send()
+    outcome = await held.settled.first()
+    assert isinstance(outcome, Reply)
+    error = decode_call_error(outcome.body)
+    assert (error.code, error.description, error.details) == (code, "why", {"a": 1})
