@@ -108,11 +108,13 @@ class Dialect(Protocol):
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """A station's request, as its gateway publishes it.
 
         `deadline`: seconds of Unix time. `message_id`: the OCPP message id; None: the correlation
-        id. Raises ValueError if a gateway of this dialect asks in a way of its own.
+        id. `connection_id`: names the station's connection; None: not said. Raises ValueError if a
+        gateway of this dialect asks in a way of its own.
         """
 
     def station_version(self, given: OcppVersion | None) -> OcppVersion:

@@ -30,9 +30,12 @@ from bridge.dialects.copies import (
 from bridge.dialects.dialect import GatewayExchange, Question, SharedQueue
 from bridge.dialects.headers import (
     ATTEMPT,
+    CONNECTION_ID,
+    CONNECTION_ID_MAX_LENGTH,
     CONTENT_TYPE,
     DEADLINE,
     EXCHANGE,
+    EXPIRATION,
     FIRST_TRY,
     OFFLINE_TYPE,
     PERSISTENT,
@@ -168,6 +171,7 @@ class Native:
         station_id = headers.get(STATION_ID)
         version = headers.get(VERSION, DEFAULT_VERSION)
         deadline = headers.get(DEADLINE)
+        connection_id = headers.get(CONNECTION_ID)
         attempt = headers.get(ATTEMPT, 1)
         reply_to = properties.reply_to
         fault = None
@@ -183,6 +187,24 @@ class Native:
                 fault = fault or f"header {VERSION}: expected one of {', '.join(_VERSIONS)}"
                 known = DEFAULT_VERSION
             version = known
+        origin: Any = connection_id
+        told_apart = True
+        if connection_id is None:
+            # It is named by the message that it is. A copy may have a deadline of ours.
+            copied = FIRST_TRY in headers
+            given = None if copied and EXPIRATION in headers else deadline
+            origin = (properties.correlation_id, given if type(given) is int else None)
+            told_apart = copied or given is not None
+        elif (
+            type(connection_id) is not str or not 0 < len(connection_id) <= CONNECTION_ID_MAX_LENGTH
+        ):
+            fault = fault or (
+                f"header {CONNECTION_ID}: expected a string of "
+                f"1 to {CONNECTION_ID_MAX_LENGTH} characters"
+            )
+            origin = None
+        if properties.user_id is not None:
+            origin = (properties.user_id, origin)
         if deadline is not None:
             if type(deadline) is int:
                 deadline /= 1000
@@ -210,6 +232,8 @@ class Native:
             fault=fault,
             source=delivery,
             first_try=first_try / 1000 if type(first_try) is int else None,
+            origin=origin,
+            told_apart=told_apart,
         )
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
@@ -273,6 +297,7 @@ class Native:
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """As :meth:`Dialect.question_to_csms`."""
         publishing = partial(
@@ -283,6 +308,7 @@ class Native:
             body=body,
             deadline=deadline,
             message_id=message_id,
+            connection_id=connection_id,
         )
         return Question(station_id, publishing)
 
@@ -297,12 +323,16 @@ class Native:
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Publishing:
         """A station's request, as its gateway publishes it.
 
         `deadline`: seconds of Unix time. `message_id`: None stands for the correlation id.
+        `connection_id`: None: not said.
         """
         headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
+        if connection_id is not None:
+            headers[CONNECTION_ID] = connection_id
         properties = _request_properties(
             headers, PERSISTENT, deadline, message_id, correlation_id, reply_to
         )

@@ -101,6 +101,7 @@ class SharedDialect(Dialect):
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """Raises ValueError: the gateway publishes the requests of its stations itself."""
         raise ValueError(

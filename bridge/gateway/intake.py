@@ -68,7 +68,12 @@ class StationIntake:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
         self._counts.received += 1
-        self.next(self._dialect.request(delivery))
+        request = self._dialect.request(delivery)
+        # The message id of the CSMS is enough of a name, as the contract has it; no connection of a
+        # station plays a part in it.
+        request.origin = delivery.properties.user_id
+        request.told_apart = True
+        self.next(request)
 
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Answer a request, and make room for the next."""

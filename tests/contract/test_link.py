@@ -949,6 +949,28 @@ async def test_a_request_survives_a_lost_connection_under_its_message_id(side: S
     assert [call for call in worker.calls if call[0] == "CP1"] == [("CP1", "id-1", 1)]
 
 
+async def test_a_message_id_that_a_later_connection_uses_again_is_a_new_request(
+    side: Side, link: GatewayLink
+) -> None:
+    async with worked(side) as worker:
+
+        async def asked(message_id: str, **fields: Any) -> int:
+            payload = b'{"vendorId":"v","messageId":"echo"}'
+            await link.forward("CP1", "ocpp1.6", payload, message_id=message_id, **fields)
+            return len(worker.calls)
+
+        for runs in (1, 2, 3):
+            handler = Hello()
+            await link.connect_station("CP1", "ocpp1.6", handler)
+            assert await asked("2") == runs
+            assert await asked("2") == runs  # the station did not get the answer
+            await link.disconnect_station("CP1", handler)
+        assert await asked("2") == 4  # the link knows no connection
+        assert await asked("2") == 5
+        assert await asked("2", connection_id="for ever") == 6
+        assert await asked("2", connection_id="for ever") == 6
+
+
 async def test_a_reply_about_another_station_is_none(side: Side) -> None:
     """Not even with the right correlation id at the right queue."""
     await side.make_queue("datatransfer.replies.other")

@@ -5,8 +5,8 @@ from bridge.compiled cimport fields
 from bridge.request.incoming cimport Request
 from bridge.transport cimport Delivery, Properties, Publishing
 
-cdef str ATTEMPT, DEADLINE, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
-cdef Py_ssize_t STATION_ID_MAX_LENGTH
+cdef str ATTEMPT, CONNECTION_ID, DEADLINE, EXPIRATION, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
+cdef Py_ssize_t CONNECTION_ID_MAX_LENGTH, STATION_ID_MAX_LENGTH
 cdef object DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
 cdef dict _NO_HEADERS, _VERSIONS
 
