@@ -85,6 +85,9 @@ class Dialect(Protocol):
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
         """The answer to a request; None if it may not be answered where it asks to be."""
 
+    def why_not_answered(self, request: Request) -> tuple[str, str]:
+        """Why :meth:`reply` gave None: the cause in short, and a sentence for the operator."""
+
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """The request on its way to its next try, `delay` seconds from now.
 

@@ -64,6 +64,8 @@ _TRACE_LENGTH: Final = 512
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SERVER_NAMED: Final = "amq.gen-"
 
+_HEAD: Final = re.compile(r"[^0-9._:-]{1,40}[._:-]?")
+"""The beginning of a queue's name, which queues of one kind share; what follows is often random."""
 _DIRECT: Final = re.compile(
     r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}"
 )
@@ -97,6 +99,9 @@ def is_direct_reply_to(name: str) -> bool:
             return False
 
 
+_EARLIEST: Final = 100_000_000_000
+"""Milliseconds of Unix time: the 3rd of March 1973. A lower deadline is given in another unit: in
+seconds, the same number is the year 5138."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _RESPONSE: Final = Kind.RESPONSE
@@ -160,9 +165,8 @@ class Native:
         # All replies of a kind to one station differ in correlation_id and expiration alone.
         self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
         self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
-        self._ways_back = _Remembered(
-            partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes))
-        )
+        self._reply_prefixes = (SERVER_NAMED, self.names.replies, *reply_prefixes)
+        self._ways_back = _Remembered(partial(_way_back, self._reply_prefixes))
 
     def request(self, delivery: Delivery) -> Request:
         """As :meth:`Dialect.request`. Every delivery is a request, if only one with a fault."""
@@ -206,12 +210,10 @@ class Native:
         if properties.user_id is not None:
             origin = (properties.user_id, origin)
         if deadline is not None:
-            if type(deadline) is int:
+            if type(deadline) is int and deadline >= _EARLIEST:
                 deadline /= 1000
             else:
-                fault = (
-                    fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
-                )
+                fault = fault or _deadline_fault(deadline)
                 deadline = None
         elif properties.expiration is not None:
             deadline = _end_of_life(properties.expiration)
@@ -284,6 +286,22 @@ class Native:
             named,
             asked.correlation_id,
             None if deadline is None else milliseconds_left(deadline),
+        )
+
+    def why_not_answered(self, request: Request) -> tuple[str, str]:
+        """As :meth:`Dialect.why_not_answered`."""
+        reply_to = request.source.properties.reply_to or ""
+        if reply_to.startswith(DIRECT_REPLY_TO):
+            return DIRECT_REPLY_TO, f"the reply queue {reply_to[:80]!a} is none that a broker names"
+        head = _HEAD.match(reply_to)
+        allowed = ", ".join(f"{prefix}*" for prefix in self._reply_prefixes)
+        return (
+            "" if head is None else head[0],
+            (
+                f"the reply queue {reply_to[:80]!a} is not allowed. Allowed are {DIRECT_REPLY_TO} and"
+                f" {allowed}: let the broker name the queue, or allow the beginning of its name with"
+                " --reply-prefix"
+            ),
         )
 
     # ---- to ask ----
@@ -449,6 +467,15 @@ def _request_properties(
         message_id=correlation_id if message_id is None else message_id,
         type=REQUEST_TYPE,
     )
+
+
+def _deadline_fault(deadline: object) -> str:
+    """What is wrong with a deadline."""
+    text = f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
+    if type(deadline) is int:
+        seconds = deadline >= _EARLIEST // 1000
+        text += f", and {deadline} is {'in seconds' if seconds else 'long past'}"
+    return text
 
 
 def _end_of_life(expiration: str) -> float | None:

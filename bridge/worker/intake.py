@@ -33,6 +33,7 @@ from bridge.request.outcome import (
     RetryLater,
     overloaded,
 )
+from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
@@ -88,6 +89,7 @@ class Intake:
         self._starting = False
         self._lacks = lacks
         self._worker = worker
+        self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
@@ -193,6 +195,7 @@ class Intake:
                 self._counts.replied += 1
                 return reply
             self._counts.forbidden += 1
+            self._tell_forbidden(request)
         return None
 
     def _give_up(self, request: Request, failure: Failure) -> None:
@@ -243,6 +246,18 @@ class Intake:
                 self._begin_if_in_time(self._waiting.popleft())
         finally:
             self._starting = False
+
+    def _tell_forbidden(self, request: Request) -> None:
+        """Say once for each kind of reply queue that its answers are not sent, and why."""
+        cause, sentence = self._dialect.why_not_answered(request)
+        if self._forbidden.is_new(cause):
+            log.warning(
+                "answer not sent",
+                reason=sentence,
+                queue=self.queue,
+                station=encodable(request.station_id),
+                so_far=self._counts.forbidden,
+            )
 
     def _log_failure(self, request: Request, failure: Failure) -> None:
         log.warning(

@@ -657,7 +657,7 @@ async def test_connecting_waits_for_the_broker_and_can_be_given_up(
 
 @pytest.mark.parametrize("reply_to", ["datatransfer.v", "amq.rabbitmq.reply-to.forged", None])
 async def test_a_reply_queue_that_is_not_allowed_gets_nothing(
-    side: Side, link: GatewayLink, reply_to: str | None
+    side: Side, link: GatewayLink, reply_to: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = Bytes()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
@@ -665,6 +665,8 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(
     await side.put(request)
     await until(lambda: link.counts.answered == 1)
     assert (handler.payloads, link.counts.forbidden) == ([RAW], 0 if reply_to is None else 1)
+    told = [record for record in caplog.records if record.getMessage().startswith("answer to")]
+    assert len(told) == link.counts.forbidden
     assert await side.left("datatransfer.v") == 0
 
 

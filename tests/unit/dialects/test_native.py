@@ -110,6 +110,12 @@ def test_a_request_is_named_by_its_connection_or_else_by_the_message_that_it_is(
     assert (request.origin, request.told_apart) == (origin, told_apart)
 
 
+@pytest.mark.parametrize("deadline", [100_000_000_000, 1_900_000_000_000, 2**63 - 1])
+def test_a_deadline_is_in_milliseconds(deadline: int) -> None:
+    request = Native().request(delivery({**STATION, "ocpp-deadline": deadline}))
+    assert (request.deadline, request.fault) == (deadline / 1000, None)
+
+
 @pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize("headers", [{}, {"ocpp-deadline": DEADLINE}, {"ocpp-connection-id": "c1"}])
 def test_a_copy_of_a_request_has_its_name(headers: dict[str, Any], *, counts: bool) -> None:
@@ -152,6 +158,19 @@ def test_every_version_has_its_name(version: OcppVersion) -> None:
         ),
         ({**STATION, "ocpp-deadline": 1.5}, {}, "header ocpp-deadline: expected"),
         ({**STATION, "ocpp-deadline": True}, {}, "header ocpp-deadline: expected"),
+        (
+            {**STATION, "ocpp-deadline": 1_900_000_000},
+            {},
+            "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+            " and 1900000000 is in seconds",
+        ),
+        (
+            {**STATION, "ocpp-deadline": 0},
+            {},
+            "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+            " and 0 is long past",
+        ),
+        ({**STATION, "ocpp-deadline": -(2**63)}, {}, "header ocpp-deadline: expected"),
         ({**STATION, "ocpp-connection-id": 7}, {}, "header ocpp-connection-id: expected a string"),
         ({**STATION, "ocpp-connection-id": ""}, {}, "header ocpp-connection-id: expected a string"),
         (
