@@ -295,14 +295,12 @@ class Native:
             return DIRECT_REPLY_TO, f"the reply queue {reply_to[:80]!a} is none that a broker names"
         head = _HEAD.match(reply_to)
         allowed = ", ".join(f"{prefix}*" for prefix in self._reply_prefixes)
-        return (
-            "" if head is None else head[0],
-            (
-                f"the reply queue {reply_to[:80]!a} is not allowed. Allowed are {DIRECT_REPLY_TO} and"
-                f" {allowed}: let the broker name the queue, or allow the beginning of its name with"
-                " --reply-prefix"
-            ),
+        sentence = (
+            f"the reply queue {reply_to[:80]!a} is not allowed."
+            f" Allowed are {DIRECT_REPLY_TO} and {allowed}: let the broker name the queue,"
+            " or allow the beginning of its name with --reply-prefix"
         )
+        return "" if head is None else head[0], sentence
 
     # ---- to ask ----
 

@@ -38,6 +38,7 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
 from bridge.worker.pace import Pace
+from bridge.worker.room import LARGE, Room
 
 log = get_logger("bridge.worker")
 
@@ -67,11 +68,13 @@ class Intake:
         concurrency: int,
         lacks: Callable[[str], bool],
         worker: str,
+        room: Room | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
-        exchange of that name. `worker`: who we are, for dead letters.
+        exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
+        None: as much as a worker has, for this intake alone.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -89,6 +92,7 @@ class Intake:
         self._starting = False
         self._lacks = lacks
         self._worker = worker
+        self._room = Room() if room is None else room
         self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
@@ -114,6 +118,9 @@ class Intake:
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
+        if len(request.body) > LARGE and not self._room.take(len(request.body)):
+            self._room.wait(request.source)
+            return
         if self._running < self._busy:
             self._running += 1
             self.next(request)
@@ -127,7 +134,10 @@ class Intake:
 
         What runs goes on, for its effect.
         """
+        large = sum(len(request.body) for request in self._waiting if len(request.body) > LARGE)
         self._waiting.clear()
+        if large:
+            self._room.give(large)
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
@@ -166,6 +176,8 @@ class Intake:
             request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
         else:
             self._settle_otherwise(request, outcome)
+        if len(request.body) > LARGE:
+            self._room.give(len(request.body))
         if self._waiting and not self._starting:
             self._start_waiting()
 

@@ -786,6 +786,33 @@ async def test_a_sender_that_the_broker_knows_is_given_nobody_elses_reply(side: 
         assert seen == ["guest", None]
 
 
+async def test_large_requests_that_there_is_no_room_for_wait_in_their_queue_and_are_answered(
+    side: Side,
+) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router = Router("com.Acme")
+    running = most = 0
+
+    @router.default
+    async def handler(call: Call, data: str) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return len(data)
+
+    async with working(side, Settings(max_bytes=250_000), router, store=MemoryStore()):
+        for number in range(12):
+            await side.put(same(number, data="x" * 100_000, message_id=str(number)))
+        replies = [await side.take(REPLIES) for _ in range(12)]
+        assert {reply.body for reply in replies} == {b'{"status":"Accepted","data":100000}'}
+        assert {reply.properties.correlation_id for reply in replies} == set(map(str, range(12)))
+    assert most <= 2
+    assert await side.left(NAMES.vendor_queue("com.Acme")) == 0
+
+
 async def test_duplicates_that_come_while_their_request_is_handled_are_answered_by_one_run(
     side: Side,
 ) -> None:
