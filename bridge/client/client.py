@@ -105,12 +105,16 @@ class Client:
         ocpp_version: OcppVersion | str = DEFAULT_VERSION,
         timeout: float | None = None,
         message_id: str | None = None,
+        connection_id: str | None = None,
     ) -> DataTransferResponse:
         """Send `request` as the station `station_id` would, and await the answer.
 
         `ocpp_version`: the version in which the request is written.
         `timeout`: seconds; None: the client's.
         `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
+        `connection_id`: names the station's connection; a request that comes again with the same
+        one, the same message id and the same content is given the stored answer. None: each call is
+        a new request.
 
         Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR, or if `ocpp_version`
         does not allow the request; :class:`NoAnswer` after the time-out; :class:`NotAccepted` if
@@ -129,6 +133,7 @@ class Client:
             body=body,
             deadline=time.time() + seconds,
             message_id=message_id,
+            connection_id=connection_id,
         )
         return read_response(await self._requester.ask(question, seconds), version)
 

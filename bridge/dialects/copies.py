@@ -10,6 +10,7 @@ from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
     ERROR,
+    EXPIRATION,
     FAILED_AT,
     FIRST_TRY,
     MESSAGE,
@@ -54,6 +55,8 @@ def properties_of_next_try(request: Request, delay: float, *, counts: bool) -> P
     headers[NOT_BEFORE] = now + milliseconds(delay)
     if request.deadline is not None and type(headers.get(DEADLINE)) is not int:
         headers[DEADLINE] = _milliseconds(request.deadline)
+        if request.source.properties.expiration is not None:
+            headers[EXPIRATION] = request.source.properties.expiration
     # Without the expiration: if it is shorter than the delay, the request would come back early.
     return _properties_of_copy(request, headers)
 

@@ -82,6 +82,8 @@ class Reason(enum.StrEnum):
     """Its deadline passed before it was handled."""
     OVERLOADED = "overloaded"
     """More came than could be handled, and its deadline was too near to begin with it."""
+    BROKEN = "broken"
+    """It cannot be read, or breaks the wire contract, and nobody waits to be told so."""
     FOREIGN = "foreign"
     """It is not a request in the dialect of its queue."""
 

@@ -116,12 +116,12 @@ class Dispatcher:
             self.settle(request, _expired_outcome(self._expired))
             return
         if request.fault is not None or len(request.body) > self._max_body:
-            self.settle(request, call_error(self._refusal(request), request.version))
+            self.settle(request, _refused(request, self._refusal(request)))
             return
         try:
             envelope: RequestEnvelope = self._decode(request.body, request.version)
         except CallError as error:
-            self.settle(request, call_error(error, request.version))
+            self.settle(request, _refused(request, error))
             return
         found = self._routes.resolve(envelope.vendor_id, envelope.message_id)
         if isinstance(found, Reply):
@@ -215,6 +215,13 @@ class Dispatcher:
             race.abandon()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _refused(request: Request, error: CallError) -> Outcome:
+    """The outcome of a request that cannot be read. If nobody is told so, it is kept."""
+    if request.reply_wanted:
+        return call_error(error, request.version)
+    return Failure(None, Reason.BROKEN, describe_error(error))
 
 
 def _expired_outcome(policy: Expired) -> Outcome:

@@ -33,10 +33,12 @@ from bridge.request.outcome import (
     RetryLater,
     overloaded,
 )
+from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
 from bridge.worker.pace import Pace
+from bridge.worker.room import LARGE, Room
 
 log = get_logger("bridge.worker")
 
@@ -66,11 +68,13 @@ class Intake:
         concurrency: int,
         lacks: Callable[[str], bool],
         worker: str,
+        room: Room | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
-        exchange of that name. `worker`: who we are, for dead letters.
+        exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
+        None: as much as a worker has, for this intake alone.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -88,6 +92,8 @@ class Intake:
         self._starting = False
         self._lacks = lacks
         self._worker = worker
+        self._room = Room() if room is None else room
+        self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
@@ -112,6 +118,9 @@ class Intake:
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
+        if len(request.body) > LARGE and not self._room.take(len(request.body)):
+            self._room.wait(request.source)
+            return
         if self._running < self._busy:
             self._running += 1
             self.next(request)
@@ -125,7 +134,10 @@ class Intake:
 
         What runs goes on, for its effect.
         """
+        large = sum(len(request.body) for request in self._waiting if len(request.body) > LARGE)
         self._waiting.clear()
+        if large:
+            self._room.give(large)
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
@@ -164,6 +176,8 @@ class Intake:
             request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
         else:
             self._settle_otherwise(request, outcome)
+        if len(request.body) > LARGE:
+            self._room.give(len(request.body))
         if self._waiting and not self._starting:
             self._start_waiting()
 
@@ -193,6 +207,7 @@ class Intake:
                 self._counts.replied += 1
                 return reply
             self._counts.forbidden += 1
+            self._tell_forbidden(request)
         return None
 
     def _give_up(self, request: Request, failure: Failure) -> None:
@@ -243,6 +258,18 @@ class Intake:
                 self._begin_if_in_time(self._waiting.popleft())
         finally:
             self._starting = False
+
+    def _tell_forbidden(self, request: Request) -> None:
+        """Say once for each kind of reply queue that its answers are not sent, and why."""
+        cause, sentence = self._dialect.why_not_answered(request)
+        if self._forbidden.is_new(cause):
+            log.warning(
+                "answer not sent",
+                reason=sentence,
+                queue=self.queue,
+                station=encodable(request.station_id),
+                so_far=self._counts.forbidden,
+            )
 
     def _log_failure(self, request: Request, failure: Failure) -> None:
         log.warning(

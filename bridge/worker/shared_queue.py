@@ -27,6 +27,7 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery
 from bridge.worker.intake import Intake
+from bridge.worker.room import LARGE
 
 log = get_logger("bridge.worker")
 
@@ -70,6 +71,8 @@ class Part(Intake):
         delay = nearest(max(FIRST_ROUND, age * GROWTH))
         if request.deadline is not None and now + delay >= request.deadline:
             self._counts.overloaded += 1
+            if len(request.body) > LARGE:
+                self._room.hold(len(request.body))
             self._running += 1  # as if it had begun: it is settled like all others
             self.settled(
                 request,

@@ -21,6 +21,7 @@ from bridge.transport import State, Subscription, Transport
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
+from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
 log = get_logger("bridge.worker")
@@ -47,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int = MAX_IN_FLIGHT
     """Deliveries of all vendors in hand at most. Each vendor gets an equal share, of at least 1,
     and no more than its prefetch."""
+    max_bytes: int = BYTES
+    """Bytes of payloads in hand at most. Payloads up to 16 kB do not count: their number is their
+    bound. What there is no room for waits in its queue."""
     drain_timeout: float = DRAIN_TIMEOUT
     """Seconds to finish what is in hand when the worker is asked to stop."""
     strict: bool = False
@@ -101,6 +105,7 @@ class Worker:
             )
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
+        self._room = Room(self.settings.max_bytes)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -155,6 +160,7 @@ class Worker:
             concurrency=concurrency,
             lacks=self._transport.lacks,
             worker=self._name,
+            room=self._room,
         )
         dispatcher = Dispatcher(
             self._routes,
@@ -173,9 +179,9 @@ class Worker:
         return intake
 
     @property
-    def _holders(self) -> list[Intake | DelayQueue]:
+    def _holders(self) -> list[Room | Intake | DelayQueue]:
         """All that have deliveries in hand."""
-        return [*self.intakes, *self._delay_queues]
+        return [self._room, *self.intakes, *self._delay_queues]
 
     @property
     def state(self) -> State:

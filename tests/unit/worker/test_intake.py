@@ -13,6 +13,7 @@ from bridge.dialects.native import Native
 from bridge.request.chain import chain
 from bridge.request.outcome import Retry
 from bridge.routing.router import Routes
+from bridge.telemetry.causes import KEPT
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
@@ -180,6 +181,69 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(bench: Bench) -> N
     await bench.settled(source)
     assert (source.verdict, source.reply) == (Verdict.ACK, None)
     assert (bench.counts.forbidden, bench.counts.replied) == (1, 0)
+
+
+async def test_each_kind_of_reply_queue_that_is_not_allowed_is_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aio-pika names anonymous queues amq_ and a random number."""
+    bench.on("m", accepts)
+    for reply_to in ("amq_1f", "amq_2e", "datatransfer.dead", "amq.rabbitmq.reply-to.x", "amq_3d"):
+        source = delivery(reply_to=reply_to)
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+    told = [record.__dict__["bridge"]["reason"] for record in caplog.records]
+    assert len(told) == 3
+    assert told[0] == (
+        "the reply queue 'amq_1f' is not allowed. Allowed are amq.rabbitmq.reply-to and amq.gen-*,"
+        " datatransfer.replies.*: let the broker name the queue, or allow the beginning of its name"
+        " with --reply-prefix"
+    )
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert bench.counts.forbidden == 5
+
+
+async def test_a_flood_of_reply_queues_does_not_flood_the_log(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.on("m", accepts)
+    for number in range(3 * KEPT):
+        source = delivery(reply_to=f"{chr(0x4E00 + number)}-")
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+    assert len(caplog.records) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "error"),
+    [
+        ({"ocpp_station_id": ""}, b'{"vendorId":"v"}', "header ocpp-station-id: required"),
+        ({"ocpp_deadline": 1_900_000_000}, b'{"vendorId":"v"}', "header ocpp-deadline: expected"),
+        ({}, b'{"vendorId":', "payload: not valid JSON"),
+        ({}, b"{}", "vendorId: required field is missing"),
+        ({}, b'{"vendorId":"' + b"v" * 5_000_000 + b'"}', "payload: 5000015 bytes"),
+    ],
+    ids=["contract", "deadline", "JSON", "field", "size"],
+)
+@pytest.mark.parametrize("reply_to", [None, "amq.gen-1"])
+async def test_what_is_broken_is_answered_or_kept_if_nobody_waits(
+    bench: Bench, changes: dict[str, Any], body: bytes, error: str, reply_to: str | None
+) -> None:
+    source = delivery(reply_to=reply_to, **changes)
+    source.body = body
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+    if reply_to is None:
+        assert (source.reply, bench.counts.failed) == (None, 1)
+        assert source.copy is not None
+        headers = source.copy.properties.headers or {}
+        assert headers["dtbridge-reason"] == "broken"
+        assert error in headers["dtbridge-error"]
+    else:
+        assert source.reply is not None
+        assert source.reply.properties.type == "CallError"
+        assert (source.copy, bench.counts.failed) == (None, 0)
 
 
 @pytest.mark.parametrize(
