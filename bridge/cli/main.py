@@ -13,6 +13,7 @@ from bridge.cli.dead import dead
 from bridge.cli.demo import demo
 from bridge.cli.exits import EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
+from bridge.cli.process import ending
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 
@@ -37,6 +38,7 @@ app.command()(check)
 app.command()(demo)
 
 
+@ending()
 def main() -> None:
     """The console script."""
     try:
