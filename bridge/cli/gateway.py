@@ -29,7 +29,7 @@ from bridge.cli.options import (
     words,
 )
 from bridge.cli.output import say
-from bridge.cli.process import complete, on_signals
+from bridge.cli.process import FAREWELL, complete, on_signals
 from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
@@ -282,7 +282,7 @@ def gateway(
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
-    """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
+    """Hold the WebSocket connections of charging stations, until SIGTERM, SIGINT or SIGHUP."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
     from bridge.gateway.websocket.server import Gateway
@@ -322,7 +322,8 @@ def gateway(
             urls, prefix=prefix, mode=topology, start_timeout=connect_timeout, name=name
         ) as link:
             server = Gateway(link, settings, passwords)
-            on_signals(server.stop)
+            # Stations are bidden farewell before the broker is, for as long.
+            on_signals(server.stop, drain_timeout + 2 * FAREWELL)
             await server.run()
 
     try:

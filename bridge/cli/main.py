@@ -14,6 +14,7 @@ from bridge.cli.demo import demo
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
 from bridge.cli.output import is_unwritable, open_standard_streams
+from bridge.cli.process import ending
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 
@@ -38,6 +39,7 @@ app.command()(check)
 app.command()(demo)
 
 
+@ending()
 def main() -> None:
     """The console script."""
     open_standard_streams()

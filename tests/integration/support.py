@@ -122,6 +122,8 @@ class BridgeProcess:
 
     ready = ""
     """The event in its log that shows that it is at work."""
+    within: tuple[str, ...] = ()
+    """A command that runs it."""
 
     def __init__(
         self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
@@ -131,7 +133,7 @@ class BridgeProcess:
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        self._command = [sys.executable, "-m", "bridge", *arguments]
+        self._command = [*self.within, sys.executable, "-m", "bridge", *arguments]
         self._folder = folder
         self._news = threading.Condition()
         self._ended = False

@@ -161,14 +161,18 @@ def test_every_version_has_its_name(version: OcppVersion) -> None:
         (
             {**STATION, "ocpp-deadline": 1_900_000_000},
             {},
-            "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
-            " and 1900000000 is in seconds",
+            (
+                "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+                " and 1900000000 is in seconds"
+            ),
         ),
         (
             {**STATION, "ocpp-deadline": 0},
             {},
-            "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
-            " and 0 is long past",
+            (
+                "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+                " and 0 is long past"
+            ),
         ),
         ({**STATION, "ocpp-deadline": -(2**63)}, {}, "header ocpp-deadline: expected"),
         ({**STATION, "ocpp-connection-id": 7}, {}, "header ocpp-connection-id: expected a string"),
