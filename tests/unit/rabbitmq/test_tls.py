@@ -116,7 +116,7 @@ def test_files_that_fit_are_taken(
     ],
 )
 def test_a_file_that_does_not_fit_is_named(folder: Path, query: str, told: str) -> None:
-    with pytest.raises(ValueError, match="^amqps") as caught:
+    with pytest.raises(ValueError, match=r"^amqps") as caught:
         context_of(folder, query)
     assert told.replace("FOLDER", str(folder)) in str(caught.value)
     for secret in ("secret@", "Qx7", "Zk9", "Jv3q"):
