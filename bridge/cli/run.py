@@ -17,6 +17,7 @@ from bridge.cli.options import (
     ConnectionName,
     ConnectTimeout,
     DrainTimeout,
+    HostOrderOption,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -32,6 +33,7 @@ from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
+from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
@@ -47,6 +49,7 @@ the supervisor: it has to import the vendors' modules, too."""
 def run(
     targets: Targets,
     amqp_url: AmqpUrl = LOCAL,
+    host_order: HostOrderOption = HostOrder.RANDOM,
     prefetch: Annotated[
         int,
         typer.Option(
@@ -214,6 +217,7 @@ def run(
             mode=topology,
             queue_type=queue_type,
             start_timeout=connect_timeout,
+            host_order=host_order,
             name=name,
         ) as worker:
             on_signals(worker.stop)
