@@ -26,6 +26,7 @@ from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
 from bridge.rabbitmq.browser import Browser
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import HostOrder
 from bridge.routing.router import Router
 from bridge.worker.worker import Settings, Worker
 
@@ -122,6 +123,7 @@ async def open_worker(
     mode: Mode,
     queue_type: QueueType,
     start_timeout: float,
+    host_order: HostOrder = HostOrder.RANDOM,
     name: str,
 ) -> AsyncIterator[Worker]:
     """A worker that has yet to be run, with its store open.
@@ -129,24 +131,36 @@ async def open_worker(
     `store` is a location as :func:`open_store` takes it; `start_timeout`: seconds to find a broker.
     """
     topology = worker_topology(dialect, [router.vendor_id for router in routers], mode, queue_type)
-    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
+    )
     async with open_store(store) as kept:
         yield Worker(routers, transport, dialect=dialect, settings=settings, store=kept, name=name)
 
 
 def make_gateway_link(
-    urls: Sequence[URL], *, prefix: str, mode: Mode, start_timeout: float, name: str
+    urls: Sequence[URL],
+    *,
+    prefix: str,
+    mode: Mode,
+    start_timeout: float,
+    host_order: HostOrder = HostOrder.RANDOM,
+    name: str,
 ) -> GatewayLink:
     """The bridge, for a gateway. `start_timeout`: seconds to find a broker."""
     names = Names(prefix)
     topology = gateway_topology(names, mode)
-    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
+    )
     return GatewayLink(dialect=Native(names), transport=transport)
 
 
 def make_client(urls: Sequence[URL], *, prefix: str, start_timeout: float, name: str) -> Client:
     """A client of workers and gateways. `start_timeout`: seconds to find a broker."""
-    transport = RabbitTransport(urls, name=name, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, start_timeout=start_timeout, host_order=HostOrder.GIVEN
+    )
     return Client(dialect=Native(Names(prefix)), transport=transport)
 
 

@@ -21,6 +21,7 @@ from bridge.cli.options import (
     ConnectionName,
     ConnectTimeout,
     DrainTimeout,
+    HostOrderOption,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -38,6 +39,7 @@ from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passw
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
+from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
 
@@ -168,6 +170,7 @@ def gateway(
         ),
     ] = None,
     amqp_url: AmqpUrl = LOCAL,
+    host_order: HostOrderOption = HostOrder.RANDOM,
     topology: Annotated[
         Mode,
         typer.Option(
@@ -319,7 +322,12 @@ def gateway(
 
     async def work() -> None:
         async with make_gateway_link(
-            urls, prefix=prefix, mode=topology, start_timeout=connect_timeout, name=name
+            urls,
+            prefix=prefix,
+            mode=topology,
+            start_timeout=connect_timeout,
+            host_order=host_order,
+            name=name,
         ) as link:
             server = Gateway(link, settings, passwords)
             # Stations are bidden farewell before the broker is, for as long.

@@ -17,6 +17,7 @@ from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.process import ending
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
+from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
 """The base of what Click raises for wrong options. Typer exports no name for it, and its newer
@@ -48,7 +49,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except _UsageError as error:
-        typer.echo(f"dtbridge: {error.format_message()}", err=True)
+        typer.echo(f"dtbridge: {without_secrets(error.format_message())}", err=True)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if not is_unwritable(error):

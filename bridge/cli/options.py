@@ -9,7 +9,7 @@ import typer
 from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
-from bridge.rabbitmq.urls import parse_urls
+from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.telemetry.logs import LogFormat, LogLevel
 
 LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
@@ -31,7 +31,7 @@ def words(values: Sequence[str]) -> list[str]:
 def broker_urls(values: Sequence[str]) -> list[URL]:
     """The hosts of a broker. Ends the command if one of them is not a URL."""
     try:
-        return parse_urls(words(values))
+        return parse_urls(values)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -79,8 +79,15 @@ AmqpUrl = Annotated[
     typer.Option(
         envvar="DTBRIDGE_AMQP_URL",
         help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are "
-        "tried in turn. TLS takes ?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless "
-        "given.",
+        "tried in turn. TLS takes ?cafile=…&certfile=…&keyfile=…&keypassfile=…; "
+        "?heartbeat=SECONDS is 10 unless given.",
+    ),
+]
+HostOrderOption = Annotated[
+    HostOrder,
+    typer.Option(
+        envvar="DTBRIDGE_HOST_ORDER",
+        help="Which of several hosts is tried first: random, or the first given.",
     ),
 ]
 ConnectTimeout = Annotated[

@@ -73,6 +73,9 @@ def _load(target: str) -> Any:
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:
     """As :func:`load_routers`, but what is wrong ends the command."""
+    if any("@" in target or "://" in target for target in targets):
+        # It is not shown: it may hold a password.
+        fail("a URL stands where MODULE:NAME is expected; a broker's is for --amqp-url", EXIT_USAGE)
     try:
         return load_routers(words(targets))
     except (ValueError, TypeError) as error:

@@ -15,6 +15,7 @@ from bridge.cli.options import (
     ConnectionName,
     ConnectTimeout,
     DrainTimeout,
+    HostOrderOption,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -38,6 +39,7 @@ from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
+from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
@@ -55,6 +57,7 @@ KILL_MARGIN: Final = 0.8
 def run(
     targets: Targets,
     amqp_url: AmqpUrl = LOCAL,
+    host_order: HostOrderOption = HostOrder.RANDOM,
     prefetch: Annotated[
         int,
         typer.Option(
@@ -230,6 +233,7 @@ def run(
             mode=topology,
             queue_type=queue_type,
             start_timeout=connect_timeout,
+            host_order=host_order,
             name=name,
         ) as worker:
             on_signals(worker.stop, drain_timeout + FAREWELL)

@@ -25,7 +25,7 @@ from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.delivery import LaneDelivery
 from bridge.rabbitmq.frames.writing import encode_nack
-from bridge.rabbitmq.losses import LOST, explain, losses_as_errors
+from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
 from bridge.rabbitmq.session import Session, never_called
 from bridge.rabbitmq.urls import printable
 from bridge.telemetry.logs import get_logger
@@ -330,7 +330,8 @@ async def browse(
 async def _open(
     urls: Sequence[URL], queue: str, name: str, connect_timeout: float
 ) -> _BrowsingSession:
-    for number, url in enumerate(urls, 1):
+    worst: tuple[int, URL, BaseException] | None = None
+    for url in urls:
         session = _BrowsingSession(name, queue)
         try:
             with losses_as_errors():
@@ -339,10 +340,11 @@ async def _open(
             await session.abandon()
             if not isinstance(error, LOST):
                 raise
-            if number == len(urls):
-                raise BrokerUnreachable(
-                    f"no broker at {printable(url)}: {explain(error)}"
-                ) from error
+            if worst is None or telling(error) >= worst[0]:
+                worst = telling(error), url, error
         else:
             return session
-    raise BrokerUnreachable("no broker URL is given")
+    if worst is None:
+        raise BrokerUnreachable("no broker URL is given")
+    _, url, reason = worst
+    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(reason)}") from reason

@@ -94,7 +94,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("check twin:both", "there are two routers for vendor 'V'"),
         ("run good:router --amqp-url http://localhost/", "is not a broker URL"),
         ("run good:router --amqp-url amqp://", "is not a broker URL"),
-        ("run good:router --amqp-url amqp://localhost:99999/", "amqp://localhost:99999/"),
+        (
+            "run good:router --amqp-url amqp://localhost:99999/",
+            "the port is not a number up to 65535",
+        ),
+        (
+            "run good:router --amqp-url amqps://localhost/?cafile=nowhere.pem",
+            "cafile=nowhere.pem cannot be read: No such file or directory",
+        ),
+        (
+            "gateway --amqp-url amqps://localhost/?cafile=good.py",
+            "cafile=good.py holds no certificates",
+        ),
+        (
+            "send --station A --vendor v --amqp-url amqps://localhost/?certfile=good.py",
+            "certfile=good.py cannot be used",
+        ),
+        (
+            "run good:router --amqp-url amqp://localhost/?cacertfile=x&cafiel=y",
+            "unknown options: 'cacertfile', 'cafiel'; known are heartbeat, auth, cafile",
+        ),
+        ("run good:router --host-order first", "'first' is not one of 'random', 'given'"),
         ("run good:router --amqp-url amqp://localhost/?heartbeat=soon", "heartbeat=soon"),
         ("send --station A", "Missing option '--vendor'"),
         (f"send --station {'A' * 256} --vendor v", "a station id has 1 to 255 characters, not 256"),
@@ -180,7 +200,52 @@ def test_an_unreachable_broker_is_told_without_its_password(folder: Path, comman
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("command", ["run good:router", "send --station A --vendor v"])
+WITH_A_BROKER = [
+    "run good:router",
+    "run good:router --processes 2",
+    "gateway",
+    "send --station A --vendor v",
+    "send-to-station --station A --vendor v",
+    "dead list",
+    "dead purge --yes",
+    "demo",
+]
+
+
+@pytest.mark.parametrize("command", WITH_A_BROKER)
+@pytest.mark.parametrize(
+    "url",
+    ["amqp://a/,amqp://u:12#Qx7,Zk9@b/", "amqp://u:Qx7[/@Zk9@b/", "amqp://u:Qx7 Zk9@b/"],
+)
+def test_no_part_of_a_password_is_told(folder: Path, command: str, url: str) -> None:
+    """`tests/properties/test_urls.py` tries any characters."""
+    done = dtbridge(*command.split(), settings={"DTBRIDGE_AMQP_URL": url}, folder=folder)
+    assert "is not a broker URL: " in done.stderr + done.stdout
+    assert "percent-encoded" in done.stderr + done.stdout
+    assert done.returncode == (1 if command == "demo" else 2)
+    assert not [part for part in ("Qx7", "Zk9") if part in done.stderr + done.stdout]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check amqp://u:Qx7/@Zk9@b/",
+        "run good:router amqp://u:Qx7,Zk9@b/",
+        "run good:router --amqp-url amqp://u:Qx7 Zk9@b/",
+        "send --station A --vendor v amqp://u:Qx7(Zk9@b/",
+        "dead list --limit amqp://u:Qx7'Zk9@b/",
+        "demo amqp://u:Qx7 Zk9@b/",
+    ],
+)
+def test_a_url_at_the_wrong_place_is_not_told(folder: Path, command: str) -> None:
+    done = dtbridge(*command.split(), folder=folder)
+    assert done.returncode == 2
+    assert not [part for part in ("Qx7", "Zk9") if part in sentence(done)]
+
+
+@pytest.mark.parametrize(
+    "command", ["run good:router --connect-timeout 1", "send --station A --vendor v --timeout 1"]
+)
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

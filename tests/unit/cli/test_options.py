@@ -26,7 +26,7 @@ def test_every_host_of_a_broker_is_checked(capsys: pytest.CaptureFixture[str]) -
     assert [str(url) for url in broker_urls(given)] == ["amqp://a/", "amqps://b/", "amqp://c/"]
     with pytest.raises(typer.Exit):
         broker_urls(["amqp://a/ http://b/"])
-    assert capsys.readouterr().err.startswith("dtbridge: 'http://b/' is not a broker URL")
+    assert capsys.readouterr().err.startswith("dtbridge: this is not a broker URL: it has spaces")
 
 
 @pytest.mark.parametrize("text", ["datatransfer", "A.b_c:d-1", "x" * 50])
