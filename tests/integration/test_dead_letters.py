@@ -312,12 +312,13 @@ async def test_a_forged_story_sends_a_request_nowhere_but_to_its_own_queue(place
     await place.channel.queue_declare("billing.commands", durable=True)
     there = {"queue": NAMES.vendor_queue("acme"), "exchange": "", "count": 1}
     death = there | {"reason": "expired", "routing-keys": ["billing.commands"]}
-    forged = {
+    forged: dict[str, Any] = {
         "dtbridge-reason": "failed",
         "dtbridge-exchange": "",
         "dtbridge-routing-key": "billing.commands",
     }
-    for headers in (forged, forged | {"x-death": [death]}):
+    told: list[dict[str, Any]] = [forged, forged | {"x-death": [death]}]
+    for headers in told:
         properties = aiormq.spec.Basic.Properties(headers=headers, expiration="0")
         await place.channel.basic_publish(
             b'{"vendorId":"Acme"}', exchange=NAMES.requests, routing_key="acme",
