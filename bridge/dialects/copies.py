@@ -128,9 +128,10 @@ def _copied(headers: Mapping[str, Any] | None) -> dict[str, Any]:
 def may_be_rejected(delivery: Delivery) -> bool:
     """Whether the broker can dead-letter it.
 
-    The broker adds to the header ``x-death``. If that was forged, RabbitMQ 3.10 stops dead-lettering
-    on the whole node, for everybody: it expects a list of tables, each with a count, and no two for
-    one queue and reason. So only what the broker can have written itself is given back to it.
+    The broker adds to the header ``x-death``. If that was forged, RabbitMQ 3.10 stops
+    dead-lettering on the whole node, for everybody: it expects a list of tables, each with a count,
+    and no two for one queue and reason. So only what the broker can have written itself is given
+    back to it.
     """
     headers = delivery.properties.headers
     if headers is None or _DEATHS not in headers:

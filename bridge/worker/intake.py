@@ -32,6 +32,7 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
+    impossible,
     overloaded,
 )
 from bridge.telemetry.counts import WorkerCounts
@@ -170,6 +171,18 @@ class Intake:
             self._settle_otherwise(request, outcome)
         if self._waiting and not self._starting:
             self._start_waiting()
+
+    def on_impossible(self, delivery: Delivery, reason: str) -> None:
+        """The broker will never take the answer to this delivery."""
+        self.answer_impossible(self._read(delivery), reason)
+
+    def answer_impossible(self, request: Request, reason: str) -> None:
+        """Keep the request as a dead letter, and answer with a CALLERROR in place of the answer."""
+        self._counts.replied -= 1
+        self._counts.failed += 1
+        failure = impossible(request, f"the broker does not take the answer: {reason}")
+        self._log_failure(request, failure)
+        self._give_up(request, failure)
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts
