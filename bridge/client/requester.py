@@ -191,6 +191,9 @@ class Requester:
                 self._unrouted(outstanding)
             elif confirm is Confirm.REFUSED:
                 self._refused(outstanding)
+            elif confirm is Confirm.IMPOSSIBLE:
+                text = "the broker does not take the request: it is larger than the broker allows"
+                self._fail(outstanding, NotAccepted(text))
 
         self._transport.publish(
             outstanding.question.publishing(outstanding.correlation_id, reply_to), on_confirm

@@ -226,6 +226,8 @@ class _Replay:
                 self._result.unroutable += 1
             case Confirm.REFUSED:
                 self._result.refused += 1
+            case Confirm.IMPOSSIBLE:
+                self._result.impossible += 1
             case Confirm.LOST:
                 self._lost = True
         self._landed.set()

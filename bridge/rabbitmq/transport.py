@@ -31,6 +31,12 @@ START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""
 
 
+STEADY: Final = 30.0
+"""Seconds that a session must live before those that were lost before it are forgotten. A request
+that ends each session it comes to would otherwise be tried as fast as the broker lets us in, and
+wear out the delivery limit of all others in hand."""
+
+
 class RabbitTransport:
     """RabbitMQ as a :class:`~bridge.transport.Transport`: one session after the other."""
 
@@ -170,22 +176,31 @@ class RabbitTransport:
         self._abandon(session)
 
     async def _supervise(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
         while True:
+            opened_at = loop.time()
             reason = await session.ended
             if self._state is State.DRAINING:
                 return
             self._lose(session)
             self._enter(State.CONNECTING, reason)
             self._next_url = (self._next_url + 1) % len(self._urls)
-            session = await self._next_session()
+            if loop.time() - opened_at >= STEADY:
+                failures = 0
+            session, failures = await self._next_session(failures)
+            failures += 1
 
-    async def _next_session(self) -> Session:
-        failures = 0
+    async def _next_session(self, failures: int) -> tuple[Session, int]:
+        """The next session, and the failures before it.
+
+        `failures`: sessions that were lost, or could not be opened, since one was steady.
+        """
         while True:
             await asyncio.sleep(back_off(failures))
             url = self._urls[self._next_url]
             try:
-                return await self._open(url)
+                return await self._open(url), failures
             except (*LOST, TransportError) as error:
                 failures += 1
                 self._warn(url, error, failures)

@@ -177,6 +177,11 @@ def timed_out(request: Request, now: float, error: str) -> Failure:
     )
 
 
+def impossible(request: Request, error: str) -> Failure:
+    """The outcome when the answer cannot be sent."""
+    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], Reason.FAILED, error)
+
+
 def overloaded(request: Request, error: str) -> Failure:
     """The outcome when no time is left to handle it: whoever waits is told while they wait."""
     return Failure(

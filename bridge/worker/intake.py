@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.compiled import fields
+from bridge.dialects.copies import may_be_rejected
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
@@ -31,6 +32,7 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
+    impossible,
     overloaded,
 )
 from bridge.telemetry.causes import Causes
@@ -173,13 +175,28 @@ class Intake:
         if isinstance(outcome, Reply):
             # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
             reply: Reply = outcome
-            request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+            try:
+                request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+            except ValueError as error:
+                self._leave_unanswered(request.source, _ACK, error)
         else:
             self._settle_otherwise(request, outcome)
         if len(request.body) > LARGE:
             self._room.give(len(request.body))
         if self._waiting and not self._starting:
             self._start_waiting()
+
+    def on_impossible(self, delivery: Delivery, reason: str) -> None:
+        """The broker will never take the answer to this delivery."""
+        self.answer_impossible(self._read(delivery), reason)
+
+    def answer_impossible(self, request: Request, reason: str) -> None:
+        """Keep the request as a dead letter, and answer with a CALLERROR in place of the answer."""
+        self._counts.replied -= 1
+        self._counts.failed += 1
+        failure = impossible(request, f"the broker does not take the answer: {reason}")
+        self._log_failure(request, failure)
+        self._give_up(request, failure)
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts
@@ -215,16 +232,34 @@ class Intake:
         self._keep(request, failure, self._reply(request, failure.body, Kind.CALL_ERROR))
 
     def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
-        cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
-        if cheap or self._lacks(self._dialect.names.dead):
-            # The queue's own dead-lettering: it is cheap, and the broker says why.
-            request.source.settle(Verdict.REJECT, reply)
-        else:
-            copy = self._dialect.dead_letter(request, failure, self._worker)
-            try:
-                request.source.settle(Verdict.ACK, reply, copy)
-            except ValueError:  # its own headers fill a frame, and leave no room for ours
-                request.source.settle(Verdict.REJECT, reply)
+        source = request.source
+        expired = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
+        if self._lacks(self._dialect.names.dead) or (expired and may_be_rejected(source)):
+            self._reject(source, reply)
+            return
+        copy = self._dialect.dead_letter(request, failure, self._worker)
+        try:
+            source.settle(Verdict.ACK, reply, copy)
+        except ValueError:  # its own headers fill a frame, and leave no room for ours
+            self._reject(source, reply)
+
+    def _reject(self, delivery: Delivery, reply: Publishing | None) -> None:
+        """Leave it to the queue's own dead-lettering: that is cheap, and the broker says why.
+
+        What the broker could not bear is dropped instead.
+        """
+        verdict = Verdict.REJECT
+        if not may_be_rejected(delivery):
+            verdict = Verdict.ACK
+            log.warning("forged request dropped", queue=self.queue, reason="its x-death is broken")
+        try:
+            delivery.settle(verdict, reply)
+        except ValueError as error:
+            self._leave_unanswered(delivery, verdict, error)
+
+    def _leave_unanswered(self, delivery: Delivery, verdict: Verdict, error: ValueError) -> None:
+        log.warning("answer not sent", queue=self.queue, reason=str(error))
+        delivery.settle(verdict)
 
     def _try_again(self, request: Request, outcome: RetryLater) -> None:
         """Have the request wait for its next try: in the broker, or here if there is no queue."""

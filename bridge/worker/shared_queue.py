@@ -113,6 +113,16 @@ class Sorter:
             return
         self._parts.get(fold(read_vendor_id(request.body)), self._rest).take(request)
 
+    def on_impossible(self, delivery: Delivery, reason: str) -> None:
+        """As :meth:`~bridge.worker.intake.Intake.on_impossible`."""
+        try:
+            request = self._dialect.request(delivery)
+        except Foreign as error:  # it has had its answer, such as it was
+            self._refuse(delivery, error)
+            return
+        part = self._parts.get(fold(read_vendor_id(request.body)), self._rest)
+        part.answer_impossible(request, reason)
+
     def _refuse(self, delivery: Delivery, error: Foreign) -> None:
         self._counts.foreign += 1
         now = time.monotonic()

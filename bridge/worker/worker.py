@@ -123,7 +123,7 @@ class Worker:
             )
         self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
         return [
-            Subscription(intake.queue, intake.prefetch, intake.on_delivery)
+            Subscription(intake.queue, intake.prefetch, intake.on_delivery, intake.on_impossible)
             for intake in self.intakes
         ]
 
@@ -139,7 +139,10 @@ class Worker:
         }
         rest = self._intake(Part, f"{self.dialect.name}: other vendors", None, prefetch)
         sorter = Sorter(self.dialect, parts, rest, self.counts)
-        return [Subscription(queue.name, prefetch, sorter.on_delivery) for queue in queues]
+        return [
+            Subscription(queue.name, prefetch, sorter.on_delivery, sorter.on_impossible)
+            for queue in queues
+        ]
 
     def _intake(
         self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int

@@ -6,7 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
+from bridge.dialects.copies import (
+    after_pause,
+    may_be_rejected,
+    milliseconds_left,
+    pause_left,
+)
 from bridge.dialects.native import Native
 from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.incoming import Request
@@ -238,3 +243,48 @@ def test_of_the_bridges_own_headers_a_copy_keeps_those_that_a_request_may_have(c
     assert headers["dtbridge-first-try"] == 9
     assert headers["dtbridge-replayed"] == 1
     assert "dtbridge-new" not in headers
+
+
+def test_a_forged_request_takes_nothing_back_with_it_that_the_broker_would_refuse_or_obey() -> None:
+    """Whoever may write to the delay queue can put anything there: 406 ends the channel."""
+    headers = BROKERS_OWN | {"CC": ["a"], "BCC": ["b"], "dtbridge-not-before": 0, "own": 1}
+    source = Delivery(
+        "", "acme", False, Properties(headers=headers, user_id="gateway", reply_to="amq.gen-1"), b""
+    )
+    back = after_pause(source, Native().names).properties
+    assert (back.headers, back.user_id, back.reply_to) == ({"own": 1}, None, "amq.gen-1")
+
+
+DEATH = {"count": 1, "queue": "q", "reason": "expired", "exchange": "", "routing-keys": ["q"]}
+
+
+@pytest.mark.parametrize(
+    ("x_death", "honest"),
+    [
+        ([DEATH], True),
+        ([DEATH, DEATH | {"reason": "rejected"}, DEATH | {"queue": "r"}], True),
+        ([], True),
+        (None, False),
+        ("died", False),
+        ({"count": 1}, False),
+        ([None], False),
+        ([DEATH, "died"], False),
+        ([[DEATH]], False),
+        ([DEATH, DEATH], False),
+        ([DEATH | {"count": "1"}], False),
+        ([DEATH | {"count": None}], False),
+        ([DEATH | {"queue": b"\xff"}], False),
+        ([DEATH | {"reason": ["expired"]}], False),
+        ([{"count": 1}], False),
+    ],
+)
+def test_only_what_the_broker_has_written_itself_may_be_given_back_to_its_dead_lettering(
+    x_death: Any, honest: bool
+) -> None:
+    forged = Delivery("", "q", False, Properties(headers={"x-death": x_death}), b"")
+    assert may_be_rejected(forged) is honest
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"own": None}])
+def test_what_never_died_may_be_rejected(headers: dict[str, Any] | None) -> None:
+    assert may_be_rejected(Delivery("", "q", False, Properties(headers=headers), b""))

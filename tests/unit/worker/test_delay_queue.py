@@ -131,3 +131,33 @@ async def test_what_still_comes_to_a_worker_that_stops_goes_back_after_a_breath(
     await settled(late)
     assert time.monotonic() - began >= DRAIN_PAUSE - 0.01
     assert (late.verdict, late.copy) == (Verdict.REQUEUE, None)
+
+
+class Unsendable(Kept, eq=False, gc=True):
+    """A delivery no copy of which can be written."""
+
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
+        if copy is not None:
+            raise ValueError("a header integer must fit 64 bits")
+        super().settle(verdict, reply)
+
+
+@pytest.mark.parametrize(
+    ("x_death", "verdict"),
+    [
+        (None, Verdict.REJECT),  # the broker sends it the way that a copy would have gone
+        ([{"count": 1, "queue": "q", "reason": "expired"}], Verdict.REJECT),
+        ([None], Verdict.ACK),  # given back, it would end the dead-lettering of RabbitMQ 3.10
+    ],
+)
+async def test_what_cannot_be_copied_is_settled_all_the_same(
+    x_death: Any, verdict: Verdict
+) -> None:
+    headers = {"dtbridge-not-before": 0, "odd": 2**64 - 1}
+    if x_death is not None:
+        headers["x-death"] = x_death
+    request = Unsendable("datatransfer.retry.100", "acme", False, Properties(headers=headers), b"")
+    delay_queue().on_delivery(request)
+    assert request.verdict is verdict

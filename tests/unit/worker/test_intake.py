@@ -15,7 +15,7 @@ from bridge.request.outcome import Retry
 from bridge.routing.router import Routes
 from bridge.telemetry.causes import KEPT
 from bridge.telemetry.counts import WorkerCounts
-from bridge.transport import Properties, Verdict
+from bridge.transport import Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
 from tests.support import UNTIL_SETTLED, Kept, payload
@@ -139,6 +139,50 @@ async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers
     assert (source.verdict, source.copy) == (Verdict.REJECT, None)
     assert source.reply is not None
     assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
+
+
+FORGED = [None]
+"""An x-death that no broker writes: RabbitMQ 3.10 stops dead-lettering when it has to add to it."""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "sendable", "verdict", "kept"),
+    [
+        ((), True, Verdict.ACK, True),
+        ((), False, Verdict.ACK, False),
+        (("datatransfer.dead",), True, Verdict.ACK, False),
+    ],
+)
+async def test_a_request_with_a_forged_x_death_is_never_rejected(
+    lacks: tuple[str, ...], sendable: bool, verdict: Verdict, kept: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", breaks)
+    expired = int(time.time() * 1000) - 1_000
+    for source in (delivery(x_death=FORGED), delivery(x_death=FORGED, ocpp_deadline=expired)):
+        source.sendable = sendable
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+        assert (source.verdict, source.copy is not None) == (verdict, kept)
+        if source.copy is not None:
+            assert "x-death" not in (source.copy.properties.headers or {})
+
+
+async def test_an_answer_that_cannot_be_written_costs_no_more_than_itself(bench: Bench) -> None:
+    class Mute(Kept, eq=False, gc=True):
+        def settle(
+            self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+        ) -> None:
+            if reply is not None:
+                raise ValueError("properties of 5000 bytes do not fit a frame")
+            super().settle(verdict, reply, copy)
+
+    bench.on("m", accepts)
+    heard = delivery()
+    source = Mute("datatransfer", "v", False, heard.properties, heard.body)
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply, bench.intake.running) == (Verdict.ACK, None, 0)
 
 
 async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
