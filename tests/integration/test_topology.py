@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import aio_pika
 import pytest
@@ -110,7 +111,7 @@ async def test_an_exchange_of_another_kind_is_named(amqp_url: str) -> None:
     ],
 )
 async def test_verify_names_an_exchange_that_is_not_what_it_must_be(
-    amqp_url: str, name: str, kind: str, durable: bool, arguments: dict[str, str], told: str
+    amqp_url: str, name: str, kind: str, durable: bool, arguments: dict[str, Any], told: str
 ) -> None:
     async with working(amqp_url, answering()):
         pass
