@@ -4,8 +4,11 @@ What it refuses, it refuses with a ValueError whose sentence names the options, 
 print.
 """
 
+import contextlib
 import enum
 import importlib.util
+import re
+import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -26,7 +29,7 @@ from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
 from bridge.rabbitmq.browser import Browser
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import HostOrder
+from bridge.rabbitmq.urls import HostOrder, without_secrets
 from bridge.routing.router import Router
 from bridge.worker.worker import Settings, Worker
 
@@ -42,11 +45,29 @@ def check_store(location: str) -> None:
     if location in {IN_MEMORY, NOWHERE}:
         return
     if not location.startswith(_REDIS):
-        raise ValueError(f"--idempotency is memory, none or redis://HOST:PORT/DB, not {location!r}")
+        raise ValueError(
+            "--idempotency is memory, none or redis://HOST:PORT/DB, not "
+            + without_secrets(repr(location))
+        )
+    if not _is_url(location):  # it is not quoted: nobody can tell where its password is
+        raise ValueError(
+            "the URL of --idempotency has a / ? # or [ in its user or password, or its port is no "
+            "number: write such characters percent-encoded, as %23 for #"
+        )
     if importlib.util.find_spec("redis") is None:
         raise ValueError(
             "--idempotency with Redis needs the extra: pip install 'datatransfer-bridge[redis]'"
         )
+
+
+def _is_url(location: str) -> bool:
+    rest = location.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(authority) :] or "#" in rest:
+        return False
+    with contextlib.suppress(ValueError):
+        return location.startswith("unix:") or urllib.parse.urlsplit(location).port != 0
+    return False
 
 
 @asynccontextmanager
