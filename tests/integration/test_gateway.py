@@ -150,9 +150,9 @@ MALFORMED = {
         [4, "-1", "RpcFrameworkError"],
     ),
     '[2,"1","DataTransfer",{"vendorId"': (
-        [4, "-1", "FormationViolation"],
-        [4, "-1", "RpcFrameworkError"],
-        [4, "-1", "RpcFrameworkError"],
+        [4, "1", "FormationViolation"],
+        [4, "1", "RpcFrameworkError"],
+        [4, "1", "RpcFrameworkError"],
     ),
     '[2,"1"]': (
         [4, "1", "FormationViolation"],
@@ -184,6 +184,8 @@ MALFORMED = {
     ),
     '[3,"1",{}]': (None, None, None),
     '[3,"1"]': (None, None, None),
+    '[3,"1",{"status":"Accepted"': (None, None, None),
+    '[3,"1",{"status":"Accepted"}]\0': (None, None, None),
 }
 
 
