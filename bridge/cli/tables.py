@@ -12,6 +12,8 @@ from bridge.telemetry.lines import printable_json
 
 PLAIN_WIDTH: Final = 200
 """Columns of a table that is not shown on a terminal."""
+_AT_A_TIME: Final = 4_096
+"""Signs of a text that are looked at one by one."""
 
 
 def print_table(table: rich.table.Table) -> None:
@@ -27,6 +29,8 @@ def printable(text: str) -> str:
     """Text that cannot move the cursor or change colours, whoever wrote it."""
     if text.isprintable():
         return text
+    if len(text) > _AT_A_TIME:  # a body may have millions of signs
+        return "".join(printable(text[n : n + _AT_A_TIME]) for n in range(0, len(text), _AT_A_TIME))
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 

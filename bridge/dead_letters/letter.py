@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
-from bridge.dead_letters.forms import Inside, inside
+from bridge.dead_letters.forms import Inside, inside, read_text
 from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
@@ -51,6 +52,8 @@ _OWN_HEADERS: Final = "dtbridge-"
 """How the bridge's own headers begin."""
 _DEATHS: Final = "x-death"
 _REPLAYED_MAX: Final = 2**31 - 1
+_TEXT_MAX: Final = 4_096
+"""Characters of a text that are kept. Names have at most 255, and workers cap an error."""
 _BROKERS_OWN: Final = ("x-", "CC", "BCC")
 """How headers begin that are the broker's, or make it do things. By ``x-death``, RabbitMQ up to
 3.13 sees that a message goes round, and drops it."""
@@ -112,8 +115,8 @@ class _Origin(msgspec.Struct, frozen=True):
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    vendor_id: Any = None
-    message_id: Any = None
+    vendor_id: Raw = Raw(b"")
+    message_id: Raw = Raw(b"")
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
@@ -225,7 +228,7 @@ def _plain(value: Any) -> Any:
 
 # ---- the story, as the bridge or the broker tells it ----
 
-_NATIVE: Final = Inside(b"", "", "", "")
+_NATIVE: Final = Inside(Raw(b""), "", "", "")
 """The native form: nothing stands around the payload."""
 
 
@@ -294,22 +297,25 @@ def _was_over(deadline: Any, at: datetime | None) -> bool:
     return type(deadline) is int and at is not None and deadline < (at.timestamp() + 1) * 1000
 
 
-def _vendor_and_message(body: bytes) -> tuple[str, str]:
+def _vendor_and_message(body: bytes | Raw) -> tuple[str, str]:
     try:
         envelope = _ENVELOPE.decode(body)
     except DECODE_FAULTS:
         return "", ""
-    return _text(envelope.vendor_id), _text(envelope.message_id)
+    return _text(read_text(envelope.vendor_id)), _text(read_text(envelope.message_id))
 
 
 # ---- what headers hold ----
 
 
 def _text(value: Any) -> str:
-    """A header's text, fit to be printed as UTF-8; empty for anything but text."""
+    """A header's text, fit to be printed as UTF-8; empty for anything but text.
+
+    What is too long is cut: thousands of letters may be listed.
+    """
     if isinstance(value, bytes):  # a string that is not UTF-8
-        return value.decode(errors="replace")
-    return encodable(value) if isinstance(value, str) else ""
+        value = value[:_TEXT_MAX].decode(errors="replace")
+    return encodable(value[:_TEXT_MAX]) if isinstance(value, str) else ""
 
 
 def _count(value: Any) -> int | None:

@@ -18,7 +18,7 @@ _INTEGERS: Final = range(-(2**63), 2**64)
 """What orjson writes as a number."""
 _MULTILINE: Final = frozenset({"event", "exception", "stack"})
 """What may have several lines on a terminal, such as a traceback."""
-_NOT_ASCII: Final = re.compile("[\x7f-\U0010ffff]+")
+_NOT_ASCII: Final = re.compile("[\x7f-\U0010ffff]{1,4096}")
 _NOT_PLAIN: Final = re.compile("[^\n\t -~]+")
 
 
