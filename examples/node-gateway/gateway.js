@@ -55,8 +55,7 @@ const callError = (errorCode, errorDescription = '') =>
 function ask(station, messageId, payload) {
   const correlationId = randomUUID(), deadline = Date.now() + TIMEOUT, { vendorId } = Object(JSON.parse(payload))
   const key = typeof vendorId === 'string' ? stationKey(vendorId.replace(/[A-Z]/g, letter => letter.toLowerCase())) : ''
-  const headers = { 'ocpp-station-id': station.id, 'ocpp-version': station.version, 'ocpp-deadline': deadline,
-    'ocpp-connection-id': station.connection } // message ids are unique for a connection only
+  const headers = { ...station.own, 'ocpp-version': station.version, 'ocpp-deadline': deadline }
   const publish = (outlet = broker?.outlet) => outlet?.publish(PREFIX, key, Buffer.from(payload), {
     mandatory: true, persistent: true, type: 'DataTransfer', contentType: 'application/json', headers,
     messageId, correlationId, replyTo: broker.replies, expiration: Math.max(0, deadline - Date.now())
@@ -110,8 +109,8 @@ async function onFrame(station, frame, { calls, socket } = station) {
 new WebSocketServer({ port: PORT, maxPayload: 1 << 22, handleProtocols: offered => // the newest that both speak
   ['ocpp2.1', 'ocpp2.0.1', 'ocpp1.6'].find(version => offered.has(version)) ?? false
 }).on('connection', (socket, { url }) => {
-  const id = unescape(url.slice(1))
-  const station = { id, connection: randomUUID(), socket, version: socket.protocol, calls: new Map(), turn: Promise.resolve() }
+  const id = unescape(url.slice(1)), own = { 'ocpp-station-id': id, 'ocpp-connection-id': randomUUID() }
+  const station = { id, own, socket, version: socket.protocol, calls: new Map(), turn: Promise.resolve() }
   station.gone = new Promise(leave => { station.leave = leave })
   stations.get(id)?.socket.terminate()
   stations.set(id, station)

@@ -119,6 +119,13 @@ def test_after_its_pause_a_request_is_what_it_was_before() -> None:
     assert back.properties == msgspec.structs.replace(again.properties, headers=headers)
 
 
+@pytest.mark.parametrize("ahead", [10.0, 86_400.0])
+def test_a_clock_that_is_ahead_makes_no_pause_longer(ahead: float) -> None:
+    end = int((time.time() + ahead) * 1000)
+    waiting = Delivery("", "v", False, Properties(headers={"dtbridge-not-before": end}), b"")
+    assert pause_left(waiting, 1.0) == 1.0
+
+
 def test_the_end_of_a_pause_is_not_kept_for_the_next() -> None:
     """The broker itself has sent it back: nobody took the header away."""
     request = delivered({"dtbridge-not-before": 1})

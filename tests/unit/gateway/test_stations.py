@@ -1,6 +1,7 @@
 """The stations that a gateway holds: whose turn it is, and who is lost."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -149,6 +150,32 @@ async def test_without_an_answer_in_time_neither_the_request_nor_its_turn_is_lef
     for outcome in held.settled.outcomes:
         assert isinstance(outcome, Failure)
     await turns()
+    assert (held.stations.in_hand, len(held.stations.turns)) == (0, 0)
+
+
+async def test_a_handler_that_swallows_its_cancellation_is_settled_once_and_holds_up_nobody(
+    held: Held,
+) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def swallows(request: DataTransferRequest) -> DataTransferResponse:
+        entered.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await go_on.wait()
+        return DataTransferResponse("Accepted")
+
+    first = held.connect(swallows)
+    held.send()
+    held.send()  # waits for its turn
+    async with asyncio.timeout(UNTIL_SETTLED):
+        await entered.wait()
+    held.stations.disconnect(first)
+    await turns()
+    assert held.settled.outcomes == [Offline(sent=True), Offline(sent=False)]
+    go_on.set()
+    await turns()
+    assert len(held.settled.outcomes) == 2
     assert (held.stations.in_hand, len(held.stations.turns)) == (0, 0)
 
 

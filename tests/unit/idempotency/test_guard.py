@@ -334,9 +334,13 @@ async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_
     bench: Bench,
 ) -> None:
     """The first ends at its deadline, without an answer; somebody still waits for the last."""
-    bench.send(deadline=time.time() + SHORT)
-    bench.send(deadline=time.time() + SHORT)
+    first = bench.send(2, deadline=time.time() + 60)
     bench.send(deadline=time.time() + 60)
+    await turns()
+    (race,) = bench.dispatcher.waiting
+    for request in first:
+        request.deadline = time.time() - 1  # their time passes
+    race.lose()  # as its timer would end it
     leader, early, open_ = await bench.until(3)
     assert isinstance(leader, Failure)
     if leader.body is None:  # its timer may fire a millisecond before the deadline

@@ -42,6 +42,19 @@ def test_a_delivery_is_settled_once(lanes: Lanes) -> None:
     assert lanes.consuming.socket.writes == [ack(CONSUME, 1, multiple=True)]
 
 
+@pytest.mark.parametrize("fate", [nack(PUBLISH, 1), ack(PUBLISH, 1)], ids=["refused", "confirmed"])
+def test_a_delivery_is_settled_once_whatever_becomes_of_its_copy(lanes: Lanes, fate: bytes) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, None, reply())
+    lanes.loop.turn()
+    with pytest.raises(RuntimeError, match="settled once"):
+        delivery.settle(Verdict.ACK)
+    lanes.publishing.receive(fate)
+    lanes.loop.turn()
+    with pytest.raises(RuntimeError, match="settled once"):
+        delivery.settle(Verdict.ACK)
+
+
 def test_a_reply_that_amqp_cannot_carry_leaves_the_delivery_to_be_settled(lanes: Lanes) -> None:
     first, second = receive(lanes, 2)
     with pytest.raises(ValueError, match="256"):

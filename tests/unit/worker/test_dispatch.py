@@ -385,12 +385,14 @@ async def test_at_most_threads_plain_functions_run_at_a_time() -> None:
     lock = threading.Lock()
     running, most = 0, 0
     together = threading.Barrier(2)
+    threads: set[str] = set()
 
     def handler(call: Call) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            threads.add(threading.current_thread().name)
         together.wait(UNTIL_SETTLED)
         with lock:
             running -= 1
@@ -402,6 +404,8 @@ async def test_at_most_threads_plain_functions_run_at_a_time() -> None:
     await settled.until(6)
     dispatcher.close()
     assert most == 2
+    assert len(threads) == 2
+    assert all(name.startswith("handler") for name in threads), "threads of its own"
     assert set(settled.outcomes) == {Reply(b'{"status":"Accepted"}')}
 
 

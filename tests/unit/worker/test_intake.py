@@ -435,16 +435,29 @@ async def test_a_lost_connection_drops_what_waits_and_lets_what_runs_end() -> No
     assert second.verdict is None
 
 
-async def test_a_lost_connection_forgets_the_retries_that_are_due() -> None:
+async def test_a_lost_connection_forgets_the_retries_that_are_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    timers: list[tuple[asyncio.TimerHandle, float]] = []
+
+    def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+        timers.append((call_later(delay, *call), delay))
+        return timers[-1][0]
+
+    monkeypatch.setattr(loop, "call_later", noted)
     bench = Bench(lacks=("datatransfer.retry.100",))
     bench.on("m", retries)
     source = delivery()
     bench.intake.on_delivery(source)
     await until(lambda: bench.counts.retried == 1)
+    assert bench.intake.in_hand == 1
+    (timer,) = [timer for timer, after in timers if after == 0.1]
+    assert not timer.cancelled()
     bench.intake.void()
-    later = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.12, later.set)
-    await later.wait()
+    assert (bench.intake.in_hand, timer.cancelled(), source.verdict) == (0, True, None)
+    bench.intake.give_back()
     assert source.verdict is None
 
 

@@ -144,6 +144,45 @@ async def test_within_the_capacity_nobody_is_refused() -> None:
     assert all(map(in_time, deliveries))
 
 
+async def test_a_bad_spell_keeps_those_that_come_later_out_for_a_while_and_not_for_ever() -> None:
+    """Although handlers are as busy as before, so that nothing new is measured."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+    seconds = [0.3]
+    counts = WorkerCounts()
+    router = slow_router(seconds)
+
+    @router.on("hold")
+    async def hold(call: Call) -> None:
+        await go_on.wait()
+
+    @router.on("last")
+    async def last(call: Call) -> None:
+        begun.set()
+
+    intake = an_intake(router, counts)
+    bad = [request(time.time() + 60) for _ in range(3 * HANDLERS)]
+    for delivery in bad:
+        intake.on_delivery(delivery)
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while any(delivery.verdict is None for delivery in bad):
+            await asyncio.sleep(SERVICE)
+    for _ in range(HANDLERS - 1):
+        holding = request(time.time() + 60)
+        holding.body = payload(message_id="hold")
+        intake.on_delivery(holding)
+    refusals = 0
+    while not begun.is_set():
+        late = request(time.time() + PATIENCE)
+        late.body = payload(message_id="last")
+        intake.on_delivery(late)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        refusals += not begun.is_set()
+        assert refusals < 1_000, "kept out for ever"
+    assert counts.overloaded > 0
+    go_on.set()
+
+
 async def test_a_bad_spell_does_not_keep_later_requests_out_for_ever() -> None:
     seconds = [PATIENCE * 2]
     counts = WorkerCounts()
