@@ -144,7 +144,6 @@ class Intake:
         now = time.time()
         left = math.inf if deadline is None else deadline - now
         if 0 < left < self._pace.needed:
-            self._counts.overloaded += 1
             text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
             self._pace.fade()
             self.settled(request, overloaded(request, text))
@@ -172,6 +171,7 @@ class Intake:
         match outcome:
             case Failure():
                 counts.failed += 1
+                counts.overloaded += outcome.reason is Reason.OVERLOADED
                 self._log_failure(request, outcome)
                 self._give_up(request, outcome)
             case RetryLater():

@@ -163,6 +163,7 @@ class Worker:
             max_body=settings.max_body,
             policy=settings.retry,
             threads=router.threads if router else THREADS,
+            counts=self.counts,
         )
         if self._once is None:
             chain(intake, dispatcher)
