@@ -10,6 +10,7 @@ import typer
 
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import words
+from bridge.request.outcome import describe_error
 from bridge.routing.errors import HandlerError
 from bridge.routing.router import Router, Routes
 
@@ -59,16 +60,30 @@ def _load(target: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"{target}: there is no module {error.name!r}") from error
-    except HandlerError:
+    except (HandlerError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except SystemExit as error:
+        # Whatever its code: one of 0 would have a check in CI pass without a word.
         raise ValueError(
-            f"{target}: importing {module_name} failed with {type(error).__name__}: {error}"
+            f"{target}: importing {module_name} asked the process to exit, with {error.code!r};"
+            " a program's own beginning belongs below `if __name__ == '__main__':`"
+        ) from error
+    except BaseException as error:
+        raise ValueError(
+            f"{target}: importing {module_name} failed with {_one_line(error)}"
         ) from error
     try:
         return getattr(module, name)
     except AttributeError:
         raise ValueError(f"{target}: module {module_name} has no {name!r}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module's own __getattr__
+        raise ValueError(f"{target}: {name!r} cannot be had: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(describe_error(error).split())
 
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:

@@ -37,7 +37,7 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     key: Any = None
     """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
-    """When its handling began, in seconds of Unix time; None: not measured."""
+    """When its handling began, in seconds of the monotonic clock; None: not measured."""
     first_try: float | None = None
     """When it was handled first, in seconds of Unix time; None: this is the first try."""
     origin: Any = None

@@ -155,7 +155,7 @@ def describe_error(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the error is somebody else's class
+    except BaseException:  # noqa: BLE001 - the error is somebody else's class
         text = "(its text cannot be had)"
     return encodable(f"{type(error).__name__}: {text}"[:512])
 
@@ -207,7 +207,7 @@ def outcome_of_error(
     late = request.deadline is not None and request.deadline <= now
     try:
         outcome = _outcome_of_error(error, request, policy, now)
-    except Exception as fault:  # noqa: BLE001 - an error made wrongly, its reason not a text
+    except BaseException as fault:  # noqa: BLE001 - made wrongly: its reason is no text
         outcome = failed(
             request, f"{describe_error(fault)}, while answering for {describe_error(error)}"
         )

@@ -155,23 +155,21 @@ class Intake:
         """Begin with a request, or answer at once that there is no time for it."""
         self._running += 1
         deadline = request.deadline
-        now = time.time()
-        left = math.inf if deadline is None else deadline - now
+        left = math.inf if deadline is None else deadline - time.time()
         if 0 < left < self._pace.needed:
-            self._counts.overloaded += 1
             text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
             self._pace.fade()
             self.settled(request, overloaded(request, text))
             return
         if left > 0:
-            request.started = now
+            request.started = time.monotonic()
         self.next(request)
 
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Tell the broker the outcome of a request, and begin with the next that waits."""
         self._running -= 1
         if request.started is not None:
-            self._pace.took(time.time() - request.started)
+            self._pace.took(time.monotonic() - request.started)
         if isinstance(outcome, Reply):
             # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
             reply: Reply = outcome
@@ -203,6 +201,7 @@ class Intake:
         match outcome:
             case Failure():
                 counts.failed += 1
+                counts.overloaded += outcome.reason is Reason.OVERLOADED
                 self._log_failure(request, outcome)
                 self._give_up(request, outcome)
             case RetryLater():

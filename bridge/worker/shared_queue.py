@@ -70,7 +70,6 @@ class Part(Intake):
         age = 0.0 if request.first_try is None else now - request.first_try
         delay = nearest(max(FIRST_ROUND, age * GROWTH))
         if request.deadline is not None and now + delay >= request.deadline:
-            self._counts.overloaded += 1
             if len(request.body) > LARGE:
                 self._room.hold(len(request.body))
             self._running += 1  # as if it had begun: it is settled like all others

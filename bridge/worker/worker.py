@@ -15,6 +15,7 @@ from bridge.idempotency.store import Store
 from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
+from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
@@ -172,6 +173,7 @@ class Worker:
             max_body=settings.max_body,
             policy=settings.retry,
             threads=router.threads if router else THREADS,
+            counts=self.counts,
         )
         if self._once is None:
             chain(intake, dispatcher)
@@ -200,6 +202,8 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
+        watch = ClockWatch()
+        watch.start()
         try:
             if await self._started():
                 await self._stop.wait()
@@ -207,6 +211,7 @@ class Worker:
                     holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
+            watch.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:

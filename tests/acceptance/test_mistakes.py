@@ -18,6 +18,10 @@ MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
     "raising.py": "raise RuntimeError('the database is away')\n",
+    "exiting.py": GOOD + "import sys\nsys.exit(0)\n",
+    "silent.py": GOOD + "raise SystemExit\n",
+    "lazy.py": "def __getattr__(name): raise SystemExit(0)\n",
+    "odd.py": "class Odd(BaseException): ...\nraise Odd('two\\nlines')\n",
     "broken.py": "def a(:\n",
     "lacking.py": "import no_such_library\n",
     "duplicate.py": GOOD
@@ -85,6 +89,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "check raising:router",
             "importing raising failed with RuntimeError: the database is away",
         ),
+        ("check exiting:router", "importing exiting asked the process to exit, with 0"),
+        ("run exiting:router", "importing exiting asked the process to exit, with 0"),
+        ("run exiting:router --processes 2", "importing exiting asked the process to exit"),
+        ("check silent:router", "importing silent asked the process to exit, with None"),
+        ("check lazy:router", "'router' cannot be had: SystemExit: 0"),
+        ("check odd:router", "importing odd failed with Odd: two lines"),
         ("check broken:router", "importing broken failed with SyntaxError"),
         (
             "check duplicate:router",

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -109,6 +110,19 @@ async def test_a_lost_connection_ends_the_waiting_here() -> None:
     waiting.on_delivery(later)
     await settled(later)
     assert void.verdict is None
+
+
+@pytest.mark.parametrize("end", [DelayQueue.void, DelayQueue.give_back])
+async def test_what_is_held_no_longer_leaves_no_timer_behind(
+    end: Callable[[DelayQueue], None],
+) -> None:
+    waiting = delay_queue()
+    for _ in range(3):
+        waiting.on_delivery(delivery(in_milliseconds(300)))
+    timers = list(waiting._held)
+    end(waiting)
+    assert len(timers) == 3
+    assert all(timer.cancelled() for timer in timers)
 
 
 async def test_a_worker_that_stops_lets_others_hold_what_waits() -> None:
