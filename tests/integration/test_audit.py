@@ -13,6 +13,7 @@ from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq import declaring, watch
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
+from bridge.request.retry import DELAYS
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import (
     Confirm,
@@ -24,6 +25,7 @@ from bridge.transport import (
     TopologyError,
     Verdict,
 )
+from tests.integration.support import WatchedTransport
 
 NAMES = Names("audit")
 NATIVE = Native(NAMES)
@@ -188,7 +190,7 @@ async def test_a_consumer_that_is_given_nothing_while_another_would_be_is_replac
         for _ in range(2):
             await channel.default_exchange.publish(aio_pika.Message(b"waits"), queue)
         await taken.get()
-        forgotten = RabbitTransport(parse_urls([amqp_url]))
+        forgotten = WatchedTransport(amqp_url)
         await forgotten.start([Subscription(queue, 1, taken.put_nowait)], lambda *_: None)
         try:
             (await taken.get()).settle(Verdict.ACK)
@@ -201,6 +203,7 @@ async def test_a_consumer_that_is_given_nothing_while_another_would_be_is_replac
             session._watch.start_audit()
             async with asyncio.timeout(30):
                 await taken.get()
+            await forgotten.until(State.CONSUMING, State.CONNECTING, State.CONSUMING)
             assert (busy.sessions, forgotten.sessions) == (1, 2)
         finally:
             await forgotten.close()
@@ -270,3 +273,46 @@ async def test_the_names_of_connections_say_which_process_has_them(
     finally:
         await transport.close()
         breakable_broker.delete_vhost("named")
+
+
+async def test_a_worker_that_has_all_it_may_have_in_hand_is_left_alone(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages wait and none comes, but only because nothing in hand is finished."""
+    taken: asyncio.Queue[Delivery] = asyncio.Queue()
+    transport = RabbitTransport(parse_urls([amqp_url]), topology=worker_topology(NATIVE, ["v"]))
+    monkeypatch.setattr(watch, "AUDIT", 0.05)
+    looks = Looks(monkeypatch, "look_at")
+    await transport.start([Subscription(QUEUE, 1, taken.put_nowait)], lambda *_: None)
+    try:
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            for _ in range(3):
+                await channel.default_exchange.publish(aio_pika.Message(b"waits"), QUEUE)
+        in_hand = await taken.get()
+        await looks.until(5)
+        assert transport.sessions == 1
+        in_hand.settle(Verdict.ACK)
+        await taken.get()
+    finally:
+        await transport.close()
+
+
+async def test_exchanges_that_are_missing_are_known_where_nothing_is_declared(
+    amqp_url: str,
+) -> None:
+    async with await aio_pika.connect(amqp_url) as connection:
+        await declaring.ensure(connection, worker_topology(NATIVE, ["v"]))
+        channel = await connection.channel()
+        await channel.exchange_delete(NAMES.dead)
+        await channel.exchange_delete(NAMES.retry(0.5))
+    plan = worker_topology(NATIVE, ["v"], Mode.NONE)
+    transport = RabbitTransport(parse_urls([amqp_url]), topology=plan)
+    assert not transport.lacks(NAMES.dead)  # nothing is known yet
+    await transport.start([Subscription(QUEUE, 1, lambda _: None)], lambda *_: None)
+    try:
+        lacking = {NAMES.dead, NAMES.retry(0.5)}
+        known = {NAMES.dead, NAMES.requests, *map(NAMES.retry, DELAYS)}
+        assert {name for name in known if transport.lacks(name)} == lacking
+    finally:
+        await transport.close()
