@@ -10,6 +10,7 @@ import pytest
 from bridge import Call, Router
 from bridge.client.client import Client
 from bridge.client.errors import NotAccepted
+from bridge.gateway import GatewayLink, Reply
 from bridge.ocpp import CallError
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription
@@ -212,3 +213,24 @@ async def test_whatever_the_broker_refuses_for_good_is_found_among_all_that_were
         expected[5] = expected[12] = Confirm.IMPOSSIBLE
         assert fates == [[fate] for fate in expected]
         assert it.transport.sessions == 1
+
+
+async def test_a_stations_answer_too_large_for_the_broker_is_a_call_error_for_the_csms(
+    small: str,
+) -> None:
+    class Station:
+        async def on_payload(self, payload: bytes, timeout: float) -> Reply:
+            large = b"large" in payload
+            return Reply(b'{"status":"Accepted","data":"%b"}' % (b"x" * (2 * MOST if large else 1)))
+
+    transport = WatchedTransport(small, name="gateway")
+    async with (
+        working(small, Vendor().router),
+        GatewayLink(transport=transport, timeout=PATIENCE) as link,
+        Client(small, timeout=PATIENCE) as client,
+    ):
+        await link.connect_station("CP1", "ocpp2.0.1", Station())
+        with pytest.raises(CallError, match="InternalError"):
+            await client.send_to_station("CP1", request(message_id="large"))
+        assert (await client.send_to_station("CP1", request())).data == "x"
+        assert transport.sessions == 1
