@@ -235,6 +235,7 @@ class _BrowsingSession(Session):
         self._something.set()
         for lane in self._publish_channels:
             lane.close()  # what waits for a confirm is lost, and must hear of it
+        self._sizes.close()
 
     def _say_blocked(self, reason: str | None) -> None:
         if reason is None:
