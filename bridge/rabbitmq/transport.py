@@ -37,8 +37,8 @@ that ends each session it comes to would otherwise be tried as fast as the broke
 wear out the delivery limit of all others in hand."""
 
 LOST_PAUSE: Final = 2.0
-"""Seconds from the loss of a session to the next attempt, at most: the broker is there, and a worker
-that was lost again and again must still consume within 5 s of the last time."""
+"""Seconds from the loss of a session to the next attempt, at most: the broker is there, and a
+worker that was lost again and again must still consume within 5 s of the last time."""
 
 
 class RabbitTransport:
