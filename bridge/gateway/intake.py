@@ -17,7 +17,7 @@ from bridge.dialects.native import Native
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, impossible
 from bridge.telemetry.causes import Causes
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Confirm, Delivery, Publishing, Transport, Verdict
@@ -155,10 +155,23 @@ class StationIntake:
             elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
                 answer.refusals += 1
                 self._send_in(back_off(answer.refusals), answer)
+            elif confirm is Confirm.IMPOSSIBLE and not answer.is_replaced:
+                self._replace(answer)
             elif confirm is not Confirm.CONFIRMED:
                 self._counts.unroutable += 1
 
         self._transport.publish(publishing, on_confirm)
+
+    def _replace(self, answer: "_Answer") -> None:
+        """Tell the CSMS by a CALLERROR that its answer is larger than the broker takes."""
+        request = answer.request
+        failure = impossible(request, "the broker does not take the answer: it is too large")
+        _log_failure(request, failure)
+        answer.is_replaced = True
+        answer.publishing = lambda: self._dialect.station_reply(
+            request, failure.body or b"", Kind.CALL_ERROR
+        )
+        self._send(answer)
 
     def _send_in(self, seconds: float, answer: "_Answer") -> None:
         """Send it after a pause. A queue whose leader is gone refuses until it has another."""
@@ -180,13 +193,15 @@ class StationIntake:
 class _Answer:
     """An answer on its way to the CSMS."""
 
-    __slots__ = ("publishing", "refusals", "request")
+    __slots__ = ("is_replaced", "publishing", "refusals", "request")
 
     def __init__(self, request: Request, publishing: Callable[[], Publishing | None]) -> None:
         self.request = request
         self.publishing = publishing
         """Makes it anew each time, with what is left of its time."""
         self.refusals = 0
+        self.is_replaced = False
+        """By a CALLERROR, because the broker will never take it."""
 
 
 def _log_failure(request: Request, failure: Failure) -> None:

@@ -124,10 +124,7 @@ class _BrowsingSession(Session):
         """
         try:
             declared = await self._consume_channel.queue_declare(self._queue, passive=True)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         return int(declared.message_count or 0)
 
@@ -137,10 +134,7 @@ class _BrowsingSession(Session):
         self.consume_lane.subscribe(tag, Subscription(self._queue, WINDOW, self._take))
         try:
             await self._consume_channel.basic_consume(self._queue, never_called, consumer_tag=tag)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         self._consumers.append((self._consume_channel, tag))
         self.consumers += 1
@@ -244,6 +238,7 @@ class _BrowsingSession(Session):
         self._something.set()
         for lane in self._publish_channels:
             lane.close()  # what waits for a confirm is lost, and must hear of it
+        self._sizes.close()
 
     def _say_blocked(self, reason: str | None) -> None:
         if reason is None:

@@ -16,11 +16,16 @@ from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.socket import ConnectionListener, LaneProtocol, LaneTransportFactory
 from bridge.rabbitmq.tls import tls_context
 from bridge.rabbitmq.urls import HEARTBEAT
+from bridge.transport import TransportError
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for name, TCP, TLS and login to one host."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close. A broker that hangs does not answer them."""
+
+
+CHANNEL_MAX: Final = 65_535
+"""Channels of a connection where no fewer are agreed (AMQP 0-9-1 §1.4.2.6)."""
 
 
 class Connection:
@@ -38,10 +43,32 @@ class Connection:
         self.encoder = Encoder(frame_max)
 
     async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
-        """Open a channel; in confirm mode, if `confirms`."""
-        channel = self.connection.channel(publisher_confirms=confirms)
+        """Open a channel; in confirm mode, if `confirms`.
+
+        Raises TransportError if the broker allows no more of them: it would close the connection.
+        """
+        number = self._free_number()
+        if number is None:
+            raise TransportError(
+                "the broker allows too few channels: raise channel_max, at best to its default"
+            )
+        channel = self.connection.channel(number, publisher_confirms=confirms)
         await channel.initialize()
         return await channel.get_underlay_channel()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker allows one more channel."""
+        return self._free_number() is not None
+
+    def _free_number(self) -> int | None:
+        """The lowest that is free. The library takes the next above all, whatever is agreed."""
+        if self.connection.transport is None:
+            raise ConnectionError("the connection was lost")
+        connection = self.connection.transport.connection
+        most = connection.connection_tune.channel_max or CHANNEL_MAX
+        taken = connection.channels
+        return next((number for number in range(1, most + 1) if number not in taken), None)
 
     @property
     def silent_for(self) -> float:

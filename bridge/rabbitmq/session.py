@@ -11,7 +11,9 @@ its list, after a pause with full jitter.
 import asyncio
 import contextlib
 import itertools
+import os
 import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -68,12 +70,12 @@ class Session:
     def __init__(
         self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]
     ) -> None:
-        """`name`: begins the names of the connections.
+        """`name`: begins the names of the connections. Host and process follow it.
 
         `on_blocked` is called when the broker blocks publishing, with its reason, and with None
         when it no longer does; `on_returned` for each publishing that no queue took.
         """
-        self._name = name
+        self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._on_blocked = on_blocked
         self._on_returned = on_returned
         self._connections: list[Connection] = []
@@ -320,10 +322,7 @@ class Session:
             await channel.basic_consume(
                 queue, never_called, no_ack=subscription.no_ack, consumer_tag=tag
             )
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
         if subscription.queue or subscription.exchange:
             self._consumers.append((channel, tag))
@@ -346,10 +345,7 @@ class Session:
         channel = await self._consuming.channel(confirms=False)
         try:
             await channel.exchange_declare(exchange, passive=True)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(
                 f"exchange {exchange!r} cannot be bound to: {error.args[0]}"
             ) from error

@@ -36,6 +36,10 @@ STEADY: Final = 30.0
 that ends each session it comes to would otherwise be tried as fast as the broker lets us in, and
 wear out the delivery limit of all others in hand."""
 
+LOST_PAUSE: Final = 2.0
+"""Seconds from the loss of a session to the next attempt, at most: the broker is there, and a
+worker that was lost again and again must still consume within 5 s of the last time."""
+
 
 class RabbitTransport:
     """RabbitMQ as a :class:`~bridge.transport.Transport`: one session after the other."""
@@ -196,16 +200,19 @@ class RabbitTransport:
 
         `failures`: sessions that were lost, or could not be opened, since one was steady.
         """
+        pause = back_off(failures, longest=LOST_PAUSE)
         while True:
-            await asyncio.sleep(back_off(failures))
+            await asyncio.sleep(pause)
             url = self._urls[self._next_url]
             try:
                 return await self._open(url), failures
             except (*LOST, TransportError) as error:
                 failures += 1
+                pause = back_off(failures)
                 self._warn(url, error, failures)
             except Exception:
                 failures += 1
+                pause = back_off(failures)
                 log.exception("no session", url=printable(url), failures=failures)
 
     def _abandon(self, session: Session) -> None:

@@ -13,7 +13,7 @@ async def pauses(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The failures that each pause was made for, while session after session is lost."""
     told: list[int] = []
 
-    def back_off(failures: int) -> float:
+    def back_off(failures: int, **_: float) -> float:
         told.append(failures)
         return 0.0
 

@@ -10,6 +10,7 @@ import pytest
 from bridge import Call, Router
 from bridge.client.client import Client
 from bridge.client.errors import NotAccepted
+from bridge.gateway import GatewayLink, Reply
 from bridge.ocpp import CallError
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Confirm, Delivery, Properties, Publishing, Subscription
@@ -146,11 +147,9 @@ async def test_an_answer_too_large_for_the_broker_fails_and_its_neighbours_are_a
         assert it.transport.sessions == 1
     dead = await dead_letters(small)
     size = 2 * MOST + len('{"status":"Accepted","data":""}')
+    refused = f"406 PRECONDITION_FAILED - message size {size} is larger than configured max size"
     assert [str(letter.headers["dtbridge-error"]) for letter in dead] == [
-        (
-            "the broker does not take the answer: 406 PRECONDITION_FAILED - "
-            f"message size {size} is larger than configured max size {MOST}"
-        ),
+        f"the broker does not take the answer: {refused} {MOST}",
         *2 * [f"the broker does not take the answer: {size} bytes, and the broker takes {MOST}"],
     ]
     assert await ready(small, QUEUE) == {QUEUE: 0}
@@ -214,3 +213,24 @@ async def test_whatever_the_broker_refuses_for_good_is_found_among_all_that_were
         expected[5] = expected[12] = Confirm.IMPOSSIBLE
         assert fates == [[fate] for fate in expected]
         assert it.transport.sessions == 1
+
+
+async def test_a_stations_answer_too_large_for_the_broker_is_a_call_error_for_the_csms(
+    small: str,
+) -> None:
+    class Station:
+        async def on_payload(self, payload: bytes, timeout: float) -> Reply:
+            large = b"large" in payload
+            return Reply(b'{"status":"Accepted","data":"%b"}' % (b"x" * (2 * MOST if large else 1)))
+
+    transport = WatchedTransport(small, name="gateway")
+    async with (
+        working(small, Vendor().router),
+        GatewayLink(transport=transport, timeout=PATIENCE) as link,
+        Client(small, timeout=PATIENCE) as client,
+    ):
+        await link.connect_station("CP1", "ocpp2.0.1", Station())
+        with pytest.raises(CallError, match="InternalError"):
+            await client.send_to_station("CP1", request(message_id="large"))
+        assert (await client.send_to_station("CP1", request())).data == "x"
+        assert transport.sessions == 1

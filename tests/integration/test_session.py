@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import aio_pika
@@ -210,9 +211,21 @@ async def test_a_node_of_a_cluster_may_go(cluster: PrivateCluster) -> None:
 
 @contextlib.contextmanager
 def memory_alarm(broker: PrivateBroker) -> Iterator[None]:
+    """An alarm that every connection knows of.
+
+    Each is told by a message of its own, and one that has published just before is blocked only
+    when it publishes the next time.
+    """
     alarm = "{resource_limit, memory, node()}"
+    states = (
+        "[State || Pid <- rabbit_networking:connections(), [{state, State}] <- "
+        "[(catch rabbit_networking:connection_info(Pid, [state]))]]"
+    )
     broker.eval(f"rabbit_alarm:set_alarm({{{alarm}, []}})")
     try:
+        give_up_at = time.monotonic() + PATIENCE
+        while "running" in broker.eval(states):
+            assert time.monotonic() < give_up_at
         yield
     finally:
         broker.eval(f"rabbit_alarm:clear_alarm({alarm})")

@@ -470,3 +470,25 @@ async def test_closing_settles_nothing_that_still_runs(bench: Bench) -> None:
     bench.intake.void()
     await asyncio.sleep(0)
     assert source.verdict is None
+
+
+async def test_an_answer_that_the_broker_will_never_take_makes_its_request_a_failure(
+    bench: Bench,
+) -> None:
+    bench.on("m", accepts)
+    answered = delivery()
+    bench.intake.on_delivery(answered)
+    await bench.settled(answered)
+    source = delivery()  # a transport gives the same again, not settled any more
+    bench.intake.on_impossible(source, "406 too large")
+    assert source.verdict is Verdict.ACK
+    assert source.reply is not None
+    assert source.reply.properties.type == "CallError"
+    assert b"InternalError" in source.reply.body
+    assert source.copy is not None
+    story = source.copy.properties.headers or {}
+    assert (story["dtbridge-reason"], story["dtbridge-error"]) == (
+        "failed",
+        "the broker does not take the answer: 406 too large",
+    )
+    assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
