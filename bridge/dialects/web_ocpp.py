@@ -249,8 +249,8 @@ class WebOcpp(SharedDialect):
     def _broken_reply(
         self, delivery: Delivery, version: OcppVersion, error: FrameError
     ) -> Delivery | None:
-        """An answer that cannot be read ends the wait for it. None if it may be no answer."""
-        message_id = _readable_id(error, delivery.properties.correlation_id)
+        """A broken answer with an id of its own ends the wait for it. None if it may be none."""
+        message_id = error.message_id
         if error.message_type in {2, 6} or message_id == UNREADABLE_MESSAGE_ID:
             return None
         text = f"the station's answer is broken: {error.description}"
