@@ -151,6 +151,14 @@ def run(
             envvar="DTBRIDGE_MAX_BODY", min=1024, help="Bytes of a payload at most, both ways."
         ),
     ] = DEFAULTS.max_body,
+    max_bytes: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_BYTES",
+            min=1024,
+            help="Bytes of payloads in hand at most; those up to 16 kB do not count.",
+        ),
+    ] = DEFAULTS.max_bytes,
     attempts: Annotated[
         int,
         typer.Option(
@@ -219,6 +227,7 @@ def run(
         strict=strict,
         expired=expired,
         max_body=max_body,
+        max_bytes=max_bytes,
         retry=RetryPolicy(attempts=attempts),
     )
     schedule(scheduling)

@@ -34,7 +34,7 @@ _BROKERS_PREFIX: Final = "x-"
 """How the broker's own headers begin. They are never copied. Nor are ``CC`` and ``BCC``, by which
 the broker would send the copy to others as well, nor the end of the last pause."""
 _OWN_PREFIX: Final = "dtbridge-"
-_OWN_KEPT: Final = frozenset({ATTEMPT, FIRST_TRY, REPLAYED})
+_OWN_KEPT: Final = frozenset({ATTEMPT, EXPIRATION, FIRST_TRY, REPLAYED})
 """Of the bridge's own headers, those that a request may come with: it may have been tried before.
 The others tell of a dead letter. On a request they are its sender's, and go no further."""
 _DEATHS: Final = "x-death"

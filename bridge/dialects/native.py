@@ -306,7 +306,7 @@ class Native:
         sentence = (
             f"the reply queue {reply_to[:80]!a} is not allowed."
             f" Allowed are {DIRECT_REPLY_TO} and {allowed}: let the broker name the queue,"
-            " or allow the beginning of its name with --reply-prefix"
+            " or allow the beginning of its name as a reply prefix"
         )
         return "" if head is None else head[0], sentence
 

@@ -1,7 +1,5 @@
 # Types for the compiled worker/pace.py.
 
-cdef double SMOOTHING, SPREAD, FADING
-
 cdef class Pace:
     cdef double _mean, _deviation
 

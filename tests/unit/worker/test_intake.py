@@ -241,7 +241,7 @@ async def test_each_kind_of_reply_queue_that_is_not_allowed_is_told_once(
     assert told[0] == (
         "the reply queue 'amq_1f' is not allowed. Allowed are amq.rabbitmq.reply-to and amq.gen-*,"
         " datatransfer.replies.*: let the broker name the queue, or allow the beginning of its name"
-        " with --reply-prefix"
+        " as a reply prefix"
     )
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert bench.counts.forbidden == 5
