@@ -5,6 +5,7 @@ Pure functions: no I/O.
 
 import base64
 import binascii
+import ipaddress
 import urllib.parse
 from collections.abc import Sequence
 from typing import Final
@@ -53,6 +54,45 @@ def password(authorization: str | None, station_id: str) -> bytes | None:
         return None
     user = station_id.encode() + b":"
     return credentials[len(user) :] if credentials.startswith(user) else None
+
+
+def origin_allowed(
+    origins: Sequence[str], hosts: Sequence[str], allowed: Sequence[str], *, any_name: bool
+) -> bool:
+    """Whether the `Origin` headers of a request are none, or one that may connect (RFC 6455 §10.2).
+
+    A browser names the page's origin, and lets any page connect to any address that it reaches.
+    Stations send no origin, or that of the gateway itself, as some libraries do; it is taken if the
+    gateway is addressed by number or as localhost. By a name it could be a page whose name has been
+    made to point here (DNS rebinding): `any_name` takes it all the same, where a password is asked
+    for, which such a page lacks. `allowed`: further origins; ``*`` is any.
+    """
+    if not origins or "*" in allowed:
+        return True
+    if len(origins) > 1 or len(hosts) != 1:
+        return False
+    origin = origins[0].strip().lower().rstrip("/")
+    if origin in {text.lower().rstrip("/") for text in allowed}:
+        return True
+    try:
+        own, page = urllib.parse.urlsplit(f"//{hosts[0].strip()}"), urllib.parse.urlsplit(origin)
+        same = (page.hostname, page.port or _PORTS.get(page.scheme)) in {
+            (own.hostname, own.port or port) for port in _PORTS.values()
+        }
+    except ValueError:
+        return False
+    return same and own.hostname is not None and (any_name or _is_here(own.hostname))
+
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def _is_here(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return True
 
 
 def offered_versions(headers: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -41,6 +42,13 @@ MEMORY_MAX: Final = 256 * 1024 * 1024
 """Bytes of memory that checking one password may take, twice the most that OWASP advises. A line
 that asks for more is refused."""
 
+WORK_MAX: Final = 1 << 22
+"""N times r times p: some 5 s of a core for one check, four times the most that OWASP advises. A
+line that asks for more is refused."""
+
+SETTLED: Final = 2_000_000_000
+"""Nanoseconds after which a change of a file surely shows in its times, on any file system."""
+
 _PHC: Final = re.compile(
     r"\$scrypt\$ln=(?P<cost>\d{1,2}),r=(?P<block_size>\d{1,3}),p=(?P<parallel>\d{1,2})"
     r"\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<hash>[A-Za-z0-9+/]{22,86})"
@@ -50,11 +58,20 @@ _PHC: Final = re.compile(
 class Passwords(Protocol):
     """Who may connect."""
 
-    def check(self, station_id: str, password: bytes) -> bool:
-        """Whether this is the station's password.
+    def check(self, station_id: str, password: bytes) -> object | None:
+        """What lets the station in with this password, for :meth:`holds`; None if nothing does.
 
         It takes as long for an unknown station as for a known one. It may take CPU time, so call it
         in a thread.
+        """
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        """Whether what :meth:`check` returned lets the station in still. Takes no time."""
+
+    def refresh(self) -> int:
+        """Read the passwords again if they have changed; the number of times they have.
+
+        It may wait for a disk, so call it in a thread.
         """
 
 
@@ -64,8 +81,14 @@ class SharedPassword:
     def __init__(self, password: bytes) -> None:
         self._password = password
 
-    def check(self, station_id: str, password: bytes) -> bool:
-        return hmac.compare_digest(self._password, password)
+    def check(self, station_id: str, password: bytes) -> bytes | None:
+        return self._password if hmac.compare_digest(self._password, password) else None
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        return entry == self._password
+
+    def refresh(self) -> int:
+        return 0
 
 
 class PasswordHash(Struct, frozen=True):
@@ -106,15 +129,24 @@ class PasswordHash(Struct, frozen=True):
         )
         if 0 in {found.cost, found.block_size, found.parallel}:
             raise ValueError("ln, r and p are 1 or more")
+        if found.cost >= 16 * found.block_size:
+            raise ValueError("ln is less than 16 times r (RFC 7914)")
         if found.memory > MEMORY_MAX:
             needed, given = found.memory >> 20, MEMORY_MAX >> 20
             raise ValueError(f"checking it would take {needed} MiB, and at most {given} are given")
+        if found.work > WORK_MAX:
+            raise ValueError(f"checking it would take {found.work // WORK_MAX + 1} times too long")
         return found
 
     @property
     def memory(self) -> int:
         """Bytes of memory that computing the hash takes (RFC 7914 §2)."""
         return 128 * self.block_size * ((1 << self.cost) + self.parallel)
+
+    @property
+    def work(self) -> int:
+        """What the time of computing the hash is proportional to: N times r times p."""
+        return (1 << self.cost) * self.block_size * self.parallel
 
     def fits(self, password: bytes) -> bool:
         """Whether this is the hash of `password`."""
@@ -172,23 +204,46 @@ class PasswordFile:
     def __init__(self, path: Path) -> None:
         """Read the file. Raises OSError or ValueError if that fails."""
         self._path = path
+        self._secret = secrets.token_bytes(SALT_LENGTH)
         self._nobody = PasswordHash.of(secrets.token_bytes(SALT_LENGTH))
-        self._stamp = self._last_change()
-        self._hashes = self._read()
+        self._changes = 0
+        self._refused = ""
+        self._stamp: tuple[int, ...] | None = None
+        self._hashes = self._read(self._last_change())
+        self._stand_ins = list(self._hashes.values())
 
-    def _last_change(self) -> tuple[int, int]:
+    def _last_change(self) -> tuple[int, ...]:
+        """Differs after any change, also one of equal size whose time was set back."""
         stat = self._path.stat()
-        return stat.st_mtime_ns, stat.st_size
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
-    def _read(self) -> dict[str, PasswordHash]:
+    def _read(self, stamp: tuple[int, ...]) -> dict[str, PasswordHash]:
+        # A young file may change once more without another time: it is read again next time.
+        settled = abs(time.time_ns() - stamp[1]) > SETTLED
+        self._stamp = stamp if settled else None
         return parse_password_file(self._path.read_text(encoding="utf-8"))
 
-    def check(self, station_id: str, password: bytes) -> bool:
-        self._refresh()
+    def check(self, station_id: str, password: bytes) -> PasswordHash | None:
+        self.refresh()
         known = self._hashes.get(station_id)
-        return (known or self._nobody).fits(password) and known is not None
+        fits = (known or self._stand_in(station_id)).fits(password)
+        return known if fits else None
 
-    def _refresh(self) -> None:
+    def _stand_in(self, station_id: str) -> PasswordHash:
+        """What is computed for an unknown station: the hash of another one, always the same.
+
+        So the time that an answer takes tells nothing, whatever the parameters of the lines are.
+        """
+        stand_ins = self._stand_ins
+        if not stand_ins:
+            return self._nobody
+        digest = hashlib.blake2b(station_id.encode(errors="replace"), key=self._secret).digest()
+        return stand_ins[int.from_bytes(digest) % len(stand_ins)]
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        return entry is not None and self._hashes.get(station_id) == entry
+
+    def refresh(self) -> int:
         """Read the file again if it has changed.
 
         If that fails, what was read before stays in force until the file changes once more.
@@ -196,10 +251,20 @@ class PasswordFile:
         try:
             stamp = self._last_change()
             if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            self._hashes = self._read()
+                return self._changes
+            hashes = self._read(stamp)
         except (OSError, ValueError) as error:
-            log.warning("password file not read", path=str(self._path), error=describe_error(error))
-        else:
-            log.info("password file read", path=str(self._path), stations=len(self._hashes))
+            self._tell(describe_error(error))
+            return self._changes
+        self._refused = ""
+        if hashes != self._hashes:
+            self._hashes, self._stand_ins = hashes, list(hashes.values())
+            self._changes += 1
+            log.info("password file read", path=str(self._path), stations=len(hashes))
+        return self._changes
+
+    def _tell(self, error: str) -> None:
+        """Once, not at each login."""
+        if error != self._refused:
+            log.warning("password file not read", path=str(self._path), error=error)
+        self._refused = error

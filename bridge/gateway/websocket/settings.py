@@ -60,6 +60,11 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     longer payload is not sent to a station."""
     max_connections: int = MAX_CONNECTIONS
     """Connections at a time. One more is closed as soon as it opens."""
+    max_per_address: int = MAX_CONNECTIONS
+    """Connections at a time of one IPv4 address, or of one IPv6 /64. Behind a proxy all stations
+    have one."""
+    allowed_origins: Sequence[str] = ()
+    """Origins of web pages that may connect as stations; "*" is any."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
     """Seconds for TLS, and again for the HTTP request."""
     ping_interval: float = PING_INTERVAL
