@@ -26,12 +26,19 @@ from bridge.cli.options import (
     Prefix,
     broker_urls,
     finite,
+    secret,
     words,
 )
 from bridge.cli.process import complete, on_signals
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
-from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
+from bridge.gateway.websocket.passwords import (
+    PasswordFile,
+    PasswordHash,
+    Passwords,
+    SharedPassword,
+    parse_password_file,
+)
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
@@ -96,10 +103,11 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
     if shared is not None and file is not None:
         fail("--station-password and --password-file exclude each other", EXIT_USAGE)
-    if shared == "":
-        fail("--station-password is empty", EXIT_USAGE)
     if shared is not None:
-        return SharedPassword(shared.encode())
+        known = secret(shared, "the stations' password")
+        if not known:
+            fail("--station-password is empty", EXIT_USAGE)
+        return SharedPassword(known.encode())
     if file is None:
         return None
     try:
@@ -167,7 +175,8 @@ def gateway(
     station_password: Annotated[
         str | None,
         typer.Option(
-            envvar="DTBRIDGE_STATION_PASSWORD", help="One password for every station. For labs."
+            envvar="DTBRIDGE_STATION_PASSWORD",
+            help="One password for every station, or @FILE that holds it. For labs.",
         ),
     ] = None,
     password_file: Annotated[
@@ -239,6 +248,22 @@ def gateway(
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
     ] = DEFAULTS.max_connections,
+    max_per_address: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_PER_ADDRESS",
+            min=1,
+            help="Connections at a time of one IPv4 address or IPv6 /64.",
+        ),
+    ] = DEFAULTS.max_per_address,
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_ALLOW_ORIGIN",
+            help="Web pages that may connect as stations: https://HOST; * is any.  [default: none]",
+            show_default=False,
+        ),
+    ] = NONE_GIVEN,
     drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
     connect_timeout: ConnectTimeout = START_TIMEOUT,
     name: ConnectionName = "dtbridge gateway",
@@ -266,6 +291,8 @@ def gateway(
         heartbeat_interval=heartbeat_interval,
         max_message=max_message,
         max_connections=max_connections,
+        max_per_address=max_per_address,
+        allowed_origins=words(allow_origin),
         handshake_timeout=handshake_timeout,
         ping_interval=ping_interval,
         ping_timeout=ping_timeout,
@@ -312,11 +339,20 @@ def password(
         else sys.stdin.readline().rstrip("\r\n")
     )
     try:
-        secret = bytes.fromhex(given) if hex else given.encode()
+        key = bytes.fromhex(given) if hex else given.encode()
     except ValueError:
         fail("the password is not hexadecimal", EXIT_USAGE)
-    if not secret:
+    if not key:
         fail("the password is empty", EXIT_USAGE)
-    if not station.isprintable() or not station:
-        fail("the station's id is empty or has control characters", EXIT_USAGE)
-    typer.echo(f"{station}:{PasswordHash.of(secret)}")
+    line = f"{station}:{PasswordHash.of(key)}"
+    try:
+        reads_back = station.isprintable() and list(parse_password_file(line)) == [station]
+    except ValueError:
+        reads_back = False
+    if not reads_back:
+        fail(
+            "a line of the password file cannot name this station: its id is empty, begins with # "
+            "or a space, or has control characters",
+            EXIT_USAGE,
+        )
+    typer.echo(line)

@@ -113,6 +113,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gateway --password-file good.py", "line 1: expected STATION_ID:HASH"),
         ("gateway --password-file good.py --station-password x", "exclude each other"),
         ("gateway --station-password=", "--station-password is empty"),
+        ("gateway --station-password @nowhere", "the stations' password cannot be read from"),
+        ("gateway --max-per-address 0", "greater than or equal to 1"),
         ("gateway --max-message 1", "greater than or equal to 1024"),
         ("gateway --call-timeout nan", "--call-timeout"),
         ("gateway --amqp-url http://localhost/", "is not a broker URL"),
