@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
@@ -147,6 +148,22 @@ async def test_silent_peers_do_not_keep_a_station_out(
         await until(lambda: here.gateway.connections == 10)
         async with here.station(ssl=client) as station:
             assert (await station.call("Heartbeat"))[0] == 3
+
+
+def test_so_it_is_on_the_event_loop_that_the_command_uses(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """It reads what comes with a connection before anything can be said about it."""
+
+    async def scenario() -> None:
+        server, client = tls
+        async with running(tls=server, max_connections=20) as here, silent(here, 50):
+            await until(lambda: here.gateway.counts.cut_off == 40)
+            for _ in range(3):
+                async with here.station(ssl=client) as station:
+                    assert (await station.call("Heartbeat"))[0] == 3
+
+    uvloop.run(scenario())
 
 
 @pytest.mark.parametrize("over_tls", [False, True])

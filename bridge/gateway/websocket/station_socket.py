@@ -261,12 +261,19 @@ class Doorway(asyncio.Protocol):
         self._connection = connection
         self._tls = tls
         self._task: asyncio.Task[None] | None = None
+        self._tcp: asyncio.Transport | None = None
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        tcp = cast("asyncio.Transport", transport)
-        tcp.pause_reading()
+        self._tcp = tcp = cast("asyncio.Transport", transport)
         self._connection.enter(tcp)
         self._task = asyncio.get_running_loop().create_task(self._shake_hands(tcp))
+
+    def data_received(self, data: bytes) -> None:
+        """Some event loops read before anything can be said about it, even that they pause."""
+        self._early += data
+        if len(self._early) > HANDSHAKE_BYTES:
+            self._connection.cut_off("it does not await the end of the handshake")
 
     async def _shake_hands(self, tcp: asyncio.Transport) -> None:
         connection = self._connection
@@ -274,8 +281,11 @@ class Doorway(asyncio.Protocol):
         if tcp.is_closing():  # there was no place
             connection.leave()
             return
+        loop = asyncio.get_running_loop()
+        # Twice: after start_tls has begun, which has its protocol start in the next turn.
+        loop.call_soon(loop.call_soon, self._pass_on)
         try:
-            transport = await asyncio.get_running_loop().start_tls(
+            transport = await loop.start_tls(
                 tcp, connection, self._tls, server_side=True, ssl_handshake_timeout=timeout
             )
         except (OSError, RuntimeError, EOFError) as error:
@@ -290,6 +300,18 @@ class Doorway(asyncio.Protocol):
             connection.leave()
             return
         connection.connection_made(made)
+
+    def _pass_on(self) -> None:
+        """Give what came early to the protocol that does TLS now."""
+        # Any loop's takes buffers (asyncio.BufferedProtocol); uvloop's is of no common class.
+        tls: Any = None if self._tcp is None else self._tcp.get_protocol()
+        data, self._early = self._early, b""
+        while data and tls is not self and hasattr(tls, "buffer_updated"):
+            room = memoryview(tls.get_buffer(len(data)))
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            tls.buffer_updated(size)
+            data = data[size:]
 
 
 def owned_by(gateway: SocketOwner) -> type[StationSocket]:
