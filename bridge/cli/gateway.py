@@ -1,5 +1,6 @@
 """``dtbridge gateway`` for charging stations, and ``dtbridge password`` for their passwords."""
 
+import enum
 import getpass
 import importlib.util
 import ipaddress
@@ -82,21 +83,50 @@ def _versions(texts: list[str]) -> list[OcppVersion]:
         fail(str(error), EXIT_USAGE)
 
 
-def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+class TlsVersion(enum.StrEnum):
+    """The least version of TLS: OCPP's security profiles ask for 1.2 or later."""
+
+    V1_2 = "1.2"
+    V1_3 = "1.3"
+
+
+def _tls(
+    cert: Path | None,
+    key: Path | None,
+    client_ca: Path | None = None,
+    ciphers: str | None = None,
+    least: TlsVersion = TlsVersion.V1_2,
+) -> ssl.SSLContext | None:
     """TLS 1.2 or later, as OCPP's security profile 2 demands; None without a certificate and a key.
 
     A key with a passphrase cannot be used: nobody is there to be asked for it.
     """
     if cert is None and key is None:
+        if client_ca is not None or ciphers is not None:
+            fail("--tls-client-ca and --tls-ciphers need --tls-cert and --tls-key", EXIT_USAGE)
         return None
     if cert is None or key is None:
         fail("--tls-cert and --tls-key go together", EXIT_USAGE)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = {
+        TlsVersion.V1_2: ssl.TLSVersion.TLSv1_2,
+        TlsVersion.V1_3: ssl.TLSVersion.TLSv1_3,
+    }[least]
     try:
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         fail(f"the certificate {cert} or its key {key} cannot be used: {error}", EXIT_USAGE)
+    if ciphers is not None:
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError:
+            fail(f"--tls-ciphers {ciphers!r} names no cipher suite that OpenSSL has", EXIT_USAGE)
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ssl.SSLError) as error:
+            fail(f"the stations' certificate authority {client_ca}: {error}", EXIT_USAGE)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -195,6 +225,25 @@ def gateway(
     tls_key: Annotated[
         Path | None, typer.Option(envvar="DTBRIDGE_TLS_KEY", help="Its private key, PEM.")
     ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DTBRIDGE_TLS_CLIENT_CA",
+            help="Certificate authorities, PEM, of the stations' certificates, which are required "
+            "then and name the station's id.",
+        ),
+    ] = None,
+    tls_ciphers: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_TLS_CIPHERS",
+            help="Cipher suites of TLS 1.2, as OpenSSL lists them.",
+        ),
+    ] = None,
+    tls_min_version: Annotated[
+        TlsVersion,
+        typer.Option(envvar="DTBRIDGE_TLS_MIN_VERSION", help="The least version of TLS."),
+    ] = TlsVersion.V1_2,
     call_timeout: Annotated[
         float,
         typer.Option(
@@ -286,7 +335,7 @@ def gateway(
         port=port,
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
-        tls=_tls(tls_cert, tls_key),
+        tls=_tls(tls_cert, tls_key, tls_client_ca, tls_ciphers, tls_min_version),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,
         max_message=max_message,

@@ -7,8 +7,8 @@ import base64
 import binascii
 import ipaddress
 import urllib.parse
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.ocpp import OcppVersion
@@ -35,6 +35,18 @@ def station_id(target: str, prefix: str) -> str | None:
     except UnicodeDecodeError:
         return None
     return name if len(name) <= STATION_ID_MAX_LENGTH and name.isprintable() else None
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> set[str]:
+    """Whose TLS certificate this is: its common name, and its DNS names (RFC 6125 §6.4).
+
+    `certificate`: as :meth:`ssl.SSLSocket.getpeercert` tells it.
+    """
+    told = certificate or {}
+    names = {
+        value for part in told.get("subject", ()) for key, value in part if key == "commonName"
+    }
+    return names | {value for kind, value in told.get("subjectAltName", ()) if kind == "DNS"}
 
 
 def password(authorization: str | None, station_id: str) -> bytes | None:

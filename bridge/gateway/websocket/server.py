@@ -6,6 +6,7 @@ Needs the extra ``gateway``.
 import asyncio
 import http
 import logging
+import ssl
 import time
 from typing import Final, Protocol, cast
 
@@ -205,6 +206,14 @@ class Gateway:
                 http.HTTPStatus.NOT_FOUND, "The path ends with the id of a charging station.\n"
             )
         connection.station_id = station_id
+        tls = self.settings.tls
+        if tls is not None and tls.verify_mode is ssl.CERT_REQUIRED:
+            names = handshake.certificate_names(connection.transport.get_extra_info("peercert"))
+            if station_id not in names:
+                connection.refuse("its certificate is another station's", names=sorted(names)[:3])
+                return connection.respond(
+                    http.HTTPStatus.FORBIDDEN, "The certificate names the station's id.\n"
+                )
         if self._logins is None:
             return None
         try:

@@ -50,7 +50,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     versions: Sequence[OcppVersion] = PREFERRED
     """The versions of OCPP that the gateway speaks, the preferred one first."""
     tls: ssl.SSLContext | None = None
-    """None: without TLS."""
+    """None: without TLS. If it demands certificates of clients, the common name or a DNS name of a
+    station's certificate is the station's id (OCPP's security profile 3)."""
     call_timeout: float = CALL_TIMEOUT
     """Seconds that the bridge may take to answer a station's DataTransfer."""
     heartbeat_interval: int = HEARTBEAT_INTERVAL
