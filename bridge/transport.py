@@ -15,6 +15,8 @@ promises:
   instead, after a pause.
 * A delivery that is settled may forget its properties and its body, because thousands of them wait
   for a confirm.
+* A publishing that the broker will never take costs itself alone. If it is the reply to a
+  delivery, the subscription's ``on_impossible`` is told; if it is a copy, the delivery is rejected.
 * A connection that ends makes its deliveries void: settling them does nothing, and the broker
   delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
@@ -102,6 +104,8 @@ class Confirm(enum.Enum):
     """Mandatory, and no queue took it."""
     REFUSED = "refused"
     """The broker said no: a full queue with overflow reject-publish, or an internal error."""
+    IMPOSSIBLE = "impossible"
+    """The broker will never take it, because of something about it: its size, mostly."""
     LOST = "lost"
     """The connection ended first: the broker may have it or not."""
 
@@ -156,6 +160,9 @@ class Subscription(msgspec.Struct, eq=False):
     prefetch: int
     """The most unsettled deliveries of a queue at a time. 0: no bound."""
     on_delivery: Callable[[Delivery], None]
+    on_impossible: Callable[[Delivery, str], None] | None = None
+    """Called with a delivery and the reason if the broker will never take its reply. The delivery
+    is whole, and can then be settled once more. None: it is settled without a reply."""
     no_ack: bool = False
     """The broker forgets a message as it sends it. For replies, which nobody else could use."""
     waits: bool = False

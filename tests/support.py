@@ -37,6 +37,8 @@ def a_request(
     source: Delivery | None = None,
     first_try: float | None = None,
     ocpp_message_id: str | None = "1",
+    origin: Any = "connection",
+    told_apart: bool = True,
 ) -> Request:
     body = payload() if body is None else body
     return Request(
@@ -51,6 +53,8 @@ def a_request(
         fault=fault,
         source=source or Delivery("datatransfer", "v", redelivered, Properties(), body),
         first_try=first_try,
+        origin=origin,
+        told_apart=told_apart,
     )
 
 

@@ -4,8 +4,11 @@ What it refuses, it refuses with a ValueError whose sentence names the options, 
 print.
 """
 
+import contextlib
 import enum
 import importlib.util
+import re
+import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -26,6 +29,7 @@ from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
 from bridge.rabbitmq.browser import Browser
 from bridge.rabbitmq.transport import RabbitTransport
+from bridge.rabbitmq.urls import HostOrder, without_secrets
 from bridge.routing.router import Router
 from bridge.worker.worker import Settings, Worker
 
@@ -41,11 +45,29 @@ def check_store(location: str) -> None:
     if location in {IN_MEMORY, NOWHERE}:
         return
     if not location.startswith(_REDIS):
-        raise ValueError(f"--idempotency is memory, none or redis://HOST:PORT/DB, not {location!r}")
+        raise ValueError(
+            "--idempotency is memory, none or redis://HOST:PORT/DB, not "
+            + without_secrets(repr(location))
+        )
+    if not _is_url(location):  # it is not quoted: nobody can tell where its password is
+        raise ValueError(
+            "the URL of --idempotency has a / ? # or [ in its user or password, or its port is no "
+            "number: write such characters percent-encoded, as %23 for #"
+        )
     if importlib.util.find_spec("redis") is None:
         raise ValueError(
             "--idempotency with Redis needs the extra: pip install 'datatransfer-bridge[redis]'"
         )
+
+
+def _is_url(location: str) -> bool:
+    rest = location.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest[len(authority) :] or "#" in rest:
+        return False
+    with contextlib.suppress(ValueError):
+        return location.startswith("unix:") or urllib.parse.urlsplit(location).port != 0
+    return False
 
 
 @asynccontextmanager
@@ -122,6 +144,7 @@ async def open_worker(
     mode: Mode,
     queue_type: QueueType,
     start_timeout: float,
+    host_order: HostOrder = HostOrder.RANDOM,
     name: str,
 ) -> AsyncIterator[Worker]:
     """A worker that has yet to be run, with its store open.
@@ -129,24 +152,36 @@ async def open_worker(
     `store` is a location as :func:`open_store` takes it; `start_timeout`: seconds to find a broker.
     """
     topology = worker_topology(dialect, [router.vendor_id for router in routers], mode, queue_type)
-    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
+    )
     async with open_store(store) as kept:
         yield Worker(routers, transport, dialect=dialect, settings=settings, store=kept, name=name)
 
 
 def make_gateway_link(
-    urls: Sequence[URL], *, prefix: str, mode: Mode, start_timeout: float, name: str
+    urls: Sequence[URL],
+    *,
+    prefix: str,
+    mode: Mode,
+    start_timeout: float,
+    host_order: HostOrder = HostOrder.RANDOM,
+    name: str,
 ) -> GatewayLink:
     """The bridge, for a gateway. `start_timeout`: seconds to find a broker."""
     names = Names(prefix)
     topology = gateway_topology(names, mode)
-    transport = RabbitTransport(urls, name=name, topology=topology, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
+    )
     return GatewayLink(dialect=Native(names), transport=transport)
 
 
 def make_client(urls: Sequence[URL], *, prefix: str, start_timeout: float, name: str) -> Client:
     """A client of workers and gateways. `start_timeout`: seconds to find a broker."""
-    transport = RabbitTransport(urls, name=name, start_timeout=start_timeout)
+    transport = RabbitTransport(
+        urls, name=name, start_timeout=start_timeout, host_order=HostOrder.GIVEN
+    )
     return Client(dialect=Native(Names(prefix)), transport=transport)
 
 

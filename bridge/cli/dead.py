@@ -6,7 +6,7 @@ Looking changes nothing.
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import rich.console
@@ -24,27 +24,35 @@ from bridge.cli.options import (
     LogLevelOption,
     Prefix,
     broker_urls,
+    exchange_name,
     words,
 )
+from bridge.cli.output import say
 from bridge.cli.process import complete
-from bridge.cli.tables import print_table, printable
+from bridge.cli.tables import json_text, print_table, printable
+from bridge.dead_letters.destinations import Destinations, describe
 from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter, everything
 from bridge.dead_letters.queue import (
     Choice,
+    Plan,
     Progress,
     Replayed,
     choice,
     find,
+    plan,
     purge,
     replay,
 )
-from bridge.dialects.names import PREFIX
+from bridge.dialects.names import PREFIX, Names
 from bridge.rabbitmq.browser import Browser
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import Delivery, TransportError
 
 Result = TypeVar("Result")
+
+DESTINATIONS_SHOWN: Final = 20
+"""Lines of a dry run."""
 
 dead = typer.Typer(
     name="dead",
@@ -199,18 +207,26 @@ def list_letters(
     shown = letters[:limit]
     if as_json:
         for letter in shown:
-            typer.echo(msgspec.json.encode(letter).decode())
+            say(json_text(letter))
     elif shown:
         _print_table(shown)
     else:
-        typer.echo("There are no such dead letters.")
+        say("There are no such dead letters.")
     if len(letters) > limit:
         typer.echo(f"dtbridge: these are the oldest {limit:,}; there are more (--limit)", err=True)
 
 
 def _print_table(letters: list[DeadLetter]) -> None:
     table = rich.table.Table(
-        "id", "given up (UTC)", "reason", "vendor", "message", "station", "tries", "error"
+        "id",
+        "given up (UTC)",
+        "reason",
+        "vendor",
+        "message",
+        "station",
+        "tries",
+        "goes back to",
+        "error",
     )
     for column in table.columns[:3]:
         column.no_wrap = True
@@ -223,6 +239,7 @@ def _print_table(letters: list[DeadLetter]) -> None:
             letter.message,
             letter.station,
             "" if letter.attempts is None else str(letter.attempts),
+            describe(letter),
             letter.error,
         )
         table.add_row(*(rich.text.Text(printable(cell)) for cell in cells))
@@ -257,28 +274,31 @@ def show(
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
-    async def work(queue: Browser, progress: Progress) -> dict[str, tuple[Delivery, DeadLetter]]:
-        """By id: the beginning of one may be that of several."""
-        matches: dict[str, tuple[Delivery, DeadLetter]] = {}
+    async def work(
+        queue: Browser, progress: Progress
+    ) -> tuple[tuple[Delivery, DeadLetter] | None, set[str]]:
+        """The first one, and all ids: the beginning of one may be that of several."""
+        first: tuple[Delivery, DeadLetter] | None = None
+        ids: set[str] = set()
         async with aclosing(
             find(queue, lambda letter: letter.id.startswith(start), progress)
         ) as found:
             async for delivery, letter in found:
-                matches.setdefault(letter.id, (delivery, letter))
+                first = first or (delivery, letter)
+                ids.add(letter.id)
                 if len(start) == ID_LENGTH:
                     break
-        return matches
+        return first, ids
 
-    matches = _Command(amqp_url, prefix, log_level).run(work)
-    if not matches:
+    match, ids = _Command(amqp_url, prefix, log_level).run(work)
+    if match is None:
         fail(f"there is no dead letter {start}")
-    if len(matches) > 1:
-        some = ", ".join(sorted(matches)[:10])
-        fail(f"{start} is the beginning of {len(matches)} dead letters: {some}", EXIT_USAGE)
-    [(delivery, letter)] = matches.values()
+    if len(ids) > 1:
+        some = ", ".join(sorted(ids)[:10])
+        fail(f"{start} is the beginning of {len(ids)} dead letters: {some}", EXIT_USAGE)
+    delivery, letter = match
     if as_json:
-        exact = msgspec.json.encode(everything(delivery, letter))
-        typer.echo(msgspec.json.format(exact, indent=2).decode())
+        say(json_text(everything(delivery, letter), indent=2))
     else:
         _print_all(everything(delivery, letter))
 
@@ -286,11 +306,11 @@ def show(
 def _print_all(parts: dict[str, Any]) -> None:
     for name, value in parts.items():
         if isinstance(value, dict):
-            typer.echo(f"{name}:")
+            say(f"{name}:")
             for inner, item in value.items():
-                typer.echo(f"  {printable(inner)}: {_one_line(item)}")
+                say(f"  {printable(inner)}: {_one_line(item)}")
         else:
-            typer.echo(f"{name}: {_one_line(value)}")
+            say(f"{name}: {_one_line(value)}")
 
 
 def _one_line(value: Any) -> str:
@@ -312,6 +332,13 @@ def replay_letters(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     limit: Limit = None,
+    exchange: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_EXCHANGE",
+            help="An exchange that they may go back to besides the bridge's own.",
+        ),
+    ] = NONE_GIVEN,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     amqp_url: AmqpUrl = LOCAL,
@@ -320,34 +347,74 @@ def replay_letters(
 ) -> None:
     """Publish dead letters again to where they came from, oldest first.
 
-    A dead letter is taken out of the queue once the broker has its request. Exit code 1: some could
-    not be published and stay.
+    A dead letter is taken out of the queue once the broker has its request. What does not come from
+    the bridge's own exchange and queues stays, unless --exchange allows it: where it came from is
+    what its sender says. Exit code 1: some could not be published and stay.
     """
     wanted = _wanted(vendor, message, station, reason, older_than, newer_than)
+    allowed = Destinations(Names(prefix), frozenset(map(_exchange_name, exchange)))
     command = _Command(amqp_url, prefix, log_level)
     if dry_run:
-        _report_dry_run(_count(command, wanted, limit), "replayed", as_json=as_json)
+        _report_plan(
+            command.run(lambda queue, seen: plan(queue, wanted, seen, limit, allowed)),
+            as_json=as_json,
+        )
         return
 
     async def work(queue: Browser, progress: Progress) -> Replayed:
-        return await replay(queue, wanted, progress, limit)
+        return await replay(queue, wanted, progress, limit, allowed)
 
     result = command.run(work)
     if as_json:
-        typer.echo(msgspec.json.encode(result).decode())
+        say(msgspec.json.encode(result).decode())
     else:
-        typer.echo(f"Replayed: {result.replayed:,}.")
+        say(f"Replayed: {result.replayed:,}.")
     if result.left:
         whys = {
             "no queue takes them": result.unroutable,
             "refused by the broker": result.refused,
             "without a place to go back to": result.impossible,
+            "not from the bridge's own exchange or queues (--dry-run shows from where)": (
+                result.elsewhere
+            ),
         }
         fail(
             f"{result.left:,} could not be replayed and stay: "
             + ", ".join(f"{count:,} {why}" for why, count in whys.items() if count),
             EXIT_FAILED,
         )
+
+
+def _exchange_name(text: str) -> str:
+    return exchange_name(text) or text
+
+
+def _report_plan(found: Plan, *, as_json: bool) -> None:
+    if as_json:
+        say(
+            json_text({"dry_run": True, "replayed": found.replayed} | msgspec.structs.asdict(found))
+        )
+        return
+    say(f"Would be replayed: {found.replayed:,}.")
+    _print_destinations(found.destinations)
+    if found.elsewhere:
+        say(
+            f"Would stay, because they are not from the bridge's own exchange or queues "
+            f"(--exchange allows an exchange): {sum(found.elsewhere.values()):,}."
+        )
+        _print_destinations(found.elsewhere)
+    if found.impossible:
+        say(f"Would stay, because they do not say where they came from: {found.impossible:,}.")
+
+
+def _print_destinations(counts: dict[str, int]) -> None:
+    """The most frequent ones."""
+    by_count = sorted(counts, key=lambda name: (-counts[name], name))
+    for name in by_count[:DESTINATIONS_SHOWN]:
+        say(f"  {counts[name]:,} to {printable(name) or 'others'}")
+    rest = by_count[DESTINATIONS_SHOWN:]
+    if rest:
+        say(f"  {sum(counts[name] for name in rest):,} to {len(rest):,} others")
 
 
 def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
@@ -365,9 +432,9 @@ def _count(command: _Command, wanted: Choice, limit: int | None) -> int:
 
 def _report_dry_run(count: int, what: str, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode({"dry_run": True, what: count}).decode())
+        say(msgspec.json.encode({"dry_run": True, what: count}).decode())
     else:
-        typer.echo(f"Would be {what}: {count:,}.")
+        say(f"Would be {what}: {count:,}.")
 
 
 # ---- purge ----
@@ -402,9 +469,7 @@ def purge_letters(
         return await purge(queue, wanted, progress, limit)
 
     count = command.run(work)
-    typer.echo(
-        msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}."
-    )
+    say(msgspec.json.encode({"purged": count}).decode() if as_json else f"Purged: {count:,}.")
 
 
 def _confirmed(command: _Command, wanted: Choice, limit: int | None) -> int:

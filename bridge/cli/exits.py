@@ -1,8 +1,11 @@
 """How the commands end: exit codes, and one sentence about what failed."""
 
+import contextlib
 from typing import Final, NoReturn
 
 import typer
+
+from bridge.telemetry.lines import escaped
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -15,5 +18,6 @@ EXIT_INTERRUPTED: Final = 130
 
 def fail(sentence: str, code: int = EXIT_FAILED) -> NoReturn:
     """End the command with one sentence on standard error."""
-    typer.echo(f"dtbridge: {sentence}", err=True)
+    with contextlib.suppress(OSError):  # nobody is there to be told
+        typer.echo(f"dtbridge: {escaped(sentence)}", err=True)
     raise typer.Exit(code)

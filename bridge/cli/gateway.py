@@ -22,6 +22,7 @@ from bridge.cli.options import (
     ConnectionName,
     ConnectTimeout,
     DrainTimeout,
+    HostOrderOption,
     LogFormatOption,
     LogLevelOption,
     Prefix,
@@ -30,9 +31,12 @@ from bridge.cli.options import (
     secret,
     words,
 )
-from bridge.cli.process import complete, on_signals
+from bridge.cli.output import say
+from bridge.cli.process import FAREWELL, complete, on_signals
+from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
+from bridge.gateway.websocket.handshake import ID
 from bridge.gateway.websocket.passwords import (
     PasswordFile,
     PasswordHash,
@@ -43,6 +47,7 @@ from bridge.gateway.websocket.passwords import (
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
+from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
 
@@ -53,6 +58,7 @@ OTHER_FILES: Final = 100
 """File descriptors that are not for stations: the broker's connections, the log, what listens."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
+_PATTERN: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\*|\{id\}))+/?")
 
 
 def parse_listen(text: str) -> tuple[str | None, int]:
@@ -81,6 +87,16 @@ def _versions(texts: list[str]) -> list[OcppVersion]:
         return [parse_version(text) for text in words(texts)] or list(DEFAULTS.versions)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+
+
+def _pattern(pattern: str, path: str) -> str:
+    if path:
+        fail("--path and --path-pattern exclude each other", EXIT_USAGE)
+    if not _PATTERN.fullmatch(pattern) or ID not in pattern.split("/"):
+        fail(
+            f"--path-pattern {pattern!r} is no pattern: expected something like /*/{ID}", EXIT_USAGE
+        )
+    return pattern
 
 
 class TlsVersion(enum.StrEnum):
@@ -183,7 +199,16 @@ def gateway(
             envvar="DTBRIDGE_PATH", help="What stands before the station's id in the URL: /ocpp."
         ),
     ] = DEFAULTS.path,
+    path_pattern: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_PATH_PATTERN",
+            help="The whole path instead: {id} is the station's id (or a part of it), * any "
+            "segment: /*/{id}.",
+        ),
+    ] = None,
     amqp_url: AmqpUrl = LOCAL,
+    host_order: HostOrderOption = HostOrder.RANDOM,
     topology: Annotated[
         Mode,
         typer.Option(
@@ -202,6 +227,13 @@ def gateway(
             show_default=False,
         ),
     ] = NONE_GIVEN,
+    default_version: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_DEFAULT_VERSION",
+            help="Version that is spoken with stations that offer none; else they are closed.",
+        ),
+    ] = None,
     station_password: Annotated[
         str | None,
         typer.Option(
@@ -261,6 +293,14 @@ def gateway(
             help="Seconds between Heartbeats, as stations are told.",
         ),
     ] = DEFAULTS.heartbeat_interval,
+    boot_hook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_BOOT_HOOK",
+            metavar="MODULE:NAME",
+            help="A function from Boot to BootAnswer: how a station that boots is answered.",
+        ),
+    ] = None,
     ping_interval: Annotated[
         float,
         typer.Option(
@@ -319,7 +359,7 @@ def gateway(
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
-    """Hold the WebSocket connections of charging stations, until SIGTERM or SIGINT."""
+    """Hold the WebSocket connections of charging stations, until SIGTERM, SIGINT or SIGHUP."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
     from bridge.gateway.websocket.server import Gateway
@@ -330,14 +370,18 @@ def gateway(
         fail(str(error), EXIT_USAGE)
     if not _PATH.fullmatch(path):
         fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
+    if path_pattern is not None:
+        path = _pattern(path_pattern, path)
     settings = GatewaySettings(
         host=host,
         port=port,
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
+        default_version=next(iter(_versions([default_version])), None) if default_version else None,
         tls=_tls(tls_cert, tls_key, tls_client_ca, tls_ciphers, tls_min_version),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,
+        on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
         max_connections=max_connections,
         max_per_address=max_per_address,
@@ -354,10 +398,16 @@ def gateway(
 
     async def work() -> None:
         async with make_gateway_link(
-            urls, prefix=prefix, mode=topology, start_timeout=connect_timeout, name=name
+            urls,
+            prefix=prefix,
+            mode=topology,
+            start_timeout=connect_timeout,
+            host_order=host_order,
+            name=name,
         ) as link:
             server = Gateway(link, settings, passwords)
-            on_signals(server.stop)
+            # Stations are bidden farewell before the broker is, for as long.
+            on_signals(server.stop, drain_timeout + 2 * FAREWELL)
             await server.run()
 
     try:
@@ -378,6 +428,10 @@ def password(
             help="The password is given as hexadecimal digits, as OCPP 1.6 does.",
         ),
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(envvar="DTBRIDGE_USER", help="The station's user name, if it is not its id."),
+    ] = None,
 ) -> None:
     """Ask for a station's password, or read it from standard input, and print its line of a
     password file.
@@ -393,9 +447,12 @@ def password(
         fail("the password is not hexadecimal", EXIT_USAGE)
     if not key:
         fail("the password is empty", EXIT_USAGE)
-    line = f"{station}:{PasswordHash.of(key)}"
+    if user is not None and (not user.isprintable() or not user.strip() or ":" in user):
+        fail("the user name is empty, or has control characters or a colon", EXIT_USAGE)
+    line = f"{station}:{PasswordHash.of(key)}" + ("" if user is None else f" user={user}")
     try:
-        reads_back = station.isprintable() and list(parse_password_file(line)) == [station]
+        lines = parse_password_file(line)
+        reads_back = station.isprintable() and list(lines) == [station]
     except ValueError:
         reads_back = False
     if not reads_back:
@@ -404,4 +461,6 @@ def password(
             "or a space, or has control characters",
             EXIT_USAGE,
         )
-    typer.echo(line)
+    if not lines[station].of(None if user == station else user):
+        fail("the user name ends with a space", EXIT_USAGE)
+    say(line)

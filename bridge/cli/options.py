@@ -10,7 +10,7 @@ import typer
 from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
-from bridge.rabbitmq.urls import parse_urls
+from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.telemetry.logs import LogFormat, LogLevel
 
 LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
@@ -46,7 +46,7 @@ def broker_urls(values: Sequence[str]) -> list[URL]:
     """The hosts of a broker. Ends the command if one of them is not a URL."""
     texts = [secret(value, "the broker's URL") for value in values]
     try:
-        return parse_urls(words(texts))
+        return parse_urls(texts)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -75,6 +75,13 @@ def exchange_name(text: str | None) -> str | None:
     return text
 
 
+def reply_prefixes(values: list[str]) -> list[str]:
+    """Checks how reply queues may begin. Raises BadParameter for nothing: every queue does so."""
+    if any(not words([value]) for value in values):
+        raise typer.BadParameter("an empty one would allow every queue")
+    return values
+
+
 def finite(seconds: float | None) -> float | None:
     """Checks a number of seconds. Raises BadParameter for NaN and infinity: no timer takes them."""
     if seconds is not None and not math.isfinite(seconds):
@@ -88,8 +95,14 @@ AmqpUrl = Annotated[
         envvar="DTBRIDGE_AMQP_URL",
         help="A broker, amqp:// or amqps://, or @FILE that holds it: others see what is given "
         "here. Give the hosts of a cluster one by one; they are tried in turn. TLS takes "
-        "?cafile=…&certfile=…&keyfile=…; ?heartbeat=SECONDS is 10 unless "
-        "given.",
+        "?cafile=…&certfile=…&keyfile=…&keypassfile=…; ?heartbeat=SECONDS is 10 unless given.",
+    ),
+]
+HostOrderOption = Annotated[
+    HostOrder,
+    typer.Option(
+        envvar="DTBRIDGE_HOST_ORDER",
+        help="Which of several hosts is tried first: random, or the first given.",
     ),
 ]
 ConnectTimeout = Annotated[

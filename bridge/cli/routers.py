@@ -2,14 +2,15 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import words
+from bridge.request.outcome import describe_error
 from bridge.routing.errors import HandlerError
 from bridge.routing.router import Router, Routes
 
@@ -29,9 +30,7 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     Raises ValueError or TypeError, with a sentence, for a target that names no router, and
     HandlerError for a handler or a set of routers that cannot be.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _look_here()
     routers: list[Router] = []
     for target in targets:
         found = _load(target)
@@ -46,6 +45,13 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     return routers
 
 
+def _look_here() -> None:
+    """Let modules of the current directory be found."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def _load(target: str) -> Any:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -54,21 +60,50 @@ def _load(target: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"{target}: there is no module {error.name!r}") from error
-    except HandlerError:
+    except (HandlerError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except SystemExit as error:
+        # Whatever its code: one of 0 would have a check in CI pass without a word.
         raise ValueError(
-            f"{target}: importing {module_name} failed with {type(error).__name__}: {error}"
+            f"{target}: importing {module_name} asked the process to exit, with {error.code!r};"
+            " a program's own beginning belongs below `if __name__ == '__main__':`"
+        ) from error
+    except BaseException as error:
+        raise ValueError(
+            f"{target}: importing {module_name} failed with {_one_line(error)}"
         ) from error
     try:
         return getattr(module, name)
     except AttributeError:
         raise ValueError(f"{target}: module {module_name} has no {name!r}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module's own __getattr__
+        raise ValueError(f"{target}: {name!r} cannot be had: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(describe_error(error).split())
 
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:
     """As :func:`load_routers`, but what is wrong ends the command."""
+    if any("@" in target or "://" in target for target in targets):
+        # It is not shown: it may hold a password.
+        fail("a URL stands where MODULE:NAME is expected; a broker's is for --amqp-url", EXIT_USAGE)
     try:
         return load_routers(words(targets))
     except (ValueError, TypeError) as error:
         fail(str(error), EXIT_USAGE)
+
+
+def hook_or_fail(target: str) -> Callable[..., Any]:
+    """The function that a ``MODULE:NAME`` names; what is wrong ends the command."""
+    try:
+        _look_here()
+        found = _load(target)
+    except (ValueError, TypeError) as error:
+        fail(str(error), EXIT_USAGE)
+    if not callable(found):
+        fail(f"{target} is a {type(found).__name__}, not a function", EXIT_USAGE)
+    return cast("Callable[..., Any]", found)

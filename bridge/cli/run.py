@@ -2,8 +2,6 @@
 
 import asyncio
 import gc
-import signal
-import sys
 from typing import Annotated, Final
 
 import typer
@@ -17,21 +15,31 @@ from bridge.cli.options import (
     ConnectionName,
     ConnectTimeout,
     DrainTimeout,
+    HostOrderOption,
     LogFormatOption,
     LogLevelOption,
     Prefix,
     broker_urls,
     exchange_name,
     finite,
+    reply_prefixes,
     words,
 )
-from bridge.cli.process import Scheduling, complete, on_signals, schedule
+from bridge.cli.process import (
+    FAREWELL,
+    Scheduling,
+    complete,
+    on_signals,
+    schedule,
+    stopping_signals,
+)
 from bridge.cli.routers import Targets, routers_or_fail
-from bridge.cli.supervisor import Supervisor
+from bridge.cli.supervisor import Start, Supervisor
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
+from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
@@ -42,11 +50,14 @@ DEFAULTS: Final = Settings()
 START_MARGIN: Final = 5.0
 """Seconds beyond the time to find a broker in which a child may fail at its first start, and so end
 the supervisor: it has to import the vendors' modules, too."""
+KILL_MARGIN: Final = 0.8
+"""Seconds after which a worker that has not ended itself in time is killed by its supervisor."""
 
 
 def run(
     targets: Targets,
     amqp_url: AmqpUrl = LOCAL,
+    host_order: HostOrderOption = HostOrder.RANDOM,
     prefetch: Annotated[
         int,
         typer.Option(
@@ -116,6 +127,7 @@ def run(
         list[str],
         typer.Option(
             envvar="DTBRIDGE_REPLY_PREFIX",
+            callback=reply_prefixes,
             help="How reply queues may begin, beside direct reply-to, amq.gen-* and "
             "PREFIX.replies.*",
         ),
@@ -175,7 +187,8 @@ def run(
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
-    """Answer the requests of some vendors until SIGTERM or SIGINT."""
+    """Answer the requests of some vendors until SIGTERM, SIGINT or SIGHUP."""
+    start = Start.of_this_process()
     with configuring(log_format, log_level):
         routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
@@ -190,8 +203,14 @@ def run(
         )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
-    if processes > 1:
-        raise typer.Exit(complete(_supervise(processes, connect_timeout + START_MARGIN)))
+    if processes > 1 and not start.is_child:
+        supervisor = Supervisor(
+            start,
+            processes,
+            connect_timeout + START_MARGIN,
+            patience=drain_timeout + FAREWELL + KILL_MARGIN,
+        )
+        raise typer.Exit(complete(_supervise(supervisor)))
     settings = Settings(
         prefetch=prefetch,
         concurrency=concurrency,
@@ -214,9 +233,10 @@ def run(
             mode=topology,
             queue_type=queue_type,
             start_timeout=connect_timeout,
+            host_order=host_order,
             name=name,
         ) as worker:
-            on_signals(worker.stop)
+            on_signals(worker.stop, drain_timeout + FAREWELL)
             gc.freeze()  # what the imports made stays: the collector need not look at it again
             await worker.run()
 
@@ -226,11 +246,9 @@ def run(
         fail(str(error))
 
 
-async def _supervise(count: int, start_timeout: float) -> int:
-    """Run this very command `count` times side by side. Returns its exit code."""
-    command = [sys.executable, "-m", "bridge", *sys.argv[1:], "--processes", "1"]
-    supervisor = Supervisor(command, count, start_timeout)
+async def _supervise(supervisor: Supervisor) -> int:
+    """Run this very command several times side by side. Returns its exit code."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping_signals():
         loop.add_signal_handler(number, supervisor.stop, number)
     return await supervisor.run()

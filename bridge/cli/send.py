@@ -18,9 +18,12 @@ from bridge.cli.options import (
     broker_urls,
     finite,
 )
+from bridge.cli.output import say
 from bridge.cli.process import complete
+from bridge.cli.tables import json_text
 from bridge.client.client import Client
 from bridge.client.errors import NoAnswer, StationOffline
+from bridge.client.limits import check_station_id
 from bridge.client.requester import TIMEOUT
 from bridge.dialects.names import PREFIX
 from bridge.ocpp import (
@@ -75,7 +78,7 @@ def send(
     """
     urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
-    version, request = _request(vendor, message, data, ocpp_version)
+    version, request = _request(station, vendor, message, data, ocpp_version)
 
     async def ask() -> DataTransferResponse:
         async with _client(urls, "dtbridge send", prefix, timeout) as client:
@@ -103,7 +106,7 @@ def send_to_station(
     """
     urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
-    version, request = _request(vendor, message, data, OcppVersion.V2_1)
+    version, request = _request(station, vendor, message, data, OcppVersion.V2_1)
 
     async def ask() -> DataTransferResponse:
         async with _client(urls, "dtbridge send-to-station", prefix, timeout) as client:
@@ -113,13 +116,14 @@ def send_to_station(
 
 
 def _request(
-    vendor: str, message: str | None, data: str | None, ocpp_version: str
+    station: str, vendor: str, message: str | None, data: str | None, ocpp_version: str
 ) -> tuple[OcppVersion, DataTransferRequest]:
     """What the command line asks for. Ends the command if that cannot be sent.
 
     This is checked first, so that it is not taken for a CALLERROR of the other side.
     """
     try:
+        check_station_id(station)
         version = parse_version(ocpp_version)
         request = DataTransferRequest(vendor, message)
         if data is not None:
@@ -162,5 +166,4 @@ def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: Oc
 
 
 def _print_json(value: Any) -> None:
-    exact = msgspec.json.encode(value)
-    typer.echo(msgspec.json.format(exact, indent=2).decode())
+    say(json_text(value, indent=2))

@@ -5,11 +5,16 @@ machines; the supervisor has nothing to do with them.
 """
 
 import asyncio
+import contextlib
 import ctypes
+import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
 
 from bridge.backoff import back_off
 from bridge.telemetry.logs import get_logger
@@ -23,20 +28,66 @@ RESTART_LONGEST: Final = 30.0
 """Seconds: the longest pause between starts."""
 HEALTHY: Final = 60.0
 """Seconds after which a child is taken for healthy: after its next death, pauses begin anew."""
+PATIENCE: Final = 30.0
+"""Seconds that children have to end, unless it is said."""
+HURRY: Final = 1.0
+"""Seconds that children have to end after a second signal."""
 _PR_SET_PDEATHSIG: Final = 1
+_CHILD: Final = "_DTBRIDGE_CHILD"
+"""The variable by which a child knows that it is one. Options could not tell it as surely: what
+stands after ``--`` is no option."""
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process was started."""
+
+    command: Sequence[str]
+    folder: Path | None = None
+    """Where; None: where it is started from."""
+    environment: Mapping[str, str] | None = None
+    """None: that of whoever starts it."""
+    is_child: bool = False
+    """Whether a supervisor has started it."""
+
+    @classmethod
+    def of_this_process(cls) -> Self:
+        """This process. Ask once, before any module of a vendor can change what it was."""
+        is_child = os.environ.pop(_CHILD, None) is not None
+        folder = None
+        with contextlib.suppress(OSError):  # it has been deleted
+            folder = Path.cwd()
+        return cls(
+            # With the interpreter's own options; by whichever module or script it was called.
+            command=[sys.executable, *sys.orig_argv[1:]],
+            folder=folder,
+            environment=dict(os.environ),
+            is_child=is_child,
+        )
 
 
 class Supervisor:
     """Runs a command several times over until it is told to stop."""
 
-    def __init__(self, command: Sequence[str], count: int, start_timeout: float) -> None:
-        """`start_timeout`: seconds. If a child fails within them at its very first start, all end.
+    def __init__(
+        self,
+        start: Start,
+        count: int,
+        start_timeout: float,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`start`: how each child is started.
 
-        It has said why, and the others would fail for the same reason.
+        `start_timeout`: seconds. If a child fails within them at its very first start, all end: it
+        has said why, and the others would fail for the same reason. `patience`: seconds after
+        :meth:`stop` when children that have not ended are killed.
         """
-        self._command = list(command)
+        self._start = start
         self._count = count
         self._start_timeout = start_timeout
+        self._patience = patience
+        self._killing: asyncio.TimerHandle | None = None
+        self._stopped_by = 0
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -55,11 +106,31 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 group.create_task(self._keep_running(number))
+        if self._killing is not None:
+            self._killing.cancel()
         return self._exit_code
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Pass a signal on to every child, and start none again."""
-        self._stopping.set()
+        """Pass a signal on to every child, and start none again. Call it on the event loop.
+
+        Children that have not ended in time are killed; sooner, if they were asked twice. A hang-up
+        that comes again, as it does when a terminal is closed, is no second request.
+        """
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._stopped_by = number
+            self._kill_after(self._patience)
+        elif not number == self._stopped_by == getattr(signal, "SIGHUP", None):
+            self._kill_after(HURRY)
+        self._signal(number)
+
+    def _kill_after(self, seconds: float) -> None:
+        if self._killing is not None:
+            self._killing.cancel()
+        loop = asyncio.get_running_loop()
+        self._killing = loop.call_later(seconds, self._signal, signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
         for child in self._children.values():
             if child.returncode is None:
                 child.send_signal(number)
@@ -97,8 +168,11 @@ class Supervisor:
                 continue
 
     async def _run_child(self, number: int) -> int:
+        start = self._start
         child = await asyncio.create_subprocess_exec(
-            *self._command,
+            *start.command,
+            cwd=start.folder,
+            env={**(os.environ if start.environment is None else start.environment), _CHILD: "1"},
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which passes it on once
             preexec_fn=_end_with_parent,
         )

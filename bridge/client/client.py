@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+from bridge.client.limits import check_message_id, check_station_id
 from bridge.client.requester import TIMEOUT, Requester, read_response
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
@@ -104,18 +105,24 @@ class Client:
         ocpp_version: OcppVersion | str = DEFAULT_VERSION,
         timeout: float | None = None,
         message_id: str | None = None,
+        connection_id: str | None = None,
     ) -> DataTransferResponse:
         """Send `request` as the station `station_id` would, and await the answer.
 
         `ocpp_version`: the version in which the request is written.
         `timeout`: seconds; None: the client's.
         `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
+        `connection_id`: names the station's connection; a request that comes again with the same
+        one, the same message id and the same content is given the stored answer. None: each call is
+        a new request.
 
         Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR, or if `ocpp_version`
         does not allow the request; :class:`NoAnswer` after the time-out; :class:`NotAccepted` if
-        the broker refuses the request; ValueError for an unknown version, and in any dialect but
-        the native one.
+        the broker refuses the request; ValueError for an unknown version, for a station id of more
+        than 255 characters or a message id of more than 36, and in any dialect but the native one.
         """
+        check_station_id(station_id)
+        check_message_id(message_id)
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
@@ -126,6 +133,7 @@ class Client:
             body=body,
             deadline=time.time() + seconds,
             message_id=message_id,
+            connection_id=connection_id,
         )
         return read_response(await self._requester.ask(question, seconds), version)
 
@@ -159,6 +167,8 @@ class Client:
         :class:`NotAccepted` if the broker refuses the request; ValueError for an unknown version,
         or for a station id or message id that the dialect cannot carry.
         """
+        check_station_id(station_id)
+        check_message_id(message_id)
         given = None if ocpp_version is None else parse_version(ocpp_version)
         version = self._dialect.station_version(given)
         body = encode_request(request, version)

@@ -19,7 +19,14 @@ from bridge.dialects.dialect import Dialect, Question
 from bridge.dialects.headers import STATION_ID
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
-from bridge.ocpp import DataTransferResponse, OcppVersion, decode_call_error, decode_response
+from bridge.ocpp import (
+    CallError,
+    DataTransferResponse,
+    ErrorCode,
+    OcppVersion,
+    decode_call_error,
+    decode_response,
+)
 from bridge.request.outcome import Kind
 from bridge.transport import Confirm, Delivery, Subscription, Transport
 
@@ -184,6 +191,9 @@ class Requester:
                 self._unrouted(outstanding)
             elif confirm is Confirm.REFUSED:
                 self._refused(outstanding)
+            elif confirm is Confirm.IMPOSSIBLE:
+                text = "the broker does not take the request: it is larger than the broker allows"
+                self._fail(outstanding, NotAccepted(text))
 
         self._transport.publish(
             outstanding.question.publishing(outstanding.correlation_id, reply_to), on_confirm
@@ -250,8 +260,9 @@ class Requester:
 
 
 def _about_another(delivery: Delivery, question: Question) -> bool:
+    """Whether it names another station. None is named in the answer to one that cannot be read."""
     named = (delivery.properties.headers or {}).get(STATION_ID)
-    return named is not None and named != question.station_id
+    return named not in (None, "", question.station_id)
 
 
 def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferResponse:
@@ -261,5 +272,9 @@ def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferRespo
     """
     reply = read_reply(delivery)
     if reply.kind is Kind.CALL_ERROR:
-        raise decode_call_error(reply.body)
+        try:
+            error = decode_call_error(reply.body)
+        except ValueError as fault:
+            raise CallError(ErrorCode.FORMAT_VIOLATION, str(fault)) from fault
+        raise error
     return decode_response(reply.body, version)

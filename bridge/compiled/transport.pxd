@@ -46,6 +46,7 @@ cdef extern from *:
         PyObject *exchange;
         PyObject *no_ack;
         PyObject *on_delivery;
+        PyObject *on_impossible;
         PyObject *prefetch;
         PyObject *queue;
         PyObject *queues;
@@ -89,6 +90,7 @@ cdef extern from *:
         cdef object exchange
         cdef object no_ack
         cdef object on_delivery
+        cdef object on_impossible
         cdef object prefetch
         cdef object queue
         cdef object queues

@@ -6,7 +6,8 @@ is read from that. The body shows which form a request has: an array is an OCPP-
 with context and payload is CitrineOS's, and anything else is the native payload.
 """
 
-from typing import Any
+import re
+from typing import Final
 
 import msgspec
 from msgspec import Raw
@@ -14,66 +15,100 @@ from msgspec import Raw
 from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.transport import Delivery
 
+LONGEST: Final = 64 * 1024
+"""Bytes of a text in JSON that is read. No id, version or name is as long."""
+
+_ABSENT: Final = Raw(b"")
+
 
 class Inside(msgspec.Struct, frozen=True):
     """What is inside a request in a gateway's own form. What is not known is an empty text."""
 
-    payload: bytes
+    payload: Raw
     station_id: str
     ocpp_message_id: str
     ocpp_version: str
 
 
-_frame = msgspec.json.Decoder(list[Raw]).decode
-_parts = msgspec.json.Decoder(dict[str, Raw]).decode
-_any = msgspec.json.Decoder().decode
+class _Frame(msgspec.Struct, array_like=True):
+    """The head of a CALL. A body may have millions of elements: no object is made for the rest."""
+
+    message_type: Raw
+    message_id: Raw
+    action: Raw
+    payload: Raw
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    vendor_id: Raw = _ABSENT
+    payload: Raw = _ABSENT
+    context: Raw = _ABSENT
+    protocol: Raw = _ABSENT
+    payload_underlined: Raw = msgspec.field(default=_ABSENT, name="_payload")
+    context_underlined: Raw = msgspec.field(default=_ABSENT, name="_context")
+    protocol_underlined: Raw = msgspec.field(default=_ABSENT, name="_protocol")
+
+
+class _Context(msgspec.Struct, rename="camel"):
+    station_id: Raw = _ABSENT
+    ocpp_connection_name: Raw = _ABSENT
+    correlation_id: Raw = _ABSENT
+
+
+_frame = msgspec.json.Decoder(_Frame).decode
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_context = msgspec.json.Decoder(_Context).decode
+_string = msgspec.json.Decoder(str).decode
+
+_START: Final = re.compile(rb"[ \t\r\n]*([\[{])")
 
 
 def inside(delivery: Delivery) -> Inside | None:
     """The request in a dead letter; None if it has the native form, or none. Never raises."""
-    start = delivery.body.lstrip()[:1]
+    start = _START.match(delivery.body)
     try:
-        if start == b"[":
+        if start is not None and start[1] == b"[":
             return _inside_frame(delivery)
-        if start == b"{":
+        if start is not None:
             return _inside_envelope(delivery)
     except DECODE_FAULTS:
         pass
     return None
 
 
-def _inside_frame(delivery: Delivery) -> Inside | None:
-    parts = _frame(delivery.body)
-    if len(parts) < 4:
-        return None
-    return Inside(bytes(parts[3]), delivery.properties.reply_to or "", _text(parts[1]), "")
+def _inside_frame(delivery: Delivery) -> Inside:
+    frame = _frame(delivery.body)
+    station_id = delivery.properties.reply_to or ""
+    return Inside(frame.payload, station_id, read_text(frame.message_id), "")
 
 
 def _inside_envelope(delivery: Delivery) -> Inside | None:
-    parts = {name.removeprefix("_"): part for name, part in _parts(delivery.body).items()}
-    if "payload" not in parts or "context" not in parts or "vendorId" in parts:
+    envelope = _envelope(delivery.body)
+    payload = envelope.payload or envelope.payload_underlined
+    context = envelope.context or envelope.context_underlined
+    if not payload or not context or envelope.vendor_id:
         return None
-    context = _value(parts["context"])
-    told = context if isinstance(context, dict) else {}
-    station = told.get("stationId") or told.get("ocppConnectionName")
+    told = _read_context(context)
     return Inside(
-        bytes(parts["payload"]),
-        station if isinstance(station, str) else "",
-        _string(told.get("correlationId")),
-        _text(parts.get("protocol", b"null")),
+        payload,
+        read_text(told.station_id) or read_text(told.ocpp_connection_name),
+        read_text(told.correlation_id),
+        read_text(envelope.protocol or envelope.protocol_underlined),
     )
 
 
-def _value(part: Raw | bytes) -> Any:
+def _read_context(context: Raw) -> _Context:
     try:
-        return _any(part)
+        return _context(context)
     except DECODE_FAULTS:
-        return None
+        return _Context()
 
 
-def _text(part: Raw | bytes) -> str:
-    return _string(_value(part))
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+def read_text(part: Raw) -> str:
+    """A text in JSON; empty for anything else, and for what is too long for any text we know."""
+    if len(memoryview(part)) > LONGEST:
+        return ""
+    try:
+        return _string(part)
+    except DECODE_FAULTS:
+        return ""

@@ -3,8 +3,11 @@
 The bridge writes the story of a request that it gives up into headers
 (:meth:`~bridge.dialects.dialect.Dialect.dead_letter`). What the broker dead-letters by itself
 (expired in its queue, delivered too often, rejected by a worker) has the broker's own ``x-death``.
-:func:`read` makes a :class:`DeadLetter` of either, and never fails: nothing is too broken for the
-queue ``datatransfer.dead``. A request of another dialect is read by its form
+The bridge's copies never have one, so what has is not the bridge's: its headers of those names are
+whatever its sender wrote, and tell nothing. :func:`read` makes a :class:`DeadLetter` of either, and
+never fails: nothing is too broken for the queue ``datatransfer.dead``.
+
+A request of another dialect is read by its form
 (:mod:`bridge.dead_letters.forms`), and goes back to its queue, not to its gateway's exchange.
 
 All of this is pure. :mod:`bridge.dead_letters.queue` reads the queue and changes it.
@@ -17,8 +20,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
-from bridge.dead_letters.forms import Inside, inside
+from bridge.dead_letters.forms import Inside, inside, read_text
 from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
@@ -46,6 +50,10 @@ ID_LENGTH: Final = 12
 
 _OWN_HEADERS: Final = "dtbridge-"
 """How the bridge's own headers begin."""
+_DEATHS: Final = "x-death"
+_REPLAYED_MAX: Final = 2**31 - 1
+_TEXT_MAX: Final = 4_096
+"""Characters of a text that are kept. Names have at most 255, and workers cap an error."""
 _BROKERS_OWN: Final = ("x-", "CC", "BCC")
 """How headers begin that are the broker's, or make it do things. By ``x-death``, RabbitMQ up to
 3.13 sees that a message goes round, and drops it."""
@@ -107,8 +115,8 @@ class _Origin(msgspec.Struct, frozen=True):
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    vendor_id: Any = None
-    message_id: Any = None
+    vendor_id: Raw = Raw(b"")
+    message_id: Raw = Raw(b"")
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
@@ -120,7 +128,8 @@ def read(delivery: Delivery) -> DeadLetter:
     headers = properties.headers or {}
     form = inside(delivery)
     origin = _origin(delivery, form)
-    if VENDOR in headers:
+    ours = _is_ours(headers)
+    if ours and VENDOR in headers:
         vendor, message = _text(headers.get(VENDOR)), _text(headers.get(MESSAGE))
     else:
         vendor, message = _vendor_and_message(delivery.body if form is None else form.payload)
@@ -137,7 +146,7 @@ def read(delivery: Delivery) -> DeadLetter:
         attempts=_count(headers.get(ATTEMPT)),
         first_try=_time(headers.get(FIRST_TRY)),
         failed_at=origin.at,
-        worker=_text(headers.get(WORKER)),
+        worker=_text(headers.get(WORKER)) if ours else "",
         exchange=_text(origin.exchange),
         routing_key=_text(origin.routing_key),
         replayed=_count(headers.get(REPLAYED)) or 0,
@@ -170,7 +179,7 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
         kept.setdefault(STATION_ID, form.station_id)
     fresh = msgspec.structs.replace(
         properties,
-        headers=kept | {REPLAYED: letter.replayed + 1},
+        headers=kept | {REPLAYED: min(letter.replayed + 1, _REPLAYED_MAX)},
         delivery_mode=PERSISTENT,
         correlation_id=properties.correlation_id or letter.id,
         reply_to=None,
@@ -219,15 +228,20 @@ def _plain(value: Any) -> Any:
 
 # ---- the story, as the bridge or the broker tells it ----
 
-_NATIVE: Final = Inside(b"", "", "", "")
+_NATIVE: Final = Inside(Raw(b""), "", "", "")
 """The native form: nothing stands around the payload."""
 
 
 def _origin(delivery: Delivery, form: Inside | None) -> _Origin:
     headers = delivery.properties.headers or {}
-    if REASON in headers:
+    if _is_ours(headers):
         return _told_by_bridge(headers)
     return _told_by_broker(headers, delivery.routing_key, to_queue=form is not None)
+
+
+def _is_ours(headers: Mapping[str, Any]) -> bool:
+    """Whether a worker published it to the dead letters. What the broker put there has its mark."""
+    return REASON in headers and _DEATHS not in headers
 
 
 def _told_by_bridge(headers: Mapping[str, Any]) -> _Origin:
@@ -269,7 +283,7 @@ def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: b
 
 def _newest_death(headers: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first entry of ``x-death``: the broker lists the newest first."""
-    deaths = headers.get("x-death")
+    deaths = headers.get(_DEATHS)
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return deaths[0]
     return None
@@ -283,22 +297,25 @@ def _was_over(deadline: Any, at: datetime | None) -> bool:
     return type(deadline) is int and at is not None and deadline < (at.timestamp() + 1) * 1000
 
 
-def _vendor_and_message(body: bytes) -> tuple[str, str]:
+def _vendor_and_message(body: bytes | Raw) -> tuple[str, str]:
     try:
         envelope = _ENVELOPE.decode(body)
     except DECODE_FAULTS:
         return "", ""
-    return _text(envelope.vendor_id), _text(envelope.message_id)
+    return _text(read_text(envelope.vendor_id)), _text(read_text(envelope.message_id))
 
 
 # ---- what headers hold ----
 
 
 def _text(value: Any) -> str:
-    """A header's text, fit to be printed as UTF-8; empty for anything but text."""
+    """A header's text, fit to be printed as UTF-8; empty for anything but text.
+
+    What is too long is cut: thousands of letters may be listed.
+    """
     if isinstance(value, bytes):  # a string that is not UTF-8
-        return value.decode(errors="replace")
-    return encodable(value) if isinstance(value, str) else ""
+        value = value[:_TEXT_MAX].decode(errors="replace")
+    return encodable(value[:_TEXT_MAX]) if isinstance(value, str) else ""
 
 
 def _count(value: Any) -> int | None:

@@ -18,6 +18,7 @@ from typing import Any
 import aio_pika
 import aio_pika.exceptions
 from websockets.exceptions import WebSocketException
+from yarl import URL
 
 from bridge.client.client import Client, NoAnswer, StationOffline
 from bridge.demo.corpus import COMMANDS, CORPUS, STATIONS, V16, V21, V201, Command, Message, Row
@@ -30,6 +31,7 @@ from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import Topology, worker_topology
 from bridge.ocpp import CallError, OcppVersion, encode_call_error, encode_request, encode_response
+from bridge.rabbitmq.tls import tls_context
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.outcome import Kind
 from bridge.testing.rabbitmq import BrokerUnavailable, GivenBroker, free_ports, obtain_broker
@@ -80,7 +82,7 @@ def _broker_url(given: str | None, screen: Screen) -> Iterator[str]:
         contextlib.nullcontext(GivenBroker(given)) if given else obtain_broker(screen.say) as broker
     ):
         try:
-            first, *_ = parse_urls(broker.url.replace(",", " ").split())
+            first, *_ = parse_urls([broker.url])
         except ValueError as error:
             raise BrokerUnavailable(str(error)) from None
         yield str(first)
@@ -174,9 +176,13 @@ async def _until(ready: Coroutine[Any, Any, None], process: BridgeProcess) -> No
         await asyncio.gather(waiting, ended, return_exceptions=True)
 
 
+async def _connect(url: str) -> aio_pika.abc.AbstractConnection:
+    return await aio_pika.connect(url, ssl_context=tls_context(URL(url)))
+
+
 async def _consumed(url: str, queues: Sequence[str]) -> None:
     """Wait until every queue has a consumer."""
-    async with await aio_pika.connect(url) as connection:
+    async with await _connect(url) as connection:
         for queue in queues:
             while not await _has_consumer(connection, queue):  # noqa: ASYNC110 - no event in AMQP
                 await asyncio.sleep(0.1)
@@ -323,7 +329,7 @@ async def _command(client: Client, command: Command) -> Result:
 
 async def _remove(url: str, plan: Topology) -> None:
     """Delete what the worker has declared. To the broker it is no error if it is not there."""
-    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+    async with await _connect(url) as connection, connection.channel() as channel:
         for queue in plan.queues:
             await channel.queue_delete(queue.name)
         for exchange in plan.exchanges:

@@ -10,12 +10,14 @@ from bridge.dialects.headers import (
     ATTEMPT,
     DEADLINE,
     ERROR,
+    EXPIRATION,
     FAILED_AT,
     FIRST_TRY,
     MESSAGE,
     NOT_BEFORE,
     PERSISTENT,
     REASON,
+    REPLAYED,
     STATION_ID,
     VENDOR,
     WORKER,
@@ -31,6 +33,12 @@ _NOT_KEPT: Final = frozenset({"CC", "BCC", NOT_BEFORE})
 _BROKERS_PREFIX: Final = "x-"
 """How the broker's own headers begin. They are never copied. Nor are ``CC`` and ``BCC``, by which
 the broker would send the copy to others as well, nor the end of the last pause."""
+_OWN_PREFIX: Final = "dtbridge-"
+_OWN_KEPT: Final = frozenset({ATTEMPT, FIRST_TRY, REPLAYED})
+"""Of the bridge's own headers, those that a request may come with: it may have been tried before.
+The others tell of a dead letter. On a request they are its sender's, and go no further."""
+_DEATHS: Final = "x-death"
+"""The broker's own account of how often it has dead-lettered a message, and why."""
 
 _EXPIRATION_MAX: Final = 2**32 - 1
 """Milliseconds. RabbitMQ refuses more (406 PRECONDITION_FAILED, value_too_large)."""
@@ -49,6 +57,8 @@ def properties_of_next_try(request: Request, delay: float, *, counts: bool) -> P
     headers[NOT_BEFORE] = now + milliseconds(delay)
     if request.deadline is not None and type(headers.get(DEADLINE)) is not int:
         headers[DEADLINE] = _milliseconds(request.deadline)
+        if request.source.properties.expiration is not None:
+            headers[EXPIRATION] = request.source.properties.expiration
     # Without the expiration: if it is shorter than the delay, the request would come back early.
     return _properties_of_copy(request, headers)
 
@@ -63,10 +73,12 @@ def pause_left(delivery: Delivery, delay: float) -> float:
 
 
 def after_pause(delivery: Delivery, names: Names) -> Publishing:
-    """The request after its pause, on its way back to where it came from."""
-    headers = dict(delivery.properties.headers or _NO_HEADERS)
-    headers.pop(NOT_BEFORE, None)
-    properties = msgspec.structs.replace(delivery.properties, headers=headers)
+    """The request after its pause, on its way back to where it came from.
+
+    Anybody who may write to the delay queue can have put it there, with any properties.
+    """
+    headers = _copied(delivery.properties.headers)
+    properties = msgspec.structs.replace(delivery.properties, headers=headers, user_id=None)
     return Publishing(
         delivery.routing_key, delivery.body, properties, names.after_retry, mandatory=True
     )
@@ -106,15 +118,48 @@ def _kept_headers(request: Request, now: int) -> dict[str, Any]:
 
     That is `now` (milliseconds of Unix time), unless the headers say.
     """
-    headers = request.source.properties.headers or _NO_HEADERS
     kept = {
         name: value
-        for name, value in headers.items()
-        if name not in _NOT_KEPT and not name.startswith(_BROKERS_PREFIX)
+        for name, value in _copied(request.source.properties.headers).items()
+        if name in _OWN_KEPT or not name.startswith(_OWN_PREFIX)
     }
     if type(kept.get(FIRST_TRY)) is not int:
         kept[FIRST_TRY] = now
     return kept
+
+
+def _copied(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of a message's headers that any copy of it may have."""
+    return {
+        name: value
+        for name, value in (headers or _NO_HEADERS).items()
+        if name not in _NOT_KEPT and not name.startswith(_BROKERS_PREFIX)
+    }
+
+
+def may_be_rejected(delivery: Delivery) -> bool:
+    """Whether the broker can dead-letter it.
+
+    The broker adds to the header ``x-death``. If that was forged, RabbitMQ 3.10 stops
+    dead-lettering on the whole node, for everybody: it expects a list of tables, each with a count,
+    and no two for one queue and reason. So only what the broker can have written itself is given
+    back to it.
+    """
+    headers = delivery.properties.headers
+    if headers is None or _DEATHS not in headers:
+        return True
+    deaths = headers[_DEATHS]
+    if type(deaths) is not list:
+        return False
+    seen = set()
+    for death in deaths:
+        if type(death) is not dict or type(death.get("count")) is not int:
+            return False
+        place = death.get("queue"), death.get("reason")
+        if not all(type(part) is str for part in place) or place in seen:
+            return False
+        seen.add(place)
+    return True
 
 
 def vendor_and_message(request: Request) -> tuple[str, str]:

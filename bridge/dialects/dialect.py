@@ -85,6 +85,9 @@ class Dialect(Protocol):
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
         """The answer to a request; None if it may not be answered where it asks to be."""
 
+    def why_not_answered(self, request: Request) -> tuple[str, str]:
+        """Why :meth:`reply` gave None: the cause in short, and a sentence for the operator."""
+
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """The request on its way to its next try, `delay` seconds from now.
 
@@ -108,11 +111,13 @@ class Dialect(Protocol):
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """A station's request, as its gateway publishes it.
 
         `deadline`: seconds of Unix time. `message_id`: the OCPP message id; None: the correlation
-        id. Raises ValueError if a gateway of this dialect asks in a way of its own.
+        id. `connection_id`: names the station's connection; None: not said. Raises ValueError if a
+        gateway of this dialect asks in a way of its own.
         """
 
     def station_version(self, given: OcppVersion | None) -> OcppVersion:

@@ -10,6 +10,10 @@ STATION_ID_MAX_LENGTH: Final = 255
 VERSION: Final = "ocpp-version"
 DEADLINE: Final = "ocpp-deadline"
 """int64, Unix time in milliseconds."""
+CONNECTION_ID: Final = "ocpp-connection-id"
+"""Tells a station's connections apart: message ids are unique for a connection only."""
+CONNECTION_ID_MAX_LENGTH: Final = 255
+"""Characters."""
 TRACE_PARENT: Final = "traceparent"
 TRACE_STATE: Final = "tracestate"
 
@@ -20,6 +24,8 @@ ATTEMPT: Final = "dtbridge-attempt"
 published again."""
 FIRST_TRY: Final = "dtbridge-first-try"
 """int64, Unix time in milliseconds: when the request was handled first."""
+EXPIRATION: Final = "dtbridge-expiration"
+"""The request's ``expiration``, if its deadline was made from that."""
 NOT_BEFORE: Final = "dtbridge-not-before"
 """int64, Unix time in milliseconds: when the pause before the next try ends."""
 

@@ -30,9 +30,12 @@ from bridge.dialects.copies import (
 from bridge.dialects.dialect import GatewayExchange, Question, SharedQueue
 from bridge.dialects.headers import (
     ATTEMPT,
+    CONNECTION_ID,
+    CONNECTION_ID_MAX_LENGTH,
     CONTENT_TYPE,
     DEADLINE,
     EXCHANGE,
+    EXPIRATION,
     FIRST_TRY,
     OFFLINE_TYPE,
     PERSISTENT,
@@ -48,6 +51,7 @@ from bridge.dialects.headers import (
 from bridge.dialects.names import Names, station_key, vendor_key
 from bridge.dialects.replies import RICHEST, OfflineBody
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
+from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH, check_message_id
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind
 from bridge.transport import Binding, Delivery, Properties, Publishing
@@ -61,6 +65,8 @@ _TRACE_LENGTH: Final = 512
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SERVER_NAMED: Final = "amq.gen-"
 
+_HEAD: Final = re.compile(r"[^0-9._:-]{1,40}[._:-]?")
+"""The beginning of a queue's name, which queues of one kind share; what follows is often random."""
 _DIRECT: Final = re.compile(
     r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}"
 )
@@ -94,6 +100,11 @@ def is_direct_reply_to(name: str) -> bool:
             return False
 
 
+_MESSAGE_ID_MAX_LENGTH: Final = OCPP_MESSAGE_ID_MAX_LENGTH
+"""A name of this module's own, because it is read once for each request."""
+_EARLIEST: Final = 100_000_000_000
+"""Milliseconds of Unix time: the 3rd of March 1973. A lower deadline is given in another unit: in
+seconds, the same number is the year 5138."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _RESPONSE: Final = Kind.RESPONSE
@@ -148,8 +159,10 @@ class Native:
         """`reply_prefixes`: how the names of reply queues may begin.
 
         Always allowed are direct reply-to, queues that the broker named, and those that begin with
-        :attr:`~bridge.dialects.names.Names.replies`.
+        :attr:`~bridge.dialects.names.Names.replies`. Raises ValueError for an empty prefix.
         """
+        if "" in reply_prefixes:
+            raise ValueError("an empty reply prefix would allow every queue")
         self.name = "native"
         self.names: Names = names or Names()
         self.exchange: GatewayExchange | None = None
@@ -157,9 +170,8 @@ class Native:
         # All replies of a kind to one station differ in correlation_id and expiration alone.
         self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
         self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
-        self._ways_back = _Remembered(
-            partial(_way_back, (SERVER_NAMED, self.names.replies, *reply_prefixes))
-        )
+        self._reply_prefixes = (SERVER_NAMED, self.names.replies, *reply_prefixes)
+        self._ways_back = _Remembered(partial(_way_back, self._reply_prefixes))
 
     def request(self, delivery: Delivery) -> Request:
         """As :meth:`Dialect.request`. Every delivery is a request, if only one with a fault."""
@@ -168,6 +180,7 @@ class Native:
         station_id = headers.get(STATION_ID)
         version = headers.get(VERSION, DEFAULT_VERSION)
         deadline = headers.get(DEADLINE)
+        connection_id = headers.get(CONNECTION_ID)
         attempt = headers.get(ATTEMPT, 1)
         reply_to = properties.reply_to
         fault = None
@@ -183,13 +196,29 @@ class Native:
                 fault = fault or f"header {VERSION}: expected one of {', '.join(_VERSIONS)}"
                 known = DEFAULT_VERSION
             version = known
+        origin: Any = connection_id
+        told_apart = True
+        if connection_id is None:
+            # It is named by the message that it is. A copy may have a deadline of ours.
+            copied = FIRST_TRY in headers
+            given = None if copied and EXPIRATION in headers else deadline
+            origin = (properties.correlation_id, given if type(given) is int else None)
+            told_apart = copied or given is not None
+        elif (
+            type(connection_id) is not str or not 0 < len(connection_id) <= CONNECTION_ID_MAX_LENGTH
+        ):
+            fault = fault or (
+                f"header {CONNECTION_ID}: expected a string of "
+                f"1 to {CONNECTION_ID_MAX_LENGTH} characters"
+            )
+            origin = None
+        if properties.user_id is not None:
+            origin = (properties.user_id, origin)
         if deadline is not None:
-            if type(deadline) is int:
+            if type(deadline) is int and deadline >= _EARLIEST:
                 deadline /= 1000
             else:
-                fault = (
-                    fault or f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
-                )
+                fault = fault or _deadline_fault(deadline)
                 deadline = None
         elif properties.expiration is not None:
             deadline = _end_of_life(properties.expiration)
@@ -198,11 +227,14 @@ class Native:
             attempt = 1
         if reply_to and not properties.correlation_id:
             fault = fault or "correlation_id: required with reply_to"
+        message_id = properties.message_id
+        if message_id is not None and len(message_id) > _MESSAGE_ID_MAX_LENGTH:
+            fault = fault or f"message_id: at most {_MESSAGE_ID_MAX_LENGTH} characters"
         return Request(
             body=delivery.body,
             station_id=station_id,
             version=version,
-            ocpp_message_id=properties.message_id,
+            ocpp_message_id=message_id,
             deadline=deadline,
             attempt=attempt,
             redelivered=delivery.redelivered,
@@ -210,6 +242,8 @@ class Native:
             fault=fault,
             source=delivery,
             first_try=first_try / 1000 if type(first_try) is int else None,
+            origin=origin,
+            told_apart=told_apart,
         )
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
@@ -262,6 +296,20 @@ class Native:
             None if deadline is None else milliseconds_left(deadline),
         )
 
+    def why_not_answered(self, request: Request) -> tuple[str, str]:
+        """As :meth:`Dialect.why_not_answered`."""
+        reply_to = request.source.properties.reply_to or ""
+        if reply_to.startswith(DIRECT_REPLY_TO):
+            return DIRECT_REPLY_TO, f"the reply queue {reply_to[:80]!a} is none that a broker names"
+        head = _HEAD.match(reply_to)
+        allowed = ", ".join(f"{prefix}*" for prefix in self._reply_prefixes)
+        sentence = (
+            f"the reply queue {reply_to[:80]!a} is not allowed."
+            f" Allowed are {DIRECT_REPLY_TO} and {allowed}: let the broker name the queue,"
+            " or allow the beginning of its name with --reply-prefix"
+        )
+        return "" if head is None else head[0], sentence
+
     # ---- to ask ----
 
     def question_to_csms(
@@ -273,8 +321,10 @@ class Native:
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """As :meth:`Dialect.question_to_csms`."""
+        check_message_id(message_id)
         publishing = partial(
             self.request_publishing,
             station_id=station_id,
@@ -283,6 +333,7 @@ class Native:
             body=body,
             deadline=deadline,
             message_id=message_id,
+            connection_id=connection_id,
         )
         return Question(station_id, publishing)
 
@@ -297,12 +348,16 @@ class Native:
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Publishing:
         """A station's request, as its gateway publishes it.
 
         `deadline`: seconds of Unix time. `message_id`: None stands for the correlation id.
+        `connection_id`: None: not said.
         """
         headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
+        if connection_id is not None:
+            headers[CONNECTION_ID] = connection_id
         properties = _request_properties(
             headers, PERSISTENT, deadline, message_id, correlation_id, reply_to
         )
@@ -334,6 +389,7 @@ class Native:
 
         `version` stays unsaid, because the gateway knows.
         """
+        check_message_id(message_id)
         publishing = partial(
             self.station_request,
             station_id=station_id,
@@ -419,6 +475,15 @@ def _request_properties(
         message_id=correlation_id if message_id is None else message_id,
         type=REQUEST_TYPE,
     )
+
+
+def _deadline_fault(deadline: object) -> str:
+    """What is wrong with a deadline."""
+    text = f"header {DEADLINE}: expected Unix time in milliseconds, an integer"
+    if type(deadline) is int:
+        seconds = deadline >= _EARLIEST // 1000
+        text += f", and {deadline} is {'in seconds' if seconds else 'long past'}"
+    return text
 
 
 def _end_of_life(expiration: str) -> float | None:

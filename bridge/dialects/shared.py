@@ -101,6 +101,7 @@ class SharedDialect(Dialect):
         body: bytes,
         deadline: float,
         message_id: str | None,
+        connection_id: str | None = None,
     ) -> Question:
         """Raises ValueError: the gateway publishes the requests of its stations itself."""
         raise ValueError(
@@ -135,6 +136,10 @@ class SharedDialect(Dialect):
         )
         publishing(message_id or "")  # raises now, not when a connection is back
         return Question(station_id, publishing, once=True, correlation_id=message_id)
+
+    def why_not_answered(self, request: Request) -> tuple[str, str]:
+        """As :meth:`~Dialect.why_not_answered`."""
+        return "station", f"a station of this name cannot be answered in the dialect {self.name}"
 
     def again(self, request: Request, delay: float, *, counts: bool) -> Publishing:
         """As :meth:`~Dialect.again`, in the gateway's own form."""

@@ -39,13 +39,17 @@ from bridge.dialects.shared import (
     tries,
 )
 from bridge.ocpp import (
+    CallError,
     CallErrorFrame,
     CallFrame,
+    ErrorCode,
     FrameError,
     OcppVersion,
+    call_error_frame,
     decode_frame,
     encode_frame,
 )
+from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH
 from bridge.ocpp.errors import CallErrorBody
 from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH, UNREADABLE_MESSAGE_ID, CallResultFrame
 from bridge.request.incoming import Request
@@ -75,6 +79,8 @@ _REQUEST_PROPERTIES: Final = Properties(
 _KEY: Final = re.compile(r"(ocpp\d+)\.")
 """How the plugin's own routing keys begin. A station with such a name is not answered: its answers
 would come to us, or to somebody else who listens for requests."""
+_ODD: Final = re.compile(r"[^A-Za-z0-9]+")
+"""What the plugin leaves out of an action where it makes a routing key of it."""
 
 _json = msgspec.json.encode
 _call_error = msgspec.json.Decoder(CallErrorBody).decode
@@ -174,7 +180,14 @@ class WebOcpp(SharedDialect):
         if not isinstance(frame, CallFrame):
             raise Foreign(f"a {type(frame).__name__.removesuffix('Frame')}, not a CALL")
         if frame.action != REQUEST_TYPE:
-            raise Foreign(f"action {frame.action[:60]!r}, not {REQUEST_TYPE}")
+            answer = None
+            if until is not None and _ODD.sub("", frame.action) == REQUEST_TYPE:
+                # The plugin leaves odd characters out of the key ("Data-Transfer"), so that this
+                # came to us, and nobody else will answer it.
+                refusal = CallError(ErrorCode.NOT_IMPLEMENTED, f"{frame.action:.60} is not known")
+                frame_ = encode_frame(call_error_frame(frame.message_id, refusal, version))
+                answer = self._publishing(station_id, frame.message_id, frame_, until)
+            raise Foreign(f"action {frame.action[:60]!r}, not {REQUEST_TYPE}", answer)
         return frame
 
     def reply(self, request: Request, body: bytes, kind: Kind) -> Publishing | None:
@@ -222,8 +235,8 @@ class WebOcpp(SharedDialect):
             return None
         try:
             frame = decode_frame(delivery.body, version)
-        except FrameError:
-            return None
+        except FrameError as error:
+            return self._broken_reply(delivery, version, error)
         match frame:
             case CallResultFrame(message_id, payload):
                 answer = Reply(bytes(payload))
@@ -231,6 +244,18 @@ class WebOcpp(SharedDialect):
                 answer = Reply(_json(CallErrorBody(code, description, details)), Kind.CALL_ERROR)
             case _:
                 return None
+        return native_reply(delivery, delivery.properties.reply_to, version, message_id, answer)
+
+    def _broken_reply(
+        self, delivery: Delivery, version: OcppVersion, error: FrameError
+    ) -> Delivery | None:
+        """An answer that cannot be read ends the wait for it. None if it may be no answer."""
+        message_id = _readable_id(error, delivery.properties.correlation_id)
+        if error.message_type in {2, 6} or message_id == UNREADABLE_MESSAGE_ID:
+            return None
+        text = f"the station's answer is broken: {error.description}"
+        told = CallErrorBody(ErrorCode.FORMAT_VIOLATION, text[:DESCRIPTION_MAX_LENGTH])
+        answer = Reply(_json(told), Kind.CALL_ERROR)
         return native_reply(delivery, delivery.properties.reply_to, version, message_id, answer)
 
     def _publishing(

@@ -14,15 +14,20 @@ from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.gateway.intake import LinkCounts
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.station_handler import PayloadHandler, StationHandler
+from bridge.gateway.websocket.boot import Boot, BootAnswer, BootHook, RegistrationStatus
 from bridge.request.outcome import Kind, Reply
 
 __all__ = [
+    "Boot",
+    "BootAnswer",
+    "BootHook",
     "GatewayLink",
     "Kind",
     "LinkCounts",
     "NoAnswer",
     "NotAccepted",
     "PayloadHandler",
+    "RegistrationStatus",
     "Reply",
     "StationHandler",
     "StationOffline",

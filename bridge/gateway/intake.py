@@ -17,7 +17,8 @@ from bridge.dialects.native import Native
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, impossible
+from bridge.telemetry.causes import Causes
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Confirm, Delivery, Publishing, Transport, Verdict
 
@@ -61,6 +62,8 @@ class StationIntake:
         self._counts = counts
         self._unsent: list[_Answer] = []
         """Answers that were there while no connection was."""
+        self._forbidden = Causes()
+        self._unasked = Causes()
         self._pauses: set[asyncio.TimerHandle] = set()
         self._leaving: dict[str, list[_Answer]] = {}
         """Stations that the broker is just unbinding, with the answers that wait for it."""
@@ -68,7 +71,12 @@ class StationIntake:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
         self._counts.received += 1
-        self.next(self._dialect.request(delivery))
+        request = self._dialect.request(delivery)
+        # The message id of the CSMS is enough of a name, as the contract has it; no connection of a
+        # station plays a part in it.
+        request.origin = delivery.properties.user_id
+        request.told_apart = True
+        self.next(request)
 
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Answer a request, and make room for the next."""
@@ -122,6 +130,8 @@ class StationIntake:
     ) -> None:
         """Publish an answer, or put it with those that are published `later`."""
         if not request.reply_wanted:
+            if request.fault is not None and self._unasked.is_new(request.fault):
+                log.warning("request of the CSMS not handled", reason=request.fault)
             return
         answer = _Answer(request, publishing)
         if later is None:
@@ -133,6 +143,10 @@ class StationIntake:
         publishing = answer.publishing()
         if publishing is None:
             self._counts.forbidden += 1
+            cause, sentence = self._dialect.why_not_answered(answer.request)
+            if self._forbidden.is_new(cause):
+                station = encodable(answer.request.station_id)
+                log.warning("answer to the CSMS not sent", reason=sentence, station=station)
             return
 
         def on_confirm(confirm: Confirm) -> None:
@@ -141,10 +155,23 @@ class StationIntake:
             elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
                 answer.refusals += 1
                 self._send_in(back_off(answer.refusals), answer)
+            elif confirm is Confirm.IMPOSSIBLE and not answer.is_replaced:
+                self._replace(answer)
             elif confirm is not Confirm.CONFIRMED:
                 self._counts.unroutable += 1
 
         self._transport.publish(publishing, on_confirm)
+
+    def _replace(self, answer: "_Answer") -> None:
+        """Tell the CSMS by a CALLERROR that its answer is larger than the broker takes."""
+        request = answer.request
+        failure = impossible(request, "the broker does not take the answer: it is too large")
+        _log_failure(request, failure)
+        answer.is_replaced = True
+        answer.publishing = lambda: self._dialect.station_reply(
+            request, failure.body or b"", Kind.CALL_ERROR
+        )
+        self._send(answer)
 
     def _send_in(self, seconds: float, answer: "_Answer") -> None:
         """Send it after a pause. A queue whose leader is gone refuses until it has another."""
@@ -166,13 +193,15 @@ class StationIntake:
 class _Answer:
     """An answer on its way to the CSMS."""
 
-    __slots__ = ("publishing", "refusals", "request")
+    __slots__ = ("is_replaced", "publishing", "refusals", "request")
 
     def __init__(self, request: Request, publishing: Callable[[], Publishing | None]) -> None:
         self.request = request
         self.publishing = publishing
         """Makes it anew each time, with what is left of its time."""
         self.refusals = 0
+        self.is_replaced = False
+        """By a CALLERROR, because the broker will never take it."""
 
 
 def _log_failure(request: Request, failure: Failure) -> None:

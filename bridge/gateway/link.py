@@ -273,19 +273,27 @@ class GatewayLink:
         *,
         timeout: float | None = None,
         message_id: str | None = None,
+        connection_id: str | None = None,
     ) -> DataTransferResponse:
         """Send the request of a station to the CSMS, and await the answer.
 
         `timeout`: seconds, the wait for the station's earlier requests included; None: the link's.
-        `message_id`: the OCPP message id of the CALL; None: a new one. Raises CallError if the
-        answer is a CALLERROR, or `version` does not allow the request;
+        `message_id`: the OCPP message id of the CALL, at most 36 characters; None: a new one.
+
+        `connection_id`: names the station's connection, at most 255 characters: a CALL that comes
+        again with the same one, the same message id and the same payload is given the stored
+        answer. None: the link's own, from :meth:`connect_station` on new for each connection.
+
+        Raises CallError if the answer is a CALLERROR, or `version` does not allow the request;
         :class:`~bridge.client.errors.NoAnswer` after the time-out, also if its turn did not come;
         :class:`~bridge.client.errors.NotAccepted` if no queue took it in all that time, or the
         queue is full.
         """
         version = parse_version(version)
         body = encode_request(request, version)
-        reply = await self._ask(station_id, version, request.vendor_id, body, message_id, timeout)
+        reply = await self._ask_once(
+            station_id, version, request.vendor_id, body, message_id, timeout, connection_id
+        )
         return read_response(reply, version)
 
     async def forward(
@@ -296,23 +304,52 @@ class GatewayLink:
         *,
         message_id: str,
         timeout: float | None = None,
+        connection_id: str | None = None,
     ) -> Reply:
         """Send the payload of a station's CALL, whatever it is, and await the answer, as bytes.
 
         A payload that is not a DataTransferRequest gets the CALLERROR that it deserves, from the
         bridge. The reply is of kind RESPONSE, its body the payload of the CALLRESULT; or of kind
         CALL_ERROR, its body ``{"errorCode":…,"errorDescription":…,"errorDetails":{}}``. Raises
-        NoAnswer and NotAccepted as :meth:`data_transfer` does. Cancel it when the station's
-        connection ends: until then it has the station's turn.
+        NoAnswer and NotAccepted as :meth:`data_transfer` does, whose `connection_id` is the same.
+        Cancel it when the station's connection ends: until then it has the station's turn.
         """
         version = parse_version(version)
         try:
-            reply = await self._ask(
-                station_id, version, read_vendor_id(payload), payload, message_id, timeout
+            reply = await self._ask_once(
+                station_id,
+                version,
+                read_vendor_id(payload),
+                payload,
+                message_id,
+                timeout,
+                connection_id,
             )
         except CallError as error:
             return call_error(error, version)
         return read_reply(reply)
+
+    async def _ask_once(
+        self,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        message_id: str | None,
+        timeout: float | None,
+        connection_id: str | None,
+    ) -> Delivery:
+        """Ask, and have the CALL named so that its repetition is known."""
+        station = self._stations.get(station_id)
+        if connection_id is not None or station is None:
+            return await self._ask(
+                station_id, version, vendor_id, body, message_id, timeout, connection_id
+            )
+        own = station.connection_id.begin(message_id)
+        try:
+            return await self._ask(station_id, version, vendor_id, body, message_id, timeout, own)
+        finally:
+            station.connection_id.end(own)
 
     async def _ask(
         self,
@@ -322,6 +359,7 @@ class GatewayLink:
         body: bytes,
         message_id: str | None,
         timeout: float | None,
+        connection_id: str | None,
     ) -> Delivery:
         """Ask in the station's turn. Raises CallError for a payload too large for the broker."""
         if len(body) > LARGEST:
@@ -337,6 +375,7 @@ class GatewayLink:
             body=body,
             deadline=time.time() + seconds,
             message_id=message_id,
+            connection_id=connection_id,
         )
         if not await self._up.take(station_id, seconds):
             raise NoAnswer(

@@ -14,12 +14,14 @@ from typing import Final
 
 from bridge.client.errors import StationOffline
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
+from bridge.gateway.connection_id import ConnectionId
 from bridge.gateway.station_handler import StationHandler, answer_of, payload_for
 from bridge.gateway.turns import Turns
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Failure,
+    Kind,
     Late,
     Offline,
     Outcome,
@@ -52,7 +54,7 @@ BUSY_TEXT: Final = f"{STATION_LIMIT} requests wait for the station already."
 class Station:
     """A station that is connected."""
 
-    __slots__ = ("answer", "handler", "station_id", "version")
+    __slots__ = ("answer", "connection_id", "handler", "station_id", "version")
 
     def __init__(self, station_id: str, version: OcppVersion, handler: StationHandler) -> None:
         """Raises ValueError for a station id that the wire contract does not allow.
@@ -67,6 +69,7 @@ class Station:
         self.version = version
         self.handler = handler
         self.answer = answer_of(handler, version)
+        self.connection_id = ConnectionId()
 
 
 class Stations:
@@ -236,7 +239,9 @@ def outcome_of_error(error: BaseException, request: Request) -> Outcome:
         case ConnectionError():
             return Offline(sent=True)
         case CallError():
-            return call_error(error, request.version)
+            # Most often it is the station's own, whose code is kept.
+            body = encode_call_error(error, request.version, own_codes=True)
+            return Reply(body, Kind.CALL_ERROR)
         case TimeoutError():
             return timed_out(request, time.time(), describe_error(error))
         case _:

@@ -7,9 +7,12 @@ of a request runs the handler; one that comes meanwhile waits for its outcome; o
 is given the stored reply.
 
 Replies are kept in a :class:`~bridge.idempotency.store.Store`. Two requests are the same if they
-have the same OCPP version, station, OCPP message id and payload. The payload counts because OCPP
-makes message ids unique for a connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1
-uses them again after each restart.
+have the same OCPP version, station, OCPP message id, payload and origin. OCPP makes message ids
+unique for a connection only (OCPP-J 1.6 §4.1.4): a station that counts from 1 uses them again after
+each restart. So the connection counts, if the gateway names it, or else the message that the
+gateway has published. Where neither tells a station's later requests apart, only what the broker or
+the bridge has sent again is given a stored reply: to run a handler twice is better than to answer
+with what was true before.
 
 Only replies are stored. A request that failed, or that will be tried again, is forgotten, so that
 it can be handled again.
@@ -131,6 +134,19 @@ def _unless_late(request: Request, outcome: Outcome) -> Outcome:
     return Late() if request.deadline is not None and request.deadline <= time.time() else outcome
 
 
+def _is_new(request: Request, begun: Reply | Running) -> bool:
+    """Whether a stored reply belongs to an earlier request that merely has the same name.
+
+    One that is in hand is joined all the same: its answer will be a fresh one.
+    """
+    return (
+        isinstance(begun, Reply)
+        and not request.told_apart
+        and not request.redelivered
+        and request.first_try is None
+    )
+
+
 class Guard:
     """The step of a chain that lets each request be handled once."""
 
@@ -143,6 +159,7 @@ class Guard:
         self._once = once
         self._store = once.store
         self._ask: Callable[[Key], Any] = once.store.begin
+        self._forget: Callable[[Key], Any] = once.store.forget
         self._is_plain = not inspect.iscoroutinefunction(once.store.begin)
         """Whether the store's methods are plain functions, or return something to await."""
 
@@ -156,18 +173,23 @@ class Guard:
             self.next(request)
             return
         if not self._is_plain:
-            # The length keeps a message id with colons in it apart from a station with them.
+            # The lengths keep a message id with colons in it apart from a station with them.
+            station_id = request.station_id
             body = f"{request.version.value}:{crc32(request.body):08x}"
-            shared = f"{body}:{len(message_id)}:{message_id}:{request.station_id}"
+            names = f"{len(message_id)}:{message_id}:{len(station_id)}:{station_id}"
+            shared = f"{body}:{names}:{request.origin!r}"
             if self._once.is_down:
                 self._once.on_store_error()
                 self.next(request)
             else:
                 self._once.start(self._begin(request, shared))
             return
-        key = hash((request.version, request.station_id, message_id, request.body))
+        key = hash((request.version, request.station_id, message_id, request.body, request.origin))
         try:
             begun: Begun = self._ask(key)
+            if begun is not None and _is_new(request, begun):
+                self._forget(key)
+                begun = self._ask(key)
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
             self.next(request)
@@ -181,6 +203,9 @@ class Guard:
     async def _begin(self, request: Request, key: Key) -> None:
         try:
             begun: Begun = await self._ask(key)
+            if begun is not None and _is_new(request, begun):
+                await self._forget(key)
+                begun = await self._ask(key)
         except Exception as error:  # noqa: BLE001 - whatever the store does, the request is handled
             self._once.failed(error)
             self.next(request)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from bridge.request.outcome import Reply
 
 Key = Hashable
-"""OCPP version, station, OCPP message id and payload of a request, as one value.
+"""OCPP version, station, OCPP message id, payload and origin of a request, as one value.
 
 For a store in this process, 64 bits of SipHash under the secret of the process, which no two
 requests are to be expected to share; for a store that processes share, a text."""

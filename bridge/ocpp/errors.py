@@ -56,22 +56,38 @@ class CallErrorBody(Struct, rename="camel"):
     error_details: dict[str, Any] = {}
 
 
+class _LenientBody(Struct, rename="camel"):
+    """A body of which only the code has the right type."""
+
+    error_code: str
+    error_description: Any = ""
+    error_details: Any = {}
+
+
 _DECODER = msgspec.json.Decoder(CallErrorBody)
+_LENIENT = msgspec.json.Decoder(_LenientBody)
 
 
-def encode_call_error(error: CallError, version: OcppVersion) -> bytes:
+def encode_call_error(error: CallError, version: OcppVersion, *, own_codes: bool = False) -> bytes:
     """The body of a reply with `error`, its code as `version` spells it.
 
     Never raises, because somebody waits for the answer: the description is cut to 255 characters,
-    and details that have no form in JSON are left out.
+    and details that have no form in JSON are left out. `own_codes`: pass on a code that the version
+    does not have, cut to 255 characters, instead of GenericError. That is for answers of stations:
+    the CSMS is to know what the station said.
     """
-    return msgspec.json.encode(call_error_body(error, version))
+    return msgspec.json.encode(call_error_body(error, version, own_codes=own_codes))
 
 
-def call_error_body(error: CallError, version: OcppVersion) -> CallErrorBody:
+def call_error_body(
+    error: CallError, version: OcppVersion, *, own_codes: bool = False
+) -> CallErrorBody:
     """The parts of a CALLERROR with `error`, made fit to be sent as in `encode_call_error`."""
+    code = error.for_version(version)
+    if own_codes and code == ErrorCode.GENERIC_ERROR:
+        code = encodable(error.code[:DESCRIPTION_MAX_LENGTH])
     description = encodable(error.description[:DESCRIPTION_MAX_LENGTH])
-    return CallErrorBody(error.for_version(version), description, _sendable(error.details))
+    return CallErrorBody(code, description, _sendable(error.details))
 
 
 def _sendable(details: dict[str, Any]) -> dict[str, Any]:
@@ -85,14 +101,30 @@ def _sendable(details: dict[str, Any]) -> dict[str, Any]:
 def decode_call_error(body: bytes | msgspec.Raw) -> CallError:
     """The error in the body of a reply, its code in the spelling of any version.
 
-    An unknown code is kept as it is. A missing description or missing details are read as empty.
-    Raises ValueError for a body of any other shape.
+    An unknown code is kept as it is. A description or details that are missing or of another type,
+    such as null, are read as empty. Raises ValueError for a body of any other shape.
     """
     try:
         parts = _DECODER.decode(body)
     except DECODE_FAULTS as fault:
-        raise ValueError(f"Not a CALLERROR body: {describe_fault(fault)[1]}.") from fault
+        lenient = _decode_lenient(body)
+        if lenient is None:
+            raise ValueError(f"Not a CALLERROR body: {describe_fault(fault)[1]}.") from fault
+        parts = lenient
     return CallError(parts.error_code, parts.error_description, parts.error_details)
+
+
+def _decode_lenient(body: bytes | msgspec.Raw) -> CallErrorBody | None:
+    try:
+        parts = _LENIENT.decode(body)
+    except DECODE_FAULTS:
+        return None
+    description, details = parts.error_description, parts.error_details
+    return CallErrorBody(
+        parts.error_code,
+        description if isinstance(description, str) else "",
+        details if isinstance(details, dict) else {},
+    )
 
 
 def encodable(text: str) -> str:

@@ -36,7 +36,11 @@ _NAMES = {
     "bool": "a boolean",
 }
 
-_PATH = re.compile(r"^(?P<text>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
+_AT = " - at `$"
+"""What stands between a message of msgspec and the path of the fault, which a backtick ends."""
+_TEXT_LENGTH = 1024
+"""Characters of a message that are looked at: it quotes the data, which may have megabytes. More
+than an answer holds."""
 
 
 def _missing(found: re.Match[str]) -> tuple[ErrorCode, str, str]:
@@ -103,9 +107,13 @@ def describe_fault(fault: Exception, field: str = "") -> tuple[ErrorCode, str]:
     if not isinstance(fault, msgspec.ValidationError):
         return ErrorCode.FORMAT_VIOLATION, _named(field, f"not valid JSON ({fault})")
     text = str(fault)
-    if (located := _PATH.match(text)) is not None:
-        text = located["text"]
-        field = _joined(field, located["path"].lstrip("."))
+    # The last one is msgspec's own: those before it are in the data that it quotes.
+    if text.endswith("`") and (end := text.rfind(_AT)) >= 0:
+        path = text[end + len(_AT) : -1]
+        text = text[:end]
+        field = _joined(field, path[:_TEXT_LENGTH].lstrip("."))
+    if len(text) > _TEXT_LENGTH:
+        text = text[: _TEXT_LENGTH - 1] + text[-1]  # which closes what is quoted
     for pattern, kind in _KINDS:
         if (found := pattern.fullmatch(text)) is not None:
             code, name, sentence = kind(found)

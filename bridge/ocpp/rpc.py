@@ -8,8 +8,14 @@
 
 A payload stays JSON, because its structure depends on the action. It is checked for JSON syntax,
 but not for UTF-8.
+
+Frames that need no guess are read although they are not quite right: a message type written as 2.0,
+which is the same number in JSON, and a CALLERROR whose description or details are of another type.
+Of a frame that cannot be read, as much of the beginning is read as there is, so that the answer has
+its message id.
 """
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
@@ -27,6 +33,15 @@ OCPP_MESSAGE_ID_MAX_LENGTH = 36
 UNREADABLE_MESSAGE_ID = "-1"
 """The message id of a CALLERROR that answers a frame whose own id cannot be read (OCPP-J 2.0.1
 §4.2.3)."""
+
+
+def check_message_id(message_id: str | None) -> None:
+    """Raise ValueError for a message id that OCPP-J does not allow; None stands for a new one."""
+    if message_id is not None and len(message_id) > OCPP_MESSAGE_ID_MAX_LENGTH:
+        raise ValueError(
+            f"a message id has 1 to {OCPP_MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}"
+        )
+
 
 _MessageId = Annotated[str, Meta(max_length=OCPP_MESSAGE_ID_MAX_LENGTH)]
 
@@ -58,7 +73,8 @@ class CallResultFrame(Struct, array_like=True, tag=3, forbid_unknown_fields=True
 class CallErrorFrame(Struct, array_like=True, tag=4, forbid_unknown_fields=True):
     """The error that answers a CALL: CALLERROR.
 
-    Description and details must be sent. If a peer leaves them out, they are read as empty.
+    Description and details must be sent. If a peer leaves them out, or sends something else in
+    their place (null, an array), they are read as empty.
     """
 
     message_id: _MessageId
@@ -91,8 +107,8 @@ class FrameError(ValueError):
     """Bytes that are not a frame of this version.
 
     `code` and `description` are those of the CALLERROR that answers it. `message_id` is the frame's
-    own, or "-1" if it cannot be read. `message_type` is the frame's first element, or None if it
-    cannot be read.
+    own, even if it is longer than OCPP allows, or "-1" if it cannot be read. `message_type` is the
+    frame's first element, or None if it cannot be read.
     """
 
     def __init__(
@@ -143,14 +159,31 @@ _MESSAGE_TYPES: dict[str, range] = {
     OcppVersion.V2_0_1: range(2, 5),
     OcppVersion.V2_1: range(2, 7),
 }
-_CALL = 2
+_CALL, _CALL_ERROR, _CALL_RESULT_ERROR = 2, 4, 5
+_ERROR_PARTS = 5
+"""Elements of a CALLERROR."""
 _ANSWERS_UNKNOWN_TYPES = frozenset({OcppVersion.V2_0, OcppVersion.V2_0_1})
 _FAULTS = (*DECODE_FAULTS, UnicodeEncodeError)
 """All that decoding a WebSocket message can raise. A text message may hold lone surrogates."""
 
+_ANSWERED_ID_MAX_LENGTH = 255
+"""The most characters of a message id that an answer repeats. No peer is known to send more than
+48, and whatever is repeated must be bounded."""
+_HEAD_LENGTH = 2_048
+"""Characters of a broken frame that are searched for its message id: the longest that is answered,
+each of its characters as an escape of six."""
+_HEAD = re.compile(
+    r"\ufeff?[ \t\r\n]*\[[ \t\r\n]*"
+    r'(?P<type>"[^"\\]{0,20}"|[^\s,\]"]{1,20})[ \t\r\n]*'
+    r'(?:,[ \t\r\n]*(?P<id>"(?:[^"\\]|\\.)*"))?'
+)
+"""The beginning of a frame: its first element, and its second if that is a whole string."""
+
 _parts = msgspec.json.Decoder(list[Raw]).decode
-_message_id = msgspec.json.Decoder(_MessageId).decode
-_message_type = msgspec.json.Decoder(int).decode
+_answered_id = msgspec.json.Decoder(Annotated[str, Meta(max_length=_ANSWERED_ID_MAX_LENGTH)]).decode
+_number = msgspec.json.Decoder(int | float).decode
+_string = msgspec.json.Decoder(str).decode
+_details = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def decode_frame(data: bytes | str, version: OcppVersion) -> Frame:
@@ -161,7 +194,10 @@ def decode_frame(data: bytes | str, version: OcppVersion) -> Frame:
     try:
         return _DECODERS[version].decode(data)
     except _FAULTS as fault:
-        raise _frame_error(data, version, fault) from fault
+        frame = _read_anyway(data, version)
+        if frame is None:
+            raise _frame_error(data, version, fault) from fault
+        return frame
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -182,27 +218,75 @@ def call_error_frame(message_id: str, error: CallError, version: OcppVersion) ->
     return CallErrorFrame(message_id, body.error_code, body.error_description, body.error_details)
 
 
+def _read_anyway(data: bytes | str, version: OcppVersion) -> Frame | None:
+    """A frame that is not quite right but leaves no doubt; None for any other."""
+    try:
+        parts = _parts(data)
+    except _FAULTS:
+        return None
+    message_type = _message_type(parts)
+    if message_type is None or message_type not in _MESSAGE_TYPES[version]:
+        return None
+    if message_type in {_CALL_ERROR, _CALL_RESULT_ERROR} and 3 <= len(parts) <= _ERROR_PARTS:
+        # Whoever waits for the answer needs its code and its text, whatever stands beside them.
+        if _read(_string, parts, 3) is None:
+            parts[3:4] = [Raw(b'""')]
+        if _read(_details, parts, 4) is None:
+            parts[4:] = [Raw(b"{}")]
+    again = b"[%d,%b]" % (message_type, b",".join(map(bytes, parts[1:])))
+    try:
+        return _DECODERS[version].decode(again)
+    except _FAULTS:
+        return None
+
+
 def _frame_error(data: bytes | str, version: OcppVersion, fault: Exception) -> FrameError:
     """The error for a broken frame, with as much of the frame as can be read."""
     code, text = _malformed(version), _describe(fault)
     try:
-        parts = _parts(data)
+        parts, whole = _parts(data), True
     except _FAULTS:
-        return FrameError(code, text)
-    message_type = _read(_message_type, parts, 0)
-    message_id = _read(_message_id, parts, 1)
-    if message_id is None:
+        parts, whole = _head(data), False
+    message_type = _message_type(parts)
+    message_id = _read(_answered_id, parts, 1)
+    if not whole:
+        return FrameError(code, text, message_id or UNREADABLE_MESSAGE_ID, message_type)
+    if message_id is None or len(message_id) > OCPP_MESSAGE_ID_MAX_LENGTH:
         wanted = f"a string of at most {OCPP_MESSAGE_ID_MAX_LENGTH} characters as second element"
-        return FrameError(code, f"message id: expected {wanted}", message_type=message_type)
+        known = UNREADABLE_MESSAGE_ID if message_id is None else message_id
+        return FrameError(code, f"message id: expected {wanted}", known, message_type)
     if message_type not in _MESSAGE_TYPES[version]:
         return FrameError(_unknown_type(version), "unknown message type", message_id, message_type)
     return FrameError(code, text, message_id, message_type)
 
 
+def _head(data: bytes | str) -> list[Raw]:
+    """The first elements of a frame that is no JSON as a whole, as far as they can be read."""
+    head = data[:_HEAD_LENGTH]
+    text = head if isinstance(head, str) else bytes(head).decode(errors="surrogateescape")
+    found = _HEAD.match(text)
+    if found is None:
+        return []
+    # Broken UTF-8 and lone surrogates become bytes that no JSON has, so they are not read.
+    return [
+        Raw(part.encode(errors="surrogatepass"))
+        for part in (found["type"], found["id"])
+        if part is not None
+    ]
+
+
+def _message_type(parts: list[Raw]) -> int | None:
+    """The first element, if it is a whole number."""
+    number = _read(_number, parts, 0)
+    if isinstance(number, float):
+        return int(number) if number.is_integer() else None
+    return number
+
+
 def _read(decode: Callable[[Raw], _T], parts: list[Raw], position: int) -> _T | None:
     try:
         return decode(parts[position])
-    except (IndexError, *DECODE_FAULTS):
+    except (IndexError, *_FAULTS):
         return None
 
 

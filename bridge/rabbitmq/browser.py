@@ -25,7 +25,7 @@ from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.delivery import LaneDelivery
 from bridge.rabbitmq.frames.writing import encode_nack
-from bridge.rabbitmq.losses import LOST, explain, losses_as_errors
+from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
 from bridge.rabbitmq.session import Session, never_called
 from bridge.rabbitmq.urls import printable
 from bridge.telemetry.logs import get_logger
@@ -124,10 +124,7 @@ class _BrowsingSession(Session):
         """
         try:
             declared = await self._consume_channel.queue_declare(self._queue, passive=True)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         return int(declared.message_count or 0)
 
@@ -137,10 +134,7 @@ class _BrowsingSession(Session):
         self.consume_lane.subscribe(tag, Subscription(self._queue, WINDOW, self._take))
         try:
             await self._consume_channel.basic_consume(self._queue, never_called, consumer_tag=tag)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
         self._consumers.append((self._consume_channel, tag))
         self.consumers += 1
@@ -189,6 +183,9 @@ class _BrowsingSession(Session):
         try:
             await channel.exchange_declare(name, passive=True)
         except (aiormq.exceptions.ChannelNotFoundEntity, aiormq.exceptions.ChannelAccessRefused):
+            return False
+        except ValueError:  # pamqp's word for a name that no exchange can have
+            await channel.close()
             return False
         await channel.close()
         return True
@@ -241,6 +238,7 @@ class _BrowsingSession(Session):
         self._something.set()
         for lane in self._publish_channels:
             lane.close()  # what waits for a confirm is lost, and must hear of it
+        self._sizes.close()
 
     def _say_blocked(self, reason: str | None) -> None:
         if reason is None:
@@ -327,7 +325,8 @@ async def browse(
 async def _open(
     urls: Sequence[URL], queue: str, name: str, connect_timeout: float
 ) -> _BrowsingSession:
-    for number, url in enumerate(urls, 1):
+    worst: tuple[int, URL, BaseException] | None = None
+    for url in urls:
         session = _BrowsingSession(name, queue)
         try:
             with losses_as_errors():
@@ -336,10 +335,11 @@ async def _open(
             await session.abandon()
             if not isinstance(error, LOST):
                 raise
-            if number == len(urls):
-                raise BrokerUnreachable(
-                    f"no broker at {printable(url)}: {explain(error)}"
-                ) from error
+            if worst is None or telling(error) >= worst[0]:
+                worst = telling(error), url, error
         else:
             return session
-    raise BrokerUnreachable("no broker URL is given")
+    if worst is None:
+        raise BrokerUnreachable("no broker URL is given")
+    _, url, reason = worst
+    raise BrokerUnreachable(f"no broker at {printable(url)}: {explain(reason)}") from reason

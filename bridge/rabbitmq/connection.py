@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import ssl
 from typing import Final
 
 import aio_pika
@@ -13,12 +14,18 @@ from bridge.rabbitmq.frames.ids import FRAME_MAX
 from bridge.rabbitmq.frames.writing import Encoder
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.socket import ConnectionListener, LaneProtocol, LaneTransportFactory
+from bridge.rabbitmq.tls import tls_context
 from bridge.rabbitmq.urls import HEARTBEAT
+from bridge.transport import TransportError
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for TCP, TLS and login to one host."""
+"""Seconds for name, TCP, TLS and login to one host."""
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close. A broker that hangs does not answer them."""
+
+
+CHANNEL_MAX: Final = 65_535
+"""Channels of a connection where no fewer are agreed (AMQP 0-9-1 §1.4.2.6)."""
 
 
 class Connection:
@@ -36,10 +43,32 @@ class Connection:
         self.encoder = Encoder(frame_max)
 
     async def channel(self, *, confirms: bool) -> aiormq.abc.AbstractChannel:
-        """Open a channel; in confirm mode, if `confirms`."""
-        channel = self.connection.channel(publisher_confirms=confirms)
+        """Open a channel; in confirm mode, if `confirms`.
+
+        Raises TransportError if the broker allows no more of them: it would close the connection.
+        """
+        number = self._free_number()
+        if number is None:
+            raise TransportError(
+                "the broker allows too few channels: raise channel_max, at best to its default"
+            )
+        channel = self.connection.channel(number, publisher_confirms=confirms)
         await channel.initialize()
         return await channel.get_underlay_channel()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker allows one more channel."""
+        return self._free_number() is not None
+
+    def _free_number(self) -> int | None:
+        """The lowest that is free. The library takes the next above all, whatever is agreed."""
+        if self.connection.transport is None:
+            raise ConnectionError("the connection was lost")
+        connection = self.connection.transport.connection
+        most = connection.connection_tune.channel_max or CHANNEL_MAX
+        taken = connection.channels
+        return next((number for number in range(1, most + 1) if number not in taken), None)
 
     @property
     def silent_for(self) -> float:
@@ -73,12 +102,15 @@ async def open_connection(
     factory = LaneTransportFactory(name, listener)
     protocol = factory.protocol
     connection.kwargs["transport_factory"] = factory
+    if url.scheme == "amqps":
+        connection.kwargs["context"] = await _tls(url)
     connecting = asyncio.create_task(connection.connect(timeout=connect_timeout))
     connecting.add_done_callback(retrieve)
     try:
         await asyncio.wait((connecting,))
         connecting.result()
         frame_max = _frame_max(connection)
+        _check_capabilities(connection)
     except BaseException as error:
         connecting.cancel()
         protocol.abort()
@@ -92,6 +124,31 @@ async def open_connection(
     protocol.heartbeat = float(heartbeat) or math.inf
     protocol.limit_frames(frame_max)
     return Connection(name, connection, protocol, frame_max)
+
+
+async def _tls(url: URL) -> ssl.SSLContext | None:
+    """In a thread, because it reads files. A file that has become unusable is a lost connection."""
+    try:
+        return await asyncio.to_thread(tls_context, url)
+    except ValueError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def _check_capabilities(connection: aio_pika.Connection) -> None:
+    """The library takes for granted that the broker says what it can (AMQP 0-9-1 has no such
+    table: it is RabbitMQ's), and needs it for every channel.
+    """
+    if connection.transport is None:
+        raise ConnectionError("the connection was lost")
+    properties = connection.transport.connection.server_properties
+    capabilities = properties.get("capabilities")
+    if not isinstance(capabilities, dict):
+        properties["capabilities"] = capabilities = {}
+    if not capabilities.get("publisher_confirms"):
+        raise aiormq.exceptions.IncompatibleProtocolError(
+            "it does not confirm publishings (the capability publisher_confirms), "
+            "and without that nothing is safe"
+        )
 
 
 def _frame_max(connection: aio_pika.Connection) -> int:

@@ -145,7 +145,14 @@ class ConsumeLane:
                 self.finish(delivery_tag, Verdict.REJECT)
             return
         delivery = LaneDelivery(
-            exchange, routing_key, redelivered, properties, body, delivery_tag, self
+            exchange,
+            routing_key,
+            redelivered,
+            properties,
+            body,
+            delivery_tag,
+            self,
+            subscription.on_impossible,
         )
         if subscription.no_ack:
             delivery.verdict = Verdict.ACK

@@ -5,6 +5,7 @@ mode says. AMQP cannot list what is there: to look for an exchange or a queue is
 passively, and a refusal ends the channel (AMQP 0-9-1 §1.6.2.1, §1.7.2.1).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import aio_pika
@@ -36,6 +37,9 @@ _CLASSIC: Final = (
 async def ensure(connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
     """Declare the topology, or verify it; nothing in mode none.
 
+    To verify is to see that all is there, and that exchanges are what the bridge would declare, as
+    far as the user's permissions let one ask.
+
     An exchange that does not outlive its broker takes its bindings with it, so they are made again
     in mode verify, too. That needs the permission to write to the queue and to read from the
     exchange, not to configure.
@@ -56,6 +60,27 @@ async def ensure(connection: aio_pika.abc.AbstractConnection, topology: Topology
                 case QueueBinding():
                     if not passive or part.exchange in transient:
                         await bind(channel, part.queue, part)
+    if passive:
+        await _compare(connection, topology.exchanges)
+
+
+async def _compare(
+    connection: aio_pika.abc.AbstractConnection, exchanges: Sequence[Exchange]
+) -> None:
+    """Whether exchanges that are there have the kind, durability and arguments that they must have.
+
+    To ask for a thing is not to compare it: a broker compares only what is declared (AMQP 0-9-1
+    §1.6.2.1, passive). That takes the permission to configure, and changes nothing where it is
+    granted. Without it nothing can be said.
+    """
+    for exchange in exchanges:
+        if not exchange.predeclared:
+            try:
+                async with _Declaring(connection) as channel:
+                    await _exchange(channel, exchange, passive=False)
+            except TopologyError as error:
+                if not isinstance(error.__cause__, aiormq.exceptions.ChannelAccessRefused):
+                    raise
 
 
 async def missing(

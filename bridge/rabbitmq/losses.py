@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,8 +10,8 @@ import aio_pika
 import aiormq
 
 _NOT_ALLOWED: Final = " 530 "
-"""The reply code for a virtual host that does not exist, or is not for this user (AMQP 0-9-1
-§1.2)."""
+"""The reply code for a virtual host that does not exist or is not for this user, and for a limit of
+connections that is reached (AMQP 0-9-1 §1.2)."""
 
 LOST: Final = (
     aio_pika.exceptions.AMQPError,
@@ -52,15 +53,31 @@ def retrieve(task: "asyncio.Task[None]") -> None:
         task.exception()
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether the broker is there and will not have us, so that trying again does not help."""
-    return isinstance(
-        error,
-        aiormq.exceptions.AuthenticationError
-        | aiormq.exceptions.ProbableAuthenticationError
-        | aiormq.exceptions.ConnectionNotAllowed
-        | aiormq.exceptions.IncompatibleProtocolError,
-    ) or (isinstance(error, aiormq.exceptions.ConnectionClosed) and _NOT_ALLOWED in str(error))
+def telling(error: BaseException) -> int:
+    """How much an error tells: of several failures, a person wants the reason with the most.
+
+    None of them is final. A limit of connections passes, a user or a virtual host may be about to
+    be made, and another host of the list may know them already.
+    """
+    match error:
+        case (
+            aiormq.exceptions.AuthenticationError()
+            | aiormq.exceptions.ProbableAuthenticationError()
+            | aiormq.exceptions.ConnectionNotAllowed()
+        ):
+            return 4  # a broker is there, and says why it will not have us
+        case aiormq.exceptions.ConnectionClosed() if _NOT_ALLOWED in str(error):
+            return 4
+        case (
+            aiormq.exceptions.IncompatibleProtocolError()
+            | aiormq.exceptions.ConnectionClosed()
+            | aiormq.exceptions.ProtocolSyntaxError()
+            | ssl.SSLError()
+        ):
+            return 3  # something is there, and we do not understand each other
+        case TimeoutError():
+            return 1  # nothing can be said
+    return 2  # the name, the address or the network
 
 
 def explain(error: BaseException) -> str:

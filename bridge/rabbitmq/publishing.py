@@ -14,6 +14,9 @@ fields.check((Publishing,))
 
 _CONFIRMED: Final = Confirm.CONFIRMED
 """Once, because a member of an Enum is looked up at each use."""
+_DIRECT: Final = "amq.rabbitmq.reply-to."
+"""How the names of direct reply-to begin."""
+_ANY_SIZE: Final = 2**62
 
 
 class PublishLane:
@@ -31,11 +34,13 @@ class PublishLane:
         on_end: Callable[[str], None],
         on_returned: Callable[[], None],
         on_refused: Callable[[], None],
+        aside: Callable[[Publishing, Confirmable], bool] | None = None,
     ) -> None:
         """`outbox` and `encoder`: the connection's.
 
         `on_end` is called with the reason when the broker closes the channel, `on_returned` at each
-        Basic.Return, `on_refused` at each Basic.Nack.
+        Basic.Return, `on_refused` at each Basic.Nack. `aside` is asked for each publishing larger
+        than :attr:`proven` or to direct reply-to: whether it takes that one, to try it elsewhere.
         """
         self._channel = channel
         self._outbox = outbox
@@ -43,6 +48,9 @@ class PublishLane:
         self._on_end = on_end
         self._on_returned = on_returned
         self._on_refused = on_refused
+        self._aside = aside
+        self.proven = _ANY_SIZE
+        """Bytes of a body that the broker is known to take. Below 0, all go aside."""
         self._sequence = 0
         """Publishings so far. The broker counts them too, and confirms by that number."""
         self._lowest = 1
@@ -63,20 +71,30 @@ class PublishLane:
         """Publishings that have had theirs."""
         return self._sequence - len(self._pending)
 
-    def publish(self, publishing: Publishing, waiting: Confirmable) -> None:
-        """Send it. `waiting.confirmed` is called once.
+    def publish(self, publishing: Publishing, waiting: Confirmable) -> bool:
+        """Send it. `waiting.confirmed` or `waiting.impossible` is called once.
 
-        Raises ValueError for what AMQP cannot carry; then nothing is sent.
+        Returns False if it was not sent here, and may prove impossible. Raises ValueError for what
+        AMQP cannot carry; then nothing is sent.
         """
         if self._closed:
             waiting.confirmed(Confirm.LOST)
-            return
+            return True
+        if (
+            len(publishing.body) > self.proven
+            or (not publishing.mandatory and publishing.routing_key.startswith(_DIRECT))
+        ) and self._goes_aside(publishing, waiting):
+            return False
         outbox = self._outbox
         outbox.parts.append(self._encoder.publish(self._channel, publishing))
         if not outbox.due:
             outbox.ask()
         self._sequence += 1
         self._pending[self._sequence] = waiting
+        return True
+
+    def _goes_aside(self, publishing: Publishing, waiting: Confirmable) -> bool:
+        return self._aside is not None and self._aside(publishing, waiting)
 
     def on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> None:
         if delivery_tag > self._sequence:
@@ -140,6 +158,15 @@ class PublishLane:
 
     def on_other(self, method: int, arguments: bytes) -> bool:
         return False
+
+    def hand_over(self) -> list[Confirmable]:
+        """What is not confirmed, in its order. The channel is gone: it must be published anew.
+
+        What comes from now on goes aside.
+        """
+        self.proven = -1
+        pending, self._pending = self._pending, {}
+        return list(pending.values())
 
     def close(self) -> None:
         """The connection is gone. What is not confirmed is lost: it may have arrived or not."""

@@ -11,7 +11,9 @@ its list, after a pause with full jitter.
 import asyncio
 import contextlib
 import itertools
+import os
 import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -20,16 +22,18 @@ from yarl import URL
 
 from bridge.dialects.topology import Mode, Topology
 from bridge.rabbitmq.binding import BindLane
+from bridge.rabbitmq.careful import KNOWN_SIZE, Sizes, refusal
 from bridge.rabbitmq.connection import Connection, open_connection
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.declaring import bind, check_delivery_limits, ensure, missing
-from bridge.rabbitmq.delivery import Pending
+from bridge.rabbitmq.delivery import Confirmable, Pending
+from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.rabbitmq.watch import Watch
 from bridge.telemetry.logs import get_logger
-from bridge.transport import Confirm, Publishing, Subscription, TopologyError
+from bridge.transport import Confirm, Publishing, Subscription, TopologyError, TransportError
 
 log = get_logger("bridge.rabbitmq")
 
@@ -56,6 +60,7 @@ class Session:
     # These exist once the session has connected:
     _publishing: Connection
     _consuming: Connection
+    _url: URL
     _consume_channel: aiormq.abc.AbstractChannel
     consume_lane: ConsumeLane
     """For requests and replies."""
@@ -65,12 +70,12 @@ class Session:
     def __init__(
         self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]
     ) -> None:
-        """`name`: begins the names of the connections.
+        """`name`: begins the names of the connections. Host and process follow it.
 
         `on_blocked` is called when the broker blocks publishing, with its reason, and with None
         when it no longer does; `on_returned` for each publishing that no queue took.
         """
-        self._name = name
+        self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._on_blocked = on_blocked
         self._on_returned = on_returned
         self._connections: list[Connection] = []
@@ -82,6 +87,11 @@ class Session:
         is to be consumed."""
         self._publish_channels: dict[PublishLane, aiormq.abc.AbstractChannel] = {}
         """The one in use is the last; those before it wait for their confirms."""
+        self._proven = KNOWN_SIZE
+        """Bytes of a body that the broker is known to take."""
+        self._sizes = Sizes(self._open_sizes_lane, self._end_by_publishing, self._prove)
+        self._sizes_lane: PublishLane | None = None
+        self._direct_replies = DirectReplies(self._open_direct_lane, self.end)
         self._consumers: list[tuple[aiormq.abc.AbstractChannel, str]] = []
         """Channel and tag of each, but for those of replies, which are wanted to the end."""
         self._numbers = itertools.count(1)
@@ -135,6 +145,7 @@ class Session:
         subscriptions: Sequence[Subscription],
         connect_timeout: float,
     ) -> None:
+        self._url = url
         self._publishing = await self._connect(url, "publish", connect_timeout)
         self._consuming = await self._connect(url, "consume", connect_timeout)
         self._watch = watch = Watch(
@@ -164,7 +175,7 @@ class Session:
             self.missing = await missing(self._publishing.connection, topology)
             for warning in await check_delivery_limits(self._publishing.connection, topology):
                 log.warning("delivery limit", warning=warning)
-        await self._open_publish_lane()
+        self.publish_lane = await self._open_publish_lane()
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
         self._consume_channel, self.consume_lane = await self._consume(
             [each for each in subscriptions if not each.waits]
@@ -173,18 +184,59 @@ class Session:
         if present := await self._present(waiting, topology, watch):
             await self._consume(present)
 
-    async def _open_publish_lane(self) -> None:
+    async def _open_publish_lane(self) -> PublishLane:
         channel = await self._publishing.channel(confirms=True)
-        self.publish_lane = lane = PublishLane(
+        lane = PublishLane(
             channel.number,
             self._publishing.outbox,
             self._publishing.encoder,
-            on_end=self._publishing_ended,
+            on_end=lambda reason: self._publishing_ended(lane, reason),
             on_returned=self._on_returned,
             on_refused=self._refused,
+            aside=self._aside,
+        )
+        lane.proven = self._proven
+        self._publishing.protocol.register(channel.number, lane)
+        self._publish_channels[lane] = channel
+        return lane
+
+    def _aside(self, publishing: Publishing, waiting: Confirmable) -> bool:
+        """Try it alone, unless it is known that the broker takes it."""
+        direct = publishing.routing_key.startswith(DIRECT) and not publishing.mandatory
+        if direct and self._direct_replies.takes(publishing, waiting):
+            return True
+        if len(publishing.body) <= self.publish_lane.proven:
+            return False
+        return self._sizes.takes(publishing, waiting)
+
+    def _prove(self, size: int) -> None:
+        self._proven = max(self._proven, size)
+        if self.publish_lane.proven >= 0:
+            self.publish_lane.proven = self._proven
+
+    async def _open_sizes_lane(self, on_end: Callable[[str], None]) -> PublishLane:
+        if self._sizes_lane is not None:  # the broker has closed it
+            self._publish_channels.pop(self._sizes_lane, None)
+        channel = await self._publishing.channel(confirms=True)
+        self._sizes_lane = lane = PublishLane(
+            channel.number,
+            self._publishing.outbox,
+            self._publishing.encoder,
+            on_end=on_end,
+            on_returned=self._on_returned,
+            on_refused=lambda: None,
         )
         self._publishing.protocol.register(channel.number, lane)
         self._publish_channels[lane] = channel
+        return lane
+
+    async def _open_direct_lane(self, on_end: Callable[[str], None]) -> PublishLane:
+        name = f"{self._name} reply"
+        connection, lane = await DirectConnection(on_end, self.on_blocked).open(
+            self._url, name, self._on_returned
+        )
+        self._connections = [*self._connections[:2], connection]
+        return lane
 
     def _refused(self) -> None:
         """Publish on another channel from now on.
@@ -192,17 +244,21 @@ class Session:
         A channel that meets a quorum queue while this has no leader is refused for good, long after
         there is a new one (seen on RabbitMQ 3.10, of queues with overflow reject-publish).
         """
-        if not self.ended.done() and (self._renewal is None or self._renewal.done()):
-            self._renewal = asyncio.create_task(self._renew_publish_lane())
+        self._renew(REFUSED_PAUSE)
 
-    async def _renew_publish_lane(self) -> None:
-        await asyncio.sleep(REFUSED_PAUSE)
-        with contextlib.suppress(*LOST), losses_as_errors():
-            await self._open_publish_lane()
+    def _renew(self, pause: float) -> None:
+        if not self.ended.done() and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(self._renew_publish_lane(pause))
+
+    async def _renew_publish_lane(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        with contextlib.suppress(*LOST, TransportError), losses_as_errors():
+            self.publish_lane = await self._open_publish_lane()
             for consuming in self._lanes:
                 consuming.replies = self.publish_lane
             for lane, channel in list(self._publish_channels.items()):
-                if lane is not self.publish_lane and not lane.unconfirmed:
+                in_use = lane is self.publish_lane or lane is self._sizes_lane
+                if not in_use and not lane.unconfirmed:
                     del self._publish_channels[lane]
                     await channel.close()
                     self._publishing.protocol.unregister(channel.number)
@@ -266,10 +322,7 @@ class Session:
             await channel.basic_consume(
                 queue, never_called, no_ack=subscription.no_ack, consumer_tag=tag
             )
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
         if subscription.queue or subscription.exchange:
             self._consumers.append((channel, tag))
@@ -292,10 +345,7 @@ class Session:
         channel = await self._consuming.channel(confirms=False)
         try:
             await channel.exchange_declare(exchange, passive=True)
-        except (
-            aiormq.exceptions.ChannelNotFoundEntity,
-            aiormq.exceptions.ChannelAccessRefused,
-        ) as error:
+        except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(
                 f"exchange {exchange!r} cannot be bound to: {error.args[0]}"
             ) from error
@@ -313,7 +363,24 @@ class Session:
 
         self.publish_lane.publish(publishing, Pending(publishing, confirmed))
 
-    def _publishing_ended(self, reason: str) -> None:
+    def _publishing_ended(self, lane: PublishLane, reason: str) -> None:
+        """The broker has closed a channel.
+
+        It has refused one publishing for good, and does not say which: one of those on their way.
+        So each of them is tried again, alone.
+        """
+        if refusal(reason) is None:
+            self._end_by_publishing(reason)
+            return
+        log.warning("publishing channel closed", reason=reason, unconfirmed=lane.unconfirmed)
+        self._publish_channels.pop(lane, None)
+        for waiting in lane.hand_over():
+            if waiting.publishing is not None:
+                self._sizes.add(waiting.publishing, waiting)
+        if lane is self.publish_lane:
+            self._renew(0.0)
+
+    def _end_by_publishing(self, reason: str) -> None:
         """A publishing to an exchange that does not exist ends its channel.
 
         No queue took it, and none would the next time: that publishing is returned.
@@ -369,6 +436,8 @@ class Session:
             lane.close()
         for publishing in self._publish_channels:
             publishing.close()
+        self._sizes.close()
+        self._direct_replies.close()
 
     async def close(self) -> None:
         """End it in order, so that the broker has read every frame sent before."""

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol, cast
 import aiormq
 from yarl import URL
 
+from bridge.rabbitmq.addresses import connect_to
 from bridge.rabbitmq.frames.ids import HEARTBEAT_FRAME, ProtocolError
 from bridge.rabbitmq.frames.reading import ContentSink, FrameStream
 from bridge.rabbitmq.outbox import Outbox
@@ -160,11 +161,13 @@ class LaneTransportFactory(aiormq.connection.TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """`kwargs`: aiormq's ``ssl_context_provider``.
 
-        It makes the TLS context that the URL's options ask for.
+        It has the TLS context that the URL's options ask for.
         """
+        host = str(url.host)
         tls = await kwargs["ssl_context_provider"].get_context() if url.scheme == "amqps" else None
+        connected = await connect_to(host, int(url.port or 0))
         transport, _ = await self._loop.create_connection(
-            lambda: self.protocol, str(url.host), int(url.port or 0), ssl=tls
+            lambda: self.protocol, sock=connected, ssl=tls, server_hostname=host if tls else None
         )
         writer = asyncio.StreamWriter(transport, self.protocol, self._reader, self._loop)
         return self._reader, writer

@@ -11,9 +11,9 @@ from bridge.backoff import back_off
 from bridge.dialects.topology import Topology
 from bridge.rabbitmq.binding import Bindings
 from bridge.rabbitmq.connection import CONNECT_TIMEOUT
-from bridge.rabbitmq.losses import LOST, explain, is_refusal, losses_as_errors
+from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
 from bridge.rabbitmq.session import Session
-from bridge.rabbitmq.urls import printable
+from bridge.rabbitmq.urls import HostOrder, in_order, printable
 from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     BrokerUnreachable,
@@ -31,6 +31,16 @@ START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""
 
 
+STEADY: Final = 30.0
+"""Seconds that a session must live before those that were lost before it are forgotten. A request
+that ends each session it comes to would otherwise be tried as fast as the broker lets us in, and
+wear out the delivery limit of all others in hand."""
+
+LOST_PAUSE: Final = 2.0
+"""Seconds from the loss of a session to the next attempt, at most: the broker is there, and a
+worker that was lost again and again must still consume within 5 s of the last time."""
+
+
 class RabbitTransport:
     """RabbitMQ as a :class:`~bridge.transport.Transport`: one session after the other."""
 
@@ -41,13 +51,15 @@ class RabbitTransport:
         name: str = "dtbridge",
         topology: Topology | None = None,
         start_timeout: float = START_TIMEOUT,
+        host_order: HostOrder = HostOrder.RANDOM,
     ) -> None:
         """`urls`: the broker's hosts, tried in turn. `name`: for its list of connections.
 
         `topology`: what is declared or looked for at each connection; None: nothing.
         `start_timeout`: seconds that :meth:`start` tries to reach a broker.
+        `host_order`: which of the hosts is the first.
         """
-        self._urls = list(urls)
+        self._urls = in_order(urls, host_order)
         self._name = name
         self._topology = topology
         self._start_timeout = start_timeout
@@ -90,22 +102,38 @@ class RabbitTransport:
         self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
 
     async def _first_session(self) -> Session:
-        """Be patient with a broker that is still starting, but tell whoever mistyped its URL."""
+        """Be patient with a broker that is still starting, but tell whoever mistyped its URL.
+
+        A refusal is not final either: another host may take us, and limits pass.
+        """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._start_timeout
         failures = 0
+        worst: tuple[int, URL, BaseException] | None = None
         while True:
             url = self._urls[self._next_url]
             try:
                 return await self._open(url)
             except LOST as error:
                 failures += 1
-                out_of_time = loop.time() >= give_up_at and failures >= len(self._urls)
-                if out_of_time or is_refusal(error):
-                    raise BrokerUnreachable(
-                        f"no broker at {printable(url)}: {explain(error)}"
-                    ) from error
-                await asyncio.sleep(back_off(failures))
+                if worst is None or telling(error) >= worst[0]:
+                    worst = telling(error), url, error
+                left = give_up_at - loop.time()
+                if left <= 0 and failures >= len(self._urls):
+                    _, url, reason = worst
+                    raise BrokerUnreachable(self._no_broker(url, reason)) from reason
+                self._warn(url, error, failures)
+            await asyncio.sleep(max(0.0, min(left, back_off(failures))))
+
+    def _no_broker(self, url: URL, error: BaseException) -> str:
+        others = len(self._urls) - 1
+        also = f" (and none at {others} other{'s' if others > 1 else ''})" if others else ""
+        return f"no broker at {printable(url)}: {explain(error)}{also}"
+
+    def _warn(self, url: URL, error: BaseException, failures: int) -> None:
+        log.warning(
+            "broker unreachable", url=printable(url), error=explain(error), failures=failures
+        )
 
     async def _open(self, url: URL) -> Session:
         self._next_url = (self._next_url + 1) % len(self._urls)
@@ -152,32 +180,39 @@ class RabbitTransport:
         self._abandon(session)
 
     async def _supervise(self, session: Session) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
         while True:
+            opened_at = loop.time()
             reason = await session.ended
             if self._state is State.DRAINING:
                 return
             self._lose(session)
             self._enter(State.CONNECTING, reason)
             self._next_url = (self._next_url + 1) % len(self._urls)
-            session = await self._next_session()
+            if loop.time() - opened_at >= STEADY:
+                failures = 0
+            session, failures = await self._next_session(failures)
+            failures += 1
 
-    async def _next_session(self) -> Session:
-        failures = 0
+    async def _next_session(self, failures: int) -> tuple[Session, int]:
+        """The next session, and the failures before it.
+
+        `failures`: sessions that were lost, or could not be opened, since one was steady.
+        """
+        pause = back_off(failures, longest=LOST_PAUSE)
         while True:
-            await asyncio.sleep(back_off(failures))
+            await asyncio.sleep(pause)
             url = self._urls[self._next_url]
             try:
-                return await self._open(url)
+                return await self._open(url), failures
             except (*LOST, TransportError) as error:
                 failures += 1
-                log.warning(
-                    "broker unreachable",
-                    url=printable(url),
-                    error=explain(error),
-                    failures=failures,
-                )
+                pause = back_off(failures)
+                self._warn(url, error, failures)
             except Exception:
                 failures += 1
+                pause = back_off(failures)
                 log.exception("no session", url=printable(url), failures=failures)
 
     def _abandon(self, session: Session) -> None:

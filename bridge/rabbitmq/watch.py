@@ -5,7 +5,8 @@ broker can forget a consumer, so that a worker is connected and consumes nothing
 
 * no byte from the broker for :data:`SILENCE` heartbeats;
 * publishings that wait for confirms, and none at all in the same time;
-* a queue of ours without a consumer, or with messages that nobody gets (the audit).
+* a queue of ours without a consumer, or with messages that we do not get and another consumer would
+  (the audit).
 """
 
 import asyncio
@@ -20,12 +21,18 @@ from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.losses import LOST, losses_as_errors
 from bridge.rabbitmq.publishing import PublishLane
+from bridge.telemetry.logs import get_logger
+
+log = get_logger("bridge.rabbitmq")
 
 SILENCE: Final = 2.0
 """Heartbeats without a byte from the broker after which a connection is dead. The broker sends one
 each half interval."""
 AUDIT: Final = 30.0
 """Seconds between two looks at whether the broker still knows our consumers."""
+
+SERVED_WITHIN: Final = 2.0
+"""Seconds in which a consumer is given a message that waits."""
 
 
 class Watch:
@@ -54,7 +61,6 @@ class Watch:
         self._end = end
         self._timer: asyncio.TimerHandle | None = None
         self._auditing: asyncio.Task[None] | None = None
-        self._audit_channel: aiormq.abc.AbstractChannel | None = None
         self._confirmed = -1
         """Publishings confirmed at the last look."""
         self._confirmed_at = 0.0
@@ -114,13 +120,18 @@ class Watch:
         """Notice "connected but not consuming": a consumer that the broker has forgotten.
 
         It has when a queue of ours has no consumer at all; or when messages wait and none has come
-        in between two looks, although nothing is in hand. A broker that does not answer for a queue
-        has lost touch with it.
+        in between two looks, although nothing is in hand, and a new consumer is given one. (Of a
+        queue with a single active consumer all others stand by, and so would the new one.) A broker
+        that does not answer for a queue has lost touch with it. Where it allows no channel for
+        this, there is no audit.
         """
         last = [-1] * len(self._consume_lanes)
         with contextlib.suppress(*LOST), losses_as_errors():
             while True:
                 await asyncio.sleep(AUDIT)
+                if not self._consuming.has_room:
+                    log.info("no audit of consumers", reason="the broker allows no more channels")
+                    return
                 for number, lane in enumerate(self._consume_lanes):
                     quiet = lane.received == last[number] and not lane.unsettled
                     last[number] = lane.received
@@ -130,23 +141,45 @@ class Watch:
                         except TimeoutError:
                             self._end(f"not consuming: the broker says nothing of queue {queue!r}")
                             return
-                        if found is not None and (found[1] == 0 or (quiet and found[0] > 0)):
-                            waiting, consumers = found
+                        if found is None:
+                            continue
+                        waiting, consumers = found
+                        if consumers == 0 or (
+                            quiet and waiting > 0 and await self._another_is_served(queue)
+                        ):
                             self._end(
                                 f"not consuming: queue {queue!r} has {consumers} consumers "
                                 f"and {waiting} messages waiting"
                             )
                             return
 
+    async def _another_is_served(self, queue: str) -> bool:
+        """Whether a new consumer of the queue is given a message. It goes back at once."""
+        channel = await self._consuming.channel(confirms=False)
+        served = asyncio.Event()
+
+        async def take(_: object) -> None:
+            served.set()
+
+        try:
+            await channel.basic_qos(prefetch_count=1)
+            await channel.basic_consume(queue, take)
+            async with asyncio.timeout(SERVED_WITHIN):
+                await served.wait()
+        except aiormq.exceptions.AMQPChannelError:
+            return False
+        except TimeoutError:
+            pass
+        await channel.close()
+        return served.is_set()
+
     async def look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue. None: it cannot be asked, or does not exist."""
-        if self._audit_channel is None or self._audit_channel.is_closed:
-            # On the connection that the broker reads even while an alarm is on.
-            self._audit_channel = await self._consuming.channel(confirms=False)
+        # On the connection that the broker reads even while an alarm is on.
+        channel = await self._consuming.channel(confirms=False)
         try:
-            declared = await self._audit_channel.queue_declare(
-                queue, passive=True, timeout=CLOSE_TIMEOUT
-            )
+            declared = await channel.queue_declare(queue, passive=True, timeout=CLOSE_TIMEOUT)
         except aiormq.exceptions.AMQPChannelError:
             return None
+        await channel.close()
         return declared.message_count or 0, declared.consumer_count or 0

@@ -4,6 +4,8 @@ Pure values.
 """
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -35,9 +37,16 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     key: Any = None
     """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
-    """When its handling began, in seconds of Unix time; None: not measured."""
+    """When its handling began, in seconds of the monotonic clock; None: not measured."""
     first_try: float | None = None
     """When it was handled first, in seconds of Unix time; None: this is the first try."""
+    origin: Any = None
+    """What else names it, beside version, station, message id and payload: the connection that it
+    came on, or else the message that it is, and who sent it. A hashable value, whose repr says all
+    of it."""
+    told_apart: bool = False
+    """Whether a later request of the station would have another name. If not, one that is named as
+    one before is a repetition only if the broker, or the bridge, has sent it again."""
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):
@@ -100,6 +109,22 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
         It may have been handled then, by a worker that died before its reply was safe.
         """
         return self._request.redelivered
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The AMQP headers of the message, ``traceparent`` for one. Read-only.
+
+        Whoever published the message has set them: they may hold anything.
+        """
+        return MappingProxyType(self._request.source.properties.headers or {})
+
+    @property
+    def user_id(self) -> str | None:
+        """The broker's user that published the message, if the message names it; None: not known.
+
+        The broker has checked it. It is not known any more at a later try.
+        """
+        return self._request.source.properties.user_id
 
     @property
     def request(self) -> DataTransferRequest:

@@ -82,6 +82,8 @@ class Reason(enum.StrEnum):
     """Its deadline passed before it was handled."""
     OVERLOADED = "overloaded"
     """More came than could be handled, and its deadline was too near to begin with it."""
+    BROKEN = "broken"
+    """It cannot be read, or breaks the wire contract, and nobody waits to be told so."""
     FOREIGN = "foreign"
     """It is not a request in the dialect of its queue."""
 
@@ -153,7 +155,7 @@ def describe_error(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the error is somebody else's class
+    except BaseException:  # noqa: BLE001 - the error is somebody else's class
         text = "(its text cannot be had)"
     return encodable(f"{type(error).__name__}: {text}"[:512])
 
@@ -173,6 +175,11 @@ def timed_out(request: Request, now: float, error: str) -> Failure:
     return Failure(
         _failure_bodies[request.version, ErrorCode.GENERIC_ERROR], Reason.TIMED_OUT, error
     )
+
+
+def impossible(request: Request, error: str) -> Failure:
+    """The outcome when the answer cannot be sent."""
+    return Failure(_failure_bodies[request.version, ErrorCode.INTERNAL_ERROR], Reason.FAILED, error)
 
 
 def overloaded(request: Request, error: str) -> Failure:
@@ -200,7 +207,7 @@ def outcome_of_error(
     late = request.deadline is not None and request.deadline <= now
     try:
         outcome = _outcome_of_error(error, request, policy, now)
-    except Exception as fault:  # noqa: BLE001 - an error made wrongly, its reason not a text
+    except BaseException as fault:  # noqa: BLE001 - made wrongly: its reason is no text
         outcome = failed(
             request, f"{describe_error(fault)}, while answering for {describe_error(error)}"
         )

@@ -13,10 +13,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from bridge.request.incoming import Request
-from bridge.request.outcome import Outcome, Settle
+from bridge.request.outcome import Outcome, Settle, describe_error
+
+Answer = Callable[[Request, Any, "Task[Any]"], Outcome]
+"""Makes the outcome of a task that has ended: `answer` of a :class:`Race`."""
 
 _EAGER: Final = sys.version_info >= (3, 12)
 """Whether the interpreter can run a task's first step while the task is made."""
+TURNS: Final = 4
+"""Turns of the loop that pass at most between the end of a thread and that of the task that waits
+for it: the loop is told, the future is done, its shield is, the task runs."""
 
 
 def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "Task[Any]":
@@ -34,12 +40,13 @@ def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a plain function, in the thread of an executor.
 
     A StopIteration cannot leave through a future: on CPython 3.11 whoever awaits the future would
-    wait for ever. It becomes a RuntimeError, as it does in a coroutine.
+    wait for ever. It becomes a RuntimeError, as it does in a coroutine. So do SystemExit and
+    KeyboardInterrupt, which would end the event loop of whoever awaits them.
     """
     try:
         return function(*arguments)
-    except StopIteration as error:
-        raise RuntimeError("the handler raised StopIteration") from error
+    except (StopIteration, SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"the handler raised {describe_error(error)}") from error
 
 
 class Race:
@@ -68,7 +75,7 @@ class Race:
         by: Any,
         held: "set[Race]",
         settle: Settle,
-        answer: "Callable[[Request, Any, Task[Any]], Outcome]",
+        answer: Answer,
         time_out: Callable[[Request, Any], Outcome],
         loss: Callable[[Request, Any], Outcome] | None = None,
     ) -> None:
@@ -86,7 +93,7 @@ class Race:
         self._loss = loss or time_out
         self._held = held
         self._task: Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self.over = False
         """Whether it has an outcome, or was abandoned."""
         held.add(self)
@@ -134,8 +141,17 @@ class Race:
         self._finish()
         self._settle(self._request, self._answer(self._request, self._by, task))
 
-    def _out_of_time(self) -> None:
-        self._end(self._time_out)
+    def _out_of_time(self, turns: int = TURNS) -> None:
+        """Look once more what has come; only then has the time-out come first.
+
+        Where something held up the loop, the timer may be run before what has ended meanwhile.
+        """
+        task = self._task
+        if turns and task is not None and not task.done():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_soon(self._out_of_time, turns - 1)
+        else:
+            self._end(self._time_out)
 
     def lose(self) -> None:
         """End it, unless it is over: what it runs for is lost."""
@@ -146,7 +162,7 @@ class Race:
             return
         task = self._task
         if task is not None and task.done():
-            # In this very turn of the loop, in which something held up both: the answer counts.
+            # While something held up the loop: the answer is there, and counts.
             self._ended(task)
             return
         self._finish()

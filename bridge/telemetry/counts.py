@@ -23,6 +23,9 @@ class WorkerCounts(msgspec.Struct):
     """Requests whose deadline passed while they were handled."""
     dropped: int = 0
     """Requests that were not handled, because their deadline had passed."""
+    stuck: int = 0
+    """Plain ``def`` handlers that were still at work when their time was over. Each keeps its
+    thread until it returns."""
     absorbed: int = 0
     """Deliveries of a request that had been handled already: the stored reply was sent again."""
     store_errors: int = 0

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final, TextIO
 
-import orjson
 import structlog
+
+from bridge.telemetry.lines import Formatter, for_terminal, to_json
 
 LIBRARIES: Final = ("aio_pika", "aiormq", "websockets")
 """Loggers of libraries that report at length what the bridge says in one line."""
@@ -132,7 +133,7 @@ def configuring(log_format: LogFormat, level: LogLevel) -> Iterator[None]:
         yield
         return
     output = _Output(sys.stderr)
-    output.setFormatter(_formatter(log_format, sys.stderr))
+    output.setFormatter(formatter(log_format, sys.stderr))
     output.setLevel(level.value.upper())
     logging.captureWarnings(capture=True)
     warnings = logging.getLogger("py.warnings")
@@ -181,16 +182,17 @@ _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
 """What becomes of every line, however it was logged."""
 
 
-def _formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
+def formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
+    """What makes lines of that look for a stream."""
     as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not stream.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(_dumps)
+    rendering: tuple[structlog.typing.Processor, ...] = (
+        (structlog.processors.JSONRenderer(to_json),)
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        else (for_terminal, structlog.dev.ConsoleRenderer(colors=stream.isatty()))
     )
-    return structlog.stdlib.ProcessorFormatter(
+    return Formatter(
         foreign_pre_chain=(_take_apart, *_SHARED),
-        processors=(structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer),
+        processors=(structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering),
     )
 
 
@@ -202,7 +204,3 @@ def _take_apart(
     if not isinstance(parts, dict) or "event" not in parts:
         return line
     return {**parts, **line, "event": parts["event"]}
-
-
-def _dumps(line: object, **_: object) -> str:
-    return orjson.dumps(line, default=str).decode()

@@ -15,9 +15,12 @@ the copy on its way back is confirmed; if the worker dies, another one is given 
 import asyncio
 from typing import Final
 
-from bridge.dialects.copies import after_pause, pause_left
+from bridge.dialects.copies import after_pause, may_be_rejected, pause_left
 from bridge.dialects.names import Names
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Subscription, Verdict
+
+log = get_logger("bridge.worker")
 
 PREFETCH: Final = 200
 """Requests of one delay queue that a worker holds at most. All wait equally long, so the first to
@@ -82,4 +85,17 @@ class DelayQueue:
         self._held[timer] = delivery
 
     def _send_back(self, delivery: Delivery) -> None:
-        delivery.settle(Verdict.ACK, None, after_pause(delivery, self._names))
+        try:
+            delivery.settle(Verdict.ACK, None, after_pause(delivery, self._names))
+        except ValueError as error:  # no copy of it can be written
+            self._have_it_sent_back(delivery, str(error))
+
+    def _have_it_sent_back(self, delivery: Delivery, reason: str) -> None:
+        """Leave it to the broker, which sends what is rejected the same way.
+
+        What the broker could not bear is dropped: no worker can have put it there.
+        """
+        bearable = may_be_rejected(delivery)
+        if not bearable:
+            log.warning("forged request dropped", queue=self.queue, reason=reason)
+        delivery.settle(Verdict.REJECT if bearable else Verdict.ACK)

@@ -8,11 +8,8 @@ callback: a :class:`~bridge.request.running.Race`.
 
 import asyncio
 import enum
-import inspect
 import time
 from asyncio import Task, get_running_loop
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +44,8 @@ from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import InvalidData
 from bridge.routing.handler import Handler
 from bridge.routing.router import THREADS, Routes
+from bridge.telemetry.counts import WorkerCounts
+from bridge.worker.threads import Threads
 
 fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
 
@@ -82,12 +81,13 @@ class Dispatcher:
         max_body: int = MAX_BODY,
         policy: RetryPolicy | None = None,
         threads: int = THREADS,
+        counts: WorkerCounts | None = None,
     ) -> None:
         """`strict`: refuse what the schema of the request's OCPP version does not allow.
 
         `max_body`: bytes at most, of a payload and of an answer. `policy`: when a handler without a
         policy of its own is tried again. `threads`: how many plain ``def`` handlers run at a time;
-        more wait their turn.
+        more wait their turn. `counts`: where threads are counted that do not return.
         """
         self.settle: Settle
         """Whom it tells each outcome: see :func:`~bridge.request.chain.chain`."""
@@ -98,10 +98,15 @@ class Dispatcher:
         self._handles_expired = expired is Expired.HANDLE
         self._max_body = max_body
         self._policy = policy or RetryPolicy()
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
         self.waiting: set[running.Race] = set()
         """Of handlers that have not returned yet."""
+        self._threads = Threads(
+            threads,
+            held=self.waiting,
+            answer=self._answer,
+            handles_expired=self._handles_expired,
+            counts=WorkerCounts() if counts is None else counts,
+        )
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: now, or when its handler has returned or run out of time.
@@ -116,12 +121,12 @@ class Dispatcher:
             self.settle(request, _expired_outcome(self._expired))
             return
         if request.fault is not None or len(request.body) > self._max_body:
-            self.settle(request, call_error(self._refusal(request), request.version))
+            self.settle(request, _refused(request, self._refusal(request)))
             return
         try:
             envelope: RequestEnvelope = self._decode(request.body, request.version)
         except CallError as error:
-            self.settle(request, call_error(error, request.version))
+            self.settle(request, _refused(request, error))
             return
         found = self._routes.resolve(envelope.vendor_id, envelope.message_id)
         if isinstance(found, Reply):
@@ -137,7 +142,7 @@ class Dispatcher:
             except InvalidData as error:
                 self.settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
-            except Exception as error:  # noqa: BLE001 - decoding runs the type's __post_init__
+            except BaseException as error:  # noqa: BLE001 - decoding runs the type's __post_init__
                 self.settle(
                     request, outcome_of_error(error, request, self._policy_of(handler), time.time())
                 )
@@ -151,15 +156,13 @@ class Dispatcher:
         return CallError(ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, text)
 
     def _call(self, request: Request, handler: Handler, arguments: tuple[Any, ...]) -> None:
+        if not handler.is_async:
+            self._threads.call(request, handler, arguments, self.settle)
+            return
         loop = get_running_loop()
         try:
-            coroutine = (
-                handler.function(*arguments)
-                if handler.is_async
-                else self._in_thread(handler.function, arguments)
-            )
-            task = running.start(coroutine, loop)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            task = running.start(handler.function(*arguments), loop)
+        except BaseException as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine. And a task lets SystemExit
             # and KeyboardInterrupt through, past its owner.
             self.settle(
@@ -193,7 +196,7 @@ class Dispatcher:
                 body = encode_response(result, request.version)
             else:
                 body = encode_accepted(result, request.version)
-        except Exception as fault:  # noqa: BLE001 - encoding may run the code of a vendor's type
+        except BaseException as fault:  # noqa: BLE001 - encoding may run code of a vendor's type
             return failed(request, describe_error(fault))
         if len(body) > self._max_body:
             return failed(
@@ -201,20 +204,18 @@ class Dispatcher:
             )
         return Reply(body)
 
-    async def _in_thread(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="handler")
-        result = await asyncio.get_running_loop().run_in_executor(
-            self._pool, running.in_thread, function, *arguments
-        )
-        return await result if inspect.isawaitable(result) else result
-
     def close(self) -> None:
         """Stop what still runs. Its requests are not settled: the broker delivers them again."""
         for race in tuple(self.waiting):
             race.abandon()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+
+
+def _refused(request: Request, error: CallError) -> Outcome:
+    """The outcome of a request that cannot be read. If nobody is told so, it is kept."""
+    if request.reply_wanted:
+        return call_error(error, request.version)
+    return Failure(None, Reason.BROKEN, describe_error(error))
 
 
 def _expired_outcome(policy: Expired) -> Outcome:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.compiled import fields
+from bridge.dialects.copies import may_be_rejected
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
@@ -31,12 +32,15 @@ from bridge.request.outcome import (
     Reason,
     Reply,
     RetryLater,
+    impossible,
     overloaded,
 )
+from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
 from bridge.worker.pace import Pace
+from bridge.worker.room import LARGE, Room
 
 log = get_logger("bridge.worker")
 
@@ -66,11 +70,13 @@ class Intake:
         concurrency: int,
         lacks: Callable[[str], bool],
         worker: str,
+        room: Room | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
-        exchange of that name. `worker`: who we are, for dead letters.
+        exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
+        None: as much as a worker has, for this intake alone.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -88,6 +94,8 @@ class Intake:
         self._starting = False
         self._lacks = lacks
         self._worker = worker
+        self._room = Room() if room is None else room
+        self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
@@ -112,6 +120,9 @@ class Intake:
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
+        if len(request.body) > LARGE and not self._room.take(len(request.body)):
+            self._room.wait(request.source)
+            return
         if self._running < self._busy:
             self._running += 1
             self.next(request)
@@ -125,7 +136,10 @@ class Intake:
 
         What runs goes on, for its effect.
         """
+        large = sum(len(request.body) for request in self._waiting if len(request.body) > LARGE)
         self._waiting.clear()
+        if large:
+            self._room.give(large)
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
@@ -141,37 +155,53 @@ class Intake:
         """Begin with a request, or answer at once that there is no time for it."""
         self._running += 1
         deadline = request.deadline
-        now = time.time()
-        left = math.inf if deadline is None else deadline - now
+        left = math.inf if deadline is None else deadline - time.time()
         if 0 < left < self._pace.needed:
-            self._counts.overloaded += 1
             text = f"{left:.3f} s were left, and handling takes up to {self._pace.needed:.3f} s"
             self._pace.fade()
             self.settled(request, overloaded(request, text))
             return
         if left > 0:
-            request.started = now
+            request.started = time.monotonic()
         self.next(request)
 
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Tell the broker the outcome of a request, and begin with the next that waits."""
         self._running -= 1
         if request.started is not None:
-            self._pace.took(time.time() - request.started)
+            self._pace.took(time.monotonic() - request.started)
         if isinstance(outcome, Reply):
             # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
             reply: Reply = outcome
-            request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+            try:
+                request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
+            except ValueError as error:
+                self._leave_unanswered(request.source, _ACK, error)
         else:
             self._settle_otherwise(request, outcome)
+        if len(request.body) > LARGE:
+            self._room.give(len(request.body))
         if self._waiting and not self._starting:
             self._start_waiting()
+
+    def on_impossible(self, delivery: Delivery, reason: str) -> None:
+        """The broker will never take the answer to this delivery."""
+        self.answer_impossible(self._read(delivery), reason)
+
+    def answer_impossible(self, request: Request, reason: str) -> None:
+        """Keep the request as a dead letter, and answer with a CALLERROR in place of the answer."""
+        self._counts.replied -= 1
+        self._counts.failed += 1
+        failure = impossible(request, f"the broker does not take the answer: {reason}")
+        self._log_failure(request, failure)
+        self._give_up(request, failure)
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts
         match outcome:
             case Failure():
                 counts.failed += 1
+                counts.overloaded += outcome.reason is Reason.OVERLOADED
                 self._log_failure(request, outcome)
                 self._give_up(request, outcome)
             case RetryLater():
@@ -193,6 +223,7 @@ class Intake:
                 self._counts.replied += 1
                 return reply
             self._counts.forbidden += 1
+            self._tell_forbidden(request)
         return None
 
     def _give_up(self, request: Request, failure: Failure) -> None:
@@ -200,16 +231,34 @@ class Intake:
         self._keep(request, failure, self._reply(request, failure.body, Kind.CALL_ERROR))
 
     def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
-        cheap = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
-        if cheap or self._lacks(self._dialect.names.dead):
-            # The queue's own dead-lettering: it is cheap, and the broker says why.
-            request.source.settle(Verdict.REJECT, reply)
-        else:
-            copy = self._dialect.dead_letter(request, failure, self._worker)
-            try:
-                request.source.settle(Verdict.ACK, reply, copy)
-            except ValueError:  # its own headers fill a frame, and leave no room for ours
-                request.source.settle(Verdict.REJECT, reply)
+        source = request.source
+        expired = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
+        if self._lacks(self._dialect.names.dead) or (expired and may_be_rejected(source)):
+            self._reject(source, reply)
+            return
+        copy = self._dialect.dead_letter(request, failure, self._worker)
+        try:
+            source.settle(Verdict.ACK, reply, copy)
+        except ValueError:  # its own headers fill a frame, and leave no room for ours
+            self._reject(source, reply)
+
+    def _reject(self, delivery: Delivery, reply: Publishing | None) -> None:
+        """Leave it to the queue's own dead-lettering: that is cheap, and the broker says why.
+
+        What the broker could not bear is dropped instead.
+        """
+        verdict = Verdict.REJECT
+        if not may_be_rejected(delivery):
+            verdict = Verdict.ACK
+            log.warning("forged request dropped", queue=self.queue, reason="its x-death is broken")
+        try:
+            delivery.settle(verdict, reply)
+        except ValueError as error:
+            self._leave_unanswered(delivery, verdict, error)
+
+    def _leave_unanswered(self, delivery: Delivery, verdict: Verdict, error: ValueError) -> None:
+        log.warning("answer not sent", queue=self.queue, reason=str(error))
+        delivery.settle(verdict)
 
     def _try_again(self, request: Request, outcome: RetryLater) -> None:
         """Have the request wait for its next try: in the broker, or here if there is no queue."""
@@ -243,6 +292,18 @@ class Intake:
                 self._begin_if_in_time(self._waiting.popleft())
         finally:
             self._starting = False
+
+    def _tell_forbidden(self, request: Request) -> None:
+        """Say once for each kind of reply queue that its answers are not sent, and why."""
+        cause, sentence = self._dialect.why_not_answered(request)
+        if self._forbidden.is_new(cause):
+            log.warning(
+                "answer not sent",
+                reason=sentence,
+                queue=self.queue,
+                station=encodable(request.station_id),
+                so_far=self._counts.forbidden,
+            )
 
     def _log_failure(self, request: Request, failure: Failure) -> None:
         log.warning(

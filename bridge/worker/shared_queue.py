@@ -27,6 +27,7 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery
 from bridge.worker.intake import Intake
+from bridge.worker.room import LARGE
 
 log = get_logger("bridge.worker")
 
@@ -69,7 +70,8 @@ class Part(Intake):
         age = 0.0 if request.first_try is None else now - request.first_try
         delay = nearest(max(FIRST_ROUND, age * GROWTH))
         if request.deadline is not None and now + delay >= request.deadline:
-            self._counts.overloaded += 1
+            if len(request.body) > LARGE:
+                self._room.hold(len(request.body))
             self._running += 1  # as if it had begun: it is settled like all others
             self.settled(
                 request,
@@ -109,6 +111,16 @@ class Sorter:
             self._refuse(delivery, error)
             return
         self._parts.get(fold(read_vendor_id(request.body)), self._rest).take(request)
+
+    def on_impossible(self, delivery: Delivery, reason: str) -> None:
+        """As :meth:`~bridge.worker.intake.Intake.on_impossible`."""
+        try:
+            request = self._dialect.request(delivery)
+        except Foreign as error:  # it has had its answer, such as it was
+            self._refuse(delivery, error)
+            return
+        part = self._parts.get(fold(read_vendor_id(request.body)), self._rest)
+        part.answer_impossible(request, reason)
 
     def _refuse(self, delivery: Delivery, error: Foreign) -> None:
         self._counts.foreign += 1

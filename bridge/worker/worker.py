@@ -15,12 +15,14 @@ from bridge.idempotency.store import Store
 from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
+from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
+from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
 log = get_logger("bridge.worker")
@@ -47,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int = MAX_IN_FLIGHT
     """Deliveries of all vendors in hand at most. Each vendor gets an equal share, of at least 1,
     and no more than its prefetch."""
+    max_bytes: int = BYTES
+    """Bytes of payloads in hand at most. Payloads up to 16 kB do not count: their number is their
+    bound. What there is no room for waits in its queue."""
     drain_timeout: float = DRAIN_TIMEOUT
     """Seconds to finish what is in hand when the worker is asked to stop."""
     strict: bool = False
@@ -101,6 +106,7 @@ class Worker:
             )
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
+        self._room = Room(self.settings.max_bytes)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -118,7 +124,7 @@ class Worker:
             )
         self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
         return [
-            Subscription(intake.queue, intake.prefetch, intake.on_delivery)
+            Subscription(intake.queue, intake.prefetch, intake.on_delivery, intake.on_impossible)
             for intake in self.intakes
         ]
 
@@ -134,7 +140,10 @@ class Worker:
         }
         rest = self._intake(Part, f"{self.dialect.name}: other vendors", None, prefetch)
         sorter = Sorter(self.dialect, parts, rest, self.counts)
-        return [Subscription(queue.name, prefetch, sorter.on_delivery) for queue in queues]
+        return [
+            Subscription(queue.name, prefetch, sorter.on_delivery, sorter.on_impossible)
+            for queue in queues
+        ]
 
     def _intake(
         self, kind: type[_Intake], queue: str, router: Router | None, in_flight: int
@@ -155,6 +164,7 @@ class Worker:
             concurrency=concurrency,
             lacks=self._transport.lacks,
             worker=self._name,
+            room=self._room,
         )
         dispatcher = Dispatcher(
             self._routes,
@@ -163,6 +173,7 @@ class Worker:
             max_body=settings.max_body,
             policy=settings.retry,
             threads=router.threads if router else THREADS,
+            counts=self.counts,
         )
         if self._once is None:
             chain(intake, dispatcher)
@@ -173,9 +184,9 @@ class Worker:
         return intake
 
     @property
-    def _holders(self) -> list[Intake | DelayQueue]:
+    def _holders(self) -> list[Room | Intake | DelayQueue]:
         """All that have deliveries in hand."""
-        return [*self.intakes, *self._delay_queues]
+        return [self._room, *self.intakes, *self._delay_queues]
 
     @property
     def state(self) -> State:
@@ -191,6 +202,8 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
+        watch = ClockWatch()
+        watch.start()
         try:
             if await self._started():
                 await self._stop.wait()
@@ -198,6 +211,7 @@ class Worker:
                     holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
+            watch.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:

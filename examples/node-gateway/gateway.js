@@ -1,5 +1,5 @@
 // A station gateway for the DataTransfer Bridge (docs/gateways.md). It knows no OCPP action but DataTransfer.
-//   AMQP_URL=amqp://user:password@broker/ PORT=9000 node gateway.js      stations connect to ws://HOST:PORT/STATION_ID
+//   AMQP_URL=amqp://user:password@broker PORT=9000 node gateway.js      stations connect to ws://HOST:PORT/STATION_ID
 import { createHash, randomUUID } from 'node:crypto'
 import { unescape } from 'node:querystring'
 import amqp from 'amqplib'
@@ -10,7 +10,7 @@ const ALLOWED = /^(amq\.gen-|amq\.rabbitmq\.reply-to\.|datatransfer\.replies\.)/
 const stations = new Map() // station id → { id, socket, version, calls, turn, gone, leave }
 const asked = new Map() // correlation id → { publish, answer }: unanswered requests from stations
 const recent = new Map() // station, message id and payload → answer: the station gets a repeated request once
-let broker // { channel, replies, requests }: the open channel and its two queues
+let broker // { connection, channel, outlet, replies, requests }: two channels, one to publish, and two queues
 function stationKey(id) {
   const bytes = Buffer.from(id).toString('latin1') // one character for each byte of UTF-8
   const key = bytes.replace(/[^A-Za-z0-9.-]/g, byte => `_${byte.charCodeAt(0).toString(16).padStart(2, '0')}`)
@@ -30,12 +30,20 @@ async function connect() { // again after each loss: the queues and bindings go 
     asked.get(properties.correlationId)?.answer([properties.type, `${content}`]), { noAck: true })
   await channel.prefetch(200)
   await channel.consume(requests, message => onRequest(message, channel))
-  channel.on('return', ({ properties }) => // no worker has declared its queues yet: it may be starting, so try again
-    setTimeout(() => asked.get(properties.correlationId)?.publish(), 1000))
-  broker = { channel, replies, requests }
+  broker = { connection, channel, outlet: await openOutlet(connection), replies, requests }
   await Promise.all([...stations.keys()].map(id => change('bindQueue', id)))
   for (const { publish } of asked.values()) publish() // again, with the same message id
   console.log(`connected to the broker with ${stations.size} stations`)
+}
+async function openOutlet(connection) { // with confirms: the broker says what it does not take
+  const outlet = await connection.createConfirmChannel()
+  return outlet.on('return', ({ properties }) => // no worker has declared its queues yet: it may be starting, so try again
+    setTimeout(() => asked.get(properties.correlationId)?.publish(), 1000))
+}
+async function refused(correlationId, mine) { // again on another channel: a queue without leader refuses all of this one's
+  if (!broker || !asked.has(correlationId)) return // the next connection publishes it
+  if (broker.outlet === mine) broker.outlet = await openOutlet(broker.connection)
+  setTimeout(() => asked.get(correlationId)?.publish(), 1000)
 }
 const connectSoon = () => setTimeout(() => connect().catch(failed), Math.random() * 1000)
 const failed = error => { console.error(error.message); connectSoon() }
@@ -47,11 +55,11 @@ const callError = (errorCode, errorDescription = '') =>
 function ask(station, messageId, payload) {
   const correlationId = randomUUID(), deadline = Date.now() + TIMEOUT, { vendorId } = Object(JSON.parse(payload))
   const key = typeof vendorId === 'string' ? stationKey(vendorId.replace(/[A-Z]/g, letter => letter.toLowerCase())) : ''
-  const headers = { 'ocpp-station-id': station.id, 'ocpp-version': station.version, 'ocpp-deadline': deadline }
-  const publish = () => broker?.channel.publish(PREFIX, key, Buffer.from(payload), {
+  const headers = { ...station.own, 'ocpp-version': station.version, 'ocpp-deadline': deadline }
+  const publish = (outlet = broker?.outlet) => outlet?.publish(PREFIX, key, Buffer.from(payload), {
     mandatory: true, persistent: true, type: 'DataTransfer', contentType: 'application/json', headers,
     messageId, correlationId, replyTo: broker.replies, expiration: Math.max(0, deadline - Date.now())
-  })
+  }, error => error && refused(correlationId, outlet).catch(() => {}))
   return new Promise(answer => {
     asked.set(correlationId, { publish, answer })
     setTimeout(answer, TIMEOUT, callError('GenericError', 'The CSMS did not answer in time.'))
@@ -72,7 +80,7 @@ async function onRequest(message, channel) {
   }
   const [type, body] = await (recent.get(name) ?? ['StationOffline', '{"sent":false}'])
   if (broker?.channel === channel) channel.ack(message) // else the message has gone with its queue
-  if (type !== 'late' && ALLOWED.test(replyTo)) broker?.channel.publish('', replyTo, Buffer.from(body), {
+  if (type !== 'late' && ALLOWED.test(replyTo)) broker?.outlet.publish('', replyTo, Buffer.from(body), {
     type, contentType: 'application/json', correlationId, expiration: Math.max(0, deadline - Date.now()),
     headers: { 'ocpp-station-id': id, ...(station && { 'ocpp-version': station.version }) }
   })
@@ -101,8 +109,8 @@ async function onFrame(station, frame, { calls, socket } = station) {
 new WebSocketServer({ port: PORT, maxPayload: 1 << 22, handleProtocols: offered => // the newest that both speak
   ['ocpp2.1', 'ocpp2.0.1', 'ocpp1.6'].find(version => offered.has(version)) ?? false
 }).on('connection', (socket, { url }) => {
-  const id = unescape(url.slice(1))
-  const station = { id, socket, version: socket.protocol, calls: new Map(), turn: Promise.resolve() }
+  const id = unescape(url.slice(1)), own = { 'ocpp-station-id': id, 'ocpp-connection-id': randomUUID() }
+  const station = { id, own, socket, version: socket.protocol, calls: new Map(), turn: Promise.resolve() }
   station.gone = new Promise(leave => { station.leave = leave })
   stations.get(id)?.socket.terminate()
   stations.set(id, station)

@@ -246,10 +246,15 @@ def test_show_wants_the_beginning_of_exactly_one_id(amqp_url: str) -> None:
 
 def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}, {}])
-    assert said(amqp_url, "replay", "--reason", "failed", "--dry-run") == "Would be replayed: 2.\n"
+    assert said(amqp_url, "replay", "--reason", "failed", "--dry-run") == (
+        "Would be replayed: 2.\n  2 to exchange datatransfer, key acme\n"
+    )
     assert json.loads(said(amqp_url, "replay", "--json", "--dry-run", "--limit", "1")) == {
         "dry_run": True,
         "replayed": 1,
+        "destinations": {"exchange datatransfer, key acme": 1},
+        "elsewhere": {},
+        "impossible": 0,
     }
     assert counts(amqp_url) == (3, 0)
     assert said(amqp_url, "replay", "--reason", "failed") == "Replayed: 2.\n"
@@ -259,12 +264,34 @@ def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
         "unroutable": 0,
         "refused": 0,
         "impossible": 0,
+        "elsewhere": 0,
     }
+
+
+def test_what_says_that_it_came_from_elsewhere_is_shown_and_stays(amqp_url: str) -> None:
+    forged = {"dtbridge-exchange": "", "dtbridge-routing-key": "billing.\x1b[2Jcommands"}
+    fill(amqp_url, [forged, {}, {"dtbridge-exchange": "tenants"}, {"dtbridge-exchange": 1}])
+    assert said(amqp_url, "replay", "--dry-run") == (
+        "Would be replayed: 1.\n"
+        "  1 to exchange datatransfer, key acme\n"
+        "Would stay, because they are not from the bridge's own exchange or queues "
+        "(--exchange allows an exchange): 2.\n"
+        "  1 to exchange tenants, key acme\n"
+        "  1 to queue billing.\N{REPLACEMENT CHARACTER}[2Jcommands\n"
+        "Would stay, because they do not say where they came from: 1.\n"
+    )
+    assert "queue billing." in said(amqp_url, "list")
+    ended = dtbridge(amqp_url, "replay")
+    assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
+    assert "2 not from the bridge's own exchange or queues" in ended.stderr
+    assert "1 without a place to go back to" in ended.stderr
+    assert counts(amqp_url) == (3, 1)
+    assert "Would be replayed: 1." in said(amqp_url, "replay", "--exchange", "tenants", "--dry-run")
 
 
 def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"dtbridge-exchange": "gone"}, {"dtbridge-exchange": 7}])
-    ended = dtbridge(amqp_url, "replay")
+    ended = dtbridge(amqp_url, "replay", "--exchange", "gone")
     assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
     assert ended.stderr == (
         "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, "

@@ -18,6 +18,10 @@ MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
     "raising.py": "raise RuntimeError('the database is away')\n",
+    "exiting.py": GOOD + "import sys\nsys.exit(0)\n",
+    "silent.py": GOOD + "raise SystemExit\n",
+    "lazy.py": "def __getattr__(name): raise SystemExit(0)\n",
+    "odd.py": "class Odd(BaseException): ...\nraise Odd('two\\nlines')\n",
     "broken.py": "def a(:\n",
     "lacking.py": "import no_such_library\n",
     "duplicate.py": GOOD
@@ -45,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run good:router --topology create", "'create' is not one of"),
         ("run good:router --drain-timeout nan", "--drain-timeout"),
         ("run good:router --drain-timeout inf", "inf is not a number of seconds"),
+        ("run good:router --reply-prefix=", "every queue"),
         ("run good:router --prefix a*b", "at most 50 letters, digits"),
         (
             "run good:router --dialect mqtt",
@@ -84,6 +89,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "check raising:router",
             "importing raising failed with RuntimeError: the database is away",
         ),
+        ("check exiting:router", "importing exiting asked the process to exit, with 0"),
+        ("run exiting:router", "importing exiting asked the process to exit, with 0"),
+        ("run exiting:router --processes 2", "importing exiting asked the process to exit"),
+        ("check silent:router", "importing silent asked the process to exit, with None"),
+        ("check lazy:router", "'router' cannot be had: SystemExit: 0"),
+        ("check odd:router", "importing odd failed with Odd: two lines"),
         ("check broken:router", "importing broken failed with SyntaxError"),
         (
             "check duplicate:router",
@@ -93,9 +104,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("check twin:both", "there are two routers for vendor 'V'"),
         ("run good:router --amqp-url http://localhost/", "is not a broker URL"),
         ("run good:router --amqp-url amqp://", "is not a broker URL"),
-        ("run good:router --amqp-url amqp://localhost:99999/", "amqp://localhost:99999/"),
+        (
+            "run good:router --amqp-url amqp://localhost:99999/",
+            "the port is not a number up to 65535",
+        ),
+        (
+            "run good:router --amqp-url amqps://localhost/?cafile=nowhere.pem",
+            "cafile=nowhere.pem cannot be read: No such file or directory",
+        ),
+        (
+            "gateway --amqp-url amqps://localhost/?cafile=good.py",
+            "cafile=good.py holds no certificates",
+        ),
+        (
+            "send --station A --vendor v --amqp-url amqps://localhost/?certfile=good.py",
+            "certfile=good.py cannot be used",
+        ),
+        (
+            "run good:router --amqp-url amqp://localhost/?cacertfile=x&cafiel=y",
+            "unknown options: 'cacertfile', 'cafiel'; known are heartbeat, auth, cafile",
+        ),
+        ("run good:router --host-order first", "'first' is not one of 'random', 'given'"),
         ("run good:router --amqp-url amqp://localhost/?heartbeat=soon", "heartbeat=soon"),
         ("send --station A", "Missing option '--vendor'"),
+        (f"send --station {'A' * 256} --vendor v", "a station id has 1 to 255 characters, not 256"),
+        (f"send-to-station --station {'A' * 256} --vendor v", "a station id has 1 to 255"),
         ("send --station A --vendor v --data {", "--data is not JSON"),
         ("send --station A --vendor v --ocpp-version 3", "ocpp"),
         ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),
@@ -109,6 +142,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "the certificate good.py or its key good.py cannot be used",
         ),
         ("gateway --tls-cert no.pem --tls-key no.pem", "No such file"),
+        ("gateway --path-pattern /ocpp", "'/ocpp' is no pattern: expected something like /*/{id}"),
+        ("gateway --path /ocpp --path-pattern /{id}", "exclude each other"),
+        ("gateway --default-version ocpp1.5", "ocpp1.5"),
+        ("gateway --boot-hook nowhere:hook", "there is no module 'nowhere'"),
+        ("gateway --boot-hook good:nothing", "module good has no 'nothing'"),
         ("gateway --password-file nowhere", "the password file nowhere cannot be read"),
         ("gateway --password-file good.py", "line 1: expected STATION_ID:HASH"),
         ("gateway --password-file good.py --station-password x", "exclude each other"),
@@ -177,7 +215,52 @@ def test_an_unreachable_broker_is_told_without_its_password(folder: Path, comman
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("command", ["run good:router", "send --station A --vendor v"])
+WITH_A_BROKER = [
+    "run good:router",
+    "run good:router --processes 2",
+    "gateway",
+    "send --station A --vendor v",
+    "send-to-station --station A --vendor v",
+    "dead list",
+    "dead purge --yes",
+    "demo",
+]
+
+
+@pytest.mark.parametrize("command", WITH_A_BROKER)
+@pytest.mark.parametrize(
+    "url",
+    ["amqp://a/,amqp://u:12#Qx7,Zk9@b/", "amqp://u:Qx7[/@Zk9@b/", "amqp://u:Qx7 Zk9@b/"],
+)
+def test_no_part_of_a_password_is_told(folder: Path, command: str, url: str) -> None:
+    """`tests/properties/test_urls.py` tries any characters."""
+    done = dtbridge(*command.split(), settings={"DTBRIDGE_AMQP_URL": url}, folder=folder)
+    assert "is not a broker URL: " in done.stderr + done.stdout
+    assert "percent-encoded" in done.stderr + done.stdout
+    assert done.returncode == (1 if command == "demo" else 2)
+    assert not [part for part in ("Qx7", "Zk9") if part in done.stderr + done.stdout]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check amqp://u:Qx7/@Zk9@b/",
+        "run good:router amqp://u:Qx7,Zk9@b/",
+        "run good:router --amqp-url amqp://u:Qx7 Zk9@b/",
+        "send --station A --vendor v amqp://u:Qx7(Zk9@b/",
+        "dead list --limit amqp://u:Qx7'Zk9@b/",
+        "demo amqp://u:Qx7 Zk9@b/",
+    ],
+)
+def test_a_url_at_the_wrong_place_is_not_told(folder: Path, command: str) -> None:
+    done = dtbridge(*command.split(), folder=folder)
+    assert done.returncode == 2
+    assert not [part for part in ("Qx7", "Zk9") if part in sentence(done)]
+
+
+@pytest.mark.parametrize(
+    "command", ["run good:router --connect-timeout 1", "send --station A --vendor v --timeout 1"]
+)
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

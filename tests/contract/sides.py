@@ -208,6 +208,7 @@ class RabbitSide:
             expiration=given.expiration,
             message_id=given.message_id,
             message_type=given.type,
+            user_id=given.user_id,
             app_id=given.app_id,
         )
         await self._channel.basic_publish(

@@ -685,8 +685,14 @@ def counting(reply: Callable[[], Any] = lambda: "done") -> tuple[Router, list[Ca
 
 
 def same(number: int, *, vendor_id: str = "com.Acme", **fields: Any) -> Publishing:
-    """A request that comes once more, under another correlation_id."""
-    row = Row(situation="again", vendor_id=vendor_id, message_id="m", data=fields.pop("data", 1))
+    """A request that comes once more on its connection, under another correlation_id."""
+    row = Row(
+        situation="again",
+        vendor_id=vendor_id,
+        message_id="m",
+        data=fields.pop("data", 1),
+        headers=fields.pop("own", {"ocpp-connection-id": "c-1"}),
+    )
     asked = request(row, V201)
     return msgspec.structs.replace(
         asked,
@@ -721,6 +727,90 @@ async def test_a_request_that_comes_again_is_given_the_stored_reply_and_not_hand
             await side.take(REPLIES)
         assert len(calls) == 5
         assert (worker.counts.absorbed, worker.counts.replied) == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda number: {"ocpp-connection-id": f"c-{number}"},
+        lambda number: {"ocpp-deadline": int((time.time() + 60) * 1000) + number},
+        lambda _: {},
+    ],
+    ids=["another connection", "another deadline", "nothing said"],
+)
+async def test_an_id_that_a_later_connection_uses_again_is_a_new_request(
+    side: Side, own: Callable[[int], dict[str, Any]]
+) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router, calls, go_on = counting(lambda: len(calls))
+    go_on.set()
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, _):
+        for number in range(1, 4):
+            await side.put(same(0, own=own(number)))
+            reply = await side.take(REPLIES)
+            assert reply.body == b'{"status":"Accepted","data":%d}' % number
+        assert worker.counts.absorbed == 0
+
+
+async def test_a_message_that_its_gateway_publishes_again_is_absorbed(side: Side) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router, calls, go_on = counting()
+    go_on.set()
+    own = {"ocpp-deadline": int((time.time() + 60) * 1000)}
+    async with working(side, Settings(), router, store=MemoryStore()) as (worker, _):
+        for reply_to in (REPLIES, REPLIES, f"{REPLIES}.next"):
+            await side.make_queue(reply_to)
+            await side.put(same(0, own=own, reply_to=reply_to))
+            await side.take(reply_to)
+        assert len(calls) == 1
+        assert worker.counts.absorbed == 2
+
+
+async def test_a_sender_that_the_broker_knows_is_given_nobody_elses_reply(side: Side) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router = Router("com.Acme")
+    seen: list[str | None] = []
+
+    @router.default
+    async def handler(call: Call) -> None:
+        seen.append(call.user_id)
+
+    async with working(side, Settings(), router, store=MemoryStore()):
+        for user_id, runs in (("guest", 1), (None, 2), ("guest", 2), (None, 2)):
+            await side.put(same(0, user_id=user_id))
+            await side.take(REPLIES)
+            assert len(seen) == runs
+        assert seen == ["guest", None]
+
+
+async def test_large_requests_that_there_is_no_room_for_wait_in_their_queue_and_are_answered(
+    side: Side,
+) -> None:
+    await side.declare("com.Acme")
+    await side.make_queue(REPLIES)
+    router = Router("com.Acme")
+    running = most = 0
+
+    @router.default
+    async def handler(call: Call, data: str) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return len(data)
+
+    async with working(side, Settings(max_bytes=250_000), router, store=MemoryStore()):
+        for number in range(12):
+            await side.put(same(number, data="x" * 100_000, message_id=str(number)))
+        replies = [await side.take(REPLIES) for _ in range(12)]
+        assert {reply.body for reply in replies} == {b'{"status":"Accepted","data":100000}'}
+        assert {reply.properties.correlation_id for reply in replies} == set(map(str, range(12)))
+    assert most <= 2
+    assert await side.left(NAMES.vendor_queue("com.Acme")) == 0
 
 
 async def test_duplicates_that_come_while_their_request_is_handled_are_answered_by_one_run(

@@ -657,7 +657,7 @@ async def test_connecting_waits_for_the_broker_and_can_be_given_up(
 
 @pytest.mark.parametrize("reply_to", ["datatransfer.v", "amq.rabbitmq.reply-to.forged", None])
 async def test_a_reply_queue_that_is_not_allowed_gets_nothing(
-    side: Side, link: GatewayLink, reply_to: str | None
+    side: Side, link: GatewayLink, reply_to: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = Bytes()
     await link.connect_station("CP1", "ocpp2.0.1", handler)
@@ -665,6 +665,8 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(
     await side.put(request)
     await until(lambda: link.counts.answered == 1)
     assert (handler.payloads, link.counts.forbidden) == ([RAW], 0 if reply_to is None else 1)
+    told = [record for record in caplog.records if record.getMessage().startswith("answer to")]
+    assert len(told) == link.counts.forbidden
     assert await side.left("datatransfer.v") == 0
 
 
@@ -947,6 +949,28 @@ async def test_a_request_survives_a_lost_connection_under_its_message_id(side: S
         worker.open.set()
         assert (await asked).data == 1
     assert [call for call in worker.calls if call[0] == "CP1"] == [("CP1", "id-1", 1)]
+
+
+async def test_a_message_id_that_a_later_connection_uses_again_is_a_new_request(
+    side: Side, link: GatewayLink
+) -> None:
+    async with worked(side) as worker:
+
+        async def asked(message_id: str, **fields: Any) -> int:
+            payload = b'{"vendorId":"v","messageId":"echo"}'
+            await link.forward("CP1", "ocpp1.6", payload, message_id=message_id, **fields)
+            return len(worker.calls)
+
+        for runs in (1, 2, 3):
+            handler = Hello()
+            await link.connect_station("CP1", "ocpp1.6", handler)
+            assert await asked("2") == runs
+            assert await asked("2") == runs  # the station did not get the answer
+            await link.disconnect_station("CP1", handler)
+        assert await asked("2") == 4  # the link knows no connection
+        assert await asked("2") == 5
+        assert await asked("2", connection_id="for ever") == 6
+        assert await asked("2", connection_id="for ever") == 6
 
 
 async def test_a_reply_about_another_station_is_none(side: Side) -> None:

@@ -228,6 +228,7 @@ class Stage:
         for proxy in self.proxies:
             options += ["--amqp-url", proxy.url(heartbeat=str(self._heartbeat))]
         options += ["--log-format", "json", "--drain-timeout", "10", "--connect-timeout", "30"]
+        options += ["--host-order", "given"]  # a fault knows whom it breaks
         worker = WorkerProcess(options, self.folder / f"worker-{len(self.workers)}.log")
         await worker.start()
         self.workers.append(worker)

@@ -25,7 +25,7 @@ from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import parse_urls
+from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import State, StateListener, Subscription
 from bridge.worker.worker import Settings, Worker
@@ -43,6 +43,7 @@ class WatchedTransport(RabbitTransport):
     """A transport whose states can be awaited."""
 
     def __init__(self, url: str | Sequence[str], **settings: Any) -> None:
+        settings.setdefault("host_order", HostOrder.GIVEN)  # tests know whom they break
         super().__init__(parse_urls([url] if isinstance(url, str) else url), **settings)
         self.history: list[State] = []
         self._changed = asyncio.Event()
@@ -122,6 +123,8 @@ class BridgeProcess:
 
     ready = ""
     """The event in its log that shows that it is at work."""
+    within: tuple[str, ...] = ()
+    """A command that runs it."""
 
     def __init__(
         self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
@@ -131,7 +134,7 @@ class BridgeProcess:
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        self._command = [sys.executable, "-m", "bridge", *arguments]
+        self._command = [*self.within, sys.executable, "-m", "bridge", *arguments]
         self._folder = folder
         self._news = threading.Condition()
         self._ended = False

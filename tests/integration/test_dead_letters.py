@@ -15,6 +15,7 @@ import aiormq
 import pytest
 
 from bridge import Call, Router
+from bridge.dead_letters.destinations import Destinations
 from bridge.dead_letters.filter import Filter
 from bridge.dead_letters.letter import DeadLetter, read
 from bridge.dead_letters.queue import (
@@ -122,11 +123,17 @@ async def stations(place: Place) -> list[str]:
         return [letter.station async for _, letter in find(queue, everyone, ignore)]
 
 
+FROM_ELSEWHERE = Destinations(NAMES, frozenset({"elsewhere", "gone"}))
+
+
 async def replayed_with(
-    place: Place, wanted: Filter | None = None, limit: int | None = None
+    place: Place,
+    wanted: Filter | None = None,
+    limit: int | None = None,
+    allowed: Destinations | None = None,
 ) -> Replayed:
     async with open_dead_queue(place.urls, NAMES.dead) as queue:
-        return await replay(queue, choice((wanted or Filter()).takes), ignore, limit)
+        return await replay(queue, choice((wanted or Filter()).takes), ignore, limit, allowed)
 
 
 # ---- looking ----
@@ -261,7 +268,9 @@ async def test_a_dead_letter_leaves_only_when_a_queue_has_its_request(place: Pla
         exchange = "elsewhere" if number % 2 else NAMES.requests
         body, headers = a_dead_letter(number, **{"dtbridge-exchange": exchange})
         await place.put(body, headers, message_id="1", correlation_id="c")
-    assert await replayed_with(place) == Replayed(replayed=50, unroutable=50)
+    assert await replayed_with(place, allowed=FROM_ELSEWHERE) == Replayed(
+        replayed=50, unroutable=50
+    )
     assert await stations(place) == [f"CP{number}" for number in range(1, 100, 2)]
     replayed = await place.take(NAMES.vendor_queue("acme"), 50)
     assert [message.body for message in replayed] == [
@@ -273,14 +282,59 @@ async def test_what_cannot_be_replayed_stays_and_holds_up_nothing_else(place: Pl
     await place.fill(2)
     await place.put(*a_dead_letter(2, **{"dtbridge-exchange": "gone"}))
     await place.put(b"{}", {"ocpp-station-id": "CP3"})
+    full = "datatransfer-citrineos"
     await place.channel.queue_declare(
-        "full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        full, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
     )
-    await place.channel.basic_publish(b"in the way", routing_key="full")
-    await place.put(*a_dead_letter(4, **{"dtbridge-exchange": "", "dtbridge-routing-key": "full"}))
+    await place.channel.basic_publish(b"in the way", routing_key=full)
+    await place.put(*a_dead_letter(4, **{"dtbridge-exchange": "", "dtbridge-routing-key": full}))
     await place.put(*a_dead_letter(5))
-    assert await replayed_with(place) == Replayed(replayed=3, unroutable=1, refused=1, impossible=1)
+    assert await replayed_with(place, allowed=FROM_ELSEWHERE) == Replayed(
+        replayed=3, unroutable=1, refused=1, impossible=1
+    )
     assert await stations(place) == ["CP2", "CP3", "CP4"]
+
+
+NO_EXCHANGES = ["caf\u00e9", "x" * 128, "a*b", "gone"]
+"""Names that the AMQP library, or the broker, takes for none."""
+
+
+@pytest.mark.parametrize("exchange", NO_EXCHANGES)
+async def test_a_bad_name_of_an_exchange_holds_up_nothing_else(place: Place, exchange: str) -> None:
+    await place.put(*a_dead_letter(0, **{"dtbridge-exchange": exchange}))
+    await place.fill(2)
+    allowed = Destinations(NAMES, frozenset({exchange}))
+    assert await replayed_with(place, allowed=allowed) == Replayed(replayed=2, unroutable=1)
+
+
+async def test_a_forged_story_sends_a_request_nowhere_but_to_its_own_queue(place: Place) -> None:
+    """Its sender wants it published to a queue that only the person who replays may write to."""
+    await place.channel.queue_declare("billing.commands", durable=True)
+    there = {"queue": NAMES.vendor_queue("acme"), "exchange": "", "count": 1}
+    death = there | {"reason": "expired", "routing-keys": ["billing.commands"]}
+    forged: dict[str, Any] = {
+        "dtbridge-reason": "failed",
+        "dtbridge-exchange": "",
+        "dtbridge-routing-key": "billing.commands",
+    }
+    told: list[dict[str, Any]] = [forged, forged | {"x-death": [death]}]
+    for headers in told:
+        properties = aiormq.spec.Basic.Properties(headers=headers, expiration="0")
+        await place.channel.basic_publish(
+            b'{"vendorId":"Acme"}', exchange=NAMES.requests, routing_key="acme",
+            properties=properties,
+        )  # fmt: skip
+    await place.put(
+        *a_dead_letter(9, **{"dtbridge-exchange": "", "dtbridge-routing-key": "billing.commands"})
+    )
+    async with asyncio.timeout(PATIENCE):
+        while await place.count(NAMES.dead) < 3:
+            await asyncio.sleep(0.01)
+    result = await replayed_with(place)
+    assert await place.count("billing.commands") == 0
+    assert result.replayed + result.elsewhere == 3
+    assert result.replayed >= 1
+    assert await place.count(NAMES.vendor_queue("acme")) == result.replayed
 
 
 async def test_what_the_broker_dead_lettered_is_replayed_to_its_exchange(place: Place) -> None:

@@ -150,9 +150,9 @@ MALFORMED = {
         [4, "-1", "RpcFrameworkError"],
     ),
     '[2,"1","DataTransfer",{"vendorId"': (
-        [4, "-1", "FormationViolation"],
-        [4, "-1", "RpcFrameworkError"],
-        [4, "-1", "RpcFrameworkError"],
+        [4, "1", "FormationViolation"],
+        [4, "1", "RpcFrameworkError"],
+        [4, "1", "RpcFrameworkError"],
     ),
     '[2,"1"]': (
         [4, "1", "FormationViolation"],
@@ -165,9 +165,9 @@ MALFORMED = {
         [4, "1", "RpcFrameworkError"],
     ),
     f'[2,"{"x" * 37}","Heartbeat",{{}}]': (
-        [4, "-1", "FormationViolation"],
-        [4, "-1", "RpcFrameworkError"],
-        [4, "-1", "RpcFrameworkError"],
+        [4, "x" * 37, "FormationViolation"],
+        [4, "x" * 37, "RpcFrameworkError"],
+        [4, "x" * 37, "RpcFrameworkError"],
     ),
     '[5,"1","GenericError","",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
     '[6,"1","NotifyPeriodicEventStream",{}]': (None, [4, "1", "MessageTypeNotSupported"], None),
@@ -184,6 +184,8 @@ MALFORMED = {
     ),
     '[3,"1",{}]': (None, None, None),
     '[3,"1"]': (None, None, None),
+    '[3,"1",{"status":"Accepted"': (None, None, None),
+    '[3,"1",{"status":"Accepted"}]\0': (None, None, None),
 }
 
 

@@ -15,6 +15,7 @@ import uvloop
 from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
+from bridge.gateway.websocket.rivals import FREE
 from bridge.gateway.websocket.station_socket import HANDSHAKE_BYTES
 from tests.integration.gateway_server import Running, refusal, running
 from tests.integration.raw_station import (
@@ -259,11 +260,40 @@ async def test_a_station_whose_password_is_removed_or_changed_is_disconnected(
             assert (await station.call("Heartbeat"))[0] == 3
 
 
+async def test_a_station_whose_password_is_removed_while_it_waits_for_its_turn_is_closed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.server.PASSWORDS_AGE", 0.02)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.CALM", 7200.0)
+    async with running(PasswordFile(file)) as here, contextlib.AsyncExitStack() as open_ones:
+        for _ in range(FREE + 2):
+            last = await open_ones.enter_async_context(here.station("CP001", password=b"right"))
+        await until(lambda: "CP001" in here.gateway._rivals._waiting)
+        file.write_text(f"CP001:{PasswordHash.of(b'new')}\n")
+        assert await last.closed() == (1008, "its password was removed or changed")
+        causes = here.gateway.counts.causes
+        assert causes == {"its password was removed or changed": 1}
+
+
+async def test_a_station_may_have_a_user_name_and_several_passwords(file: Path) -> None:
+    lines = (f"CP001:{PasswordHash.of(key)} user=admin" for key in (b"old", b"new"))
+    file.write_text("\n".join(lines))
+    async with running(PasswordFile(file)) as here:
+        for key in (b"old", b"new", b"old"):
+            admin = {"Authorization": "Basic " + base64.b64encode(b"admin:" + key).decode()}
+            async with here.station("CP001", headers=admin) as station:
+                assert (await station.call("Heartbeat"))[0] == 3
+            assert await refusal(here, "/CP002", headers=admin) == 401
+        assert await refusal(here, "/CP001", password=b"old") == 401, "by its id"
+
+
 async def test_a_password_that_cannot_be_checked_is_an_answer_and_a_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(SharedPassword):
-        def check(self, station_id: str, password: bytes) -> bytes | None:
+        def check(self, station_id: str, password: bytes, user: str | None = None) -> bytes | None:
             raise ValueError("no such parameters")
 
     async with running(Broken(b"x")) as here:

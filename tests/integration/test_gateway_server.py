@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, SharedPassword
+from bridge.gateway.websocket.rivals import FREE
 from bridge.gateway.websocket.server import Gateway
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion
@@ -71,11 +72,61 @@ async def test_the_versions_that_are_spoken_can_be_fewer() -> None:
 
 async def test_a_path_without_a_station_is_not_found() -> None:
     async with running(path="/ocpp") as here:
-        for path in ("/", "/CP001", "/ocpp", "/ocpp/", "/ocpp/a/b", "/ocpp/%ff"):
+        for path in ("/", "/CP001", "/ocpp", "/ocpp/", "/ocpp/a/b"):
             assert await refusal(here, path) == 404
+        for path in ("/ocpp/%ff", "/ocpp/CP%2", "/ocpp/CP%zz"):
+            assert await refusal(here, path) == 400
+        assert here.gateway.counts.refused == 8
         async with raw_station(here.url + "/ocpp/RDAM%20123") as station:
             frame = await station.call("DataTransfer", {"vendorId": "v"})
             assert frame[2]["data"]["station"] == "RDAM 123"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["ws://a:9000/ocpp/CP001", "//ocpp/CP001", "/ocpp//CP001", "/ocpp/CP001/", "/ocpp/CP001"],
+)
+async def test_targets_that_stations_make_of_an_endpoint_are_served(target: str) -> None:
+    async with running(path="/ocpp") as here, peer(here.port) as client:
+        opening = OPENING.format(station="X").replace("GET /X ", f"GET {target} ")
+        client.writer.write(opening.encode())
+        async with asyncio.timeout(PATIENCE):
+            assert (await client.reader.readline()).startswith(b"HTTP/1.1 101 ")
+        await here.link.until(lambda: list(here.link.handlers) == ["CP001"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "station"),
+    [("/*/{id}", "acme/CP001", "CP001"), ("/ocpp/{id}/{id}", "ocpp/acme/CP001", "acme/CP001")],
+)
+async def test_a_pattern_says_which_segments_are_the_station(
+    pattern: str, path: str, station: str
+) -> None:
+    async with running(path=pattern) as here, here.station(path) as connected:
+        frame = await connected.call("DataTransfer", {"vendorId": "v"})
+        assert frame[2]["data"]["station"] == station
+
+
+@pytest.mark.parametrize("path", ["", "/ocpp", "/*/{id}"])
+async def test_a_health_probe_is_answered_and_counts_for_nothing(path: str) -> None:
+    async with running(path=path) as here:
+        async with peer(here.port) as client:
+            client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 200 ")
+        assert await refusal(here, "/") == 404, "a WebSocket without a station is none"
+        assert here.gateway.counts.refused == 1
+
+
+async def test_a_station_that_offers_no_version_can_have_one_by_default() -> None:
+    async with running(default_version=OcppVersion.V1_6) as here:
+        async with here.station(versions=()) as station:
+            assert station.connection.subprotocol is None
+            frame = await station.call("DataTransfer", {"vendorId": "v"})
+            assert frame[2]["data"]["version"] == "ocpp1.6"
+        async with here.station(versions=["ocpp1.5"]) as station:
+            assert (await station.closed())[0] == 1002
+        async with here.station(versions=["ocpp2.0.1"]) as station:
+            assert station.connection.subprotocol == "ocpp2.0.1"
 
 
 async def test_a_station_needs_its_password(tmp_path: Path) -> None:
@@ -297,6 +348,23 @@ async def test_a_peer_that_falls_silent_is_dropped() -> None:
         assert (await good.call("Heartbeat"))[0] == 3
 
 
+async def test_a_station_that_talks_but_sends_no_pongs_is_kept() -> None:
+    """The timeout is long enough for a slow machine, and the test twice as long as both."""
+    async with (
+        running(ping_interval=SOON, ping_timeout=1.0) as here,
+        peer(here.port) as client,
+    ):
+        await client.open_websocket()
+        until = asyncio.get_running_loop().time() + 2 * (SOON + 1.0)
+        async with asyncio.timeout(PATIENCE):
+            while asyncio.get_running_loop().time() < until:
+                assert await client.reader.read(65536), "a ping, or the answer"
+                client.writer.write(websocket_frame(TEXT, b'[2,"1","Heartbeat",{}]'))
+        assert here.gateway.counts.connected == 1
+        await here.link.until(lambda: set(here.link.handlers) == {"hostile"})
+        await client.until_closed()  # it has fallen silent
+
+
 async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -339,6 +407,27 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
             assert json.loads((await asked).body) == {"status": "Accepted"}
             assert here.gateway.counts.replaced == 1
         await here.link.until(lambda: here.link.handlers == {})
+
+
+async def test_two_peers_with_one_id_do_not_replace_each_other_as_fast_as_they_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.CALM", 7200.0)
+    async with running() as here, contextlib.AsyncExitStack() as open_ones:
+        last = await open_ones.enter_async_context(here.station())
+        for _ in range(FREE):
+            older, last = last, await open_ones.enter_async_context(here.station())
+            assert await older.closed() == (1008, "a newer connection")
+        waits = await open_ones.enter_async_context(here.station())
+        await waits.say([2, "1", "Heartbeat", {}])
+        for _ in range(10):
+            assert (await last.call("Heartbeat"))[0] == 3
+        assert here.gateway.counts.replaced == FREE
+        await last.connection.close()
+        assert (await waits.hear())[:2] == [3, "1"], "as soon as the station is free"
+        assert here.gateway.counts.replaced == FREE
 
 
 async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(

@@ -222,6 +222,7 @@ class Fleet:
             body=b'{"vendorId":"v","messageId":"x"}',
             deadline=time.time() + 60,
             message_id=message_id,
+            connection_id="c-1",
             correlation_id=correlation_id,
             reply_to=self.replies.name,
         )

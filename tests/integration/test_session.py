@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import aio_pika
@@ -10,7 +11,7 @@ import pytest
 from bridge import Call, Router
 from bridge.client.client import Client, NoAnswer
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import parse_urls
+from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster, free_ports
 from bridge.transport import BrokerUnreachable, State
 from bridge.worker.worker import Worker
@@ -156,7 +157,9 @@ async def test_a_host_that_swallows_everything_does_not_keep_the_next_from_its_t
     silent = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     transport = RabbitTransport(
-        parse_urls([f"amqp://127.0.0.1:{port}/", amqp_url]), start_timeout=2.0
+        parse_urls([f"amqp://127.0.0.1:{port}/", amqp_url]),
+        start_timeout=2.0,
+        host_order=HostOrder.GIVEN,
     )
     await transport.start([], lambda *_: None)
     assert transport.state is State.CONSUMING
@@ -208,9 +211,21 @@ async def test_a_node_of_a_cluster_may_go(cluster: PrivateCluster) -> None:
 
 @contextlib.contextmanager
 def memory_alarm(broker: PrivateBroker) -> Iterator[None]:
+    """An alarm that every connection knows of.
+
+    Each is told by a message of its own, and one that has published just before is blocked only
+    when it publishes the next time.
+    """
     alarm = "{resource_limit, memory, node()}"
+    states = (
+        "[State || Pid <- rabbit_networking:connections(), [{state, State}] <- "
+        "[(catch rabbit_networking:connection_info(Pid, [state]))]]"
+    )
     broker.eval(f"rabbit_alarm:set_alarm({{{alarm}, []}})")
     try:
+        give_up_at = time.monotonic() + PATIENCE
+        while "running" in broker.eval(states):
+            assert time.monotonic() < give_up_at
         yield
     finally:
         broker.eval(f"rabbit_alarm:clear_alarm({alarm})")
@@ -260,12 +275,63 @@ async def test_a_certificate_nobody_vouches_for_is_refused_in_words(
         (("/test-", "/no-such-"), "530 NOT_ALLOWED - vhost no-such-"),
     ],
 )
-async def test_a_refusal_is_told_at_once(amqp_url: str, change: tuple[str, str], told: str) -> None:
-    transport = RabbitTransport(parse_urls([amqp_url.replace(*change)]), start_timeout=PATIENCE)
-    async with asyncio.timeout(PATIENCE / 2):
-        with pytest.raises(BrokerUnreachable, match=told):
-            await transport.start([], lambda *_: None)
+async def test_a_refusal_is_told_when_the_time_is_over(
+    amqp_url: str, change: tuple[str, str], told: str
+) -> None:
+    """And of several hosts, it is what is told; one that takes us is found in spite of it."""
+    (closed,) = free_ports(1)
+    refusing = [amqp_url.replace(*change), f"amqp://127.0.0.1:{closed}/"]
+    for urls in (refusing[:1], refusing, refusing[::-1]):
+        transport = RabbitTransport(parse_urls(urls), start_timeout=0.5)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(BrokerUnreachable, match=told):
+                await transport.start([], lambda *_: None)
+        await transport.close()
+    transport = WatchedTransport([*refusing, amqp_url], start_timeout=0.0)
+    await transport.start([], lambda *_: None)
+    assert transport.state is State.CONSUMING
     await transport.close()
+
+
+@contextlib.contextmanager
+def limited(broker: PrivateBroker, url: str, whom: str) -> Iterator[None]:
+    """At most two connections of a user or to a virtual host: those of one session."""
+    guest = '<<"guest">>'
+    if whom == "user":
+        module, name = "rabbit_auth_backend_internal", guest
+        limit = f'set_user_limits({name}, #{{<<"max-connections">> => 2}}, {guest})'
+        no_limit = f'clear_user_limits({name}, <<"all">>, {guest})'
+    else:
+        module, name = "rabbit_vhost_limit", f'<<"{url.rpartition("/")[2]}">>'
+        limit = f'set({name}, [{{<<"max-connections">>, 2}}], {guest})'
+        no_limit = f"clear({name}, {guest})"
+    broker.eval(f"ok = {module}:{limit}")
+    try:
+        yield
+    finally:
+        broker.eval(f"ok = {module}:{no_limit}")
+
+
+@pytest.mark.parametrize("whom", ["user", "vhost"])
+async def test_a_limit_of_connections_is_waited_for(
+    breakable_broker: PrivateBroker, whom: str
+) -> None:
+    url = breakable_broker.add_vhost(f"limit-{whom}")
+    with limited(breakable_broker, url, whom):
+        first, second = WatchedTransport(url), WatchedTransport(url, start_timeout=PATIENCE)
+        await first.start([], lambda *_: None)
+        starting = asyncio.create_task(second.start([], lambda *_: None))
+        await second.until(State.CONNECTING, State.CONNECTING, State.CONNECTING)  # two refusals
+        assert not starting.done()
+        third = WatchedTransport(url, start_timeout=0.0)
+        with pytest.raises(BrokerUnreachable, match=r"530 NOT_ALLOWED - .*limit"):
+            await third.start([], lambda *_: None)
+        await third.close()
+        await first.close()
+        async with asyncio.timeout(PATIENCE):
+            await starting
+        await second.close()
+    breakable_broker.delete_vhost(f"limit-{whom}")
 
 
 async def test_a_worker_asked_to_stop_while_it_looks_for_a_broker_stops() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import aio_pika
 import pytest
@@ -11,7 +12,8 @@ from bridge.client.client import Client
 from bridge.dialects import Native, topology
 from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.declaring import ensure
-from bridge.transport import TopologyError
+from bridge.testing.rabbitmq import PrivateBroker
+from bridge.transport import State, TopologyError
 from tests.integration.support import NAMES, PATIENCE, ready, request, working
 
 QUEUE = NAMES.vendor_queue("v")
@@ -96,6 +98,56 @@ async def test_an_exchange_of_another_kind_is_named(amqp_url: str) -> None:
         )
     told = await refusal(amqp_url, Mode.DECLARE)
     assert told.startswith("exchange 'datatransfer': PRECONDITION_FAILED - inequivalent arg 'type'")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "durable", "arguments", "told"),
+    [
+        (NAMES.requests, "direct", True, {}, "alternate-exchange"),
+        (NAMES.requests, "direct", True, {"alternate-exchange": "x"}, "alternate-exchange"),
+        (NAMES.stations, "topic", True, {}, "type"),
+        (NAMES.dead, "direct", True, {}, "type"),
+        (NAMES.unrouted, "fanout", False, {}, "durable"),
+    ],
+)
+async def test_verify_names_an_exchange_that_is_not_what_it_must_be(
+    amqp_url: str, name: str, kind: str, durable: bool, arguments: dict[str, Any], told: str
+) -> None:
+    async with working(amqp_url, answering()):
+        pass
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.exchange_delete(name)
+        made = await channel.declare_exchange(name, kind, durable=durable, arguments=arguments)
+        if name in {NAMES.unrouted, NAMES.dead}:
+            queue = NAMES.unknown_vendor if name == NAMES.unrouted else NAMES.dead
+            await (await channel.get_queue(queue)).bind(made)
+    refused = await refusal(amqp_url, Mode.VERIFY)
+    assert refused.startswith(f"exchange '{name}': PRECONDITION_FAILED - inequivalent arg '{told}'")
+
+
+async def test_without_the_permission_to_configure_verify_trusts_what_it_cannot_compare(
+    breakable_broker: PrivateBroker,
+) -> None:
+    url = breakable_broker.add_vhost("verify")
+    async with working(url, answering()):
+        pass
+    backend, name = "rabbit_auth_backend_internal", '<<"looking">>'
+    breakable_broker.eval(f'ok = {backend}:add_user({name}, <<"secret">>, <<"guest">>)')
+    breakable_broker.eval(
+        f'ok = {backend}:set_permissions({name}, <<"verify">>, <<"^$">>, <<".*">>, <<".*">>, '
+        '<<"guest">>)'
+    )
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.exchange_delete(NAMES.stations)
+        await channel.declare_exchange(NAMES.stations, "topic", durable=True)
+    looking = url.replace("guest:guest", "looking:secret")
+    async with working(looking, answering(), mode=Mode.VERIFY) as it:
+        assert it.worker.state is State.CONSUMING
+    assert "inequivalent arg 'type'" in await refusal(url, Mode.VERIFY)
+    breakable_broker.eval(f'ok = {backend}:delete_user({name}, <<"guest">>)')
+    breakable_broker.delete_vhost("verify")
 
 
 async def test_what_no_worker_takes_from_a_retry_queue_the_broker_sends_back(

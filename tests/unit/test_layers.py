@@ -139,3 +139,29 @@ def test_the_import_blocker_blocks() -> None:
     )
     assert ended.returncode != 0
     assert "is not installed" in ended.stderr
+
+
+# ---- the size of things ----
+
+
+def test_the_top_folder_holds_rooms_and_few_modules() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 5
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """But tables of data."""
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in MODULES.values()}
+    long = {path.relative_to(PACKAGE).as_posix() for path, lines in lengths.items() if lines > 500}
+    assert long <= {"demo/corpus.py"}
+
+
+def test_exceptions_from_the_linter_are_few_and_have_their_reasons() -> None:
+    lines = [line for path in MODULES.values() for line in path.read_text("utf-8").splitlines()]
+    exceptions = [line for line in lines if re.search(r"# noqa|# type: ignore", line)]
+    assert len(exceptions) <= 2 * len(lines) / 1000
+    reasonless = [
+        line
+        for line in exceptions
+        if not re.search(r"(noqa: [A-Z0-9, ]+|type: ignore\[[a-z-]+\]) +(- |# )\S", line)
+    ]
+    assert len(reasonless) <= 1  # where the reason stands in the next line

@@ -5,14 +5,14 @@ from bridge.compiled cimport fields
 from bridge.request.incoming cimport Request
 from bridge.transport cimport Delivery, Properties, Publishing
 
-cdef str ATTEMPT, DEADLINE, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
-cdef Py_ssize_t STATION_ID_MAX_LENGTH
-cdef object DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
+cdef str ATTEMPT, CONNECTION_ID, DEADLINE, EXPIRATION, FIRST_TRY, STATION_ID, TRACE_PARENT, VERSION
+cdef Py_ssize_t CONNECTION_ID_MAX_LENGTH, STATION_ID_MAX_LENGTH, _MESSAGE_ID_MAX_LENGTH
+cdef object _EARLIEST, DEFAULT_VERSION, OcppVersion, milliseconds_left, _RESPONSE
 cdef dict _NO_HEADERS, _VERSIONS
 
 cdef class Native:
     cdef readonly object name, names, exchange, queues
-    cdef object _responses, _call_errors, _ways_back
+    cdef object _reply_prefixes, _responses, _call_errors, _ways_back
 
     @cython.locals(properties=Properties, headers=dict)
     cpdef request(self, Delivery delivery)

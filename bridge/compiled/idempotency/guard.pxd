@@ -13,7 +13,7 @@ cdef class Once:
 cdef class Guard:
     cdef public object next, settle
     cdef readonly Once _once
-    cdef object _ask, _store
+    cdef object _ask, _forget, _store
     cdef bint _is_plain
 
     cpdef dispatch(self, Request request)

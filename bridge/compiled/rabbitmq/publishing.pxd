@@ -8,6 +8,7 @@ from bridge.rabbitmq.outbox cimport Outbox
 from bridge.transport cimport Publishing
 
 cdef object _CONFIRMED
+cdef str _DIRECT
 
 
 @cython.final
@@ -15,7 +16,8 @@ cdef class PublishLane:
     cdef unsigned int _channel
     cdef Outbox _outbox
     cdef Encoder _encoder
-    cdef object _on_end, _on_returned, _on_refused
+    cdef object _on_end, _on_returned, _on_refused, _aside
+    cdef public long long proven
     cdef unsigned long long _sequence, _lowest
     cdef dict _pending
     cdef set _returned

@@ -12,11 +12,13 @@ cdef extern from *:
         PyObject *first_try;
         PyObject *key;
         PyObject *ocpp_message_id;
+        PyObject *origin;
         PyObject *redelivered;
         PyObject *reply_wanted;
         PyObject *source;
         PyObject *started;
         PyObject *station_id;
+        PyObject *told_apart;
         PyObject *version;
     } dtbridge_Request;
     """
@@ -29,9 +31,11 @@ cdef extern from *:
         cdef object first_try
         cdef object key
         cdef object ocpp_message_id
+        cdef object origin
         cdef object redelivered
         cdef object reply_wanted
         cdef object source
         cdef object started
         cdef object station_id
+        cdef object told_apart
         cdef object version

@@ -17,6 +17,7 @@ cdef extern from *:
         PyObject *replied;
         PyObject *retried;
         PyObject *store_errors;
+        PyObject *stuck;
         PyObject *unasked;
     } dtbridge_WorkerCounts;
     """
@@ -34,4 +35,5 @@ cdef extern from *:
         cdef object replied
         cdef object retried
         cdef object store_errors
+        cdef object stuck
         cdef object unasked

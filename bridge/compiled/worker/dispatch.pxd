@@ -15,9 +15,9 @@ cdef object Call, encode_accepted, get_running_loop
 cdef class Dispatcher:
     cdef Routes _routes
     cdef public object settle
-    cdef object _answer, _decode, _expired, _policy, _pool
+    cdef object _answer, _decode, _expired, _policy, _threads
     cdef bint _handles_expired
-    cdef Py_ssize_t _max_body, _threads
+    cdef Py_ssize_t _max_body
     cdef readonly set waiting
 
     @cython.locals(envelope=RequestEnvelope, handler=Handler, body=bytes)

@@ -121,6 +121,8 @@ class StationConnection:
         self._call_timeout = call_timeout
         self._answer: asyncio.Future[Reply] | None = None
         self._gone = False
+        self._warned = False
+        """That this station sends frames that cannot be read has been logged."""
         self._forwards: set[asyncio.Task[None]] = set()
         self._busy = 0
         self._idle = asyncio.Event()
@@ -190,16 +192,29 @@ class StationConnection:
                 self._start(
                     self._forward(decision, asyncio.get_running_loop().time() + self._call_timeout)
                 )
-            case Settled() if self._answer is not None and not self._answer.done():
-                self._answer.set_result(decision.reply)
-            case Settled() | Ignored.LATE:  # Settled: the wait has just ended
+            case Settled():
+                if self._answer is not None and not self._answer.done():
+                    self._answer.set_result(decision.reply)
+                else:  # the wait has just ended
+                    self._counts.late += 1
+                if decision.complaint:
+                    await self._socket.send(decision.complaint)
+            case Ignored.LATE:
                 self._counts.late += 1
             case Ignored():
                 self._counts.ignored += 1
                 log.debug("message ignored", station=self.station_id, reason=decision.value)
 
     def _tell(self, answer: Answer) -> None:
-        if answer.error:
+        if answer.error and not answer.action and not self._warned:
+            self._warned = True
+            log.warning(
+                "frame refused",
+                station=self.station_id,
+                error=answer.error,
+                advice="further ones of this connection are logged at debug level only",
+            )
+        elif answer.error:
             log.debug(
                 "call refused", station=self.station_id, action=answer.action, error=answer.error
             )

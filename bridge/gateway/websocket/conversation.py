@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bridge.gateway.websocket.actions import KNOWN_ACTIONS
+from bridge.gateway.websocket.boot import Boot, BootAnswer, BootHook, checked
 from bridge.gateway.websocket.local_answers import Fact, local_answer
 from bridge.ocpp import (
     FEATURE_NAME,
@@ -34,10 +35,18 @@ from bridge.ocpp import (
     call_error_frame,
     decode_call_error,
     decode_frame,
+    decode_response,
+    encode_call_error,
     encode_frame,
 )
 from bridge.ocpp.faults import DECODE_FAULTS
-from bridge.request.outcome import Kind, Reply, call_error
+from bridge.request.outcome import COULD_NOT_PROCESS, Kind, Reply, call_error, describe_error
+from bridge.telemetry.logs import get_logger
+
+log = get_logger("bridge.gateway")
+
+_CALL, _CALL_RESULT = 2, 3
+"""Message types."""
 
 CALLS_AT_ONCE: Final = 5
 """CALLs of one station in hand: the one that OCPP-J allows, and four more for CALLs whose answer
@@ -71,6 +80,8 @@ class Settled(Struct, frozen=True):
     """The station has answered the gateway's CALL."""
 
     reply: Reply
+    complaint: str = ""
+    """The CALLRESULTERROR to send to the station, whose CALLRESULT is invalid. Empty: none."""
 
 
 class Ignored(enum.StrEnum):
@@ -89,15 +100,27 @@ Decision = Answer | Forward | Settled | Ignored
 class Conversation:
     """What is outstanding on one connection, and what must come next."""
 
-    def __init__(self, version: OcppVersion, *, heartbeat: int, max_payload: int) -> None:
+    def __init__(
+        self,
+        version: OcppVersion,
+        *,
+        heartbeat: int,
+        max_payload: int,
+        station_id: str = "",
+        on_boot: BootHook | None = None,
+    ) -> None:
         """`heartbeat`: seconds between Heartbeats, told to a station that boots.
 
-        `max_payload`: bytes of the longest payload that a station is sent.
+        `max_payload`: bytes of the longest payload that a station is sent. `on_boot`: how
+        `station_id` is answered when it boots; None: it is accepted.
         """
+        self._station_id = station_id
+        self._on_boot = on_boot
         self.version = version
         self._heartbeat = heartbeat
         self._max_payload = max_payload
-        self._handled: set[str] = set()
+        self._handled: dict[str, bytes] = {}
+        """The payloads of the CALLs in hand, by message id."""
         self._asked: str | None = None
 
     # ---- what the station sends ----
@@ -112,31 +135,55 @@ class Conversation:
             case CallFrame():
                 return self._on_call(frame, now)
             case CallResultFrame():
-                return self._on_answer(frame.message_id, Reply(bytes(frame.payload)))
+                return self._on_answer(
+                    frame.message_id, Reply(bytes(frame.payload)), self._fault_of(frame)
+                )
             case CallErrorFrame():
-                error_ = CallError(frame.error_code, frame.error_description, frame.error_details)
-                return self._on_answer(frame.message_id, call_error(error_, self.version))
+                told = CallError(frame.error_code, frame.error_description, frame.error_details)
+                body = encode_call_error(told, self.version, own_codes=True)
+                return self._on_answer(frame.message_id, Reply(body, Kind.CALL_ERROR))
             case SendFrame():
                 return Ignored.SEND
             case CallResultErrorFrame():
                 return Ignored.CALL_RESULT_ERROR
 
     def _on_broken(self, error: FrameError) -> Decision:
-        if error.wants_answer(self.version):
-            return Answer(_text(error.answer(self.version)), error=str(error))
-        if error.message_id == self._asked:
+        if error.message_id == self._asked and error.message_type != _CALL:
+            # Whatever else is wrong with it, it answers our CALL: nobody else knows the id.
             fault = CallError(
                 ErrorCode.FORMAT_VIOLATION, f"the station's answer is broken: {error.description}"
             )
-            return self._on_answer(error.message_id, call_error(fault, self.version))
+            of_result = error.message_type == _CALL_RESULT
+            return self._on_answer(
+                error.message_id,
+                call_error(fault, self.version),
+                CallError(error.code, error.description) if of_result else None,
+            )
+        if error.wants_answer(self.version):
+            return Answer(_text(error.answer(self.version)), error=str(error))
         return Ignored.BROKEN
+
+    def _fault_of(self, result: CallResultFrame) -> CallError | None:
+        """What is wrong with the response to our CALL, if the version wants stations to be told."""
+        if self.version is not OcppVersion.V2_1 or result.message_id != self._asked:
+            return None
+        try:
+            decode_response(result.payload, self.version)
+        except CallError as error:
+            return error
+        return None
 
     def _on_call(self, call: CallFrame, now: dt.datetime) -> Decision:
         if call.action == FEATURE_NAME:
             return self._on_data_transfer(call)
         try:
             answer = local_answer(
-                call.action, call.payload, self.version, now=now, heartbeat=self._heartbeat
+                call.action,
+                call.payload,
+                self.version,
+                now=now,
+                heartbeat=self._heartbeat,
+                on_boot=None if self._on_boot is None else self._ask_hook,
             )
         except CallError as error:
             return self._refuse(call, error)
@@ -151,11 +198,26 @@ class Conversation:
             call, CallError(ErrorCode.NOT_IMPLEMENTED, f"{call.action:.60} is not known")
         )
 
+    def _ask_hook(self, payload: bytes) -> BootAnswer:
+        """What the hook says. Raises CallError, without a word of what went wrong in it."""
+        assert self._on_boot is not None  # noqa: S101 - else it is not asked
+        try:
+            return checked(self._on_boot(Boot(self._station_id, self.version, payload)))
+        except CallError:
+            raise
+        except BaseException as error:
+            log.exception("boot hook failed", station=self._station_id, error=describe_error(error))
+            raise CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS) from error
+
     def _on_data_transfer(self, call: CallFrame) -> Decision:
-        if call.message_id in self._handled:
-            # In 2.1 a retry may keep its message id, and one answer serves both (OCPP-J 2.1
-            # §4.1.4). In other versions it is an error (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3).
-            if self.version is OcppVersion.V2_1:
+        payload = bytes(call.payload)
+        in_hand = self._handled.get(call.message_id)
+        if in_hand is not None:
+            # What comes again as it was is a repetition, and one answer serves both: a station that
+            # was sent an error would drop the answer. In 2.1 a retry may keep its message id
+            # (OCPP-J 2.1 §4.1.4); in other versions another CALL with the id of one that is in
+            # hand is an error (OCPP-J 1.6 §4.2.3, OCPP-J 2.0.1 §4.2.3).
+            if self.version is OcppVersion.V2_1 or payload == in_hand:
                 return Ignored.REPEATED
             return self._refuse(
                 call,
@@ -166,19 +228,24 @@ class Conversation:
                 call,
                 CallError(ErrorCode.GENERIC_ERROR, "too many CALLs without awaiting the answers"),
             )
-        self._handled.add(call.message_id)
-        return Forward(call.message_id, bytes(call.payload))
+        self._handled[call.message_id] = payload
+        return Forward(call.message_id, payload)
 
     def _refuse(self, call: CallFrame, error: CallError) -> Answer:
         return Answer(
             _text(call_error_frame(call.message_id, error, self.version)), call.action, str(error)
         )
 
-    def _on_answer(self, message_id: str, reply: Reply) -> Decision:
+    def _on_answer(self, message_id: str, reply: Reply, fault: CallError | None = None) -> Decision:
+        """`fault`: what is wrong with a CALLRESULT; 2.1 tells the station (OCPP-J 2.1 §4.2.4)."""
         if message_id != self._asked:
             return Ignored.LATE
         self._asked = None
-        return Settled(reply)
+        if fault is None or self.version is not OcppVersion.V2_1:
+            return Settled(reply)
+        error = call_error_frame(message_id, fault, self.version)
+        complaint = CallResultErrorFrame(message_id, error.error_code, error.error_description)
+        return Settled(reply, _text(complaint))
 
     # ---- what the station is sent ----
 
@@ -192,7 +259,7 @@ class Conversation:
             frame = call_error_frame(message_id, decode_call_error(reply.body), self.version)
         else:
             frame = CallResultFrame(message_id, self._checked(reply.body))
-        self._handled.discard(message_id)
+        self._handled.pop(message_id, None)
         return _text(frame)
 
     def call(self, payload: bytes) -> str:

@@ -6,6 +6,7 @@ Pure functions: no I/O.
 import base64
 import binascii
 import ipaddress
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -17,23 +18,52 @@ PREFERRED: Final = (OcppVersion.V2_1, OcppVersion.V2_0_1, OcppVersion.V2_0, Ocpp
 """The versions from the newest to the oldest: the newer the version, the more it can express."""
 
 
-def station_id(target: str, prefix: str) -> str | None:
-    """The station id in the path `target`: the segment after `prefix`, percent-decoded.
+ID: Final = "{id}"
+"""In a pattern: a segment that is the station's id, or a part of it."""
 
-    None if the path names no station (OCPP-J 1.6 §3.1.1, §3.2): it lacks the prefix, has more than
-    one further segment, is not UTF-8, holds unprintable characters, or is longer than the wire
-    contract allows. A query is ignored.
+ANY: Final = "*"
+"""In a pattern: one segment, whatever it is, such as a tenant."""
+
+_AUTHORITY: Final = re.compile(r"(?:ws|http)s?://[^/?#]*", re.IGNORECASE)
+_NOT_ENCODED: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class BadTarget(ValueError):
+    """A request target that is no URL: invalid percent-encoding."""
+
+
+def segments(target: str) -> list[str]:
+    """The segments of the path in `target`, still percent-encoded; empty ones are left out.
+
+    Stations make "//CP1" and "/CP1/" of endpoints that were configured with a slash too many, and
+    some send the absolute form, which a server must accept (RFC 9112 §3.2.2). A query is ignored.
     """
-    path = target.partition("?")[0]
-    if not path.startswith(prefix + "/"):
+    authority = _AUTHORITY.match(target)
+    path = target if authority is None else target[authority.end() :]
+    return [segment for segment in path.partition("?")[0].split("/") if segment]
+
+
+def station_id(target: str, pattern: str) -> str | None:
+    """The station id in the path `target`, percent-decoded.
+
+    `pattern`: the path, in which each ``{id}`` stands for a segment of the id (several are joined
+    by slashes) and each ``*`` for a segment that may be anything. A pattern without ``{id}`` is
+    what stands before the id. None if the path names no station (OCPP-J 1.6 §3.1.1, §3.2): it does
+    not fit the pattern, or the id holds unprintable characters or is longer than the wire contract
+    allows. Raises BadTarget for an id whose percent-encoding is invalid.
+    """
+    found, expected = segments(target), segments(pattern)
+    if ID not in expected:
+        expected.append(ID)
+    if len(found) != len(expected):
         return None
-    segment = path[len(prefix) + 1 :]
-    if not segment or "/" in segment:
-        return None
-    try:
-        name = urllib.parse.unquote(segment, errors="strict")
-    except UnicodeDecodeError:
-        return None
+    parts: list[str] = []
+    for segment, wanted in zip(found, expected, strict=True):
+        if wanted == ID:
+            parts.append(segment)
+        elif wanted not in {ANY, segment}:
+            return None
+    name = "/".join(map(_decoded, parts))
     return name if len(name) <= STATION_ID_MAX_LENGTH and name.isprintable() else None
 
 
@@ -49,11 +79,27 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> set[str]:
     return names | {value for kind, value in told.get("subjectAltName", ()) if kind == "DNS"}
 
 
-def password(authorization: str | None, station_id: str) -> bytes | None:
-    """The password in `Authorization: Basic …`, or None unless the user is the station.
+def _decoded(segment: str) -> str:
+    if _NOT_ENCODED.search(segment):
+        raise BadTarget("invalid percent-encoding")
+    try:
+        return urllib.parse.unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise BadTarget("percent-encoded bytes that are not UTF-8") from None
 
-    The user is the station's id (OCPP-J 1.6 §6.2.2). It ends at the colon after that id: in OCPP
-    1.6 an id may itself hold colons.
+
+def password(authorization: str | None, station_id: str) -> bytes | None:
+    """The password in `Authorization: Basic …`, or None unless the user is the station."""
+    given = credentials(authorization, station_id)
+    return given[0] if given is not None and given[1] is None else None
+
+
+def credentials(authorization: str | None, station_id: str) -> tuple[bytes, str | None] | None:
+    """The password in `Authorization: Basic …`, and the user's name if it is not the station's id.
+
+    The user ought to be the station's id (OCPP-J 1.6 §6.2.2). It ends at the colon after that id:
+    in OCPP 1.6 an id may itself hold colons. Any other ends at the first one. None if the header
+    cannot be read.
     """
     if authorization is None:
         return None
@@ -61,11 +107,17 @@ def password(authorization: str | None, station_id: str) -> bytes | None:
     if scheme.lower() != "basic":
         return None
     try:
-        credentials = base64.b64decode(encoded.strip(), validate=True)
+        given = base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return None
-    user = station_id.encode() + b":"
-    return credentials[len(user) :] if credentials.startswith(user) else None
+    own = station_id.encode() + b":"
+    if given.startswith(own):
+        return given[len(own) :], None
+    user, colon, password = given.partition(b":")
+    try:
+        return (password, user.decode()) if colon else None
+    except UnicodeDecodeError:
+        return None
 
 
 def origin_allowed(

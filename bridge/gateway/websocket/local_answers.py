@@ -1,7 +1,8 @@
 """BootNotification, Heartbeat and StatusNotification: what the gateway answers by itself.
 
 Without these answers a real station does not come up. Only the fields that the schema requires are
-read; a station may add whatever it likes.
+read; a station may add whatever it likes. Text that nobody but the log reads may be longer than the
+schema says, because a station that is refused for the name of its model never comes up.
 """
 
 import datetime as dt
@@ -11,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from bridge.gateway.websocket.boot import BootAnswer
 from bridge.ocpp import CallError, OcppVersion
 from bridge.ocpp.faults import DECODE_FAULTS
 
@@ -25,29 +27,34 @@ class LocalAnswer(Struct, frozen=True):
     facts: dict[str, Fact] = {}
 
 
+TEXT_MAX: Final = 255
+"""Characters of a text that only the log reads. OCPP allows 20 to 50, and stations send more."""
+
+_Text = Annotated[str, Meta(max_length=TEXT_MAX)]
+
 # ---- requests ----
 
 
 class _Boot16(Struct, rename="camel"):
     """OCPP 1.6 §6.3."""
 
-    charge_point_vendor: Annotated[str, Meta(max_length=20)]
-    charge_point_model: Annotated[str, Meta(max_length=20)]
+    charge_point_vendor: _Text
+    charge_point_model: _Text
 
     def facts(self) -> dict[str, Fact]:
         return {"vendor": self.charge_point_vendor, "model": self.charge_point_model}
 
 
 class _ChargingStation(Struct, rename="camel"):
-    vendor_name: Annotated[str, Meta(max_length=50)]
-    model: Annotated[str, Meta(max_length=20)]
+    vendor_name: _Text
+    model: _Text
 
 
 class _Boot2(Struct, rename="camel"):
     """OCPP 2.0.1 B01."""
 
     charging_station: _ChargingStation
-    reason: str
+    reason: _Text
 
     def facts(self) -> dict[str, Fact]:
         station = self.charging_station
@@ -58,8 +65,8 @@ class _Status16(Struct, rename="camel"):
     """OCPP 1.6 §6.47."""
 
     connector_id: int
-    error_code: str
-    status: str
+    error_code: _Text
+    status: _Text
 
     def facts(self) -> dict[str, Fact]:
         return {
@@ -72,8 +79,8 @@ class _Status16(Struct, rename="camel"):
 class _Status2(Struct, rename="camel"):
     """OCPP 2.0.1 G01."""
 
-    timestamp: str
-    connector_status: str
+    timestamp: _Text
+    connector_status: _Text
     evse_id: int
     connector_id: int
 
@@ -117,18 +124,18 @@ def rfc3339(moment: dt.datetime) -> str:
 
 
 _Response = _Booted | _CurrentTime | _Nothing
-_Respond = Callable[[dt.datetime, int], _Response]
+_Respond = Callable[[dt.datetime, BootAnswer], _Response]
 
 
-def _booted(now: dt.datetime, heartbeat: int) -> _Response:
-    return _Booted("Accepted", rfc3339(now), heartbeat)
+def _booted(now: dt.datetime, answer: BootAnswer) -> _Response:
+    return _Booted(answer.status.value, rfc3339(now), answer.interval or 0)
 
 
-def _time(now: dt.datetime, _: int) -> _Response:
+def _time(now: dt.datetime, _: BootAnswer) -> _Response:
     return _CurrentTime(rfc3339(now))
 
 
-def _nothing(_: dt.datetime, __: int) -> _Response:
+def _nothing(_: dt.datetime, __: BootAnswer) -> _Response:
     return _Nothing()
 
 
@@ -156,12 +163,19 @@ _LOCAL: Final = {
 
 
 def local_answer(
-    action: str, payload: bytes | Raw, version: OcppVersion, *, now: dt.datetime, heartbeat: int
+    action: str,
+    payload: bytes | Raw,
+    version: OcppVersion,
+    *,
+    now: dt.datetime,
+    heartbeat: int,
+    on_boot: Callable[[bytes], BootAnswer] | None = None,
 ) -> LocalAnswer | None:
     """The answer to an action that the gateway answers by itself; None for any other action.
 
-    `heartbeat`: seconds between Heartbeats, told to a station that boots. A payload of null counts
-    as an empty one (OCPP-J 1.6 §4.2.1). Raises CallError if the payload violates the schema.
+    `heartbeat`: seconds between Heartbeats, told to a station that boots. `on_boot` says how such a
+    station is answered; None: it is accepted. A payload of null counts as an empty one (OCPP-J 1.6
+    §4.2.1). Raises CallError if the payload violates the schema, and what `on_boot` raises.
     """
     local = _LOCAL.get(action)
     if local is None:
@@ -171,4 +185,10 @@ def local_answer(
         request = decoder.decode(b"{}" if bytes(payload) == b"null" else payload)
     except DECODE_FAULTS as fault:
         raise CallError.from_fault(fault) from fault
-    return LocalAnswer(msgspec.json.encode(local.respond(now, heartbeat)), request.facts())
+    facts = request.facts()
+    answer = BootAnswer(interval=heartbeat)
+    if on_boot is not None and local.respond is _booted:
+        told = on_boot(bytes(payload))
+        answer = BootAnswer(told.status, heartbeat if told.interval is None else told.interval)
+        facts |= {"answer": answer.status.value}
+    return LocalAnswer(msgspec.json.encode(local.respond(now, answer)), facts)

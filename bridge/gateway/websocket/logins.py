@@ -118,9 +118,14 @@ class Logins:
         """Whether what the station was let in by still lets it in."""
         return self._passwords.holds(station_id, entry)
 
-    async def check(self, station_id: str, address: str, password: bytes) -> object | None:
-        """What lets the station in, or None. Raises TooManyGuesses or TooBusy without a check."""
-        digest = self._digest(station_id, password)
+    async def check(
+        self, station_id: str, address: str, password: bytes, user: str | None = None
+    ) -> object | None:
+        """What lets the station in, or None. Raises TooManyGuesses or TooBusy without a check.
+
+        `user`: its user name, if that is not its id.
+        """
+        digest = self._digest(station_id, password, user)
         known = self._remembered.get(station_id)
         if known is not None and hmac.compare_digest(known[0], digest):
             await self.refresh()
@@ -148,7 +153,7 @@ class Logins:
             raise
         try:
             entry = await asyncio.get_running_loop().run_in_executor(
-                self._checkers, self._passwords.check, station_id, password
+                self._checkers, self._passwords.check, station_id, password, user
             )
         finally:
             self._next()
@@ -184,8 +189,9 @@ class Logins:
                 return
         self._running -= 1
 
-    def _digest(self, station_id: str, password: bytes) -> bytes:
-        text = len(station_id.encode()).to_bytes(4) + station_id.encode() + password
+    def _digest(self, station_id: str, password: bytes, user: str | None) -> bytes:
+        name = repr((station_id, user)).encode()
+        text = len(name).to_bytes(4) + name + password
         return hashlib.blake2b(text, key=self._secret, digest_size=32).digest()
 
     def _remember(self, station_id: str, digest: bytes, entry: object) -> None:

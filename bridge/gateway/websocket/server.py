@@ -24,6 +24,7 @@ from bridge.gateway.websocket.logins import Logins, TooBusy, TooManyGuesses
 from bridge.gateway.websocket.notices import Notices
 from bridge.gateway.websocket.passwords import Passwords
 from bridge.gateway.websocket.places import Places
+from bridge.gateway.websocket.rivals import Rivals
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.gateway.websocket.station_socket import (
     CAUSES,
@@ -51,6 +52,9 @@ MESSAGES_AHEAD: Final = 2
 
 PASSWORDS_AGE: Final = 5.0
 """Seconds between looks at the passwords: after that, whoever's password was removed is gone."""
+
+REMOVED: Final = "its password was removed or changed"
+"""Why a station that was let in is so no more."""
 
 BUSY_SECONDS: Final = 5
 """Seconds after which a station that could not be checked may come back."""
@@ -108,6 +112,7 @@ class Gateway:
             asyncio.get_running_loop().create_future()
         )
         self._closing: set[asyncio.Task[None]] = set()
+        self._rivals = Rivals()
 
     @property
     def connections(self) -> int:
@@ -171,6 +176,7 @@ class Gateway:
         The close code says that the gateway is going away, so stations connect elsewhere. The
         CSMS's next requests find them there, or find nobody.
         """
+        self._rivals.close()
         timeout = self.settings.drain_timeout
         connections = tuple(self.stations.values())
         log.info("going away", stations=len(connections))
@@ -186,6 +192,9 @@ class Gateway:
     async def _let_in(self, connection: ServerConnection, request: Request) -> Response | None:
         """None to let it in, else the HTTP response that refuses it (OCPP-J 1.6 §3.2, RFC 7617)."""
         connection = cast("StationSocket", connection)  # create_connection makes them
+        if not handshake.segments(request.path) and "Upgrade" not in request.headers:
+            connection.told = True  # nothing is refused
+            return connection.respond(http.HTTPStatus.OK, "The gateway is up.\n")
         headers = request.headers
         if not handshake.origin_allowed(
             headers.get_all("Origin"),
@@ -199,7 +208,11 @@ class Gateway:
                 origin=", ".join(headers.get_all("Origin"))[:255],
             )
             return connection.respond(status, "A web page may not connect as a station.\n")
-        station_id = handshake.station_id(request.path, self.settings.path)
+        try:
+            station_id = handshake.station_id(request.path, self.settings.path)
+        except handshake.BadTarget as error:
+            connection.refuse(str(error), path=request.path[:255])
+            return connection.respond(http.HTTPStatus.BAD_REQUEST, f"The path has {error}.\n")
         if station_id is None:
             connection.refuse("no station in the path", path=request.path[:255])
             return connection.respond(
@@ -231,10 +244,10 @@ class Gateway:
         """None if it fits, else the HTTP response."""
         station_id = connection.station_id
         headers = request.headers.get_all("Authorization")
-        password = handshake.password(headers[0], station_id) if len(headers) == 1 else None
+        given = handshake.credentials(headers[0], station_id) if len(headers) == 1 else None
         try:
-            if password is not None:
-                connection.entry = await logins.check(station_id, connection.host, password)
+            if given is not None:
+                connection.entry = await logins.check(station_id, connection.host, *given)
         except TooManyGuesses as error:
             connection.refuse("too many wrong passwords", seconds=error.seconds)
             response = connection.respond(
@@ -269,7 +282,7 @@ class Gateway:
             for station, entry in tuple(self._entries.items()):
                 if not logins.holds(station.station_id, entry):
                     log.info("password removed or changed", station=station.station_id)
-                    self._give_up(station, "its password was removed or changed")
+                    self._give_up(station, REMOVED)
 
     def _choose_version(
         self, connection: ServerConnection, request: Request, response: Response
@@ -292,7 +305,10 @@ class Gateway:
             connection.refuse("the gateway is going away")
         offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
         connection.version = handshake.choose_version(offered, self.settings.versions)
-        if connection.version is not None:
+        if not offered:
+            # A sub-protocol that was not offered may not be named (RFC 6455 §4.2.2).
+            connection.version = self.settings.default_version
+        elif connection.version is not None:
             response.headers["Sec-WebSocket-Protocol"] = connection.version.value
 
     # ---- a station's connection ----
@@ -308,6 +324,12 @@ class Gateway:
 
     async def _serve_station(self, connection: StationSocket) -> None:
         connection.forget_request()
+        if connection.version is not None and not await self._rivals.turn(
+            connection.station_id, connection.wait_closed
+        ):
+            connection.refuse("others connect as this station")
+            await connection.close(CloseCode.TRY_AGAIN_LATER, "others connect as this station")
+            return
         if self._stop.is_set():  # draining began during the handshake
             await connection.close(CloseCode.GOING_AWAY, "restart")
             return
@@ -316,6 +338,12 @@ class Gateway:
             # (OCPP-J 1.6 §3.2, OCPP-J 2.0.1 §3.2).
             connection.refuse("no version in common")
             await connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
+            return
+        if self._logins is not None and not self._logins.holds(
+            connection.station_id, connection.entry
+        ):  # while it waited for its turn
+            connection.refuse(REMOVED)
+            await connection.close(CloseCode.POLICY_VIOLATION, REMOVED)
             return
         station = StationConnection(
             connection.station_id,
@@ -331,6 +359,8 @@ class Gateway:
                 connection.version,
                 heartbeat=self.settings.heartbeat_interval,
                 max_payload=self.settings.max_message,
+                station_id=connection.station_id,
+                on_boot=self.settings.on_boot,
             ),
             counts=self.counts,
             call_timeout=self.settings.call_timeout,
@@ -343,7 +373,7 @@ class Gateway:
             version=station.version.value,
             address=connection.address,
         )
-        self._take_over(station)
+        self._take_over(station, connection.address)
         if connection.entry is not None:
             self._entries[station] = connection.entry
         binding = asyncio.create_task(self._bind(station))
@@ -362,9 +392,10 @@ class Gateway:
             await asyncio.gather(binding, return_exceptions=True)
             if self.stations.get(station.station_id) is station:
                 del self.stations[station.station_id]
+                self._rivals.left(station.station_id)
             await self._link.disconnect_station(station.station_id, station)
 
-    def _take_over(self, station: StationConnection) -> None:
+    def _take_over(self, station: StationConnection, address: str) -> None:
         """Replace the station's older connection: it is often dead, and only the station knows."""
         older = self.stations.get(station.station_id)
         self.stations[station.station_id] = station
@@ -372,6 +403,13 @@ class Gateway:
             return
         self.counts.replaced += 1
         log.info("station replaced", station=station.station_id)
+        if self._rivals.replaced(station.station_id):
+            log.warning(
+                "station replaced again and again",
+                station=station.station_id,
+                address=address,
+                advice="two peers may have the same id: further ones have to wait",
+            )
         self._give_up(older, "a newer connection")
 
     def _give_up(self, station: StationConnection, reason: str) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bridge.gateway.websocket.boot import BootHook
 from bridge.gateway.websocket.connection import CALL_TIMEOUT
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.ocpp import OcppVersion
@@ -46,9 +47,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     port: int = 9000
     """0: a free port."""
     path: str = ""
-    """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing."""
+    """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing. Or the
+    whole path, such as "/*/{id}": see `handshake.station_id`."""
     versions: Sequence[OcppVersion] = PREFERRED
     """The versions of OCPP that the gateway speaks, the preferred one first."""
+    default_version: OcppVersion | None = None
+    """What is spoken with a station that offers no version at all. None: it is closed."""
     tls: ssl.SSLContext | None = None
     """None: without TLS. If it demands certificates of clients, the common name or a DNS name of a
     station's certificate is the station's id (OCPP's security profile 3)."""
@@ -56,6 +60,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Seconds that the bridge may take to answer a station's DataTransfer."""
     heartbeat_interval: int = HEARTBEAT_INTERVAL
     """Seconds between Heartbeats, as stations are told."""
+    on_boot: BootHook | None = None
+    """How a station that boots is answered. None: Accepted."""
     max_message: int = MAX_MESSAGE
     """Bytes of a message. A station that sends a longer one is disconnected (close code 1009); a
     longer payload is not sent to a station."""

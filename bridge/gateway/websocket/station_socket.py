@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from bridge.gateway.websocket.connection import Gone
@@ -87,6 +88,8 @@ class StationSocket(ServerConnection):
     _held = False
     _backlog = b""
     _unread: asyncio.TimerHandle | None = None
+    _heard = 0.0
+    """When the peer was last heard, by the clock of the event loop."""
 
     def enter(self, tcp: asyncio.Transport) -> None:
         """The TCP connection has been made: take a place."""
@@ -133,6 +136,7 @@ class StationSocket(ServerConnection):
             super().eof_received()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
         if self.request is None:
             self._opening_bytes += len(data)
             if self._opening_bytes > HANDSHAKE_BYTES:
@@ -185,6 +189,33 @@ class StationSocket(ServerConnection):
 
     def _has_room(self) -> bool:
         return not self._held and not self.transport.is_closing()
+
+    async def keepalive(self) -> None:
+        """Ping at regular intervals; end the connection if nothing at all comes after a ping.
+
+        The library asks for the pong. But whatever is received proves that the peer is alive, and
+        some stations that talk send no pongs. Pings whose pongs are not awaited are not kept.
+        """
+        interval, timeout = self.ping_interval, self.ping_timeout
+        assert interval is not None and timeout is not None  # noqa: S101, PT018 - both are set
+        next_ping = self.loop.time() + interval
+        unheard: float | None = None  # when the first ping was sent after which nothing has come
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                wake = next_ping if unheard is None else min(next_ping, unheard + timeout)
+                await asyncio.sleep(wake - self.loop.time())
+                now = self.loop.time()
+                if unheard is not None and self._heard >= unheard:
+                    unheard = None
+                elif unheard is not None and now >= unheard + timeout:
+                    async with self.send_context():
+                        self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+                    return
+                if now >= next_ping:
+                    next_ping = now + interval
+                    unheard = now if unheard is None else unheard
+                    async with self.send_context():
+                        self.protocol.send_ping(b"")
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -52,6 +52,14 @@ HAS_CLUSTER_ID: Final = 1 << 2
 NO_PROPERTY: Final = 0b11
 """Bit 1 is unused; bit 0 says that more flags follow, and no version has any."""
 
+HEADER_READ: Final = 1024 * 1024
+"""Bytes of a content header that are read, at most. RabbitMQ holds what it sends to frame_max, but
+not content headers: it adds its own (x-delivery-count, x-death) to one that a publisher has filled
+up to that size, and a publisher may have agreed to larger frames than we have."""
+HEADER_AT_MOST: Final = 16 * 1024 * 1024
+"""Bytes of a content header that are taken at all. Between the two it counts as one that cannot be
+read; RabbitMQ takes no larger message unless it is told to."""
+
 NESTED_AT_MOST: Final = 100
 """Levels of tables and arrays in a header table. RabbitMQ's own x-death has three. A bound is
 needed because compiled code overflows its stack where Python raises RecursionError."""

@@ -20,7 +20,9 @@ may be split anywhere. So:
 
 Bytes that break the protocol raise :class:`ProtocolError`, and the connection cannot go on. A
 header table that cannot be read does not: the frames around it are sound. The message arrives with
-``properties=None`` and its consumer can refuse it, so that not every worker dies of it in turn.
+``properties=None`` and its consumer can refuse it, so that not every worker dies of it in turn. Nor
+does a content header above the agreed frame size, which the broker itself makes
+(:data:`~bridge.rabbitmq.frames.ids.HEADER_READ`).
 """
 
 import struct
@@ -42,6 +44,8 @@ from bridge.rabbitmq.frames.ids import (
     FRAME_MAX,
     FRAME_OVERHEAD,
     HEADER,
+    HEADER_AT_MOST,
+    HEADER_READ,
     HEARTBEAT,
     METHOD,
     ProtocolError,
@@ -206,7 +210,9 @@ class ContentReader:
         if at + 14 > stop:
             raise ProtocolError("a content header is cut short")
         _class, _weight, size, flags = octets.content(data, at)
-        self._header = self._decoder.properties_or_none(data, at + 14, stop, flags)
+        self._header = None
+        if stop - at <= HEADER_READ:
+            self._header = self._decoder.properties_or_none(data, at + 14, stop, flags)
         if size:
             self._missing = size
             self._takes = BODY
@@ -343,7 +349,7 @@ class FrameStream:
         at, size = 0, len(data)
         while size - at >= FRAME_OVERHEAD:
             kind, channel, length = octets.frame(data, at)
-            if length > self._limit:
+            if length > self._limit and (kind != HEADER or length > HEADER_AT_MOST):
                 raise ProtocolError(f"a frame of {length} bytes, and {self._limit} are agreed")
             stop = at + 7 + length
             if stop >= size:

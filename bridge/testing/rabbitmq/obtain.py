@@ -27,8 +27,8 @@ class GivenBroker:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def __repr__(self) -> str:
-        return f"<GivenBroker {re.sub(r'//[^@/]*@', '//', self.url)}>"
+    def __repr__(self) -> str:  # whatever a password holds, it ends before the last @
+        return f"<GivenBroker {re.sub('//.*@', '//', self.url, flags=re.DOTALL)}>"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Other programs: run one to its end, start one, wait until it is ready."""
 
+import contextlib
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,35 @@ def run(
         text=True,
         check=False,
     )
+
+
+def run_to_the_end(
+    command: Sequence[str], on_interrupt: Callable[[], None]
+) -> subprocess.CompletedProcess[str]:
+    """As :func:`run`, for what must put things in order before it ends.
+
+    Ctrl-C on our terminal reaches the command, too. It is waited for until it has ended, and then
+    KeyboardInterrupt is raised; a second Ctrl-C kills it. `on_interrupt`: called at the first.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate()
+        except KeyboardInterrupt:
+            on_interrupt()
+            with contextlib.suppress(PermissionError):  # through sudo, it is not ours to signal
+                process.send_signal(signal.SIGINT)  # who sent ours may have sent it to us alone
+            try:
+                process.communicate()
+            except KeyboardInterrupt:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def start(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bridge.testing.rabbitmq.errors import BrokerUnavailable
-from bridge.testing.rabbitmq.process import run
+from bridge.testing.rabbitmq.process import run, run_to_the_end
 
 Log = Callable[[str], None]
 """Takes one line for whoever waits."""
@@ -28,8 +28,9 @@ _IN_ROOT = "usr/lib/rabbitmq/bin"
 
 # The package starts a service and enables it for the next boot. We want its files only, and
 # policy-rc.d is Debian's way to say so (invoke-rc.d(8)). Units that were there before stay as they
-# were.
-_APT_INSTALL = r"""
+# were. A shell that a signal ends runs no EXIT trap, so the signals have traps that exit: they run
+# when apt-get has ended. What a killed shell left behind is known by its mark.
+APT_INSTALL = r"""
 set -e
 export DEBIAN_FRONTEND=noninteractive
 had() { [ -e "/lib/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ]; }
@@ -37,10 +38,14 @@ new=
 for unit in rabbitmq-server.service epmd.socket epmd.service; do
     had "$unit" || new="$new $unit"
 done
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
+policy=${1:-/usr/sbin/policy-rc.d}
+mark='# dtbridge: while rabbitmq-server is installed'
+if [ ! -e "$policy" ] || grep -qxF "$mark" "$policy"; then
     trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
     chmod 755 "$policy"
 fi
 apt-get update -q || true  # one source out of many may be down
@@ -49,6 +54,7 @@ if command -v systemctl >/dev/null; then
     for unit in $new; do systemctl disable -q "$unit" >/dev/null 2>&1 || true; done
 fi
 """
+"""A script for sh. Its argument is the path of policy-rc.d, if that is another."""
 
 
 def find_server() -> Path | None:
@@ -119,12 +125,12 @@ def install_server(log: Log = print) -> Path:
 
     """
     if shutil.which("apt-get"):
-        command = [*_as_root(), "sh", "-c", _APT_INSTALL]
+        command = [*_as_root(), "sh", "-c", APT_INSTALL]
         log("Installing the package rabbitmq-server with apt-get (once) …")
-        _run_installer(command)
+        _run_installer(command, log)
     elif shutil.which("brew"):
         log("Installing the package rabbitmq with Homebrew (once) …")
-        _run_installer(["brew", "install", "rabbitmq"])
+        _run_installer(["brew", "install", "rabbitmq"], log)
     else:
         raise BrokerUnavailable(
             "RabbitMQ is not installed and there is neither apt-get nor Homebrew to install it "
@@ -150,8 +156,11 @@ def _as_root() -> list[str]:
     )
 
 
-def _run_installer(command: Sequence[str]) -> None:
-    done = run(command)
+def _run_installer(command: Sequence[str], log: Log) -> None:
+    done = run_to_the_end(
+        command,
+        lambda: log("Waiting for the package manager to end (Ctrl-C again: kill it) …"),
+    )
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         last = next((line for line in reversed(lines) if line.strip()), "no output")

@@ -55,6 +55,26 @@ def test_a_location_that_names_none_is_refused_with_a_sentence(location: str) ->
         check_store(location)
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "redis://:12#Qx7@h/0",
+        "redis://:Qx7#Zk9@h/0",
+        "redis://:12/Qx7@h/0",
+        "redis://:Qx7?x@h",
+        "redis://u:[Qx7@h/0",
+        "redis://u:Qx7@h:x/0",
+        "redis://u:Qx7",
+        "http://u:Qx7@h/0",
+        "redis:/u:Qx7@h/0",
+    ],
+)
+def test_no_part_of_the_password_of_a_store_is_told(location: str) -> None:
+    with pytest.raises(ValueError, match="--idempotency") as caught:
+        check_store(location)
+    assert not [part for part in ("Qx7", "Zk9") if part in str(caught.value)]
+
+
 def test_redis_without_its_library_is_refused_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 import bridge
 from bridge.cli.dead import dead
 from bridge.cli.main import app
-from bridge.cli.options import broker_urls, exchange_name, finite, prefix, words
+from bridge.cli.options import broker_urls, exchange_name, finite, prefix, reply_prefixes, words
 
 PACKAGE = Path(bridge.__file__).parent
 
@@ -38,12 +38,19 @@ def test_every_host_of_a_broker_is_checked(capsys: pytest.CaptureFixture[str]) -
     assert [str(url) for url in broker_urls(given)] == ["amqp://a/", "amqps://b/", "amqp://c/"]
     with pytest.raises(typer.Exit):
         broker_urls(["amqp://a/ http://b/"])
-    assert capsys.readouterr().err.startswith("dtbridge: 'http://b/' is not a broker URL")
+    assert capsys.readouterr().err.startswith("dtbridge: this is not a broker URL: it has spaces")
 
 
 @pytest.mark.parametrize("text", ["datatransfer", "A.b_c:d-1", "x" * 50])
 def test_what_names_may_begin_with(text: str) -> None:
     assert prefix(text) == text
+
+
+@pytest.mark.parametrize("values", [[""], [" "], [","], ["replies.", ""]])
+def test_an_empty_reply_prefix_is_refused_and_not_every_queue_allowed(values: list[str]) -> None:
+    with pytest.raises(typer.BadParameter, match="every queue"):
+        reply_prefixes(values)
+    assert reply_prefixes(["replies. a,b"]) == ["replies. a,b"]
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a*", "ü", "x" * 51])

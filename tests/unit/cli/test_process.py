@@ -1,6 +1,9 @@
 """How a command runs to its end."""
 
 import asyncio
+import signal
+import threading
+import time
 
 import pytest
 
@@ -38,3 +41,35 @@ def test_a_command_that_exits_itself_does_end() -> None:
     with pytest.raises(SystemExit) as ended:
         complete(main())
     assert ended.value.code == 5
+
+
+def test_a_handler_that_interrupts_does_not_end_a_command_that_heeds_signals() -> None:
+    """Where SIGINT has a handler of its own, KeyboardInterrupt is nobody's Ctrl-C."""
+
+    async def handler() -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    async def main() -> str:
+        task = asyncio.ensure_future(handler())
+        (done,), _ = await asyncio.wait([task])
+        return type(done.exception()).__name__
+
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        assert complete(main()) == "KeyboardInterrupt"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_that_a_command_leaves_running_is_not_waited_for() -> None:
+    let_go = threading.Event()
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, let_go.wait, 60)
+        await asyncio.sleep(0)
+
+    since = time.monotonic()
+    complete(main())
+    assert time.monotonic() - since < 30
+    let_go.set()

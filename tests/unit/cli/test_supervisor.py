@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.cli.supervisor import Supervisor
+from bridge.cli.supervisor import Start, Supervisor
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -25,7 +25,7 @@ def children_of(supervisor: Supervisor, folder: Path) -> set[int]:
 
 
 @pytest.fixture
-def waits(tmp_path: Path) -> list[str]:
+def waits(tmp_path: Path) -> Start:
     """A child that leaves a file named by its number once it is up, and ends with 0 at SIGTERM."""
     code = (
         "import os, pathlib, signal, sys\n"
@@ -33,10 +33,10 @@ def waits(tmp_path: Path) -> list[str]:
         f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
         "while True: signal.pause()\n"
     )
-    return [sys.executable, "-c", code]
+    return Start(command=[sys.executable, "-c", code])
 
 
-async def test_runs_as_many_as_asked_and_stops_them_all(waits: list[str], tmp_path: Path) -> None:
+async def test_runs_as_many_as_asked_and_stops_them_all(waits: Start, tmp_path: Path) -> None:
     supervisor = Supervisor(waits, 3, 5.0)
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(children_of(supervisor, tmp_path)) == 3)
@@ -45,7 +45,7 @@ async def test_runs_as_many_as_asked_and_stops_them_all(waits: list[str], tmp_pa
     assert supervisor.pids == []
 
 
-async def test_a_child_that_is_killed_is_started_again(waits: list[str], tmp_path: Path) -> None:
+async def test_a_child_that_is_killed_is_started_again(waits: Start, tmp_path: Path) -> None:
     supervisor = Supervisor(waits, 2, 5.0)
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(children_of(supervisor, tmp_path)) == 2)
@@ -58,7 +58,9 @@ async def test_a_child_that_is_killed_is_started_again(waits: list[str], tmp_pat
 
 
 async def test_a_child_that_fails_at_its_first_start_ends_all_with_its_exit_code() -> None:
-    code = await Supervisor([sys.executable, "-c", "import sys; sys.exit(7)"], 2, 5.0).run()
+    code = await Supervisor(
+        Start(command=[sys.executable, "-c", "import sys; sys.exit(7)"]), 2, 5.0
+    ).run()
     assert code == 7
 
 
@@ -68,7 +70,7 @@ async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -
         f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
         "signal.pause()\n"
     )
-    supervisor = Supervisor([sys.executable, "-c", code], 1, 5.0)
+    supervisor = Supervisor(Start(command=[sys.executable, "-c", code]), 1, 5.0)
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(children_of(supervisor, tmp_path)) == 1)
     supervisor.stop(signal.SIGINT)
@@ -76,12 +78,10 @@ async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-async def test_children_end_with_a_supervisor_that_is_killed(
-    waits: list[str], tmp_path: Path
-) -> None:
+async def test_children_end_with_a_supervisor_that_is_killed(waits: Start, tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys; from bridge.cli.supervisor import Supervisor\n"
-        f"asyncio.run(Supervisor({waits!r}, 2, 5.0).run())\n"
+        "import asyncio, sys; from bridge.cli.supervisor import Start, Supervisor\n"
+        f"asyncio.run(Supervisor(Start(command={waits.command!r}), 2, 5.0).run())\n"
     )
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     await until(lambda: len(list(tmp_path.iterdir())) == 2)

@@ -177,7 +177,7 @@ async def test_answers_to_others_are_not_late() -> None:
         side.broker.publish(Publishing("ocpp201.DataTransfer.conf", frame, properties, "amq.topic"))
 
     answered("somebody-elses")
-    answered(correlation_id, "")  # cannot be read
+    answered("somebody-elses", "")  # cannot be read
     answered(correlation_id)
     assert (await asked).body == b'{"status":"Accepted"}'
     await turns()

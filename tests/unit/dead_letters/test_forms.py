@@ -1,6 +1,7 @@
 """Requests of other dialects among the dead letters."""
 
 import datetime as dt
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -131,3 +132,35 @@ def test_what_only_looks_like_another_dialect_is_read_all_the_same(body: bytes) 
         )
     )
     assert letter.size == len(body)
+
+
+MEGABYTES = 4
+EMPTY = b"[]," * (MEGABYTES * 350_000)
+LARGE = {
+    "an array of small things": b"[" + EMPTY + b"0]",
+    "a frame with a large id": b"[2,[" + EMPTY + b'0],"DataTransfer",{}]',
+    "a frame with much behind it": b'[2,"m","DataTransfer",{},' + EMPTY + b"0]",
+    "an object of small things": b"{"
+    + b",".join(b'"%d":0' % number for number in range(MEGABYTES * 90_000))
+    + b"}",
+    "a large context": b'{"payload":{},"context":[' + EMPTY + b"0]}",
+    "a large station": b'{"payload":{},"context":{"stationId":[' + EMPTY + b"0]}}",
+    "a large vendor": b'{"vendorId":[' + EMPTY + b"0]}",
+    "a long vendor": b'{"vendorId":"' + b"x" * (MEGABYTES << 20) + b'"}',
+    "large data": b'{"vendorId":"a","data":[' + EMPTY + b"0]}",
+    "space": b" " * (MEGABYTES << 20),
+    "depth": b"[" * (MEGABYTES << 20),
+}
+
+
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+def test_reading_a_large_body_takes_next_to_no_memory(body: bytes) -> None:
+    headers = {"x-death": [death("expired", queue="q", exchange="e")]}
+    delivery = Delivery("datatransfer.dead", "k", False, Properties(headers=headers), body)
+    tracemalloc.start()
+    try:
+        read(delivery)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200_000

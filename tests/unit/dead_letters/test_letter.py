@@ -305,3 +305,140 @@ def test_reading_and_replaying_do_not_change_the_delivery() -> None:
     }
     replay_of(delivery)
     assert msgspec.structs.asdict(delivery.properties) == before
+
+
+# ---- forged stories ----
+
+FORGED = {
+    "dtbridge-reason": "failed",
+    "dtbridge-error": "ValueError: believe me",
+    "dtbridge-failed-at": 1,
+    "dtbridge-worker": "host:1",
+    "dtbridge-vendor": "com.other",
+    "dtbridge-message": "Other",
+    "dtbridge-exchange": "",
+    "dtbridge-routing-key": "billing.commands",
+}
+
+
+@pytest.mark.parametrize("deaths", [[death("expired")], [None], [], "expired", None])
+def test_a_story_is_the_bridges_only_if_the_broker_did_not_put_it_there(deaths: Any) -> None:
+    """A request that expires in its queue keeps its headers, whatever its sender wrote."""
+    letter = read(a_delivery(FORGED | {"x-death": deaths}))
+    broker = isinstance(deaths, list) and deaths != [] and deaths[0] is not None
+    assert (letter.reason, letter.worker) == ("expired" if broker else "", "")
+    assert (letter.vendor, letter.message) == ("com.Acme", "GetTariff")
+    assert letter.routing_key == ("com.acme" if broker else "")
+    assert letter.replayable is broker
+    assert "believe me" not in letter.error
+
+
+def test_a_forged_story_does_not_outlive_the_bridges_own() -> None:
+    letter = read(given_up(FORGED | {"x-death": [death(), None]}))
+    assert (letter.reason, letter.error, letter.exchange, letter.routing_key) == (
+        "failed",
+        "ValueError: no",
+        "datatransfer",
+        "com.acme",
+    )
+
+
+@pytest.mark.parametrize("count", [2**63 - 1, 2**64 - 1])
+def test_a_count_of_replays_from_elsewhere_stays_one_that_can_be_sent(count: int) -> None:
+    headers = replay_of(given_up({"dtbridge-replayed": count})).properties.headers or {}
+    assert headers["dtbridge-replayed"] < 2**31
+
+
+# ---- what is broken in it ----
+
+
+@pytest.mark.parametrize("name", ["station", "worker", "error", "vendor"])
+def test_a_text_in_a_header_that_is_not_utf_8_is_read_as_far_as_it_is(name: str) -> None:
+    header = "ocpp-station-id" if name == "station" else f"dtbridge-{name}"
+    letter = read(
+        a_delivery({"dtbridge-reason": "failed", header: b"caf\xc3\xa9 \xff\xed\xa0\x80"})
+    )
+    assert getattr(letter, name).startswith("caf\u00e9 \ufffd")
+    getattr(letter, name).encode()
+
+
+@pytest.mark.parametrize("name", ["station", "worker", "error", "vendor", "message"])
+def test_half_a_surrogate_pair_can_be_printed(name: str) -> None:
+    header = "ocpp-station-id" if name == "station" else f"dtbridge-{name}"
+    for text in ("a\ud800", "a\udcff"):
+        headers = {"dtbridge-reason": "failed", "dtbridge-vendor": "v", header: text}
+        letter = read(a_delivery(headers))
+        assert getattr(letter, name).startswith("a")
+        getattr(letter, name).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"vendorId":"\xff"}',
+        b'{"vendorId":"a\xed\xa0\x80"}',
+        b'{"vendorId":"a","messageId":"\xff"}',
+    ],
+)
+def test_broken_utf_8_in_a_payload_leaves_the_rest_readable(body: bytes) -> None:
+    letter = read(a_delivery({"x-death": [death()]}, body))
+    assert letter.vendor in {"", "a"}
+    assert (letter.message, letter.reason) == ("", "delivery_limit")
+    assert "body_base64" in everything(a_delivery({}, body), letter)
+
+
+FAR = [2**63 - 1, -(2**63), 2**64 - 1, 253_402_300_800_000, -62_135_596_800_001]
+"""Milliseconds of Unix time that are in no year from 1 to 9999."""
+
+
+@pytest.mark.parametrize("milliseconds", FAR)
+def test_a_time_out_of_range_is_not_known(milliseconds: int) -> None:
+    headers = {
+        "dtbridge-reason": "failed",
+        "dtbridge-failed-at": milliseconds,
+        "dtbridge-first-try": milliseconds,
+    }
+    letter = read(a_delivery(headers))
+    assert (letter.failed_at, letter.first_try, letter.reason) == (None, None, "failed")
+    letter = read(a_delivery({"x-death": [death(time=milliseconds)]}))
+    assert (letter.failed_at, letter.reason) == (None, "delivery_limit")
+
+
+@pytest.mark.parametrize("milliseconds", [253_402_300_799_999, -62_135_596_800_000, 0])
+def test_the_first_and_the_last_time_are(milliseconds: int) -> None:
+    headers = {"dtbridge-reason": "failed", "dtbridge-failed-at": milliseconds}
+    at = read(a_delivery(headers)).failed_at
+    assert at is not None
+    assert at.year in {1, 1970, 9999}
+    Filter(older_than=1.0, newer_than=1e12).takes(read(a_delivery(headers)), NOW)
+
+
+@pytest.mark.parametrize("value", ["2026", 1.5, True, None, b"1", [1]])
+def test_a_time_that_is_no_number_of_milliseconds_is_not_known(value: Any) -> None:
+    assert (
+        read(a_delivery({"dtbridge-reason": "failed", "dtbridge-failed-at": value})).failed_at
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        NOW.replace(tzinfo=None),
+        NOW.replace(year=1, tzinfo=None),
+        NOW.replace(year=9999, tzinfo=None),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(at: dt.datetime) -> None:
+    deaths = [death("rejected", time=at)]
+    letter = read(a_delivery({"x-death": deaths, "ocpp-deadline": 2**63 - 1}))
+    assert letter.failed_at == at.replace(tzinfo=dt.UTC)
+    assert letter.reason == "rejected"
+
+
+def test_a_long_text_is_cut() -> None:
+    """A list may hold thousands of letters."""
+    for error in ("x" * 100_000, b"x" * 100_000):
+        assert (
+            len(read(a_delivery({"dtbridge-reason": "f", "dtbridge-error": error})).error) == 4096
+        )

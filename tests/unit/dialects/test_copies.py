@@ -6,7 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dialects.copies import after_pause, milliseconds_left, pause_left
+from bridge.dialects.copies import (
+    after_pause,
+    may_be_rejected,
+    milliseconds_left,
+    pause_left,
+)
 from bridge.dialects.native import Native
 from bridge.rabbitmq.frames.writing import Encoder
 from bridge.request.incoming import Request
@@ -112,6 +117,13 @@ def test_after_its_pause_a_request_is_what_it_was_before() -> None:
         if name != "dtbridge-not-before"
     }
     assert back.properties == msgspec.structs.replace(again.properties, headers=headers)
+
+
+@pytest.mark.parametrize("ahead", [10.0, 86_400.0])
+def test_a_clock_that_is_ahead_makes_no_pause_longer(ahead: float) -> None:
+    end = int((time.time() + ahead) * 1000)
+    waiting = Delivery("", "v", False, Properties(headers={"dtbridge-not-before": end}), b"")
+    assert pause_left(waiting, 1.0) == 1.0
 
 
 def test_the_end_of_a_pause_is_not_kept_for_the_next() -> None:
@@ -221,3 +233,65 @@ def test_a_failure_without_a_message_id_has_an_empty_one() -> None:
         Native().dead_letter(request, Failure(None, Reason.FAILED), "w").properties.headers or {}
     )
     assert (headers["dtbridge-vendor"], headers["dtbridge-message"]) == ("Acme", "")
+
+
+@pytest.mark.parametrize("copy", ["another try", "a dead letter"])
+def test_of_the_bridges_own_headers_a_copy_keeps_those_that_a_request_may_have(copy: str) -> None:
+    """The others tell of a dead letter: on a request they are its sender's."""
+    own = {"dtbridge-attempt": 2, "dtbridge-first-try": 9, "dtbridge-replayed": 1}
+    told = ("reason", "error", "failed-at", "vendor", "message", "worker", "exchange", "new")
+    request = delivered(own | {f"dtbridge-{name}": "forged" for name in told})
+    if copy == "another try":
+        publishing = Native().again(request, 1.0, counts=True)
+    else:
+        publishing = Native().dead_letter(request, Failure(None, Reason.FAILED, "E: no"), "w")
+    headers = publishing.properties.headers or {}
+    assert "forged" not in headers.values()
+    assert headers["dtbridge-first-try"] == 9
+    assert headers["dtbridge-replayed"] == 1
+    assert "dtbridge-new" not in headers
+
+
+def test_a_forged_request_takes_nothing_back_with_it_that_the_broker_would_refuse_or_obey() -> None:
+    """Whoever may write to the delay queue can put anything there: 406 ends the channel."""
+    headers = BROKERS_OWN | {"CC": ["a"], "BCC": ["b"], "dtbridge-not-before": 0, "own": 1}
+    source = Delivery(
+        "", "acme", False, Properties(headers=headers, user_id="gateway", reply_to="amq.gen-1"), b""
+    )
+    back = after_pause(source, Native().names).properties
+    assert (back.headers, back.user_id, back.reply_to) == ({"own": 1}, None, "amq.gen-1")
+
+
+DEATH = {"count": 1, "queue": "q", "reason": "expired", "exchange": "", "routing-keys": ["q"]}
+
+
+@pytest.mark.parametrize(
+    ("x_death", "honest"),
+    [
+        ([DEATH], True),
+        ([DEATH, DEATH | {"reason": "rejected"}, DEATH | {"queue": "r"}], True),
+        ([], True),
+        (None, False),
+        ("died", False),
+        ({"count": 1}, False),
+        ([None], False),
+        ([DEATH, "died"], False),
+        ([[DEATH]], False),
+        ([DEATH, DEATH], False),
+        ([DEATH | {"count": "1"}], False),
+        ([DEATH | {"count": None}], False),
+        ([DEATH | {"queue": b"\xff"}], False),
+        ([DEATH | {"reason": ["expired"]}], False),
+        ([{"count": 1}], False),
+    ],
+)
+def test_only_what_the_broker_has_written_itself_may_be_given_back_to_its_dead_lettering(
+    x_death: Any, honest: bool
+) -> None:
+    forged = Delivery("", "q", False, Properties(headers={"x-death": x_death}), b"")
+    assert may_be_rejected(forged) is honest
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"own": None}])
+def test_what_never_died_may_be_rejected(headers: dict[str, Any] | None) -> None:
+    assert may_be_rejected(Delivery("", "q", False, Properties(headers=headers), b""))

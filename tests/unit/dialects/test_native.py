@@ -63,6 +63,73 @@ def test_what_may_be_absent_has_its_default() -> None:
     assert request.fault is None
 
 
+DEADLINE = 1_700_000_000_250
+COPIED = {"dtbridge-first-try": 1_700_000_000_000}
+
+
+@pytest.mark.parametrize(
+    ("headers", "properties", "origin", "told_apart"),
+    [
+        ({"ocpp-connection-id": "c1"}, {"correlation_id": "a"}, "c1", True),
+        (
+            {"ocpp-connection-id": "c1", "ocpp-deadline": DEADLINE},
+            {"user_id": "gateway-1"},
+            ("gateway-1", "c1"),
+            True,
+        ),
+        ({"ocpp-deadline": DEADLINE}, {"correlation_id": "a"}, ("a", DEADLINE), True),
+        (
+            {"ocpp-deadline": DEADLINE},
+            {"correlation_id": "a", "user_id": "gateway-1"},
+            ("gateway-1", ("a", DEADLINE)),
+            True,
+        ),
+        ({}, {"correlation_id": "a", "expiration": "1000"}, ("a", None), False),
+        ({}, {}, (None, None), False),
+        ({"ocpp-deadline": DEADLINE, **COPIED}, {}, (None, DEADLINE), True),
+        (COPIED, {}, (None, None), True),
+        (
+            {"ocpp-deadline": DEADLINE, "dtbridge-expiration": "1000", **COPIED},
+            {"correlation_id": "a"},
+            ("a", None),
+            True,
+        ),
+        (
+            {"ocpp-deadline": DEADLINE, "dtbridge-expiration": "1000"},
+            {"correlation_id": "a"},
+            ("a", DEADLINE),
+            True,
+        ),
+    ],
+)
+def test_a_request_is_named_by_its_connection_or_else_by_the_message_that_it_is(
+    headers: dict[str, Any], properties: dict[str, Any], origin: Any, *, told_apart: bool
+) -> None:
+    request = Native().request(delivery({**STATION, **headers}, **properties))
+    assert request.fault is None
+    assert (request.origin, request.told_apart) == (origin, told_apart)
+
+
+@pytest.mark.parametrize("deadline", [100_000_000_000, 1_900_000_000_000, 2**63 - 1])
+def test_a_deadline_is_in_milliseconds(deadline: int) -> None:
+    request = Native().request(delivery({**STATION, "ocpp-deadline": deadline}))
+    assert (request.deadline, request.fault) == (deadline / 1000, None)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("headers", [{}, {"ocpp-deadline": DEADLINE}, {"ocpp-connection-id": "c1"}])
+def test_a_copy_of_a_request_has_its_name(headers: dict[str, Any], *, counts: bool) -> None:
+    native = Native()
+    request = native.request(
+        delivery({**STATION, **headers}, correlation_id="a", expiration="30000")
+    )
+    properties = native.again(request, 1.0, counts=counts).properties
+    for _ in range(2):
+        copy = native.request(Delivery("datatransfer", "v", False, properties, b"{}"))
+        assert (copy.origin, copy.told_apart) == (request.origin, True)
+        properties = native.again(copy, 1.0, counts=counts).properties
+
+
 @pytest.mark.parametrize("version", OcppVersion)
 def test_every_version_has_its_name(version: OcppVersion) -> None:
     assert Native().request(delivery({**STATION, "ocpp-version": version.value})).version is version
@@ -91,6 +158,31 @@ def test_every_version_has_its_name(version: OcppVersion) -> None:
         ),
         ({**STATION, "ocpp-deadline": 1.5}, {}, "header ocpp-deadline: expected"),
         ({**STATION, "ocpp-deadline": True}, {}, "header ocpp-deadline: expected"),
+        (
+            {**STATION, "ocpp-deadline": 1_900_000_000},
+            {},
+            (
+                "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+                " and 1900000000 is in seconds"
+            ),
+        ),
+        (
+            {**STATION, "ocpp-deadline": 0},
+            {},
+            (
+                "header ocpp-deadline: expected Unix time in milliseconds, an integer,"
+                " and 0 is long past"
+            ),
+        ),
+        ({**STATION, "ocpp-deadline": -(2**63)}, {}, "header ocpp-deadline: expected"),
+        ({**STATION, "ocpp-connection-id": 7}, {}, "header ocpp-connection-id: expected a string"),
+        ({**STATION, "ocpp-connection-id": ""}, {}, "header ocpp-connection-id: expected a string"),
+        (
+            {**STATION, "ocpp-connection-id": "c" * 256},
+            {},
+            "header ocpp-connection-id: expected a string of 1 to 255 characters",
+        ),
+        ({**STATION, "ocpp-connection-id": []}, {}, "header ocpp-connection-id: expected a string"),
         (STATION, {"reply_to": "amq.gen-1"}, "correlation_id: required with reply_to"),
         (
             STATION,
@@ -454,3 +546,24 @@ def test_answers_of_stations_come_to_the_reply_queue_as_they_are() -> None:
     reply = delivery(STATION)
     assert Native().station_replies == ()
     assert Native().read_station_reply(reply) is reply
+
+
+def test_an_empty_reply_prefix_is_refused() -> None:
+    with pytest.raises(ValueError, match="every queue"):
+        Native(reply_prefixes=("replies.", ""))
+
+
+# ---- message ids ----
+
+
+def test_a_message_id_has_at_most_36_characters_in_both_directions() -> None:
+    for length, fault in ((36, None), (37, "message_id: at most 36 characters")):
+        asked = delivery(STATION, reply_to="amq.gen-1", correlation_id="c", message_id="é" * length)
+        assert Native().request(asked).fault == fault
+    parts: dict[str, Any] = {"station_id": "CP", "body": b"{}", "deadline": 1.0}
+    for version in OcppVersion:
+        Native().question_to_station(**parts, version=version, message_id="x" * 36)
+        with pytest.raises(ValueError, match="1 to 36 characters, not 40"):
+            Native().question_to_station(**parts, version=version, message_id="x" * 40)
+        with pytest.raises(ValueError, match="1 to 36 characters, not 40"):
+            Native().question_to_csms(**parts, version=version, vendor_id="v", message_id="x" * 40)

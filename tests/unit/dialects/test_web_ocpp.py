@@ -267,7 +267,10 @@ MALFORMED = {
         (f'[2,"m-1","DataTransfer",{PAYLOAD},1]', "m-1", "m-1"),
         (f'[2,"m-2",7,{PAYLOAD}]', "m-1", "m-2"),
         (f'[2,17,"DataTransfer",{PAYLOAD}]', "17", "17"),
-        (f'[2,"{"i" * 37}","DataTransfer",{PAYLOAD}]', "i" * 37, "-1"),
+        (f'[2,"{"i" * 37}","DataTransfer",{PAYLOAD}]', "i" * 37, "i" * 37),
+        (f'[2,"m-2","DataTransfer",{PAYLOAD}', "m-1", "m-2"),
+        (r'[2,"m-2","DataTransfer",{"data":"\ud800"}]', "m-1", "m-2"),
+        (f'["2","m-2","DataTransfer",{PAYLOAD}', "m-1", "m-2"),
         ("[" * 100_000, "m-1", "m-1"),
         ("nonsense " * 100_000, "m-1", "m-1"),
     ],
@@ -283,6 +286,29 @@ def test_a_broken_call_is_refused_with_the_call_error_it_deserves(
     assert (answer.exchange, answer.routing_key, answer.mandatory) == ("amq.topic", "CP-1", True)
     assert answer.correlation_id == message_id
     assert_expires(answer)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "action", ["Data-Transfer", "Data.Transfer", " DataTransfer", "Data_#*Transfer"]
+)
+def test_an_action_that_only_the_routing_key_takes_for_ours_is_not_implemented(
+    protocol: str, action: str
+) -> None:
+    call = json.dumps([2, "18", action, {"vendorId": "v"}])
+    error = refused(published(call, protocol=protocol))
+    assert error.reason == f"action {action!r}, not DataTransfer"
+    assert error.answer is not None
+    assert json.loads(error.answer.body) == [
+        4,
+        "18",
+        "NotImplemented",
+        f"{action} is not known",
+        {},
+    ]
+    assert (error.answer.exchange, error.answer.routing_key) == ("amq.topic", "CP-1")
+    assert error.answer.correlation_id == "18"
+    assert_expires(error.answer)
 
 
 def test_a_replayed_dead_letter_that_is_broken_has_nobody_to_answer() -> None:
@@ -475,8 +501,9 @@ def test_an_answer_names_its_station_and_its_version() -> None:
         ("{", "ocpp16.response.conf"),
         (b"\xff" * 1_000_000, "ocpp16.response.conf"),
         ("[" * 100_000, "ocpp16.response.conf"),
-        ('[3,"m-1"]', "ocpp16.response.conf"),
-        ('[4,"m-1"]', "ocpp16.response.error"),
+        ('[3,"m-1', "ocpp16.response.conf"),
+        ('[2,"m-1"]', "ocpp16.response.conf"),
+        ('[6,"m-1"]', "ocpp21.response.conf"),
         ('[5,"m-1","GenericError","",{}]', "ocpp21.response.error"),
         (f'[2,"m-1","DataTransfer",{PAYLOAD}]', "ocpp16.DataTransfer.req"),
         ('[3,"m-1",{"status":"Accepted"}]', "ocpp15.response.conf"),
@@ -486,3 +513,34 @@ def test_an_answer_names_its_station_and_its_version() -> None:
 )
 def test_what_is_no_answer_of_a_station_is_none(body: str | bytes, key: str) -> None:
     assert told_by_station(body, key) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[3,"m-1"]',
+        '[4,"m-1"]',
+        '[3,"m-1",{"status":"Accepted"',
+        '[3,"m-1",{"status":"Accepted"}]\0',
+        '["3","m-1",{"status":"Accepted"}]',
+    ],
+)
+def test_a_broken_answer_of_a_station_ends_the_wait_for_it(body: str) -> None:
+    told = told_by_station(body, "ocpp16.response.conf")
+    assert told is not None
+    assert told[:2] == ("m-1", "CallError")
+    assert told[2]["errorCode"] == "FormatViolation"
+    assert told[2]["errorDescription"].startswith("the station's answer is broken: ")
+
+
+def test_a_broken_answer_without_an_id_ends_the_wait_that_its_property_names() -> None:
+    delivery = published("nonsense", key="ocpp16.response.conf", correlation_id="m-1")
+    reply = WebOcpp().read_station_reply(delivery)
+    assert reply is not None
+    assert (reply.properties.correlation_id, reply.properties.type) == ("m-1", "CallError")
+
+
+def test_a_code_of_a_stations_own_is_kept_and_unusable_details_are_not() -> None:
+    told = told_by_station('[4,"m-1","E-17",null,[]]', "ocpp16.E17.error")
+    error = {"errorCode": "E-17", "errorDescription": "", "errorDetails": {}}
+    assert told == ("m-1", "CallError", error)

@@ -1,6 +1,7 @@
 """The stations that a gateway holds: whose turn it is, and who is lost."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from bridge import DataTransferRequest, DataTransferResponse
 from bridge.gateway.stations import STATION_LIMIT, Station, Stations
-from bridge.ocpp import OcppVersion
+from bridge.ocpp import CallError, OcppVersion, decode_call_error
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Offline, Reason, Reply
 from tests.support import UNTIL_SETTLED, Settled, a_request
@@ -152,7 +153,46 @@ async def test_without_an_answer_in_time_neither_the_request_nor_its_turn_is_lef
     assert (held.stations.in_hand, len(held.stations.turns)) == (0, 0)
 
 
+async def test_a_handler_that_swallows_its_cancellation_is_settled_once_and_holds_up_nobody(
+    held: Held,
+) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def swallows(request: DataTransferRequest) -> DataTransferResponse:
+        entered.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await go_on.wait()
+        return DataTransferResponse("Accepted")
+
+    first = held.connect(swallows)
+    held.send()
+    held.send()  # waits for its turn
+    async with asyncio.timeout(UNTIL_SETTLED):
+        await entered.wait()
+    held.stations.disconnect(first)
+    await turns()
+    assert held.settled.outcomes == [Offline(sent=True), Offline(sent=False)]
+    go_on.set()
+    await turns()
+    assert len(held.settled.outcomes) == 2
+    assert (held.stations.in_hand, len(held.stations.turns)) == (0, 0)
+
+
 async def test_a_station_that_is_not_there_is_offline(held: Held) -> None:
     held.connect(accepts)
     held.send("CP002")
     assert held.settled.outcomes == [Offline(sent=False)]
+
+
+@pytest.mark.parametrize("code", ["E-17", "FormatViolation"])
+async def test_a_callerror_of_a_station_keeps_its_own_code(held: Held, code: str) -> None:
+    async def refuses(request: DataTransferRequest) -> DataTransferResponse:
+        raise CallError(code, "why", {"a": 1})
+
+    held.connect(refuses)
+    held.send()
+    outcome = await held.settled.first()
+    assert isinstance(outcome, Reply)
+    error = decode_call_error(outcome.body)
+    assert (error.code, error.description, error.details) == (code, "why", {"a": 1})

@@ -87,6 +87,25 @@ async def test_who_is_cancelled_just_as_its_turn_comes_passes_it_on() -> None:
     assert len(turns) == 0
 
 
+async def test_who_is_cancelled_just_as_its_time_is_over_does_not_touch_the_turn_of_another() -> (
+    None
+):
+    turns = Turns()
+    await turns.take("a", LONG)
+    hasty = asyncio.create_task(turns.take("a", LONG))
+    await asyncio.sleep(0)
+    waiting = turns._taken["a"]
+    assert waiting is not None
+    next(iter(waiting)).set_result(False)  # as its timer does
+    hasty.cancel()
+    await asyncio.wait((hasty,))
+    assert hasty.cancelled()
+    assert len(turns) == 1
+    assert await turns.take("a", 0.0) is False
+    turns.give("a")
+    assert len(turns) == 0
+
+
 async def test_100_000_keys_are_nothing_when_they_are_not_used() -> None:
     turns = Turns()
     for number in range(100_000):

@@ -209,6 +209,66 @@ async def test_the_same_message_id_is_another_request_with_another_payload_or_st
     assert (bench.runs, bench.absorbed) == (7, 0)
 
 
+@pytest.mark.parametrize(
+    "origin", ["another", ("c1", None), ("c1", 1), ("c2", 1), ("user", "connection"), None]
+)
+async def test_the_same_message_is_another_request_from_another_origin(
+    bench: Bench, origin: Any
+) -> None:
+    bench.go_on.set()
+    bench.send()
+    bench.send(origin=origin)
+    bench.send()
+    bench.send(origin=origin)
+    assert await bench.until(4) == [DONE] * 4
+    assert (bench.runs, bench.absorbed) == (2, 2)
+
+
+async def test_what_nobody_tells_apart_is_a_new_request_each_time_it_comes_after_the_answer(
+    bench: Bench,
+) -> None:
+    bench.go_on.set()
+    bench.result = lambda: bench.runs
+    for number in range(1, 4):
+        bench.send(told_apart=False)
+        assert (await bench.until(number))[-1] == Reply(b'{"status":"Accepted","data":%d}' % number)
+    assert (bench.runs, bench.absorbed) == (3, 0)
+
+
+@pytest.mark.parametrize("again", [{"redelivered": True}, {"first_try": 1.0}])
+async def test_what_is_sent_again_gets_the_latest_reply_even_if_nobody_tells_it_apart(
+    bench: Bench, again: dict[str, Any]
+) -> None:
+    bench.go_on.set()
+    bench.result = lambda: bench.runs
+    bench.send(told_apart=False)
+    await bench.until(1)
+    bench.send(told_apart=False)
+    await bench.until(2)
+    bench.send(told_apart=False, **again)
+    assert (await bench.until(3))[2] == Reply(b'{"status":"Accepted","data":2}')
+    assert (bench.runs, bench.absorbed) == (2, 1)
+
+
+async def test_what_comes_again_while_it_is_handled_anew_waits_for_that_and_not_the_old_reply(
+    bench: Bench,
+) -> None:
+    bench.go_on.set()
+    bench.result = lambda: bench.runs
+    bench.send(told_apart=False)
+    await bench.until(1)
+    bench.go_on.clear()
+    bench.send(told_apart=False)
+    await turns()
+    bench.send(told_apart=False)
+    bench.send(told_apart=False, redelivered=True)
+    await turns()
+    assert len(bench.outcomes) == 1
+    bench.go_on.set()
+    assert (await bench.until(4))[1:] == [Reply(b'{"status":"Accepted","data":2}')] * 3
+    assert (bench.runs, bench.absorbed) == (2, 2)
+
+
 @pytest.mark.parametrize("message_id", [None, ""])
 async def test_a_request_without_a_message_id_has_no_repetition(
     bench: Bench, message_id: str | None
@@ -274,9 +334,13 @@ async def test_one_whose_deadline_is_open_is_tried_again_when_the_one_it_waited_
     bench: Bench,
 ) -> None:
     """The first ends at its deadline, without an answer; somebody still waits for the last."""
-    bench.send(deadline=time.time() + SHORT)
-    bench.send(deadline=time.time() + SHORT)
+    first = bench.send(2, deadline=time.time() + 60)
     bench.send(deadline=time.time() + 60)
+    await turns()
+    (race,) = bench.dispatcher.waiting
+    for request in first:
+        request.deadline = time.time() - 1  # their time passes
+    race.lose()  # as its timer would end it
     leader, early, open_ = await bench.until(3)
     assert isinstance(leader, Failure)
     if leader.body is None:  # its timer may fire a millisecond before the deadline

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.idempotency.memory import MemoryStore
-from bridge.idempotency.store import Key, Running
+from bridge.idempotency.memory import BYTES, ENTRIES, LARGE, MemoryStore
+from bridge.idempotency.store import TTL, Key, Running
 from bridge.request.outcome import Reply
 
 REPLY = Reply(b'{"status":"Accepted"}')
@@ -114,3 +114,58 @@ def test_a_store_forgets_after_a_silence_too(clock: Clock, silence: float) -> No
     clock.now += silence
     assert store.begin(key(1)) is None
     assert len(store) == 0
+
+
+def test_what_is_forgotten_is_so_after_one_ageing_too() -> None:
+    store = MemoryStore(entries=8)
+    for number in range(4):
+        store.begin(key(number))
+        store.finish(key(number), REPLY)
+    assert key(0) in store._old
+    assert key(0) not in store._young
+    store.forget(key(0))
+    assert store.begin(key(0)) is None
+
+
+@pytest.mark.parametrize("silence", [10.0, 15.0, 20.0, 35.0, 86_400.0])
+def test_a_reply_after_a_silence_is_kept_for_its_time_like_any_other(
+    clock: Clock, silence: float
+) -> None:
+    store = MemoryStore(ttl=10, clock=clock)
+    clock.now += silence
+    store.finish(key(1), REPLY)
+    answered = clock.now
+    clock.now = answered + 9.9
+    assert store.begin(key(1)) is REPLY
+    clock.now = answered + 20
+    assert store.begin(key(1)) is None
+
+
+def test_a_key_that_ages_out_as_it_comes_again_is_handled_by_whoever_asks(clock: Clock) -> None:
+    store = MemoryStore(ttl=10, clock=clock)
+    store.begin(key(1))
+    store.finish(key(1), REPLY)
+    clock.now += 10
+    store.begin(key(2))
+    store.finish(key(2), REPLY)  # now the first is one of the old ones
+    assert store.begin(key(1)) is REPLY
+    clock.now += 10
+    assert store.begin(key(1)) is None
+    assert store.begin(key(1)) is Running.HERE
+    assert store.begin(key(2)) is REPLY
+    store.finish(key(1), Reply(b"{}"))
+    assert store.begin(key(1)) == Reply(b"{}")
+
+
+def test_its_bounds_are_those_of_the_documents() -> None:
+    """docs/gateways.md, docs/operations.md."""
+    assert (TTL, ENTRIES, BYTES, LARGE) == (600.0, 20_000, 32 * 1024 * 1024, 1024)
+
+
+@pytest.mark.parametrize(("size", "counts"), [(LARGE, False), (LARGE + 1, True)])
+def test_only_large_replies_are_bounded_in_bytes(size: int, *, counts: bool) -> None:
+    store = MemoryStore(entries=1_000, max_bytes=10 * size)
+    for number in range(30):
+        store.begin(key(number))
+        store.finish(key(number), Reply(bytes(size)))
+    assert (len(store) < 30) is counts

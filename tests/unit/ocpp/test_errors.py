@@ -106,16 +106,33 @@ def test_every_spelling_is_read(text: str, code: str) -> None:
         (b"{}", "Not a CALLERROR body: errorCode: required field is missing."),
         (b'{"errorCode":1}', "Not a CALLERROR body: errorCode: expected a string, got an integer."),
         (b'{"errorCode":"\xff"}', "Not a CALLERROR body: payload: invalid UTF-8."),
-        (
-            b'{"errorCode":"x","errorDetails":null}',
-            "Not a CALLERROR body: errorDetails: expected an object, got null.",
-        ),
     ],
 )
 def test_another_body_is_refused_with_a_sentence(body: bytes, text: str) -> None:
     with pytest.raises(ValueError, match=r"^Not a CALLERROR body") as caught:
         decode_call_error(body)
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize("unusable", [None, [], "text", 7])
+def test_unusable_parts_of_a_body_are_read_as_empty(unusable: object) -> None:
+    body = {"errorCode": "Own", "errorDescription": "why", "errorDetails": unusable}
+    error = decode_call_error(msgspec.json.encode(body))
+    assert (error.code, error.description, error.details) == ("Own", "why", {})
+    body = {"errorCode": "Own", "errorDescription": [unusable], "errorDetails": {"a": 1}}
+    error = decode_call_error(msgspec.json.encode(body))
+    assert (error.code, error.description, error.details) == ("Own", "", {"a": 1})
+
+
+def test_a_stations_own_code_is_passed_on_to_the_csms_alone() -> None:
+    for code in ("Own", "RpcFrameworkError", "GenericError"):
+        error = CallError(code, "why")
+        assert decode_call_error(encode_call_error(error, V16, own_codes=True)).code == code
+        assert decode_call_error(encode_call_error(error, V16)).code == ErrorCode.GENERIC_ERROR
+    spelled = encode_call_error(CallError("FormatViolation"), V16, own_codes=True)
+    assert b'"errorCode":"FormationViolation"' in spelled
+    long = encode_call_error(CallError("\ud800" + "x" * 300), V16, own_codes=True)
+    assert decode_call_error(long).code == "?" + "x" * 254
 
 
 def test_an_error_reads_as_its_code_and_description() -> None:

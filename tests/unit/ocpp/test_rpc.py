@@ -1,5 +1,6 @@
 """OCPP-J frames of every kind, valid and broken."""
 
+import time
 from typing import Any
 
 import pytest
@@ -75,6 +76,37 @@ def test_a_call_error_may_leave_out_its_last_parts(data: bytes) -> None:
     assert decode_frame(data, V16) == CallErrorFrame("1", "GenericError")
 
 
+@pytest.mark.parametrize("rest", [b"null", b"null,null", b"7,[]", b'[],"text"', b"{},7", b'"",[1]'])
+def test_what_is_unusable_beside_an_error_code_is_left_out(rest: bytes) -> None:
+    frame = decode_frame(b'[4,"1","GenericError",%b]' % rest, V16)
+    assert frame == CallErrorFrame("1", "GenericError")
+    frame = decode_frame(b'[5,"1","GenericError",%b]' % rest, V21)
+    assert frame == CallResultErrorFrame("1", "GenericError")
+
+
+def test_details_are_kept_beside_an_unusable_description_and_the_other_way_round() -> None:
+    details = b'{"n":%b}' % (b"9" * 400)
+    frame = decode_frame(b'[4,"1","Own",null,%b]' % details, V16)
+    assert frame == CallErrorFrame("1", "Own", "", {"n": int("9" * 400)})
+    frame = decode_frame(b'[4,"1","Own","why",null]', V16)
+    assert frame == CallErrorFrame("1", "Own", "why")
+
+
+@pytest.mark.parametrize("number", [b"2.0", b"2e0", b"0.2e1"])
+def test_a_message_type_is_a_number_however_it_is_written(number: bytes) -> None:
+    frame = decode_frame(b'[%b, "1","A",{"n": 1e400}]' % number, V16)
+    assert frame == CallFrame("1", "A", Raw(b'{"n": 1e400}'))
+
+
+@pytest.mark.parametrize("text", ["[2" + " " * 4_000, '[2,"' + "\\" * 4_000, "[" + "[" * 4_000])
+def test_the_beginning_of_a_broken_frame_is_searched_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    for _ in range(200):
+        with pytest.raises(FrameError):
+            decode_frame(text, V16)
+    assert time.process_time() - started < 5
+
+
 def test_a_long_description_is_cut_on_writing() -> None:
     frame = CallErrorFrame("1", "GenericError", "d" * 300)
     assert decode_frame(encode_frame(frame), V201) == CallErrorFrame("1", "GenericError", "d" * 255)
@@ -93,12 +125,28 @@ CODES = {
 HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
     (b"", BROKEN, "-1", None, "frame: not valid JSON ("),
     (b"hello", BROKEN, "-1", None, "frame: not valid JSON ("),
-    (b'[2,"1","A",{}', BROKEN, "-1", None, "frame: not valid JSON ("),
-    (b'[2,"1","A",{}]]', BROKEN, "-1", None, "frame: not valid JSON ("),
-    (b'[2,"1","A",' + b"[" * 100_000, BROKEN, "-1", None, "frame: nested too deeply"),
+    (b'[2,"1","A",{}', BROKEN, "1", 2, "frame: not valid JSON ("),
+    (b'[2,"1","A",{}]]', BROKEN, "1", 2, "frame: not valid JSON ("),
+    (b'[2,"1","A",{}]\0', BROKEN, "1", 2, "frame: not valid JSON ("),
+    (b'[2,"1","A",{"data":"\\ud800"}]', BROKEN, "1", 2, "frame: not valid JSON ("),
+    (b'[2,"1","A",' + b"[" * 100_000, BROKEN, "1", 2, "frame: nested too deeply"),
+    (b'\xef\xbb\xbf [ 2 , "1" ,', BROKEN, "1", 2, "frame: not valid JSON ("),
+    (b'[2,"1', BROKEN, "-1", 2, "frame: not valid JSON ("),
+    (b"[2", BROKEN, "-1", 2, "frame: not valid JSON ("),
+    (b"[", BROKEN, "-1", None, "frame: not valid JSON ("),
+    (b'["2","1","A",{}', BROKEN, "1", None, "frame"),
+    (b'[2.0,"1","A",{}', BROKEN, "1", 2, "frame"),
+    (rb'[2,"\u0031\"]","A",{}', BROKEN, '1"]', 2, "frame: not valid JSON ("),
+    (rb'[2,"\ud800","A",{}]', BROKEN, "-1", 2, "frame: not valid JSON ("),
+    (b'[2,"\xff","A",{}', BROKEN, "-1", 2, "frame"),
+    (b'[2,"%b","A",{}' % (b"x" * 256), BROKEN, "-1", 2, "frame"),
+    (b'[3,"1",{"status":"Accepted"', BROKEN, "1", 3, "frame: not valid JSON ("),
+    (b'[3,"1",{"status":"Accepted"}]\0', BROKEN, "1", 3, "frame: not valid JSON ("),
+    (b'[4,"1","GenericError","', BROKEN, "1", 4, "frame: not valid JSON ("),
     (b"{}", BROKEN, "-1", None, "frame: expected an array, got an object"),
     (b"null", BROKEN, "-1", None, "frame: expected an array, got null"),
-    ('[2,"\ud800","A",{}]', BROKEN, "-1", None, "frame: invalid UTF-8"),
+    ('[2,"\ud800","A",{}]', BROKEN, "-1", 2, "frame: invalid UTF-8"),
+    ('[2,"1","\ud800",{}]', BROKEN, "1", 2, "frame: invalid UTF-8"),
     (b"[]", BROKEN, "-1", None, "message id: expected a string of at most 36 characters"),
     (b"[2]", BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
     (b'[2,1,"A",{}]', BROKEN, "-1", 2, "message id: expected a string of at most 36 characters"),
@@ -111,10 +159,24 @@ HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
         "message id: expected a string of at most 36 characters",
     ),
     (
-        b'[3,"%b",{}]' % (b"x" * 37),
+        b'[2,"{%b}","A",{}]' % (b"x" * 36),
+        BROKEN,
+        "{%s}" % ("x" * 36),
+        2,
+        "message id: expected a string of at most 36 characters",
+    ),
+    (
+        b'[3,"%b",{}]' % (b"x" * 255),
+        BROKEN,
+        "x" * 255,
+        3,
+        "message id: expected a string of at most 36 characters",
+    ),
+    (
+        b'[2,"%b","A",{}]' % (b"x" * 256),
         BROKEN,
         "-1",
-        3,
+        2,
         "message id: expected a string of at most 36 characters",
     ),
     (b'[2,"1"]', BROKEN, "1", 2, "frame: expected at least 4 elements"),
@@ -125,8 +187,7 @@ HOSTILE: tuple[tuple[bytes | str, str, str, int | None, str], ...] = (
     (b'[3,"1"]', BROKEN, "1", 3, "frame: expected at least 3 elements"),
     (b'[3,"1",{},{}]', BROKEN, "1", 3, "frame: too many elements"),
     (b'[4,"1"]', BROKEN, "1", 4, "frame: expected at least 3 elements"),
-    (b'[4,"1","GenericError",null,{}]', BROKEN, "1", 4, "frame[3]: expected a string, got null"),
-    (b'[4,"1","GenericError","",[]]', BROKEN, "1", 4, "frame[4]: expected an object, got an array"),
+    (b'[4,"1",null,"",{}]', BROKEN, "1", 4, "frame[2]: expected a string, got null"),
     (b'[4,"1","GenericError","",{},1]', BROKEN, "1", 4, "frame: too many elements"),
     (b'[1,"1","A",{}]', UNKNOWN, "1", 1, "unknown message type"),
     (b'[7,"1","A",{}]', UNKNOWN, "1", 7, "unknown message type"),

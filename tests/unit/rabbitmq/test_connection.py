@@ -1,12 +1,17 @@
 """Opening a connection: whatever ends the attempt, no socket is left behind."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import aiormq
+import pamqp.frame
 import pytest
+from pamqp import commands
 from yarl import URL
 
 from bridge.rabbitmq.connection import open_connection
+from bridge.rabbitmq.losses import explain
 from tests.unit.rabbitmq.test_socket import Listener
 
 
@@ -66,3 +71,44 @@ async def test_a_broker_of_another_version_is_named_and_its_socket_closed() -> N
         with pytest.raises(aiormq.exceptions.AMQPError):
             await open_connection(url, "here", Listener(), 5.0)
         await server.closed.wait()
+
+
+async def start_broker(properties: dict[str, Any]) -> tuple[URL, Silent]:
+    """A server that logs everybody in and says this about itself."""
+    methods = (
+        commands.Connection.Start(server_properties=properties, mechanisms="PLAIN"),
+        commands.Connection.Tune(channel_max=10, frame_max=4096, heartbeat=60),
+        commands.Connection.OpenOk(),
+    )
+    server = Silent(b"".join(pamqp.frame.marshal(method, 0) for method in methods))
+    return await server.start(), server
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{}, {"capabilities": {}}, {"capabilities": None}, {"capabilities": {"basic.nack": True}}],
+)
+async def test_a_broker_that_does_not_say_that_it_confirms_is_refused_in_words(
+    properties: dict[str, Any],
+) -> None:
+    url, server = await start_broker(properties)
+    async with asyncio.timeout(10):
+        with pytest.raises(aiormq.exceptions.IncompatibleProtocolError) as caught:
+            await open_connection(url, "here", Listener(), 5.0)
+        await server.closed.wait()
+    assert "does not confirm publishings" in explain(caught.value)
+
+
+async def test_a_broker_that_confirms_is_taken() -> None:
+    url, server = await start_broker({"capabilities": {"publisher_confirms": True}})
+    async with asyncio.timeout(10):
+        connection = await open_connection(url, "here", Listener(), 5.0)
+        connection.abort()
+        await server.closed.wait()
+
+
+async def test_a_tls_file_that_is_gone_is_a_lost_connection(tmp_path: Path) -> None:
+    """It was there at the start; perhaps it is just being renewed."""
+    url = URL(f"amqps://127.0.0.1/?cafile={tmp_path}/gone.pem")
+    with pytest.raises(ConnectionError, match=r"gone\.pem cannot be read"):
+        await open_connection(url, "here", Listener(), 5.0)

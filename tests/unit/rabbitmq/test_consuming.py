@@ -263,3 +263,21 @@ def test_what_was_held_back_when_the_lane_closed_is_void(lanes: Lanes) -> None:
     lanes.consume_lane.close()
     lanes.consume_lane.release()
     assert lanes.deliveries == []
+
+
+@pytest.mark.parametrize("tag", [0, 1, 2, 4, 2**63])
+def test_a_delivery_tag_that_is_not_the_next_breaks_the_protocol(lanes: Lanes, tag: int) -> None:
+    """Acknowledged with others by ``multiple``, one that was missed would be lost."""
+    receive(lanes, 2)
+    with pytest.raises(ProtocolError, match=f"delivery tag {tag} after 2"):
+        lanes.consuming.stream.feed(message(CONSUME, tag, b"odd"))
+    assert [delivery.tag for delivery in lanes.deliveries] == [1, 2]
+
+
+def test_what_comes_after_the_lane_closed_is_nobodys(lanes: Lanes) -> None:
+    receive(lanes, 1)
+    lanes.consume_lane.close()
+    lanes.consuming.receive(message(CONSUME, 2, b"late"))
+    lanes.loop.turn()
+    assert [delivery.tag for delivery in lanes.deliveries] == [1]
+    assert (lanes.consume_lane.received, lanes.consuming.socket.writes) == (1, [])

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge.rabbitmq.delivery import LaneDelivery
-from bridge.transport import Properties, Publishing, Verdict
+from bridge.rabbitmq.delivery import Confirmable, LaneDelivery
+from bridge.transport import Confirm, Delivery, Properties, Publishing, Verdict
 from tests.unit.rabbitmq.lanes import CONSUME, PUBLISH, Lanes, receive, reply, returned
 from tests.unit.rabbitmq.wire import (
     ack,
@@ -40,6 +40,19 @@ def test_a_delivery_is_settled_once(lanes: Lanes) -> None:
         delivery.settle(Verdict.REJECT)
     lanes.loop.turn()
     assert lanes.consuming.socket.writes == [ack(CONSUME, 1, multiple=True)]
+
+
+@pytest.mark.parametrize("fate", [nack(PUBLISH, 1), ack(PUBLISH, 1)], ids=["refused", "confirmed"])
+def test_a_delivery_is_settled_once_whatever_becomes_of_its_copy(lanes: Lanes, fate: bytes) -> None:
+    (delivery,) = receive(lanes, 1)
+    delivery.settle(Verdict.ACK, None, reply())
+    lanes.loop.turn()
+    with pytest.raises(RuntimeError, match="settled once"):
+        delivery.settle(Verdict.ACK)
+    lanes.publishing.receive(fate)
+    lanes.loop.turn()
+    with pytest.raises(RuntimeError, match="settled once"):
+        delivery.settle(Verdict.ACK)
 
 
 def test_a_reply_that_amqp_cannot_carry_leaves_the_delivery_to_be_settled(lanes: Lanes) -> None:
@@ -413,3 +426,80 @@ class Schedule(RuleBasedStateMachine):
 
 TestAnySchedule = Schedule.TestCase
 TestAnySchedule.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+# ---- what the broker will never take ----
+
+
+class Refusing:
+    """Takes publishings, and tells at once that some are impossible."""
+
+    def __init__(self, *impossible: bytes) -> None:
+        self.impossible = impossible
+        self.sent: list[bytes] = []
+        self.finished: list[tuple[int, Verdict | None]] = []
+        self.replies = self
+
+    def publish(self, publishing: Publishing, waiting: Confirmable) -> bool:
+        self.sent.append(publishing.body)
+        if publishing.body in self.impossible:
+            waiting.impossible("too large")
+            return False
+        waiting.confirmed(Confirm.CONFIRMED)
+        return True
+
+    def finish(self, tag: int, verdict: Verdict | None) -> None:
+        self.finished.append((tag, verdict))
+
+    def requeue(self, tag: int) -> None:
+        raise AssertionError("it would be refused again")
+
+
+def body_of(body: bytes) -> Publishing:
+    return Publishing("q", body, Properties())
+
+
+@pytest.mark.parametrize(
+    ("impossible", "sent"),
+    [
+        ((b"large",), [b"large", b"copy", b"error"]),
+        ((b"large", b"error"), [b"large", b"copy", b"error"]),  # there is no third answer
+        ((b"large", b"copy"), [b"large", b"copy", b"error"]),
+    ],
+)
+def test_an_impossible_reply_can_be_replaced_once(
+    impossible: tuple[bytes, ...], sent: list[bytes]
+) -> None:
+    lane = Refusing(*impossible)
+    told: list[tuple[bytes, str]] = []
+
+    def on_impossible(delivery: Delivery, reason: str) -> None:
+        told.append((delivery.body, reason))
+        delivery.settle(Verdict.ACK, body_of(b"error"), body_of(b"copy"))
+
+    delivery = LaneDelivery("", "q", False, Properties(), b"request", 7, lane, on_impossible)
+    delivery.settle(Verdict.ACK, body_of(b"large"))
+    assert told == [(b"request", "too large")]
+    assert lane.sent == sent
+    kept_by_the_broker = Verdict.REJECT if b"copy" in impossible else Verdict.ACK
+    assert lane.finished == [(7, kept_by_the_broker)]
+
+
+def test_where_nobody_listens_an_impossible_reply_is_left_out() -> None:
+    lane = Refusing(b"large")
+    delivery = LaneDelivery("", "q", False, Properties(), b"request", 7, lane, None)
+    delivery.settle(Verdict.ACK, body_of(b"large"))
+    assert lane.finished == [(7, Verdict.ACK)]
+
+
+def test_a_reply_that_cannot_be_written_after_its_copy_is_left_out() -> None:
+    class Mute(Refusing):
+        def publish(self, publishing: Publishing, waiting: Confirmable) -> bool:
+            if publishing.body == b"odd":
+                raise ValueError("properties of 5000 bytes do not fit a frame")
+            return super().publish(publishing, waiting)
+
+    lane = Mute()
+    delivery = LaneDelivery("", "q", False, Properties(), b"request", 7, lane, None)
+    delivery.settle(Verdict.ACK, body_of(b"odd"), body_of(b"copy"))
+    assert (lane.sent, lane.finished) == ([b"copy"], [(7, Verdict.ACK)])

@@ -1,5 +1,7 @@
 """Each publishing meets its fate once: confirmed, returned, refused or lost."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,3 +198,36 @@ def test_every_refusal_is_told(lanes: Lanes) -> None:
     publish(lanes, *FOUR)
     lanes.publishing.receive(nack(PUBLISH, 1) + ack(PUBLISH, 2) + nack(PUBLISH, 4, multiple=True))
     assert lanes.told == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("multiple", [True, False])
+def test_the_work_for_confirms_grows_with_their_number_alone(lanes: Lanes, multiple: bool) -> None:
+    """Each confirm begins where the one before it ended. Only plain Python's calls are counted."""
+    count = 400
+    told = publish(lanes, *[reply() for _ in range(count)])
+    calls = 0
+
+    def profile(_: object, event: str, function: object) -> None:
+        nonlocal calls
+        calls += event == "c_call" and getattr(function, "__name__", "") == "pop"
+
+    sys.setprofile(profile)
+    try:
+        for number in range(1, count):
+            lanes.publish_lane.on_confirm(number, multiple, True)
+        lanes.publish_lane.on_confirm(count, True, True)
+    finally:
+        sys.setprofile(None)
+    assert told == [[C]] * count
+    assert calls <= 2 * count
+
+
+def test_what_was_on_its_way_when_the_channel_closed_is_handed_over_in_its_order(
+    lanes: Lanes,
+) -> None:
+    told = publish(lanes, *FOUR)
+    lanes.publishing.receive(ack(PUBLISH, 2))
+    waiting = lanes.publish_lane.hand_over()
+    assert [each.publishing for each in waiting] == [FOUR[0], FOUR[2], FOUR[3]]
+    lanes.publish_lane.close()
+    assert told == [[], [C], [], []]

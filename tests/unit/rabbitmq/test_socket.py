@@ -393,3 +393,43 @@ async def test_a_heartbeat_never_comes_within_a_frame() -> None:
     assert await fed.after(6, ack(LANE, 1) + FOREIGN[:5]) == HEARTBEAT
     assert await fed.after(6, FOREIGN[5:9]) == HEARTBEAT
     assert await fed.after(6, FOREIGN[9:] + ack(LANE, 2)) == FOREIGN
+
+
+# ---- faults of our own ----
+
+
+@on_both_loops
+async def test_a_delivery_that_cannot_be_taken_ends_the_connection_with_a_reason() -> None:
+    """What came in the same bytes is lost: without an end, its sender would wait for ever."""
+
+    class Faulty(Channel):
+        def on_deliver(self, *_: object) -> None:
+            raise KeyError("a fault of ours")
+
+    async with connected(lanes=()) as broker:
+        broker.protocol.register(LANE, Faulty(LANE, broker.listener.events))
+        await broker.say(message(LANE, 1, b"one") + message(LANE, 2, b"two"))
+        assert await broker.listener.ended == "here: a delivery could not be taken: KeyError"
+        assert broker.news == []
+
+
+@on_both_loops
+async def test_only_the_first_bytes_of_a_connection_can_be_another_protocol_version() -> None:
+    async with connected() as broker:
+        await broker.say(message(LANE, 1, b"sound"))
+        await broker.say(b"AMQP\x00\x00\x09\x01")
+        assert "broken frame" in await broker.listener.ended
+        assert broker.news == [delivered(LANE, 1, b"sound")]
+
+
+@on_both_loops
+async def test_a_body_that_is_cut_before_amqp_is_a_body() -> None:
+    async with connected() as broker:
+        whole = message(LANE, 1, b"the AMQP of old")
+        at = whole.index(b"AMQP")
+        for piece in (whole[:at], whole[at:]):
+            turns = len(broker.listener.events)
+            await broker.say(piece)
+            while len(broker.listener.events) == turns:
+                await asyncio.sleep(0)
+        assert broker.news == [delivered(LANE, 1, b"the AMQP of old")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -111,6 +112,19 @@ async def test_a_lost_connection_ends_the_waiting_here() -> None:
     assert void.verdict is None
 
 
+@pytest.mark.parametrize("end", [DelayQueue.void, DelayQueue.give_back])
+async def test_what_is_held_no_longer_leaves_no_timer_behind(
+    end: Callable[[DelayQueue], None],
+) -> None:
+    waiting = delay_queue()
+    for _ in range(3):
+        waiting.on_delivery(delivery(in_milliseconds(300)))
+    timers = list(waiting._held)
+    end(waiting)
+    assert len(timers) == 3
+    assert all(timer.cancelled() for timer in timers)
+
+
 async def test_a_worker_that_stops_lets_others_hold_what_waits() -> None:
     waiting = delay_queue()
     request = delivery(in_milliseconds(300))
@@ -131,3 +145,33 @@ async def test_what_still_comes_to_a_worker_that_stops_goes_back_after_a_breath(
     await settled(late)
     assert time.monotonic() - began >= DRAIN_PAUSE - 0.01
     assert (late.verdict, late.copy) == (Verdict.REQUEUE, None)
+
+
+class Unsendable(Kept, eq=False, gc=True):
+    """A delivery no copy of which can be written."""
+
+    def settle(
+        self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+    ) -> None:
+        if copy is not None:
+            raise ValueError("a header integer must fit 64 bits")
+        super().settle(verdict, reply)
+
+
+@pytest.mark.parametrize(
+    ("x_death", "verdict"),
+    [
+        (None, Verdict.REJECT),  # the broker sends it the way that a copy would have gone
+        ([{"count": 1, "queue": "q", "reason": "expired"}], Verdict.REJECT),
+        ([None], Verdict.ACK),  # given back, it would end the dead-lettering of RabbitMQ 3.10
+    ],
+)
+async def test_what_cannot_be_copied_is_settled_all_the_same(
+    x_death: Any, verdict: Verdict
+) -> None:
+    headers = {"dtbridge-not-before": 0, "odd": 2**64 - 1}
+    if x_death is not None:
+        headers["x-death"] = x_death
+    request = Unsendable("datatransfer.retry.100", "acme", False, Properties(headers=headers), b"")
+    delay_queue().on_delivery(request)
+    assert request.verdict is verdict

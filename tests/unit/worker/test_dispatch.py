@@ -385,12 +385,14 @@ async def test_at_most_threads_plain_functions_run_at_a_time() -> None:
     lock = threading.Lock()
     running, most = 0, 0
     together = threading.Barrier(2)
+    threads: set[str] = set()
 
     def handler(call: Call) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            threads.add(threading.current_thread().name)
         together.wait(UNTIL_SETTLED)
         with lock:
             running -= 1
@@ -402,6 +404,8 @@ async def test_at_most_threads_plain_functions_run_at_a_time() -> None:
     await settled.until(6)
     dispatcher.close()
     assert most == 2
+    assert len(threads) == 2
+    assert all(name.startswith("handler") for name in threads), "threads of its own"
     assert set(settled.outcomes) == {Reply(b'{"status":"Accepted"}')}
 
 
@@ -575,3 +579,63 @@ async def test_a_handler_that_exits_at_once_is_a_failure_like_any_other() -> Non
     outcome = await dispatched(router, a_request())
     assert isinstance(outcome, Failure)
     assert "SystemExit" in outcome.error
+
+
+class Interrupting(Struct):
+    """Its own code raises what no `except Exception` catches."""
+
+    kind: str
+
+    def __post_init__(self) -> None:
+        raise {"exit": SystemExit, "interrupt": KeyboardInterrupt, "odd": Odd}[self.kind]("own")
+
+
+class InterruptingZone(BrokenZone):
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        raise KeyboardInterrupt("own")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("own")
+
+
+@pytest.mark.parametrize("kind", ["exit", "interrupt", "odd"])
+async def test_whatever_a_type_raises_while_it_is_decoded_is_a_failure(kind: str) -> None:
+    router = Router("v")
+
+    @router.on("m")
+    async def handler(call: Call, data: Interrupting) -> None: ...
+
+    request = a_request(payload(data={"kind": kind}), version=V201)
+    failure(await dispatched(router, request), Reason.FAILED, ErrorCode.INTERNAL_ERROR)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_whatever_an_answer_raises_while_it_is_encoded_is_a_failure(
+    version: OcppVersion,
+) -> None:
+    answer = datetime(2026, 1, 1, tzinfo=InterruptingZone())
+    outcome = await dispatched(router_of(answers(answer)), a_request(version=version))
+    failure(outcome, Reason.FAILED, ErrorCode.INTERNAL_ERROR)
+
+
+async def test_an_error_whose_text_raises_whatever_it_likes_is_a_failure() -> None:
+    outcome = await dispatched(router_of(answers(Mute())), a_request())
+    assert "Mute: (its text cannot be had)" in (
+        failure(outcome, Reason.FAILED, ErrorCode.INTERNAL_ERROR).error
+    )
+
+
+async def test_a_decorator_that_raises_whatever_it_likes_is_a_failure() -> None:
+    class Decorated:
+        async def __call__(self, call: Call) -> None: ...
+
+    router = Router("v")
+    router.on("m")(Decorated())
+
+    def raises(self: Decorated, call: Call) -> None:
+        raise Odd("before it is a coroutine")
+
+    Decorated.__call__ = raises  # type: ignore[method-assign,assignment]
+    failure(await dispatched(router, a_request()), Reason.FAILED, ErrorCode.INTERNAL_ERROR)

@@ -13,8 +13,9 @@ from bridge.dialects.native import Native
 from bridge.request.chain import chain
 from bridge.request.outcome import Retry
 from bridge.routing.router import Routes
+from bridge.telemetry.causes import KEPT
 from bridge.telemetry.counts import WorkerCounts
-from bridge.transport import Properties, Verdict
+from bridge.transport import Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
 from tests.support import UNTIL_SETTLED, Kept, payload
@@ -140,6 +141,50 @@ async def test_a_failure_of_which_no_copy_can_be_made_is_rejected_to_the_brokers
     assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
 
 
+FORGED = [None]
+"""An x-death that no broker writes: RabbitMQ 3.10 stops dead-lettering when it has to add to it."""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "sendable", "verdict", "kept"),
+    [
+        ((), True, Verdict.ACK, True),
+        ((), False, Verdict.ACK, False),
+        (("datatransfer.dead",), True, Verdict.ACK, False),
+    ],
+)
+async def test_a_request_with_a_forged_x_death_is_never_rejected(
+    lacks: tuple[str, ...], sendable: bool, verdict: Verdict, kept: bool
+) -> None:
+    bench = Bench(lacks=lacks)
+    bench.on("m", breaks)
+    expired = int(time.time() * 1000) - 1_000
+    for source in (delivery(x_death=FORGED), delivery(x_death=FORGED, ocpp_deadline=expired)):
+        source.sendable = sendable
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+        assert (source.verdict, source.copy is not None) == (verdict, kept)
+        if source.copy is not None:
+            assert "x-death" not in (source.copy.properties.headers or {})
+
+
+async def test_an_answer_that_cannot_be_written_costs_no_more_than_itself(bench: Bench) -> None:
+    class Mute(Kept, eq=False, gc=True):
+        def settle(
+            self, verdict: Verdict, reply: Publishing | None = None, copy: Publishing | None = None
+        ) -> None:
+            if reply is not None:
+                raise ValueError("properties of 5000 bytes do not fit a frame")
+            super().settle(verdict, reply, copy)
+
+    bench.on("m", accepts)
+    heard = delivery()
+    source = Mute("datatransfer", "v", False, heard.properties, heard.body)
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply, bench.intake.running) == (Verdict.ACK, None, 0)
+
+
 async def test_a_log_that_takes_utf_8_alone_keeps_no_failure_from_being_settled(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,6 +225,69 @@ async def test_a_reply_queue_that_is_not_allowed_gets_nothing(bench: Bench) -> N
     await bench.settled(source)
     assert (source.verdict, source.reply) == (Verdict.ACK, None)
     assert (bench.counts.forbidden, bench.counts.replied) == (1, 0)
+
+
+async def test_each_kind_of_reply_queue_that_is_not_allowed_is_told_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aio-pika names anonymous queues amq_ and a random number."""
+    bench.on("m", accepts)
+    for reply_to in ("amq_1f", "amq_2e", "datatransfer.dead", "amq.rabbitmq.reply-to.x", "amq_3d"):
+        source = delivery(reply_to=reply_to)
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+    told = [record.__dict__["bridge"]["reason"] for record in caplog.records]
+    assert len(told) == 3
+    assert told[0] == (
+        "the reply queue 'amq_1f' is not allowed. Allowed are amq.rabbitmq.reply-to and amq.gen-*,"
+        " datatransfer.replies.*: let the broker name the queue, or allow the beginning of its name"
+        " with --reply-prefix"
+    )
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert bench.counts.forbidden == 5
+
+
+async def test_a_flood_of_reply_queues_does_not_flood_the_log(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.on("m", accepts)
+    for number in range(3 * KEPT):
+        source = delivery(reply_to=f"{chr(0x4E00 + number)}-")
+        bench.intake.on_delivery(source)
+        await bench.settled(source)
+    assert len(caplog.records) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "error"),
+    [
+        ({"ocpp_station_id": ""}, b'{"vendorId":"v"}', "header ocpp-station-id: required"),
+        ({"ocpp_deadline": 1_900_000_000}, b'{"vendorId":"v"}', "header ocpp-deadline: expected"),
+        ({}, b'{"vendorId":', "payload: not valid JSON"),
+        ({}, b"{}", "vendorId: required field is missing"),
+        ({}, b'{"vendorId":"' + b"v" * 5_000_000 + b'"}', "payload: 5000015 bytes"),
+    ],
+    ids=["contract", "deadline", "JSON", "field", "size"],
+)
+@pytest.mark.parametrize("reply_to", [None, "amq.gen-1"])
+async def test_what_is_broken_is_answered_or_kept_if_nobody_waits(
+    bench: Bench, changes: dict[str, Any], body: bytes, error: str, reply_to: str | None
+) -> None:
+    source = delivery(reply_to=reply_to, **changes)
+    source.body = body
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+    if reply_to is None:
+        assert (source.reply, bench.counts.failed) == (None, 1)
+        assert source.copy is not None
+        headers = source.copy.properties.headers or {}
+        assert headers["dtbridge-reason"] == "broken"
+        assert error in headers["dtbridge-error"]
+    else:
+        assert source.reply is not None
+        assert source.reply.properties.type == "CallError"
+        assert (source.copy, bench.counts.failed) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -327,16 +435,29 @@ async def test_a_lost_connection_drops_what_waits_and_lets_what_runs_end() -> No
     assert second.verdict is None
 
 
-async def test_a_lost_connection_forgets_the_retries_that_are_due() -> None:
+async def test_a_lost_connection_forgets_the_retries_that_are_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    timers: list[tuple[asyncio.TimerHandle, float]] = []
+
+    def noted(delay: float, *call: Any) -> asyncio.TimerHandle:
+        timers.append((call_later(delay, *call), delay))
+        return timers[-1][0]
+
+    monkeypatch.setattr(loop, "call_later", noted)
     bench = Bench(lacks=("datatransfer.retry.100",))
     bench.on("m", retries)
     source = delivery()
     bench.intake.on_delivery(source)
     await until(lambda: bench.counts.retried == 1)
+    assert bench.intake.in_hand == 1
+    (timer,) = [timer for timer, after in timers if after == 0.1]
+    assert not timer.cancelled()
     bench.intake.void()
-    later = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.12, later.set)
-    await later.wait()
+    assert (bench.intake.in_hand, timer.cancelled(), source.verdict) == (0, True, None)
+    bench.intake.give_back()
     assert source.verdict is None
 
 
@@ -349,3 +470,25 @@ async def test_closing_settles_nothing_that_still_runs(bench: Bench) -> None:
     bench.intake.void()
     await asyncio.sleep(0)
     assert source.verdict is None
+
+
+async def test_an_answer_that_the_broker_will_never_take_makes_its_request_a_failure(
+    bench: Bench,
+) -> None:
+    bench.on("m", accepts)
+    answered = delivery()
+    bench.intake.on_delivery(answered)
+    await bench.settled(answered)
+    source = delivery()  # a transport gives the same again, not settled any more
+    bench.intake.on_impossible(source, "406 too large")
+    assert source.verdict is Verdict.ACK
+    assert source.reply is not None
+    assert source.reply.properties.type == "CallError"
+    assert b"InternalError" in source.reply.body
+    assert source.copy is not None
+    story = source.copy.properties.headers or {}
+    assert (story["dtbridge-reason"], story["dtbridge-error"]) == (
+        "failed",
+        "the broker does not take the answer: 406 too large",
+    )
+    assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import msgspec
+import pytest
 
 from bridge import Call, Router
 from bridge.dialects.headers import DEADLINE, STATION_ID
@@ -144,12 +145,86 @@ async def test_within_the_capacity_nobody_is_refused() -> None:
     assert all(map(in_time, deliveries))
 
 
-async def test_a_bad_spell_does_not_keep_later_requests_out_for_ever() -> None:
-    seconds = [PATIENCE * 2]
+async def test_a_bad_spell_keeps_those_that_come_later_out_for_a_while_and_not_for_ever() -> None:
+    """Although handlers are as busy as before, so that nothing new is measured."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+    seconds = [0.3]
     counts = WorkerCounts()
-    intake = an_intake(slow_router(seconds), counts)
-    await play(intake, factor=3.0, seconds=1.0)  # nothing can be done in time
-    seconds[0] = 0.001
-    deliveries = await play(intake, factor=3.0, seconds=1.0)
-    last = deliveries[-50:]
-    assert sum(map(in_time, last)) > len(last) * 0.9
+    router = slow_router(seconds)
+
+    @router.on("hold")
+    async def hold(call: Call) -> None:
+        await go_on.wait()
+
+    @router.on("last")
+    async def last(call: Call) -> None:
+        begun.set()
+
+    intake = an_intake(router, counts)
+    bad = [request(time.time() + 60) for _ in range(3 * HANDLERS)]
+    for delivery in bad:
+        intake.on_delivery(delivery)
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while any(delivery.verdict is None for delivery in bad):
+            await asyncio.sleep(SERVICE)
+    for _ in range(HANDLERS - 1):
+        holding = request(time.time() + 60)
+        holding.body = payload(message_id="hold")
+        intake.on_delivery(holding)
+    refusals = 0
+    while not begun.is_set():
+        late = request(time.time() + PATIENCE)
+        late.body = payload(message_id="last")
+        intake.on_delivery(late)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        refusals += not begun.is_set()
+        assert refusals < 1_000, "kept out for ever"
+    assert counts.overloaded > 0
+    go_on.set()
+
+
+@pytest.mark.parametrize("step", [10.0, -10.0, 3600.0])
+async def test_a_clock_that_is_set_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    """How long handling takes is no time of day: deadlines of after the step are met as before."""
+    counts = WorkerCounts()
+    begun = asyncio.Semaphore(0)
+    go_on = asyncio.Event()
+    router = Router("v")
+
+    @router.on("m")
+    async def waits(call: Call) -> None:
+        begun.release()
+        await go_on.wait()
+
+    intake = an_intake(router, counts)
+
+    async def fill() -> list[Timed]:
+        """As many requests as there are handlers, so that the last are measured."""
+        deliveries = [request(time.time() + 7200.0) for _ in range(HANDLERS)]
+        for delivery in deliveries:
+            intake.on_delivery(delivery)
+        for _ in deliveries:
+            await begun.acquire()
+        return deliveries
+
+    before = await fill()
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + step)
+    go_on.set()
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while any(delivery.verdict is None for delivery in before):
+            await asyncio.sleep(0)
+    go_on.clear()
+    # Long enough for what these handlers took, and not for an hour.
+    near = [request(time.time() + 5.0) for _ in range(2 * HANDLERS)]
+    for delivery in near:
+        intake.on_delivery(delivery)
+    go_on.set()
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while any(delivery.verdict is None for delivery in near):
+            await asyncio.sleep(0)
+    assert counts.overloaded == 0
+    assert all(delivery.answer == Kind.RESPONSE.value for delivery in near)

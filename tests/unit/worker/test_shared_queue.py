@@ -224,6 +224,21 @@ async def test_a_request_without_time_for_another_round_is_answered_and_kept() -
     bench.close()
 
 
+async def test_a_replayed_request_that_nobody_waits_for_goes_round_like_others() -> None:
+    """It has no deadline, so there is always time for another round."""
+    bench = Bench("v", share=1, concurrency=1)
+    bench.on("v", hangs)
+    bench.sorter.on_delivery(delivery())
+    source = delivery(number=2, dtbridge_replayed=1, ocpp_station_id="CP001")
+    bench.sorter.on_delivery(source)
+    await bench.settled(source)
+    assert (source.verdict, source.reply) == (Verdict.ACK, None)
+    assert source.copy is not None
+    assert source.copy.exchange == "datatransfer-web-ocpp.retry.250"
+    assert (bench.counts.put_off, bench.counts.overloaded) == (1, 0)
+    bench.close()
+
+
 async def test_without_delay_queues_what_is_too_much_waits_here_and_counts_as_in_hand() -> None:
     bench = Bench("v", share=2, concurrency=1, lacks=("datatransfer-web-ocpp.retry.250",))
     bench.on("v", hangs)

@@ -8,7 +8,7 @@ from bridge.rabbitmq.frames.octets cimport uint, ulong
 from bridge.rabbitmq.frames.properties cimport Decoder
 
 cdef uint METHOD, HEADER, BODY, HEARTBEAT, FRAME_END
-cdef Py_ssize_t FRAME_OVERHEAD
+cdef Py_ssize_t FRAME_OVERHEAD, HEADER_AT_MOST, HEADER_READ
 cdef uint BASIC_DELIVER, BASIC_RETURN, BASIC_CANCEL, BASIC_ACK, BASIC_NACK
 cdef uint CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_BLOCKED, CONNECTION_UNBLOCKED
 

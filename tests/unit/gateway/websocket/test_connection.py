@@ -242,6 +242,34 @@ async def test_a_callerror_of_the_station_is_its_answer(running: Running) -> Non
     assert json.loads(reply.body)["errorCode"] == "NotSupported"
 
 
+async def test_a_broken_answer_is_the_csmss_to_know_and_in_2_1_the_stations_too() -> None:
+    for version in OcppVersion:
+        running = Running(version)
+        asked = asyncio.create_task(running.station.on_payload(b"{}", FOREVER))
+        call = await running.socket.sent()
+        running.socket.say(f'[3,"{call[1]}",{{"status":"Accepted"')
+        reply = await asked
+        assert reply.kind is Kind.CALL_ERROR
+        assert b"the station's answer is broken" in reply.body
+        if version is V21:
+            assert (await running.socket.sent())[:2] == [5, call[1]]
+        await running.end()
+        assert running.socket.silent
+        assert running.counts.late == 0
+
+
+async def test_frames_that_cannot_be_read_are_logged_once_for_each_connection(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "bridge.gateway")
+    for _ in range(3):
+        running.socket.say(f'[2,"{{{"x" * 36}}}","Heartbeat",{{}}]')
+        assert (await running.socket.sent())[:2] == [4, f"{{{'x' * 36}}}"]
+    assert [record.getMessage().split(" station=")[0] for record in caplog.records] == [
+        "frame refused"
+    ]
+
+
 async def test_an_answer_after_the_time_is_counted_and_the_next_call_is_not_mistaken(
     running: Running,
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_local_payload_that_breaks_its_schema_is_refused_in_the_spelling_of_th
 NOTHING = Ignored.BROKEN
 BROKEN_16, BROKEN_2 = [4, "-1", "FormationViolation"], [4, "-1", "RpcFrameworkError"]
 WRONG_16, WRONG_2 = [4, "1", "FormationViolation"], [4, "1", "RpcFrameworkError"]
+LONG_16, LONG_2 = [4, ID37, "FormationViolation"], [4, ID37, "RpcFrameworkError"]
 UNKNOWN = [4, "1", "MessageTypeNotSupported"]
 MALFORMED: list[tuple[str | bytes, Any, Any, Any]] = [
     # message, decision in 1.6, in 2.0.1, in 2.1; a list is the start of the answer
@@ -137,7 +138,15 @@ MALFORMED: list[tuple[str | bytes, Any, Any, Any]] = [
     ("null", BROKEN_16, BROKEN_2, BROKEN_2),
     (b"\x00\xff\xfe", BROKEN_16, BROKEN_2, BROKEN_2),
     ("[" * 100_000, BROKEN_16, BROKEN_2, BROKEN_2),
-    (f'[2,"{ID37}","Heartbeat",{{}}]', BROKEN_16, BROKEN_2, BROKEN_2),
+    (f'[2,"{ID37}","Heartbeat",{{}}]', LONG_16, LONG_2, LONG_2),
+    ('[2,"1","DataTransfer",{"vendorId":"v"', WRONG_16, WRONG_2, WRONG_2),
+    ('[2,"1","DataTransfer",{"vendorId":"v"}]\0', WRONG_16, WRONG_2, WRONG_2),
+    (r'[2,"1","DataTransfer",{"data":"\ud800"}]', WRONG_16, WRONG_2, WRONG_2),
+    ('[2,"1","DataTransfer",' + "[" * 100_000, WRONG_16, WRONG_2, WRONG_2),
+    ('["2","1","Heartbeat",{}]', [4, "1", "ProtocolError"], UNKNOWN, UNKNOWN),
+    ('[3,"1",{"status":"Accepted"', NOTHING, NOTHING, NOTHING),
+    ('[3,"1",{"status":"Accepted"}]\0', NOTHING, NOTHING, NOTHING),
+    ('[4,"1","GenericError","', NOTHING, NOTHING, NOTHING),
     ('[2,7,"Heartbeat",{}]', BROKEN_16, BROKEN_2, BROKEN_2),
     ('[2,"1","Heartbeat"]', WRONG_16, WRONG_2, WRONG_2),
     ('[2,"1","Heartbeat",{},{}]', WRONG_16, WRONG_2, WRONG_2),
@@ -192,15 +201,33 @@ def test_calls_that_do_not_await_their_answers_are_refused_above_a_limit() -> No
 
 
 def test_a_message_id_that_is_in_hand_is_an_error_and_in_2_1_a_retry() -> None:
+    another = '[2,"1","DataTransfer",{"vendorId":"w"}]'
     for version, code in ((V16, "GenericError"), (V201, "RpcFrameworkError")):
         talk = conversation(version)
         talk.receive(data_transfer("1"), NOW)
-        assert answered(talk.receive(data_transfer("1"), NOW))[:3] == [4, "1", code]
+        assert answered(talk.receive(another, NOW))[:3] == [4, "1", code]
     talk = conversation(V21)
     talk.receive(data_transfer("1"), NOW)
-    assert talk.receive(data_transfer("1"), NOW) is Ignored.REPEATED
+    assert talk.receive(another, NOW) is Ignored.REPEATED
     talk.reply("1", Reply(b"{}"))
     assert isinstance(talk.receive(data_transfer("1"), NOW), Forward)
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+def test_a_call_that_comes_again_as_it_was_is_ignored_and_one_answer_serves_both(
+    version: OcppVersion,
+) -> None:
+    talk = conversation(version)
+    assert isinstance(talk.receive(data_transfer("1"), NOW), Forward)
+    for _ in range(CALLS_AT_ONCE + 1):
+        assert talk.receive(data_transfer("1"), NOW) is Ignored.REPEATED
+    assert json.loads(talk.reply("1", Reply(b"{}"))) == [3, "1", {}]
+    assert isinstance(talk.receive(data_transfer("1"), NOW), Forward), "after the answer it is new"
+
+
+def test_a_message_type_written_with_a_point_is_the_same_number() -> None:
+    assert receive('[2.0,"1","DataTransfer",{"n": 1e400}]') == Forward("1", b'{"n": 1e400}')
+    assert answered(receive('[2.0,"1","Heartbeat",{}]'))[:2] == [3, "1"]
 
 
 # ---- replies from the bridge ----
@@ -242,7 +269,7 @@ def test_a_reply_that_cannot_be_sent_is_told_and_another_can_be_given(reply: Rep
     talk.receive(data_transfer("1"), NOW)
     with pytest.raises(ValueError, match=r"."):
         talk.reply("1", reply)
-    assert isinstance(talk.receive(data_transfer("1"), NOW), Answer), "it is still in hand"
+    assert talk.receive(data_transfer("1"), NOW) is Ignored.REPEATED, "it is still in hand"
     assert json.loads(talk.reply("1", Reply(b"{}"))) == [3, "1", {}]
     assert isinstance(talk.receive(data_transfer("1"), NOW), Forward)
 
@@ -277,14 +304,107 @@ def test_a_callerror_of_the_station_is_a_reply_too() -> None:
     }
 
 
-@pytest.mark.parametrize("broken", ['[3,"{id}"]', '[4,"{id}"]', '[3,"{id}",{{}},1]'])
-def test_a_broken_answer_ends_the_wait_at_once(broken: str) -> None:
-    talk = conversation()
+@pytest.mark.parametrize(
+    "details", ["", ',"why"', ',"why",null', ',"why",[]', ',"why","text"', ",null,{}", ",null"]
+)
+@pytest.mark.parametrize("code", ["E-17", "RpcFrameworkError", "GenericError"])
+def test_code_and_text_of_a_callerror_are_kept_whatever_stands_beside_them(
+    code: str, details: str
+) -> None:
+    talk = conversation(V16)
+    call = json.loads(talk.call(b"{}"))
+    decision = talk.receive(f'[4,"{call[1]}","{code}"{details}]', NOW)
+    assert isinstance(decision, Settled)
+    assert decision.complaint == ""
+    assert json.loads(decision.reply.body) == {
+        "errorCode": code,
+        "errorDescription": "why" if "why" in details else "",
+        "errorDetails": {},
+    }
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '[3,"{id}"]',
+        '[4,"{id}"]',
+        '[3,"{id}",{{}},1]',
+        '[3,"{id}",{{"status":"Accepted"',
+        '[3,"{id}",{{"status":"Accepted"}}]\0',
+        r'[3,"{id}",{{"status":"Accepted","data":"\ud800"}}]',
+        '["3","{id}",{{"status":"Accepted"}}]',
+        '[4,"{id}","GenericError","',
+        '[4,"{id}",null,"",{{}}]',
+        '[9,"{id}",{{}}]',
+    ],
+)
+def test_a_broken_answer_ends_the_wait_at_once(broken: str, version: OcppVersion) -> None:
+    talk = conversation(version)
     call = json.loads(talk.call(b"{}"))
     decision = talk.receive(broken.format(id=call[1]), NOW)
     assert isinstance(decision, Settled)
+    assert bool(decision.complaint) == (version is V21 and broken.startswith("[3"))
     assert decision.reply.kind is Kind.CALL_ERROR
     assert b"the station's answer is broken" in decision.reply.body
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        ("", "RpcFrameworkError"),
+        (',{"status":"Accepted"', "RpcFrameworkError"),
+        (',{"status":"Accepted"}]\0', "RpcFrameworkError"),
+        (",{}]", "OccurrenceConstraintViolation"),
+        (",null]", "TypeConstraintViolation"),
+        (',{"status":"Perhaps"}]', "PropertyConstraintViolation"),
+    ],
+)
+def test_an_invalid_callresult_is_answered_with_a_callresulterror_in_2_1_alone(
+    rest: str, code: str
+) -> None:
+    for version in OcppVersion:
+        talk = conversation(version)
+        call = json.loads(talk.call(b"{}"))
+        decision = talk.receive(f'[3,"{call[1]}"{rest}', NOW)
+        assert isinstance(decision, Settled)
+        if version is V21:
+            complaint = json.loads(decision.complaint)
+            assert complaint[:3] == [5, call[1], code]
+            assert complaint[3]
+            assert complaint[4] == {}
+        else:
+            assert decision.complaint == ""
+
+
+def test_what_the_station_said_goes_to_the_csms_even_if_2_1_calls_it_invalid() -> None:
+    talk = conversation(V21)
+    call = json.loads(talk.call(b"{}"))
+    decision = talk.receive(f'[3,"{call[1]}",{{"status":"Perhaps"}}]', NOW)
+    assert isinstance(decision, Settled)
+    assert decision.reply == Reply(b'{"status":"Perhaps"}')
+
+
+def test_the_longest_payload_is_sent_in_both_directions_and_one_byte_more_is_not() -> None:
+    longest = b'"%b"' % (b"x" * (MAX_PAYLOAD - 2))
+    talk = conversation()
+    assert json.loads(talk.call(longest))[3] == json.loads(longest)
+    assert json.loads(talk.reply("1", Reply(longest)))[2] == json.loads(longest)
+    more = longest[:-1] + b'x"'
+    with pytest.raises(CallError, match=f"{MAX_PAYLOAD + 1} bytes, and at most {MAX_PAYLOAD}"):
+        talk.call(more)
+    with pytest.raises(ValueError, match=f"{MAX_PAYLOAD + 1} bytes, and at most {MAX_PAYLOAD}"):
+        talk.reply("1", Reply(more))
+
+
+def test_a_payload_that_is_nested_too_deeply_is_told() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    talk = Conversation(V201, heartbeat=300, max_payload=len(deep))
+    with pytest.raises(CallError, match="payload: not valid JSON"):
+        talk.call(deep)
+    with pytest.raises(ValueError, match="not valid JSON"):
+        talk.reply("1", Reply(deep))
+    assert json.loads(talk.call(b"[" * 100 + b"]" * 100))[0] == 2
 
 
 def test_an_answer_after_the_time_is_late() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from bridge.gateway.websocket.handshake import (
     PREFERRED,
+    BadTarget,
     choose_version,
+    credentials,
     offered_versions,
     origin_allowed,
     password,
@@ -36,8 +38,23 @@ V16, V20, V201, V21 = OcppVersion
         ("/ocppx/CP001", "/ocpp", None),
         ("/CP001", "/ocpp", None),
         ("/other/CP001", "", None),
-        ("/CP001/", "", None),
-        ("/%ff", "", None),
+        ("/CP001/", "", "CP001"),
+        ("//CP001", "", "CP001"),
+        ("/ocpp//CP001//?x=/y", "/ocpp", "CP001"),
+        ("//ocpp/CP001", "/ocpp/", "CP001"),
+        ("ws://host/CP001", "", "CP001"),
+        ("WSS://host:9000//ocpp/CP001/?q", "/ocpp", "CP001"),
+        ("http://user@[::1]:80/CP001", "", "CP001"),
+        ("https://host", "", None),
+        ("ws://host?CP001", "", None),
+        ("/ws://host/CP001", "", None),
+        ("/acme/CP001", "/*/{id}", "CP001"),
+        ("/CP001", "/*/{id}", None),
+        ("/acme/x/CP001", "/*/{id}", None),
+        ("/ocpp/acme/CP%20001", "/ocpp/{id}/{id}", "acme/CP 001"),
+        ("/ocpp/CP001/v16", "/ocpp/{id}/*", "CP001"),
+        ("/other/CP001/v16", "/ocpp/{id}/*", None),
+        ("/" + "x" * 128 + "/" + "x" * 127, "/{id}/{id}", None),
         ("/CP%00", "", None),
         ("/CP%0A1", "", None),
         ("/" + "x" * 256, "", None),
@@ -45,6 +62,14 @@ V16, V20, V201, V21 = OcppVersion
 )
 def test_the_path_ends_with_the_station(target: str, prefix: str, expected: str | None) -> None:
     assert station_id(target, prefix) == expected
+
+
+@pytest.mark.parametrize(
+    "target", ["/CP%", "/CP%2", "/CP%zz", "/%%41", "/CP%e9", "/%ff", "ws://host/%"]
+)
+def test_invalid_percent_encoding_is_told_apart(target: str) -> None:
+    with pytest.raises(BadTarget):
+        station_id(target, "")
 
 
 def basic(credentials: bytes) -> str:
@@ -78,6 +103,23 @@ def test_the_password_is_that_of_the_station_in_the_path(
     header: str | None, expected: bytes | None
 ) -> None:
     assert password(header, "CP001") == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (basic(b"CP001:secret"), (b"secret", None)),
+        (basic(b"admin:se:cret"), (b"se:cret", "admin")),
+        (basic(b":secret"), (b"secret", "")),
+        (basic(b"\xff:secret"), None),
+        (basic(b"admin"), None),
+        (None, None),
+    ],
+)
+def test_a_user_who_is_not_the_station_is_named(
+    header: str | None, expected: tuple[bytes, str | None] | None
+) -> None:
+    assert credentials(header, "CP001") == expected
 
 
 def test_a_station_id_may_hold_colons() -> None:

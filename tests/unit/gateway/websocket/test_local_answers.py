@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ocpp.messages import MessageType, get_validator
 
+from bridge.gateway.websocket.boot import BootAnswer, RegistrationStatus
 from bridge.gateway.websocket.local_answers import local_answer, rfc3339
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 
@@ -102,9 +103,9 @@ def test_an_answer_is_what_the_schema_asks_for(
         (
             V16,
             "BootNotification",
-            b'{"chargePointVendor":"VendorX","chargePointModel":"123456789012345678901"}',
+            b'{"chargePointVendor":"VendorX","chargePointModel":"%b"}' % (b"m" * 256),
             ErrorCode.PROPERTY_CONSTRAINT_VIOLATION,
-            "chargePointModel: expected a string of at most 20 characters",
+            "chargePointModel: expected a string of at most 255 characters",
         ),
         (
             V201,
@@ -153,3 +154,52 @@ def test_any_other_action_is_not_answered_here(action: str) -> None:
 def test_time_is_utc_whatever_the_clock_shows() -> None:
     there = dt.timezone(dt.timedelta(hours=5, minutes=30))
     assert rfc3339(dt.datetime(2026, 1, 1, 0, 0, tzinfo=there)) == "2025-12-31T18:30:00.000Z"
+
+
+@pytest.mark.parametrize("version", OcppVersion)
+@pytest.mark.parametrize("length", [23, 29, 51, 255])
+def test_a_station_boots_however_long_the_name_of_its_model_and_its_vendor_are(
+    version: OcppVersion, length: int
+) -> None:
+    vendor, model = "v" * length, "é" * length
+    payload: dict[str, Any] = {"chargePointVendor": vendor, "chargePointModel": model}
+    if version is not V16:
+        station = {"vendorName": vendor, "model": model}
+        payload = {"reason": "PowerUp", "chargingStation": station}
+    body = json.dumps(payload).encode()
+    answer = local_answer("BootNotification", body, version, now=NOW, heartbeat=300)
+    assert answer is not None
+    assert json.loads(answer.payload)["status"] == "Accepted"
+    assert (answer.facts["vendor"], answer.facts["model"]) == (vendor, model)
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "interval"),
+    [
+        (BootAnswer(), "Accepted", 300),
+        (BootAnswer(RegistrationStatus.PENDING, 30), "Pending", 30),
+        (BootAnswer(RegistrationStatus.REJECTED, 0), "Rejected", 0),
+    ],
+)
+@pytest.mark.parametrize("version", [V16, V201, V21])
+def test_a_hook_says_how_a_station_that_boots_is_answered(
+    version: OcppVersion, told: BootAnswer, status: str, interval: int
+) -> None:
+    payload = json.dumps(BOOT_16 if version is V16 else BOOT_2).encode()
+    seen: list[bytes] = []
+
+    def on_boot(payload: bytes) -> BootAnswer:
+        seen.append(payload)
+        return told
+
+    answer = local_answer(
+        "BootNotification", payload, version, now=NOW, heartbeat=300, on_boot=on_boot
+    )
+    assert answer is not None
+    response = json.loads(answer.payload)
+    assert (response["status"], response["interval"]) == (status, interval)
+    get_validator(MessageType.CallResult, "BootNotification", VALIDATED[version]).validate(response)
+    assert answer.facts["answer"] == status
+    assert seen == [payload]
+    local_answer("Heartbeat", b"{}", version, now=NOW, heartbeat=300, on_boot=on_boot)
+    assert seen == [payload]

@@ -20,7 +20,7 @@ class Slow:
         self.right: dict[str, bytes] = {}
         self.changes = 0
 
-    def check(self, station_id: str, password: bytes) -> object | None:
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> object | None:
         self.goes_on.wait(PATIENCE)
         self.checked.append(station_id)
         return password if self.right.get(station_id) == password else None
@@ -141,6 +141,20 @@ async def test_a_remembered_password_needs_no_check_until_it_no_longer_holds() -
         assert b"right" not in logins._remembered["CP001"][0]
         passwords.right["CP001"] = b"new"
         assert await logins.check("CP001", "a", b"right") is None
+    finally:
+        logins.close()
+
+
+async def test_a_password_is_remembered_for_the_user_that_gave_it() -> None:
+    passwords = Slow()
+    passwords.goes_on.set()
+    passwords.right["CP001"] = b"right"
+    logins = Logins(passwords, Clock())
+    try:
+        for number, user in enumerate([None, "admin", "", "None"], 1):
+            for _ in range(2):
+                assert await logins.check("CP001", "a", b"right", user) == b"right"
+            assert len(passwords.checked) == number
     finally:
         logins.close()
 

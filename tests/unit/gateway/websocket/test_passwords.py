@@ -1,7 +1,9 @@
 """Passwords of stations, and the file that holds their hashes."""
 
+import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,27 @@ def test_a_hash_fits_its_password_and_no_other() -> None:
     assert kept.fits(KEY)
     assert not kept.fits(KEY[:-1])
     assert not kept.fits(b"")
+
+
+@pytest.mark.parametrize(
+    ("password", "another"),
+    [
+        (b"secret", b"secret\0"),
+        (b"secret\0", b"secret"),
+        (b"secret\0", b"secret\0\0"),
+        (bytes(20), b""),
+        (bytes(20), bytes(19)),
+        (b"", b"\0"),
+        (KEY[:19] + b"\0", KEY[:19]),
+        (b"s" * 64, b"s" * 64 + b"\0"),
+        (b"s" * 65, hashlib.sha256(b"s" * 65).digest()),
+    ],
+)
+def test_passwords_that_hmac_takes_for_one_are_two(password: bytes, another: bytes) -> None:
+    kept = PasswordHash.parse(str(PasswordHash.of(password)))
+    assert kept.fits(password)
+    assert not kept.fits(another)
+    assert not PasswordHash.of(another).fits(password)
 
 
 def test_a_hash_is_read_as_it_is_written_and_never_the_same_twice() -> None:
@@ -84,7 +107,8 @@ def test_a_file_has_a_line_for_each_station() -> None:
     [
         ("CP001", "line 1: expected STATION_ID:HASH"),
         (f":{FOREIGN}", "line 1: expected STATION_ID:HASH"),
-        (f"A:{FOREIGN}\nA:{FOREIGN}", "line 2: 'A' stands there twice"),
+        (f"A:{FOREIGN}\n" * 9, "line 9: a station has at most 8 lines"),
+        (f"A:{FOREIGN} admin", "line 1: the hash is not"),
     ],
 )
 def test_a_line_that_is_none_is_told(text: str, told: str) -> None:
@@ -105,6 +129,58 @@ def test_a_station_is_let_in_with_its_own_password_only(file: Path) -> None:
     assert not passwords.check("CP001", b"two")
     assert not passwords.check("CP002", b"one")
     assert not passwords.check("", b"one")
+
+
+def test_a_station_may_have_several_passwords_and_a_user_name_that_is_not_its_id(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "passwords"
+    lines = [
+        f"A:1:{PasswordHash.of(KEY)}",
+        f"A:1:{PasswordHash.of(KEY.hex().encode())}",
+        f"A:1:{PasswordHash.of(b'other')} user=admin of A",
+        f"B:{PasswordHash.of(b'own')} user=B",
+    ]
+    file.write_text("\n".join(lines))
+    passwords = PasswordFile(file)
+    assert passwords.check("A:1", KEY)
+    assert passwords.check("A:1", KEY.hex().encode())
+    assert passwords.check("A:1", b"other", "admin of A")
+    assert passwords.check("B", b"own"), "its id may be named, too"
+    for station, password, user in (
+        ("A:1", b"other", None),
+        ("A:1", KEY, "admin of A"),
+        ("A:1", b"other", "admin"),
+        ("B", b"other", "admin of A"),
+        ("C", b"other", "admin of A"),
+    ):
+        assert not passwords.check(station, password, user)
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    read_text = Path.read_text
+
+    def counted(path: Path, *args: Any, **options: Any) -> str:
+        reads.append(path)
+        return read_text(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    monkeypatch.setattr("bridge.gateway.websocket.passwords.SETTLED", -1)  # no file is too young
+    passwords = PasswordFile(file)
+    for _ in range(3):
+        assert passwords.check("CP001", b"one")
+    assert reads == [file]
+    rewrite(file, f"CP001:{PasswordHash.of(b'two')}\n")
+    for _ in range(3):
+        assert passwords.check("CP001", b"two")
+    assert reads == [file, file]
+    rewrite(file, "nonsense")
+    for _ in range(3):
+        assert passwords.check("CP001", b"two")
+    assert reads == [file, file, file], "a broken one is not tried again and again"
 
 
 def rewrite(file: Path, text: str) -> None:
@@ -180,6 +256,44 @@ def test_an_unknown_station_costs_as_much_as_a_known_one(
     assert computed == [costly]
 
 
+def test_an_unknown_user_costs_as_many_lines_as_a_known_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passwords"
+    lines = [f"A:{PasswordHash.parse(FOREIGN)}"] * 3
+    file.write_text("\n".join([*lines, *(f"B:{FOREIGN} user=admin" for _ in range(3))]))
+    passwords = PasswordFile(file)
+    computed: list[PasswordHash] = []
+
+    def fits(self: PasswordHash, password: bytes) -> bool:
+        computed.append(self)
+        return False
+
+    monkeypatch.setattr(PasswordHash, "fits", fits)
+    for station, user in (("A", None), ("A", "admin"), ("B", None), ("B", "admin"), ("C", "me")):
+        computed.clear()
+        assert passwords.check(station, b"one", user) is None
+        assert len(computed) == 3
+
+
+def test_a_station_that_came_in_by_one_of_its_lines_stays_as_long_as_that_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "passwords"
+    old, new = (f"A:{PasswordHash.of(key)}\n" for key in (b"old", b"new"))
+    file.write_text(old)
+    passwords = PasswordFile(file)
+    entry = passwords.check("A", b"old")
+    rewrite(file, old + new)
+    passwords.refresh()
+    assert passwords.holds("A", entry), "a second line changes nothing"
+    rewrite(file, new + old.replace("\n", " user=admin\n"))
+    passwords.refresh()
+    assert not passwords.holds("A", entry), "the line is for another user now"
+    assert passwords.holds("A", passwords.check("A", b"new"))
+    assert passwords.holds("A", passwords.check("A", b"old", "admin"))
+
+
 def test_a_file_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         PasswordFile(tmp_path / "nowhere")
@@ -190,3 +304,4 @@ def test_one_password_for_all() -> None:
     assert passwords.check("anybody", b"lab")
     assert not passwords.check("anybody", b"la")
     assert not passwords.check("anybody", b"")
+    assert not passwords.check("anybody", b"lab", "somebody")

@@ -1,12 +1,16 @@
 """Finding RabbitMQ's server, and installing it."""
 
 import os
+import signal
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from bridge.testing.rabbitmq import BrokerUnavailable, find_server, install_server
-from bridge.testing.rabbitmq.server import root_of
+from bridge.testing.rabbitmq.process import run_to_the_end
+from bridge.testing.rabbitmq.server import APT_INSTALL, root_of
 from tests.unit.testing.rabbitmq.commands import add_command, add_server, quiet
 
 
@@ -112,3 +116,72 @@ def test_a_failed_installation_shows_the_last_thing_said(nothing_installed: Path
     add_command(nothing_installed, "brew", "echo working; echo 'Error: no space left' >&2; exit 1")
     with pytest.raises(BrokerUnavailable, match="could not be installed: Error: no space left"):
         install_server(quiet)
+
+
+MARK = "# dtbridge: while rabbitmq-server is installed"
+
+
+def installing(folder: Path, policy: Path, script: str = "exit 0") -> "subprocess.Popen[bytes]":
+    """The installation on Debian, with a package manager that tells of itself and does `script`."""
+    commands = folder / "commands"
+    add_command(commands, "apt-get", f'[ "$1" = update ] && exit 0; echo ready; {script}')
+    add_command(commands, "systemctl", "exit 0")
+    path = f"{commands}:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["sh", "-c", APT_INSTALL, "sh", str(policy)],
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_installation_leaves_no_policy_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """On a terminal, the signal reaches the shell and the package manager."""
+    policy = tmp_path / "policy-rc.d"
+    with installing(tmp_path, policy, "read line") as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"ready\n"
+        assert MARK in policy.read_text().splitlines()
+        os.killpg(shell.pid, number)
+        assert shell.wait(60) == 128 + number
+    assert not policy.exists()
+
+
+def test_what_a_killed_installation_left_behind_is_taken_away_by_the_next(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text(f"#!/bin/sh\n{MARK}\nexit 101\n")
+    with installing(tmp_path, policy) as shell:
+        assert shell.wait(60) == 0
+    assert not policy.exists()
+
+
+def test_a_policy_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    with installing(tmp_path, policy) as shell:
+        assert shell.wait(60) == 0
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_an_interrupted_command_is_waited_for_until_it_has_put_things_in_order(
+    tmp_path: Path,
+) -> None:
+    begun, order = tmp_path / "begun", tmp_path / "order"
+    os.mkfifo(begun)
+    shell = f"trap 'echo yes >{order}; exit 130' INT; echo >{begun}; while :; do sleep 0.05; done"
+
+    def interrupt() -> None:
+        begun.read_text()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    told: list[str] = []
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_to_the_end(["sh", "-c", shell], lambda: told.append("waiting"))
+    thread.join()
+    assert (order.read_text(), told) == ("yes\n", ["waiting"])
