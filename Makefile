@@ -67,6 +67,8 @@ lock: $(READY) ## Resolve the newest allowed versions into the lock files
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock --all-extras pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
 		--all-extras --group dev pyproject.toml
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(BIN)/uv pip compile $(LOCK_OPTIONS) -o requirements-build.lock -c requirements-dev.lock -
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 

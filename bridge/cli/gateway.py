@@ -1,5 +1,6 @@
 """``dtbridge gateway`` for charging stations, and ``dtbridge password`` for their passwords."""
 
+import enum
 import getpass
 import importlib.util
 import ipaddress
@@ -27,6 +28,7 @@ from bridge.cli.options import (
     Prefix,
     broker_urls,
     finite,
+    secret,
     words,
 )
 from bridge.cli.output import say
@@ -35,7 +37,13 @@ from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.handshake import ID
-from bridge.gateway.websocket.passwords import PasswordFile, PasswordHash, Passwords, SharedPassword
+from bridge.gateway.websocket.passwords import (
+    PasswordFile,
+    PasswordHash,
+    Passwords,
+    SharedPassword,
+    parse_password_file,
+)
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
@@ -91,31 +99,61 @@ def _pattern(pattern: str, path: str) -> str:
     return pattern
 
 
-def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+class TlsVersion(enum.StrEnum):
+    """The least version of TLS: OCPP's security profiles ask for 1.2 or later."""
+
+    V1_2 = "1.2"
+    V1_3 = "1.3"
+
+
+def _tls(
+    cert: Path | None,
+    key: Path | None,
+    client_ca: Path | None = None,
+    ciphers: str | None = None,
+    least: TlsVersion = TlsVersion.V1_2,
+) -> ssl.SSLContext | None:
     """TLS 1.2 or later, as OCPP's security profile 2 demands; None without a certificate and a key.
 
     A key with a passphrase cannot be used: nobody is there to be asked for it.
     """
     if cert is None and key is None:
+        if client_ca is not None or ciphers is not None:
+            fail("--tls-client-ca and --tls-ciphers need --tls-cert and --tls-key", EXIT_USAGE)
         return None
     if cert is None or key is None:
         fail("--tls-cert and --tls-key go together", EXIT_USAGE)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = {
+        TlsVersion.V1_2: ssl.TLSVersion.TLSv1_2,
+        TlsVersion.V1_3: ssl.TLSVersion.TLSv1_3,
+    }[least]
     try:
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         fail(f"the certificate {cert} or its key {key} cannot be used: {error}", EXIT_USAGE)
+    if ciphers is not None:
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError:
+            fail(f"--tls-ciphers {ciphers!r} names no cipher suite that OpenSSL has", EXIT_USAGE)
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ssl.SSLError) as error:
+            fail(f"the stations' certificate authority {client_ca}: {error}", EXIT_USAGE)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
     if shared is not None and file is not None:
         fail("--station-password and --password-file exclude each other", EXIT_USAGE)
-    if shared == "":
-        fail("--station-password is empty", EXIT_USAGE)
     if shared is not None:
-        return SharedPassword(shared.encode())
+        known = secret(shared, "the stations' password")
+        if not known:
+            fail("--station-password is empty", EXIT_USAGE)
+        return SharedPassword(known.encode())
     if file is None:
         return None
     try:
@@ -199,7 +237,8 @@ def gateway(
     station_password: Annotated[
         str | None,
         typer.Option(
-            envvar="DTBRIDGE_STATION_PASSWORD", help="One password for every station. For labs."
+            envvar="DTBRIDGE_STATION_PASSWORD",
+            help="One password for every station, or @FILE that holds it. For labs.",
         ),
     ] = None,
     password_file: Annotated[
@@ -218,6 +257,25 @@ def gateway(
     tls_key: Annotated[
         Path | None, typer.Option(envvar="DTBRIDGE_TLS_KEY", help="Its private key, PEM.")
     ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DTBRIDGE_TLS_CLIENT_CA",
+            help="Certificate authorities, PEM, of the stations' certificates, which are required "
+            "then and name the station's id.",
+        ),
+    ] = None,
+    tls_ciphers: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DTBRIDGE_TLS_CIPHERS",
+            help="Cipher suites of TLS 1.2, as OpenSSL lists them.",
+        ),
+    ] = None,
+    tls_min_version: Annotated[
+        TlsVersion,
+        typer.Option(envvar="DTBRIDGE_TLS_MIN_VERSION", help="The least version of TLS."),
+    ] = TlsVersion.V1_2,
     call_timeout: Annotated[
         float,
         typer.Option(
@@ -279,6 +337,22 @@ def gateway(
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
     ] = DEFAULTS.max_connections,
+    max_per_address: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_PER_ADDRESS",
+            min=1,
+            help="Connections at a time of one IPv4 address or IPv6 /64.",
+        ),
+    ] = DEFAULTS.max_per_address,
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_ALLOW_ORIGIN",
+            help="Web pages that may connect as stations: https://HOST; * is any.  [default: none]",
+            show_default=False,
+        ),
+    ] = NONE_GIVEN,
     drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
     connect_timeout: ConnectTimeout = START_TIMEOUT,
     name: ConnectionName = "dtbridge gateway",
@@ -304,12 +378,14 @@ def gateway(
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
         default_version=next(iter(_versions([default_version])), None) if default_version else None,
-        tls=_tls(tls_cert, tls_key),
+        tls=_tls(tls_cert, tls_key, tls_client_ca, tls_ciphers, tls_min_version),
         call_timeout=call_timeout,
         heartbeat_interval=heartbeat_interval,
         on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
         max_connections=max_connections,
+        max_per_address=max_per_address,
+        allowed_origins=words(allow_origin),
         handshake_timeout=handshake_timeout,
         ping_interval=ping_interval,
         ping_timeout=ping_timeout,
@@ -366,14 +442,25 @@ def password(
         else sys.stdin.readline().rstrip("\r\n")
     )
     try:
-        secret = bytes.fromhex(given) if hex else given.encode()
+        key = bytes.fromhex(given) if hex else given.encode()
     except ValueError:
         fail("the password is not hexadecimal", EXIT_USAGE)
-    if not secret:
+    if not key:
         fail("the password is empty", EXIT_USAGE)
-    if not station.isprintable() or not station:
-        fail("the station's id is empty or has control characters", EXIT_USAGE)
-    if user is not None and (not user.isprintable() or not user or ":" in user):
+    if user is not None and (not user.isprintable() or not user.strip() or ":" in user):
         fail("the user name is empty, or has control characters or a colon", EXIT_USAGE)
-    suffix = "" if user is None else f" user={user}"
-    say(f"{station}:{PasswordHash.of(secret)}{suffix}")
+    line = f"{station}:{PasswordHash.of(key)}" + ("" if user is None else f" user={user}")
+    try:
+        lines = parse_password_file(line)
+        reads_back = station.isprintable() and list(lines) == [station]
+    except ValueError:
+        reads_back = False
+    if not reads_back:
+        fail(
+            "a line of the password file cannot name this station: its id is empty, begins with # "
+            "or a space, or has control characters",
+            EXIT_USAGE,
+        )
+    if not lines[station].of(None if user == station else user):
+        fail("the user name ends with a space", EXIT_USAGE)
+    say(line)

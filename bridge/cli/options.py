@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -28,10 +29,24 @@ def words(values: Sequence[str]) -> list[str]:
     return [word for value in values for word in value.replace(",", " ").split()]
 
 
+def secret(value: str, what: str) -> str:
+    """A value that others on the machine must not see: ``@FILE`` stands for what the file holds.
+
+    Everybody sees the arguments of a process. Ends the command if the file cannot be read.
+    """
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        fail(f"{what} cannot be read from the file {value[1:]}: {error}", EXIT_USAGE)
+
+
 def broker_urls(values: Sequence[str]) -> list[URL]:
     """The hosts of a broker. Ends the command if one of them is not a URL."""
+    texts = [secret(value, "the broker's URL") for value in values]
     try:
-        return parse_urls(values)
+        return parse_urls(texts)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -78,9 +93,9 @@ AmqpUrl = Annotated[
     list[str],
     typer.Option(
         envvar="DTBRIDGE_AMQP_URL",
-        help="A broker, amqp:// or amqps://. Give the hosts of a cluster one by one; they are "
-        "tried in turn. TLS takes ?cafile=…&certfile=…&keyfile=…&keypassfile=…; "
-        "?heartbeat=SECONDS is 10 unless given.",
+        help="A broker, amqp:// or amqps://, or @FILE that holds it: others see what is given "
+        "here. Give the hosts of a cluster one by one; they are tried in turn. TLS takes "
+        "?cafile=…&certfile=…&keyfile=…&keypassfile=…; ?heartbeat=SECONDS is 10 unless given.",
     ),
 ]
 HostOrderOption = Annotated[

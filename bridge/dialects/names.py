@@ -1,10 +1,11 @@
 """Routing keys, and the names of exchanges and queues (``docs/contract.md``)."""
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from bridge.ocpp.data_transfer import VENDOR_ID_MAX_LENGTH
 from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.request.retry import milliseconds
 
@@ -61,7 +62,7 @@ def _bounded(key: str) -> str:
 class _Vendor(msgspec.Struct, rename="camel"):
     """The part of a payload that it is routed by."""
 
-    vendor_id: str
+    vendor_id: Annotated[str, msgspec.Meta(max_length=VENDOR_ID_MAX_LENGTH)]
 
 
 _decode_vendor = msgspec.json.Decoder(_Vendor).decode
@@ -70,7 +71,8 @@ _decode_vendor = msgspec.json.Decoder(_Vendor).decode
 def read_vendor_id(payload: bytes) -> str:
     """The vendorId of a DataTransferRequest.
 
-    Empty if none can be read, as is its routing key then.
+    Empty if none can be read, as is its routing key then; so it is if it is longer than OCPP's 255
+    characters, which no worker takes: making a key of a megabyte would take 40 ms.
     """
     try:
         return _decode_vendor(payload).vendor_id

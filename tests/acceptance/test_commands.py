@@ -277,6 +277,17 @@ def test_password_prints_a_line_of_the_password_file(
     assert hashes["CP:1"].fits(password)
 
 
+@pytest.mark.parametrize("station", ["", "#1", " 1", "1\n2", "1\u2028"])
+def test_password_refuses_a_station_that_no_line_of_the_file_can_name(station: str) -> None:
+    command = [*MODULE, "password", "--station", station]
+    done = subprocess.run(
+        command, input="secret\n", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("dtbridge: a line of the password file cannot name this station")
+
+
 @pytest.mark.parametrize(
     ("given", "told"), [("\n", "the password is empty"), ("xyz\n", "is not hexadecimal")]
 )

@@ -63,10 +63,11 @@ async def raw_station(
     *,
     versions: Sequence[str] = ("ocpp2.0.1",),
     password: bytes | None = None,
+    headers: dict[str, str] | None = None,
     **options: Any,
 ) -> AsyncIterator[RawStation]:
     """Connect to `url`, whose last part is the station's id and the user name for `password`."""
-    headers = {}
+    headers = dict(headers or {})
     if password is not None:
         user = url.rpartition("/")[2].encode()
         headers["Authorization"] = "Basic " + base64.b64encode(user + b":" + password).decode()

@@ -17,8 +17,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
+from yarl import URL
 
 from bridge.cli.gateway import parse_listen
+from deploy import make_secrets
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -60,7 +62,7 @@ def imported(folder: str) -> dict[str, str]:
                 case _:
                     continue
             found |= {module.partition(".")[0]: str(path) for module in modules}
-    own = {"bridge", "tests", "examples", "hatch_build"}
+    own = {"bridge", "deploy", "tests", "examples", "hatch_build"}
     return {name: found[name] for name in found.keys() - sys.stdlib_module_names - own}
 
 
@@ -102,7 +104,15 @@ def test_what_both_locks_hold_is_the_same_version() -> None:
     assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_the_build_lock_holds_what_builds_the_project_as_it_is_developed() -> None:
+    build = locked("requirements-build.lock")
+    assert_holds(build, PROJECT["build-system"]["requires"])
+    assert build.items() <= locked("requirements-dev.lock").items()
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-build.lock", "requirements-dev.lock"]
+)
 def test_a_lock_pins_by_hash_and_names_no_place(name: str) -> None:
     text = (ROOT / name).read_text()
     packages = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
@@ -146,10 +156,25 @@ def test_the_worker_gets_its_signals_and_is_not_root() -> None:
 
 
 def test_the_image_has_a_python_the_project_supports() -> None:
-    versions = {re.match(r"python:(\d+\.\d+)-slim", image) for image in instructions("FROM")}
+    """And one argument names it for both stages, so that a release can pin it by digest."""
+    assert {text.split()[0] for text in instructions("FROM")} == {"${PYTHON_IMAGE}"}
+    versions = {
+        re.match(r"PYTHON_IMAGE=python:(\d+\.\d+)-slim", text) for text in instructions("ARG")
+    }
     supported = {text.rpartition(" ")[2] for text in PROJECT["project"]["classifiers"]}
     assert {match[1] for match in versions if match} <= supported
     assert None not in versions
+
+
+def test_nothing_is_installed_into_the_image_that_is_not_pinned_by_hash() -> None:
+    commands = [
+        command
+        for line in instructions("RUN")
+        for command in line.split("&&")
+        if re.search(r"\bpip (install|wheel)\b", command)
+    ]
+    assert len(commands) == 4
+    assert all(re.search("--require-hashes|--no-deps .*--no-index", text) for text in commands)
 
 
 # ---- compose.yaml ----
@@ -184,14 +209,59 @@ def test_ours_wait_for_a_broker_whose_health_is_checked(
         ]
 
 
-@OURS
-def test_ours_connect_as_the_user_the_broker_makes(services: dict[str, Any], name: str) -> None:
-    broker = services["rabbitmq"]["environment"]
-    user, password = broker["RABBITMQ_DEFAULT_USER"], broker["RABBITMQ_DEFAULT_PASS"]
-    assert (
-        services[name]["environment"]["DTBRIDGE_AMQP_URL"]
-        == f"amqp://{user}:{password}@rabbitmq:5672/"
+@pytest.mark.parametrize("name", ["worker", "gateway", "client"])
+def test_ours_connect_with_an_account_of_their_own_that_nobody_else_sees(
+    services: dict[str, Any], name: str
+) -> None:
+    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == "@/secrets/amqp-url"
+    assert services[name]["volumes"] == [f"{name}-secrets:/secrets:ro"]
+    assert f"{name}-secrets:/secrets/{name}" in services["secrets"]["volumes"]
+    assert name in make_secrets.PERMISSIONS
+
+
+def test_no_password_stands_in_the_file() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    assert not re.search(r"RABBITMQ_DEFAULT|PASSWORD:|amqp://", text)
+
+
+def test_the_broker_imports_the_accounts_when_they_are_made(services: dict[str, Any]) -> None:
+    broker = services["rabbitmq"]
+    assert broker["depends_on"]["secrets"]["condition"] == "service_completed_successfully"
+    assert "broker-secrets:/secrets:ro" in broker["volumes"]
+    script, folder, _ = services["secrets"]["command"][-3:]
+    assert f"./deploy{script}:{script}:ro" in services["secrets"]["volumes"]
+    assert folder == "/secrets"
+    conf = (ROOT / "deploy" / "rabbitmq.conf").read_text()
+    assert "load_definitions = /secrets/definitions.json" in conf
+
+
+def test_accounts_are_made_once_with_passwords_that_no_two_share(tmp_path: Path) -> None:
+    assert make_secrets.make(tmp_path, "rabbitmq:5672")
+    made = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(made) == len(make_secrets.PERMISSIONS) + 2
+    urls = [URL(text.strip()) for path, text in made.items() if path.name == "amqp-url"]
+    assert {url.user for url in urls} == set(make_secrets.PERMISSIONS)
+    assert len({url.password for url in urls}) == len(urls)
+    broker = made[tmp_path / "broker" / "definitions.json"]
+    assert not any(str(url.password) in broker for url in urls)  # hashed
+    assert not make_secrets.make(tmp_path, "rabbitmq:5672")
+    assert made == {path: path.read_text() for path in made}
+
+
+def test_a_password_that_is_special_in_a_url_is_escaped() -> None:
+    url = URL(make_secrets.amqp_url("a:b", "p@ss/w#rd?%", "host:5672"))
+    assert (url.user, url.password, url.host, url.raw_path) == (
+        "a:b",
+        "p@ss/w#rd?%",
+        "host",
+        "/%2F",
     )
+
+
+def test_the_gateways_rights_are_those_of_its_page() -> None:
+    page = (ROOT / "docs" / "gateways.md").read_text()
+    rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
+    assert tuple(rights) == make_secrets.PERMISSIONS["gateway"]
 
 
 @OURS

@@ -82,6 +82,8 @@ class GatewayCounts(msgspec.Struct):
     """Connections that were replaced by a newer one of the same station."""
     cut_off: int = 0
     """Connections that were ended because the peer exceeded a limit."""
+    causes: dict[str, int] = msgspec.field(default_factory=dict)
+    """How often each cause has refused or ended a connection, or refused a request."""
     answered: int = 0
     """CALLs from stations that were answered without the bridge, broken frames included."""
     forwarded: int = 0

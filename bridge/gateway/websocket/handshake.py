@@ -5,10 +5,11 @@ Pure functions: no I/O.
 
 import base64
 import binascii
+import ipaddress
 import re
 import urllib.parse
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.ocpp import OcppVersion
@@ -66,6 +67,18 @@ def station_id(target: str, pattern: str) -> str | None:
     return name if len(name) <= STATION_ID_MAX_LENGTH and name.isprintable() else None
 
 
+def certificate_names(certificate: Mapping[str, Any] | None) -> set[str]:
+    """Whose TLS certificate this is: its common name, and its DNS names (RFC 6125 §6.4).
+
+    `certificate`: as :meth:`ssl.SSLSocket.getpeercert` tells it.
+    """
+    told = certificate or {}
+    names = {
+        value for part in told.get("subject", ()) for key, value in part if key == "commonName"
+    }
+    return names | {value for kind, value in told.get("subjectAltName", ()) if kind == "DNS"}
+
+
 def _decoded(segment: str) -> str:
     if _NOT_ENCODED.search(segment):
         raise BadTarget("invalid percent-encoding")
@@ -105,6 +118,45 @@ def credentials(authorization: str | None, station_id: str) -> tuple[bytes, str 
         return (password, user.decode()) if colon else None
     except UnicodeDecodeError:
         return None
+
+
+def origin_allowed(
+    origins: Sequence[str], hosts: Sequence[str], allowed: Sequence[str], *, any_name: bool
+) -> bool:
+    """Whether the `Origin` headers of a request are none, or one that may connect (RFC 6455 §10.2).
+
+    A browser names the page's origin, and lets any page connect to any address that it reaches.
+    Stations send no origin, or that of the gateway itself, as some libraries do; it is taken if the
+    gateway is addressed by number or as localhost. By a name it could be a page whose name has been
+    made to point here (DNS rebinding): `any_name` takes it all the same, where a password is asked
+    for, which such a page lacks. `allowed`: further origins; ``*`` is any.
+    """
+    if not origins or "*" in allowed:
+        return True
+    if len(origins) > 1 or len(hosts) != 1:
+        return False
+    origin = origins[0].strip().lower().rstrip("/")
+    if origin in {text.lower().rstrip("/") for text in allowed}:
+        return True
+    try:
+        own, page = urllib.parse.urlsplit(f"//{hosts[0].strip()}"), urllib.parse.urlsplit(origin)
+        same = (page.hostname, page.port or _PORTS.get(page.scheme)) in {
+            (own.hostname, own.port or port) for port in _PORTS.values()
+        }
+    except ValueError:
+        return False
+    return same and own.hostname is not None and (any_name or _is_here(own.hostname))
+
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def _is_here(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return True
 
 
 def offered_versions(headers: Sequence[str]) -> list[str]:

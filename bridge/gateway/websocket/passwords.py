@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -44,6 +45,12 @@ MEMORY_MAX: Final = 256 * 1024 * 1024
 """Bytes of memory that checking one password may take, twice the most that OWASP advises. A line
 that asks for more is refused."""
 
+WORK_MAX: Final = 1 << 22
+"""N times r times p: some 5 s of a core for one check, four times the most that OWASP advises. A
+line that asks for more is refused."""
+
+SETTLED: Final = 2_000_000_000
+"""Nanoseconds after which a change of a file surely shows in its times, on any file system."""
 LINES_PER_STATION: Final = 8
 """Lines that a station may have at most: each is a hash that a wrong password is compared with."""
 
@@ -62,11 +69,22 @@ _PHC: Final = re.compile(
 class Passwords(Protocol):
     """Who may connect."""
 
-    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
-        """Whether this is the station's password. `user`: its user name, if that is not its id.
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> object | None:
+        """What lets the station in with this password, for :meth:`holds`; None if nothing does.
+
+        `user`: its user name, if that is not its id.
 
         It takes as long for an unknown station as for a known one. It may take CPU time, so call it
         in a thread.
+        """
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        """Whether what :meth:`check` returned lets the station in still. Takes no time."""
+
+    def refresh(self) -> int:
+        """Read the passwords again if they have changed; the number of times they have.
+
+        It may wait for a disk, so call it in a thread.
         """
 
 
@@ -76,8 +94,15 @@ class SharedPassword:
     def __init__(self, password: bytes) -> None:
         self._password = password
 
-    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
-        return hmac.compare_digest(self._password, password) and user is None
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> bytes | None:
+        fits = hmac.compare_digest(self._password, password) and user is None
+        return self._password if fits else None
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        return entry == self._password
+
+    def refresh(self) -> int:
+        return 0
 
 
 class PasswordHash(Struct, frozen=True):
@@ -118,15 +143,24 @@ class PasswordHash(Struct, frozen=True):
         )
         if 0 in {found.cost, found.block_size, found.parallel}:
             raise ValueError("ln, r and p are 1 or more")
+        if found.cost >= 16 * found.block_size:
+            raise ValueError("ln is less than 16 times r (RFC 7914)")
         if found.memory > MEMORY_MAX:
             needed, given = found.memory >> 20, MEMORY_MAX >> 20
             raise ValueError(f"checking it would take {needed} MiB, and at most {given} are given")
+        if found.work > WORK_MAX:
+            raise ValueError(f"checking it would take {found.work // WORK_MAX + 1} times too long")
         return found
 
     @property
     def memory(self) -> int:
         """Bytes of memory that computing the hash takes (RFC 7914 §2)."""
         return 128 * self.block_size * ((1 << self.cost) + self.parallel)
+
+    @property
+    def work(self) -> int:
+        """What the time of computing the hash is proportional to: N times r times p."""
+        return (1 << self.cost) * self.block_size * self.parallel
 
     def fits(self, password: bytes) -> bool:
         """Whether this is the hash of `password`."""
@@ -169,27 +203,40 @@ def _decode(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
-class StationHashes:
+class Line(Struct, frozen=True):
+    """One line of the file: what lets a station in."""
+
+    user: str | None
+    """None: the station's id."""
+    hash: PasswordHash
+
+
+class StationHashes(Struct):
     """What the lines of one station say."""
 
-    __slots__ = ("_lines",)
-
-    def __init__(self) -> None:
-        self._lines: list[tuple[str | None, PasswordHash]] = []
+    lines: list[Line] = []
 
     def add(self, hash_: PasswordHash, user: str | None = None) -> None:
         """One more line. `user`: None is the station's id. Raises ValueError if there are many."""
-        if len(self._lines) >= LINES_PER_STATION:
+        if len(self.lines) >= LINES_PER_STATION:
             raise ValueError(f"a station has at most {LINES_PER_STATION} lines")
-        self._lines.append((user, hash_))
+        self.lines.append(Line(user, hash_))
 
-    def has(self, user: str | None) -> bool:
-        """Whether there is a line for this user name."""
-        return any(named == user for named, _ in self._lines)
+    def of(self, user: str | None) -> tuple[Line, ...]:
+        """The lines for this user name."""
+        return tuple(line for line in self.lines if line.user == user)
+
+    def groups(self) -> list[tuple[Line, ...]]:
+        """The lines for each user name."""
+        return [self.of(user) for user in dict.fromkeys(line.user for line in self.lines)]
 
     def fits(self, password: bytes, user: str | None = None) -> bool:
         """Whether a line for this user name has the hash of `password`."""
-        return any(hash_.fits(password) for named, hash_ in self._lines if named == user)
+        return _fitting(self.of(user), password) is not None
+
+
+def _fitting(lines: tuple[Line, ...], password: bytes) -> Line | None:
+    return next((line for line in lines if line.hash.fits(password)), None)
 
 
 def parse_password_file(text: str) -> dict[str, StationHashes]:
@@ -213,32 +260,60 @@ def parse_password_file(text: str) -> dict[str, StationHashes]:
     return hashes
 
 
+def _groups(hashes: dict[str, StationHashes]) -> list[tuple[Line, ...]]:
+    return [group for station in hashes.values() for group in station.groups()]
+
+
 class PasswordFile:
     """The passwords in a file. It is read again when it changes: new stations need no restart."""
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises OSError or ValueError if that fails."""
         self._path = path
-        self._nobody = PasswordHash.of(secrets.token_bytes(SALT_LENGTH))
-        self._stamp = self._last_change()
-        self._hashes = self._read()
+        self._secret = secrets.token_bytes(SALT_LENGTH)
+        self._nobody = (Line(None, PasswordHash.of(secrets.token_bytes(SALT_LENGTH))),)
+        self._changes = 0
+        self._refused = ""
+        self._stamp: tuple[int, ...] | None = None
+        self._hashes = self._read(self._last_change())
+        self._stand_ins = _groups(self._hashes)
 
-    def _last_change(self) -> tuple[int, int]:
+    def _last_change(self) -> tuple[int, ...]:
+        """Differs after any change, also one of equal size whose time was set back."""
         stat = self._path.stat()
-        return stat.st_mtime_ns, stat.st_size
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
-    def _read(self) -> dict[str, StationHashes]:
+    def _read(self, stamp: tuple[int, ...]) -> dict[str, StationHashes]:
+        # A young file may change once more without another time: it is read again next time.
+        settled = abs(time.time_ns() - stamp[1]) > SETTLED
+        self._stamp = stamp if settled else None
         return parse_password_file(self._path.read_text(encoding="utf-8"))
 
-    def check(self, station_id: str, password: bytes, user: str | None = None) -> bool:
-        self._refresh()
+    def check(self, station_id: str, password: bytes, user: str | None = None) -> Line | None:
+        self.refresh()
         known = self._hashes.get(station_id)
-        if known is None or not known.has(user):
-            self._nobody.fits(password)
-            return False
-        return known.fits(password, user)
+        lines = () if known is None else known.of(user)
+        fitting = _fitting(lines or self._stand_in(station_id, user), password)
+        return fitting if lines else None
 
-    def _refresh(self) -> None:
+    def _stand_in(self, station_id: str, user: str | None) -> tuple[Line, ...]:
+        """What is computed for an unknown station or user: the lines of another, always the same.
+
+        So the time that an answer takes tells nothing, whatever the number of the lines is and
+        their parameters are.
+        """
+        stand_ins = self._stand_ins
+        if not stand_ins:
+            return self._nobody
+        name = repr((station_id, user)).encode()
+        digest = hashlib.blake2b(name, key=self._secret).digest()
+        return stand_ins[int.from_bytes(digest) % len(stand_ins)]
+
+    def holds(self, station_id: str, entry: object) -> bool:
+        known = self._hashes.get(station_id)
+        return known is not None and entry in known.lines
+
+    def refresh(self) -> int:
         """Read the file again if it has changed.
 
         If that fails, what was read before stays in force until the file changes once more.
@@ -246,10 +321,20 @@ class PasswordFile:
         try:
             stamp = self._last_change()
             if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            self._hashes = self._read()
+                return self._changes
+            hashes = self._read(stamp)
         except (OSError, ValueError) as error:
-            log.warning("password file not read", path=str(self._path), error=describe_error(error))
-        else:
-            log.info("password file read", path=str(self._path), stations=len(self._hashes))
+            self._tell(describe_error(error))
+            return self._changes
+        self._refused = ""
+        if hashes != self._hashes:
+            self._hashes, self._stand_ins = hashes, _groups(hashes)
+            self._changes += 1
+            log.info("password file read", path=str(self._path), stations=len(hashes))
+        return self._changes
+
+    def _tell(self, error: str) -> None:
+        """Once, not at each login."""
+        if error != self._refused:
+            log.warning("password file not read", path=str(self._path), error=error)
+        self._refused = error

@@ -4,11 +4,11 @@ Needs the extra ``gateway``.
 """
 
 import asyncio
-import concurrent.futures
 import http
 import logging
+import ssl
 import time
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 import msgspec
 from websockets.asyncio.server import ServerConnection, serve
@@ -19,10 +19,15 @@ from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.websocket import handshake
 from bridge.gateway.websocket.connection import GatewayCounts, Link, StationConnection
 from bridge.gateway.websocket.conversation import Conversation
+from bridge.gateway.websocket.in_hand import IN_HAND, BoundedLink, BytesInHand
+from bridge.gateway.websocket.logins import Logins, TooBusy, TooManyGuesses
+from bridge.gateway.websocket.notices import Notices
 from bridge.gateway.websocket.passwords import Passwords
+from bridge.gateway.websocket.places import Places
 from bridge.gateway.websocket.rivals import Rivals
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.gateway.websocket.station_socket import (
+    CAUSES,
     OpenSocket,
     StationSocket,
     limit_receive_buffer,
@@ -45,8 +50,14 @@ station reads."""
 MESSAGES_AHEAD: Final = 2
 """Messages that are read from a station ahead of the one in hand; then reading pauses."""
 
-PASSWORD_THREADS: Final = 2
-"""Passwords that are checked at a time. Each check occupies a core and takes some memory."""
+PASSWORDS_AGE: Final = 5.0
+"""Seconds between looks at the passwords: after that, whoever's password was removed is gone."""
+
+REMOVED: Final = "its password was removed or changed"
+"""Why a station that was let in is so no more."""
+
+BUSY_SECONDS: Final = 5
+"""Seconds after which a station that could not be checked may come back."""
 
 
 class StationLink(Link, Protocol):
@@ -88,19 +99,25 @@ class Gateway:
         """`passwords`: None lets every station in. Raises RuntimeError outside an event loop."""
         self.settings = settings or GatewaySettings()
         self.counts = GatewayCounts()
-        self.connections = 0
-        """TCP connections, including those whose handshake is not finished."""
+        self.notices = Notices(self.counts)
+        self.places = Places(self.settings.max_connections, self.settings.max_per_address)
         self.stations: dict[str, StationConnection] = {}
         """The stations that are connected, by id."""
         self._link = link
-        self._passwords = passwords
-        self._checkers = concurrent.futures.ThreadPoolExecutor(PASSWORD_THREADS, "password")
+        self._logins = None if passwords is None else Logins(passwords)
+        self._in_hand = BytesInHand(max(IN_HAND, 4 * self.settings.max_message))
+        self._entries: dict[StationConnection, object] = {}
         self._stop = asyncio.Event()
         self._listening: asyncio.Future[list[tuple[str, int]]] = (
             asyncio.get_running_loop().create_future()
         )
         self._closing: set[asyncio.Task[None]] = set()
         self._rivals = Rivals()
+
+    @property
+    def connections(self) -> int:
+        """TCP connections, including those whose handshake is not finished."""
+        return len(self.places)
 
     async def listening(self) -> list[tuple[str, int]]:
         """Wait until stations can connect. Returns the hosts and ports."""
@@ -113,15 +130,12 @@ class Gateway:
     async def run(self) -> None:
         """Serve until :meth:`stop` is called, then drain. Raises OSError if it cannot listen."""
         settings = self.settings
-        tls: dict[str, Any] = {}
-        if settings.tls is not None:
-            tls = {"ssl": settings.tls, "ssl_handshake_timeout": settings.handshake_timeout}
+        watch = asyncio.create_task(self._watch_passwords())
         try:
             async with serve(
                 self._serve,
                 settings.host,
                 settings.port,
-                **tls,
                 process_request=self._let_in,
                 process_response=self._choose_version,
                 server_header=None,
@@ -145,7 +159,11 @@ class Gateway:
                 await self._drain()
         finally:
             self._listening.cancel()
-            self._checkers.shutdown(wait=False, cancel_futures=True)
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            if self._logins is not None:
+                self._logins.close()
+            self.notices.close()
         log.info(
             "drained",
             **msgspec.to_builtins(self.counts),
@@ -175,34 +193,96 @@ class Gateway:
         """None to let it in, else the HTTP response that refuses it (OCPP-J 1.6 §3.2, RFC 7617)."""
         connection = cast("StationSocket", connection)  # create_connection makes them
         if not handshake.segments(request.path) and "Upgrade" not in request.headers:
+            connection.told = True  # nothing is refused
             return connection.respond(http.HTTPStatus.OK, "The gateway is up.\n")
+        headers = request.headers
+        if not handshake.origin_allowed(
+            headers.get_all("Origin"),
+            headers.get_all("Host"),
+            self.settings.allowed_origins,
+            any_name=self._logins is not None,
+        ):
+            status = http.HTTPStatus.FORBIDDEN
+            connection.refuse(
+                CAUSES[status],
+                origin=", ".join(headers.get_all("Origin"))[:255],
+            )
+            return connection.respond(status, "A web page may not connect as a station.\n")
         try:
             station_id = handshake.station_id(request.path, self.settings.path)
         except handshake.BadTarget as error:
-            self._refuse(connection, str(error), path=request.path[:255])
+            connection.refuse(str(error), path=request.path[:255])
             return connection.respond(http.HTTPStatus.BAD_REQUEST, f"The path has {error}.\n")
         if station_id is None:
-            self._refuse(connection, "no station in the path", path=request.path[:255])
+            connection.refuse("no station in the path", path=request.path[:255])
             return connection.respond(
                 http.HTTPStatus.NOT_FOUND, "The path ends with the id of a charging station.\n"
             )
         connection.station_id = station_id
-        if self._passwords is not None and not await self._authenticated(
-            request, station_id, self._passwords
-        ):
-            self._refuse(connection, "wrong password, or none")
-            response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "User: the station's id.\n")
-            response.headers["WWW-Authenticate"] = 'Basic realm="ocpp"'
-            return response
-        return None
+        tls = self.settings.tls
+        if tls is not None and tls.verify_mode is ssl.CERT_REQUIRED:
+            names = handshake.certificate_names(connection.transport.get_extra_info("peercert"))
+            if station_id not in names:
+                connection.refuse("its certificate is another station's", names=sorted(names)[:3])
+                return connection.respond(
+                    http.HTTPStatus.FORBIDDEN, "The certificate names the station's id.\n"
+                )
+        if self._logins is None:
+            return None
+        try:
+            return await self._check_password(connection, request, self._logins)
+        except Exception as error:
+            log.exception("password not checked", station=station_id, error=describe_error(error))
+            connection.refuse("the password could not be checked")
+            return connection.respond(
+                http.HTTPStatus.INTERNAL_SERVER_ERROR, "The password could not be checked.\n"
+            )
 
-    async def _authenticated(self, request: Request, station_id: str, passwords: Passwords) -> bool:
+    async def _check_password(
+        self, connection: StationSocket, request: Request, logins: Logins
+    ) -> Response | None:
+        """None if it fits, else the HTTP response."""
+        station_id = connection.station_id
         headers = request.headers.get_all("Authorization")
         given = handshake.credentials(headers[0], station_id) if len(headers) == 1 else None
-        if given is None:
-            return False
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._checkers, passwords.check, station_id, *given)
+        try:
+            if given is not None:
+                connection.entry = await logins.check(station_id, connection.host, *given)
+        except TooManyGuesses as error:
+            connection.refuse("too many wrong passwords", seconds=error.seconds)
+            response = connection.respond(
+                http.HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong passwords.\n"
+            )
+            response.headers["Retry-After"] = str(error.seconds)
+            return response
+        except TooBusy:
+            connection.refuse("too many passwords to check")
+            response = connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "Try again.\n")
+            response.headers["Retry-After"] = str(BUSY_SECONDS)
+            return response
+        if connection.entry is not None:
+            return None
+        connection.refuse("wrong password, or none")
+        response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "User: the station's id.\n")
+        response.headers["WWW-Authenticate"] = 'Basic realm="ocpp"'
+        return response
+
+    async def _watch_passwords(self) -> None:
+        """Close the connections of stations whose password has been removed or changed."""
+        logins = self._logins
+        if logins is None:
+            return
+        changes = 0
+        while True:
+            await asyncio.sleep(PASSWORDS_AGE)
+            now = await logins.refresh()
+            if now == changes:
+                continue
+            changes = now
+            for station, entry in tuple(self._entries.items()):
+                if not logins.holds(station.station_id, entry):
+                    log.info("password removed or changed", station=station.station_id)
+                    self._give_up(station, REMOVED)
 
     def _choose_version(
         self, connection: ServerConnection, request: Request, response: Response
@@ -213,26 +293,23 @@ class Gateway:
         after they have ended.
         """
         connection = cast("StationSocket", connection)  # create_connection makes them
+        if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            if not connection.told:
+                cause = CAUSES.get(
+                    http.HTTPStatus(response.status_code), "not a WebSocket handshake"
+                )
+                error = connection.protocol.handshake_exc
+                connection.refuse(cause, detail=str(error)[:200])
+            return
+        if self._stop.is_set():
+            connection.refuse("the gateway is going away")
         offered = handshake.offered_versions(request.headers.get_all("Sec-WebSocket-Protocol"))
         connection.version = handshake.choose_version(offered, self.settings.versions)
         if not offered:
             # A sub-protocol that was not offered may not be named (RFC 6455 §4.2.2).
             connection.version = self.settings.default_version
-        elif (
-            connection.version is not None
-            and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
-        ):
+        elif connection.version is not None:
             response.headers["Sec-WebSocket-Protocol"] = connection.version.value
-
-    def _refuse(self, connection: StationSocket, reason: str, **more: str) -> None:
-        self.counts.refused += 1
-        log.info(
-            "connection refused",
-            station=connection.station_id,
-            address=connection.address,
-            reason=reason,
-            **more,
-        )
 
     # ---- a station's connection ----
 
@@ -246,10 +323,11 @@ class Gateway:
             )
 
     async def _serve_station(self, connection: StationSocket) -> None:
+        connection.forget_request()
         if connection.version is not None and not await self._rivals.turn(
             connection.station_id, connection.wait_closed
         ):
-            self._refuse(connection, "others connect as this station")
+            connection.refuse("others connect as this station")
             await connection.close(CloseCode.TRY_AGAIN_LATER, "others connect as this station")
             return
         if self._stop.is_set():  # draining began during the handshake
@@ -258,13 +336,25 @@ class Gateway:
         if connection.version is None:
             # OCPP-J asks to complete the handshake without a sub-protocol and then to close
             # (OCPP-J 1.6 §3.2, OCPP-J 2.0.1 §3.2).
-            self._refuse(connection, "no version in common")
+            connection.refuse("no version in common")
             await connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
+            return
+        if self._logins is not None and not self._logins.holds(
+            connection.station_id, connection.entry
+        ):  # while it waited for its turn
+            connection.refuse(REMOVED)
+            await connection.close(CloseCode.POLICY_VIOLATION, REMOVED)
             return
         station = StationConnection(
             connection.station_id,
             OpenSocket(connection),
-            self._link,
+            BoundedLink(
+                self._link,
+                self._in_hand,
+                connection.host,
+                self.settings.max_message,
+                self.notices,
+            ),
             Conversation(
                 connection.version,
                 heartbeat=self.settings.heartbeat_interval,
@@ -284,6 +374,8 @@ class Gateway:
             address=connection.address,
         )
         self._take_over(station, connection.address)
+        if connection.entry is not None:
+            self._entries[station] = connection.entry
         binding = asyncio.create_task(self._bind(station))
         try:
             await station.run()
@@ -295,6 +387,7 @@ class Gateway:
                 reason=connection.close_reason,
                 seconds=round(time.monotonic() - started, 3),
             )
+            self._entries.pop(station, None)
             binding.cancel()
             await asyncio.gather(binding, return_exceptions=True)
             if self.stations.get(station.station_id) is station:
@@ -317,8 +410,11 @@ class Gateway:
                 address=address,
                 advice="two peers may have the same id: further ones have to wait",
             )
-        older.abandon()
-        task = asyncio.create_task(older.close(CloseCode.POLICY_VIOLATION, "a newer connection"))
+        self._give_up(older, "a newer connection")
+
+    def _give_up(self, station: StationConnection, reason: str) -> None:
+        station.abandon()
+        task = asyncio.create_task(station.close(CloseCode.POLICY_VIOLATION, reason))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -54,7 +54,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     default_version: OcppVersion | None = None
     """What is spoken with a station that offers no version at all. None: it is closed."""
     tls: ssl.SSLContext | None = None
-    """None: without TLS."""
+    """None: without TLS. If it demands certificates of clients, the common name or a DNS name of a
+    station's certificate is the station's id (OCPP's security profile 3)."""
     call_timeout: float = CALL_TIMEOUT
     """Seconds that the bridge may take to answer a station's DataTransfer."""
     heartbeat_interval: int = HEARTBEAT_INTERVAL
@@ -66,6 +67,11 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     longer payload is not sent to a station."""
     max_connections: int = MAX_CONNECTIONS
     """Connections at a time. One more is closed as soon as it opens."""
+    max_per_address: int = MAX_CONNECTIONS
+    """Connections at a time of one IPv4 address, or of one IPv6 /64. Behind a proxy all stations
+    have one."""
+    allowed_origins: Sequence[str] = ()
+    """Origins of web pages that may connect as stations; "*" is any."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
     """Seconds for TLS, and again for the HTTP request."""
     ping_interval: float = PING_INTERVAL

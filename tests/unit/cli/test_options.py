@@ -21,6 +21,18 @@ def test_an_option_given_several_times_can_be_one_text(values: list[str]) -> Non
     assert words(values) == ["a", "b", "c"]
 
 
+def test_a_broker_can_stand_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everybody on the machine sees the arguments of a process."""
+    file = tmp_path / "url"
+    file.write_text("amqp://u:p%40ss@a/ amqp://u:p%40ss@b/\n")
+    assert [url.password for url in broker_urls([f"@{file}"])] == ["p@ss", "p@ss"]
+    with pytest.raises(typer.Exit):
+        broker_urls([f"@{file}2"])
+    assert capsys.readouterr().err.startswith(
+        f"dtbridge: the broker's URL cannot be read from the file {file}2: "
+    )
+
+
 def test_every_host_of_a_broker_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     given = ["amqp://a/ amqps://b/", "amqp://c/"]
     assert [str(url) for url in broker_urls(given)] == ["amqp://a/", "amqps://b/", "amqp://c/"]

@@ -54,6 +54,9 @@ def test_no_two_stations_share_a_key() -> None:
     [
         (b'{"data":{"vendorId":"no"},"vendorId":"EN+","more":[1,{}]}', "EN+"),
         (b'{"vendorId":"a","messageId":7}', "a"),
+        (b'{"vendorId":"%s"}' % (b"x" * 255), "x" * 255),
+        (b'{"vendorId":"%s"}' % (b"x" * 256), ""),  # OCPP allows 255
+        (b'{"vendorId":"%s"}' % (b"x" * 1_000_000), ""),
         (b'{"vendorId":""}', ""),
         (b'{"vendorId":null}', ""),
         (b'{"vendorId":["a"]}', ""),

@@ -10,6 +10,7 @@ from bridge.gateway.websocket.handshake import (
     choose_version,
     credentials,
     offered_versions,
+    origin_allowed,
     password,
     station_id,
 )
@@ -155,3 +156,31 @@ def test_the_preference_can_be_another() -> None:
     assert choose_version(["ocpp2.1", "ocpp1.6"], (V16, V201)) == V16
     assert choose_version(["ocpp2.1"], (V16, V201)) is None
     assert set(PREFERRED) == set(OcppVersion)
+
+
+@pytest.mark.parametrize(
+    ("origins", "host", "any_name", "expected"),
+    [
+        ([], "localhost:9000", False, True),  # a station
+        (["http://localhost:9000"], "localhost:9000", False, True),  # a library that sends its own
+        (["http://127.0.0.1:9000/"], "127.0.0.1:9000", False, True),
+        (["HTTPS://[::1]"], "[::1]:443", False, True),
+        (["http://10.0.0.1"], "10.0.0.1", False, True),
+        (["https://evil.example"], "localhost:9000", False, False),
+        (["http://localhost"], "localhost:9000", False, False),
+        (["http://localhost:9000", "http://localhost:9000"], "localhost:9000", False, False),
+        (["null"], "localhost:9000", False, False),
+        (["http://localhost:x"], "localhost:9000", False, False),
+        (["http://[::1"], "localhost:9000", False, False),
+        # A page whose name points to this machine (DNS rebinding) has no password.
+        (["http://evil.example:9000"], "evil.example:9000", False, False),
+        (["http://csms.example:9000"], "csms.example:9000", True, True),
+        (["https://app.example"], "localhost:9000", False, True),
+    ],
+)
+def test_a_web_page_is_known_by_its_origin(
+    origins: list[str], host: str, any_name: bool, expected: bool
+) -> None:
+    allowed = ["https://app.example/"]
+    assert origin_allowed(origins, [host], allowed, any_name=any_name) is expected
+    assert origin_allowed(origins, [host], ["*"], any_name=any_name)

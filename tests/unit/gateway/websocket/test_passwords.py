@@ -69,6 +69,8 @@ def test_a_hash_of_another_implementation_is_read() -> None:
         ("$2b$12$abc", "the hash is not $scrypt$"),
         (FOREIGN.replace("ln=16", "ln=30"), "checking it would take 1048576 MiB"),
         (FOREIGN.replace("r=8", "r=999"), "checking it would take"),
+        (FOREIGN.replace("r=8", "r=1"), "ln is less than 16 times r"),
+        (FOREIGN.replace("p=1", "p=99"), "times too long"),
         (FOREIGN.replace("ln=16", "ln=0"), "ln, r and p are 1 or more"),
         (
             FOREIGN.replace("aM15713r3Xsvxbi31lqr1Q", "aM15713r3Xsvx"),
@@ -80,6 +82,12 @@ def test_what_is_no_hash_is_told(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=r"^line 1: ") as caught:
         parse_password_file(f"CP001:{text}")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("parameters", ["ln=15,r=1,p=1", "ln=1,r=1,p=99", "ln=12,r=8,p=99"])
+def test_what_is_read_can_be_checked(parameters: str) -> None:
+    """Parameters that scrypt refuses would cost a station an error at each login."""
+    assert not PasswordHash.parse(FOREIGN.replace("ln=16,r=8,p=1", parameters)).fits(b"x")
 
 
 def test_the_memory_a_check_takes_is_bounded() -> None:
@@ -160,6 +168,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(
         return read_text(path, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", counted)
+    monkeypatch.setattr("bridge.gateway.websocket.passwords.SETTLED", -1)  # no file is too young
     passwords = PasswordFile(file)
     for _ in range(3):
         assert passwords.check("CP001", b"one")
@@ -189,6 +198,100 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(file: Pat
     assert not passwords.check("CP001", b"one")
     file.unlink()
     assert passwords.check("CP002", b"two")
+
+
+def test_a_change_of_equal_size_and_time_is_seen(file: Path) -> None:
+    old, new = PasswordHash.of(b"old"), PasswordHash.of(b"new")
+    file.write_text(f"CP001:{old}\n")
+    os.utime(file, ns=(0, 0))
+    passwords = PasswordFile(file)
+    assert passwords.check("CP001", b"old")
+    other = file.with_name("other")
+    other.write_text(f"CP001:{new}\n")
+    os.utime(other, ns=(0, 0))
+    other.rename(file)
+    assert passwords.check("CP001", b"new")
+    file.write_text(f"CP001:{old}\n")
+    os.utime(file, ns=(0, 0))
+    assert passwords.check("CP001", b"old")
+
+
+def test_what_let_a_station_in_holds_until_its_line_changes(file: Path) -> None:
+    passwords = PasswordFile(file)
+    entry = passwords.check("CP001", b"one")
+    before = passwords.refresh()
+    assert passwords.holds("CP001", entry)
+    assert not passwords.holds("CP002", entry)
+    assert not passwords.holds("CP001", None)
+    rewrite(file, file.read_text() + f"CP002:{PasswordHash.of(b'two')}\n")
+    assert passwords.refresh() == before + 1
+    assert passwords.holds("CP001", entry)
+    rewrite(file, f"CP001:{PasswordHash.of(b'one')}\n")
+    passwords.refresh()
+    assert not passwords.holds("CP001", entry)
+
+
+def test_a_broken_file_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    passwords = PasswordFile(file)
+    rewrite(file, "nonsense")
+    for _ in range(3):
+        assert passwords.check("CP001", b"one")
+    assert len(caplog.records) == 1
+
+
+def test_an_unknown_station_costs_as_much_as_a_known_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costly = PasswordHash.parse(FOREIGN)
+    file.write_text(f"CP001:{costly}\nCP002:{costly}\n")
+    passwords = PasswordFile(file)
+    computed: list[PasswordHash] = []
+
+    def fits(self: PasswordHash, password: bytes) -> bool:
+        computed.append(self)
+        return True
+
+    monkeypatch.setattr(PasswordHash, "fits", fits)
+    assert passwords.check("unknown", b"one") is None
+    assert computed == [costly]
+
+
+def test_an_unknown_user_costs_as_many_lines_as_a_known_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passwords"
+    lines = [f"A:{PasswordHash.parse(FOREIGN)}"] * 3
+    file.write_text("\n".join([*lines, *(f"B:{FOREIGN} user=admin" for _ in range(3))]))
+    passwords = PasswordFile(file)
+    computed: list[PasswordHash] = []
+
+    def fits(self: PasswordHash, password: bytes) -> bool:
+        computed.append(self)
+        return False
+
+    monkeypatch.setattr(PasswordHash, "fits", fits)
+    for station, user in (("A", None), ("A", "admin"), ("B", None), ("B", "admin"), ("C", "me")):
+        computed.clear()
+        assert passwords.check(station, b"one", user) is None
+        assert len(computed) == 3
+
+
+def test_a_station_that_came_in_by_one_of_its_lines_stays_as_long_as_that_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "passwords"
+    old, new = (f"A:{PasswordHash.of(key)}\n" for key in (b"old", b"new"))
+    file.write_text(old)
+    passwords = PasswordFile(file)
+    entry = passwords.check("A", b"old")
+    rewrite(file, old + new)
+    passwords.refresh()
+    assert passwords.holds("A", entry), "a second line changes nothing"
+    rewrite(file, new + old.replace("\n", " user=admin\n"))
+    passwords.refresh()
+    assert not passwords.holds("A", entry), "the line is for another user now"
+    assert passwords.holds("A", passwords.check("A", b"new"))
+    assert passwords.holds("A", passwords.check("A", b"old", "admin"))
 
 
 def test_a_file_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:

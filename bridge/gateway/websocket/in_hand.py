@@ -1,0 +1,75 @@
+"""How many bytes of stations' requests may be in hand: a few compressed bytes can stand for MBs."""
+
+from typing import Final
+
+from bridge.gateway.websocket.connection import Link
+from bridge.gateway.websocket.notices import Notices
+from bridge.ocpp import CallError, ErrorCode, OcppVersion
+from bridge.request.outcome import Reply, call_error
+
+IN_HAND: Final = 64 * 1024 * 1024
+"""Bytes of all stations' requests. 10,000 stations with a request of 6 kB each fill it."""
+
+BUSY: Final = "too many bytes are in hand"
+
+
+class BytesInHand:
+    """The bytes in hand of one gateway, in all and by address."""
+
+    def __init__(self, most: int = IN_HAND) -> None:
+        self._most = most
+        self._all = 0
+        self._by_address: dict[str, int] = {}
+
+    def take(self, address: str, size: int) -> bool:
+        """Whether there is room. One address gets half of it, so that others are served."""
+        of_address = self._by_address.get(address, 0) + size
+        if self._all + size > self._most or of_address > self._most // 2:
+            return False
+        self._all += size
+        self._by_address[address] = of_address
+        return True
+
+    def give_back(self, address: str, size: int) -> None:
+        self._all -= size
+        left = self._by_address.pop(address, 0) - size
+        if left > 0:
+            self._by_address[address] = left
+
+
+class BoundedLink:
+    """The bridge as one station sees it, with a bound on the bytes that it has in hand there."""
+
+    def __init__(
+        self, link: Link, in_hand: BytesInHand, address: str, most: int, notices: Notices
+    ) -> None:
+        """`most`: bytes of this station. A request of that size is taken if it is the only one."""
+        self._link = link
+        self._in_hand = in_hand
+        self._address = address
+        self._most = most
+        self._notices = notices
+        self._own = 0
+
+    async def forward(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float | None = None,
+    ) -> Reply:
+        size = len(payload)
+        if self._own + size > self._most or not self._in_hand.take(self._address, size):
+            self._notices.held_back(BUSY, station=station_id, bytes=size)
+            error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
+            return call_error(error, OcppVersion(version))
+        self._own += size
+        try:
+            return await self._link.forward(
+                station_id, version, payload, message_id=message_id, timeout=timeout
+            )
+        finally:
+            self._own -= size
+            self._in_hand.give_back(self._address, size)
