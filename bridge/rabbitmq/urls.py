@@ -116,13 +116,18 @@ def _parse(text: str) -> tuple[URL | None, str]:
     return None, "it has no host, or the port is not a number up to 65535"
 
 
+_OPTION: Final = re.compile("[a-z_]{1,40}")
+
+
 def _check_options(url: URL) -> None:
     """Raises ValueError for an option that does not exist or does not fit."""
     shown = printable(url)
     unknown = sorted(set(url.query) - set(_OPTIONS))
     if unknown:
-        names = ", ".join(f"{name[:40]!r}" for name in unknown[:5])
-        raise ValueError(f"{shown} has unknown options: {names}; known are {', '.join(_OPTIONS)}")
+        # What does not look like an option may be part of a password with a question mark in it.
+        names = [repr(name) for name in unknown[:5] if _OPTION.fullmatch(name)]
+        told = f": {', '.join(names)}" if names else ""
+        raise ValueError(f"{shown} has unknown options{told}; known are {', '.join(_OPTIONS)}")
     for name in _OPTIONS:
         if len(url.query.getall(name, ())) > 1:
             raise ValueError(f"the option {name} of {shown} is given more than once")

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import typer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -36,6 +36,8 @@ def assert_untold(text: str, url: str) -> None:
 
 
 @given(URLS)
+@example("amqp://me%3AQx7kZk9w?Jv3q")
+@example("amqp://me:@Qx7kZk9w?Jv3q=1")
 def test_no_part_of_a_password_is_in_an_exception_or_in_what_people_see(url: str) -> None:
     for texts in ([url], ["amqp://first/", url], [f"amqp://first/,{url}"]):
         try:
