@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pamqp.frame
 import pytest
-from pamqp.commands import Basic, Confirm
+from pamqp.commands import Basic, Channel, Confirm
 from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
@@ -59,6 +59,10 @@ class Wire:
     def confirm(self, number: int, *, multiple: bool = False) -> None:
         self._from_broker(PUBLISHING, Basic.Ack(number, multiple))
 
+    def open_channel_anew(self) -> None:
+        self._from_worker(PUBLISHING, Channel.Open())
+        self._from_worker(PUBLISHING, Confirm.Select())
+
     def refuse(self, number: int) -> None:
         self._from_broker(PUBLISHING, Basic.Nack(number))
 
@@ -104,6 +108,17 @@ def test_a_refused_publishing_is_no_confirm(wire: Wire) -> None:
     wire.refuse(1)
     wire.acknowledge(1)
     assert wire.witness.early == ["a"]
+
+
+def test_a_channel_that_is_opened_anew_counts_its_publishings_anew(wire: Wire) -> None:
+    wire.deliver(1, "a")
+    wire.publish("a")
+    wire.refuse(1)
+    wire.open_channel_anew()
+    wire.publish("a")
+    wire.confirm(1)
+    wire.acknowledge(1)
+    assert wire.witness.early == []
 
 
 def test_the_confirm_for_an_earlier_delivery_does_not_count_for_the_next(wire: Wire) -> None:

@@ -88,7 +88,8 @@ class Witness:
             return
         _, number, value = pamqp.frame.unmarshal(frame)
         channel = self._channels.get((connection, number))
-        if channel is None:
+        if channel is None or isinstance(value, pamqp.commands.Channel.Open):
+            # The number of a channel that was closed is used again, and its publishings count anew.
             channel = self._channels[connection, number] = _Channel()
         if to_broker:
             self._from_worker(channel, value)

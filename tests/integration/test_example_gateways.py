@@ -293,8 +293,11 @@ async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(
         heartbeat = await station.say('[2,"h","Heartbeat",{}]', "h")
         assert json.loads(heartbeat) == [4, "h", "NotImplemented", "", {}]
         malformed = "FormatViolation" if gateway.name == "node" else "FormationViolation"
-        for frame in ("", "{", "7", '[2,"a"', '{"a":1}', '[2,17,"DataTransfer",{}]'):
+        for frame in ("", "{", "7", '{"a":1}', '[2,17,"DataTransfer",{}]'):
             assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", malformed]
+        cut_short = "-1" if gateway.name == "node" else "a"  # ours reads the id all the same
+        told = json.loads(await station.say('[2,"a"', cut_short))
+        assert told[:3] == [4, cut_short, malformed]
         assert (await station.ask('{"vendorId":"hostile","data":1}'))[2] == {
             "status": "Accepted",
             "data": "1",
