@@ -245,7 +245,7 @@ async def reached(client: Client, station_id: str = "CP1") -> None:
                 await client.send_to_station(
                     station_id, DataTransferRequest("reached", "?"), timeout=1.0
                 )
-            except StationOffline:
+            except (NoAnswer, StationOffline):
                 await asyncio.sleep(0.01)
             else:
                 return

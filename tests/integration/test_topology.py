@@ -132,7 +132,7 @@ async def test_without_the_permission_to_configure_verify_trusts_what_it_cannot_
     url = breakable_broker.add_vhost("verify")
     async with working(url, answering()):
         pass
-    backend, name = "rabbit_auth_backend_internal", '<<"looking">>'
+    backend, name = "rabbit_auth_backend_internal", '<<"verifier">>'
     breakable_broker.eval(f'ok = {backend}:add_user({name}, <<"secret">>, <<"guest">>)')
     breakable_broker.eval(
         f'ok = {backend}:set_permissions({name}, <<"verify">>, <<"^$">>, <<".*">>, <<".*">>, '
@@ -142,8 +142,8 @@ async def test_without_the_permission_to_configure_verify_trusts_what_it_cannot_
         channel = await connection.channel()
         await channel.exchange_delete(NAMES.stations)
         await channel.declare_exchange(NAMES.stations, "topic", durable=True)
-    looking = url.replace("guest:guest", "looking:secret")
-    async with working(looking, answering(), mode=Mode.VERIFY) as it:
+    verifier = url.replace("guest:guest", "verifier:secret")
+    async with working(verifier, answering(), mode=Mode.VERIFY) as it:
         assert it.worker.state is State.CONSUMING
     assert "inequivalent arg 'type'" in await refusal(url, Mode.VERIFY)
     breakable_broker.eval(f'ok = {backend}:delete_user({name}, <<"guest">>)')
