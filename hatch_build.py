@@ -35,10 +35,13 @@ MODULES = (
     "bridge.rabbitmq.outbox",
     "bridge.rabbitmq.publishing",
     "bridge.rabbitmq.socket",
+    "bridge.request.counting",
     "bridge.request.running",
     "bridge.routing.router",
+    "bridge.telemetry.measures",
     "bridge.worker.dispatch",
     "bridge.worker.intake",
+    "bridge.worker.ledger",
     "bridge.worker.pace",
 )
 """Only what runs for each message, and of that only what gains by it."""

@@ -30,15 +30,20 @@ from bridge.transport import BrokerUnreachable, TopologyError, TransportError
 if TYPE_CHECKING:
     from bridge.client.client import Client
     from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+    from bridge.client.metrics import ClientCollector
+    from bridge.telemetry.metrics import BuildCollector
+    from bridge.worker.metrics import WorkerCollector
     from bridge.worker.worker import Settings, Worker
 
 __all__ = [
     "BrokerUnreachable",
+    "BuildCollector",
     "CSMSHandler",
     "Call",
     "CallError",
     "ChargingStationHandler",
     "Client",
+    "ClientCollector",
     "DataTransferRequest",
     "DataTransferResponse",
     "DataTransferStatus",
@@ -57,17 +62,22 @@ __all__ = [
     "TopologyError",
     "TransportError",
     "Worker",
+    "WorkerCollector",
 ]
 
 _ON_FIRST_USE: Final = {
+    "BuildCollector": "bridge.telemetry.metrics",
     "Client": "bridge.client.client",
+    "ClientCollector": "bridge.client.metrics",
     "NoAnswer": "bridge.client.errors",
     "NotAccepted": "bridge.client.errors",
     "Settings": "bridge.worker.worker",
     "StationOffline": "bridge.client.errors",
     "Worker": "bridge.worker.worker",
+    "WorkerCollector": "bridge.worker.metrics",
 }
-"""Where the names are that a module of handlers does without: some bring the AMQP libraries."""
+"""Where the names are that a module of handlers does without: some bring the AMQP libraries, or
+that of the metrics."""
 
 
 def __getattr__(name: str) -> Any:

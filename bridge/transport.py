@@ -206,6 +206,10 @@ class Transport(Protocol):
         """Mandatory publishings that no queue took, since the start."""
 
     @property
+    def refused(self) -> int:
+        """Publishings that the broker refused, since the start."""
+
+    @property
     def reply_queue(self) -> str | None:
         """The broker's name for the private reply queue, while connected."""
 
@@ -222,6 +226,12 @@ class Transport(Protocol):
 
         `on_done` is called once, when the broker has done it; at once while no connection is open,
         because then nothing is bound. Raises ValueError as :meth:`bind` does.
+        """
+
+    def time_confirms(self, observe: Callable[[float], None]) -> None:
+        """Call `observe` with the seconds that a publishing has waited for its confirm.
+
+        Not with those of each: one at a time is timed. Call it before :meth:`start`.
         """
 
     def lacks(self, exchange: str) -> bool:

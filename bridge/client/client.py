@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from bridge.client.asking import asked
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.client.limits import check_station_id
 from bridge.client.requester import TIMEOUT, Requester, read_response
@@ -22,6 +23,7 @@ from bridge.ocpp import (
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.sessions import Sessions
 from bridge.transport import State, Transport
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
@@ -68,11 +70,26 @@ class Client:
         self._dialect: Dialect = dialect or Native()
         self._timeout = timeout
         self._requester = Requester(transport, self._dialect)
+        self._to_csms, self._to_station = self.tallies = asked("to_csms"), asked("to_station")
+        """What became of its requests, and how long they took, for each direction."""
+        self.sessions = Sessions()
+        """What has become of its connections."""
+        transport.time_confirms(self.sessions.confirms.observe)
 
     @property
     def state(self) -> State:
         """Where the connection stands."""
         return self._transport.state
+
+    @property
+    def returned(self) -> int:
+        """Requests that no queue took, each as often as it was published."""
+        return self._transport.returned
+
+    @property
+    def refused(self) -> int:
+        """Times that the broker refused requests."""
+        return self._transport.refused
 
     @property
     def outstanding(self) -> int:
@@ -134,7 +151,8 @@ class Client:
             message_id=message_id,
             connection_id=connection_id,
         )
-        return read_response(await self._requester.ask(question, seconds), version)
+        reply = await self._requester.ask(question, seconds, tally=self._to_csms)
+        return read_response(reply, version)
 
     async def send_to_station(
         self,
@@ -179,7 +197,10 @@ class Client:
             message_id=message_id,
         )
         reply = await self._requester.ask(
-            question, seconds, nobody=lambda: StationOffline(station_id)
+            question,
+            seconds,
+            nobody=lambda: StationOffline(station_id),
+            tally=self._to_station,
         )
         sent = read_offline(reply)
         if sent is not None:
@@ -187,5 +208,6 @@ class Client:
         return read_response(reply, read_version(reply))
 
     def _on_state(self, state: State, reason: str) -> None:
+        self.sessions.enter(state.value, reason)
         log.debug(state.value, reason=reason)
         self._requester.on_state()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.backoff import back_off
+from bridge.client.asking import count_error, count_reply
 from bridge.client.errors import NoAnswer, NotAccepted, no_queue
 from bridge.dialects.dialect import Dialect, Question
 from bridge.dialects.headers import STATION_ID
@@ -28,6 +29,8 @@ from bridge.ocpp import (
     decode_response,
 )
 from bridge.request.outcome import Kind
+from bridge.telemetry import ticks
+from bridge.telemetry.measures import Tally
 from bridge.transport import Confirm, Delivery, Subscription, Transport
 
 TIMEOUT: Final = 30.0
@@ -119,17 +122,20 @@ class Requester:
         *,
         nobody: Callable[[], Exception] = no_queue,
         patient: bool = False,
+        tally: Tally | None = None,
     ) -> Delivery:
         """Publish, and await the reply for so many seconds.
 
         `nobody`: makes the error if no queue takes the request. `patient`: publish such a request
-        again until its time is over, for there may be a queue by then.
+        again until its time is over, for there may be a queue by then. `tally`: where it is
+        counted (:func:`~bridge.client.asking.asked`).
 
         Raises :class:`NoAnswer` after the time-out; the error of `nobody`; :class:`NotAccepted` if
         the broker refuses the request; ValueError if the question's correlation id is one that
         another question still has.
         """
         loop = asyncio.get_running_loop()
+        began = ticks.now()
         correlation_id = question.correlation_id
         if correlation_id is None:
             correlation_id = f"{self._prefix}-{next(self._numbers):x}"
@@ -144,7 +150,15 @@ class Requester:
         timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
         try:
             self._publish(outstanding)
-            return await outstanding.answer
+            reply = await outstanding.answer
+        except BaseException as error:
+            if tally is not None:
+                count_error(tally, error)
+            raise
+        else:
+            if tally is not None:
+                count_reply(tally, reply, ticks.now() - began)
+            return reply
         finally:
             timer.cancel()
             if outstanding.again is not None:

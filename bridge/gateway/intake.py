@@ -8,6 +8,7 @@ whichever connection is open when it is there.
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -17,9 +18,11 @@ from bridge.dialects.native import Native
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
-from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply, impossible
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reason, Reply, impossible
+from bridge.telemetry import ticks
 from bridge.telemetry.causes import Causes
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.measures import Tally
 from bridge.transport import Confirm, Delivery, Publishing, Transport, Verdict
 
 log = get_logger("bridge.gateway")
@@ -51,15 +54,39 @@ class LinkCounts(msgspec.Struct):
     """Answers whose queue was gone, or went on refusing them."""
 
 
+KINDS: Final = (
+    "response",
+    "call_error",
+    "offline",
+    "absorbed",
+    "failed",
+    "timed_out",
+    "overloaded",
+    "late",
+)
+"""What became of a request to a station, as metrics name it."""
+_RESPONSE, _CALL_ERROR, _OFFLINE, _ABSORBED, _FAILED, _TIMED_OUT, _OVERLOADED, _LATE = range(8)
+_BY_REASON: Final = {Reason.TIMED_OUT: _TIMED_OUT, Reason.OVERLOADED: _OVERLOADED}
+
+
+def to_stations() -> Tally:
+    """A tally of the requests of the CSMS to stations."""
+    return Tally(("to_station",), KINDS)
+
+
 class StationIntake:
     """The first step of a gateway's chain: takes requests in, and publishes their answers."""
 
-    def __init__(self, dialect: Native, transport: Transport, counts: LinkCounts) -> None:
+    def __init__(
+        self, dialect: Native, transport: Transport, counts: LinkCounts, tally: Tally | None = None
+    ) -> None:
+        """`tally`: where each request is counted once, when it has ended."""
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
         self._dialect = dialect
         self._transport = transport
         self._counts = counts
+        self._tally = to_stations() if tally is None else tally
         self._unsent: list[_Answer] = []
         """Answers that were there while no connection was."""
         self._forbidden = Causes()
@@ -72,6 +99,7 @@ class StationIntake:
         """Take a delivery."""
         self._counts.received += 1
         request = self._dialect.request(delivery)
+        request.arrived = ticks.now()
         # The message id of the CSMS is enough of a name, as the contract has it; no connection of a
         # station plays a part in it.
         request.origin = delivery.properties.user_id
@@ -81,6 +109,7 @@ class StationIntake:
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Answer a request, and make room for the next."""
         counts = self._counts
+        self._count(request, outcome)
         match outcome:
             case Reply(body, kind):
                 counts.answered += 1
@@ -101,6 +130,22 @@ class StationIntake:
             case _:
                 counts.late += 1
         request.source.settle(Verdict.ACK)
+
+    def _count(self, request: Request, outcome: Outcome) -> None:
+        match outcome:
+            case Reply():
+                kind = _CALL_ERROR if outcome.kind is Kind.CALL_ERROR else _RESPONSE
+                if request.absorbed:
+                    kind = _ABSORBED
+                elif request.arrived is not None:
+                    self._tally.seconds.observe(ticks.now() - request.arrived)
+            case Failure(bytes()):
+                kind = _BY_REASON.get(outcome.reason, _FAILED)
+            case Offline():
+                kind = _OFFLINE
+            case _:
+                kind = _LATE
+        self._tally.count(kind)
 
     def hold_offline(self, station_id: str) -> None:
         """Tell nobody that this station is offline until :meth:`tell_offline`."""

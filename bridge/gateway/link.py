@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from bridge.client.asking import asked, count_error
 from bridge.client.errors import NoAnswer
 from bridge.client.requester import TIMEOUT, Requester, read_response
 from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
 from bridge.dialects.topology import gateway_topology
-from bridge.gateway.intake import LinkCounts, StationIntake
+from bridge.gateway.intake import LinkCounts, StationIntake, to_stations
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
 from bridge.gateway.turns import Turns
@@ -41,6 +42,7 @@ from bridge.rabbitmq.urls import parse_urls
 from bridge.request.chain import chain
 from bridge.request.outcome import Reply, call_error
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.sessions import Sessions
 from bridge.transport import (
     Delivery,
     State,
@@ -102,6 +104,11 @@ class GatewayLink:
         self._timeout = timeout
         self.counts = LinkCounts()
         """What it has done so far."""
+        self._to_csms, to_station = self.tallies = asked("to_csms"), to_stations()
+        """What became of requests, and how long they took, for each direction."""
+        self.sessions = Sessions()
+        """What has become of its connections to the broker."""
+        transport.time_confirms(self.sessions.confirms.observe)
         self._requester = Requester(transport)
         self._up = Turns()
         """Of stations, to send a request to the CSMS."""
@@ -110,7 +117,7 @@ class GatewayLink:
         self._draining = False
         self._was_connected = False
 
-        self._intake = StationIntake(self._dialect, transport, self.counts)
+        self._intake = StationIntake(self._dialect, transport, self.counts, to_station)
         self._once = Once(MemoryStore(), on_absorbed=self._count_absorbed, on_store_error=_nothing)
         self._stations = Stations(timeout)
         chain(self._intake, Guard(self._once), self._stations)
@@ -156,6 +163,16 @@ class GatewayLink:
         is earlier.
         """
         return self._transport.state
+
+    @property
+    def returned(self) -> int:
+        """Publishings that no queue took."""
+        return self._transport.returned
+
+    @property
+    def refused(self) -> int:
+        """Times that the broker refused publishings."""
+        return self._transport.refused
 
     @property
     def stations(self) -> int:
@@ -378,15 +395,19 @@ class GatewayLink:
             connection_id=connection_id,
         )
         if not await self._up.take(station_id, seconds):
+            count_error(self._to_csms, NoAnswer())
             raise NoAnswer(
                 f"not sent: an earlier request of the station had no answer within {seconds:g} s"
             )
         try:
-            return await self._requester.ask(question, end - loop.time(), patient=True)
+            return await self._requester.ask(
+                question, end - loop.time(), patient=True, tally=self._to_csms
+            )
         finally:
             self._up.give(station_id)
 
     def _on_state(self, state: State, reason: str) -> None:
+        self.sessions.enter(state.value, reason)
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

@@ -32,6 +32,7 @@ from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Late, Offline, Outcome, Reply, RetryLater, Settle
 from bridge.request.retry import DELAYS
 from bridge.request.running import start
+from bridge.telemetry import ticks
 from bridge.telemetry.logs import get_logger
 
 log = get_logger("bridge.idempotency")
@@ -73,6 +74,7 @@ class Once:
         for settle, request in self.followers.pop(key, ()):
             followed = _followed(request, outcome)
             if not isinstance(followed, RetryLater):
+                request.absorbed = True
                 self.on_absorbed()
             settle(request, followed)
 
@@ -226,6 +228,7 @@ class Guard:
                 request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
             )
         else:
+            request.absorbed = True
             self._once.on_absorbed()
             self.settle(request, _unless_late(request, begun))
 
@@ -259,5 +262,7 @@ class Guard:
             await kept
         except Exception as error:  # noqa: BLE001 - as in _begin
             self._once.failed(error)
+        if request.ended is not None:
+            request.ended = ticks.now()
         self.settle(request, outcome)
         self._once.tell_followers(key, outcome)

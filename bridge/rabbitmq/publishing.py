@@ -8,6 +8,7 @@ from bridge.rabbitmq.delivery import Confirmable
 from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.frames.writing import Encoder
 from bridge.rabbitmq.outbox import Outbox
+from bridge.telemetry import ticks
 from bridge.transport import Confirm, Properties, Publishing
 
 fields.check((Publishing,))
@@ -35,12 +36,14 @@ class PublishLane:
         on_returned: Callable[[], None],
         on_refused: Callable[[], None],
         aside: Callable[[Publishing, Confirmable], bool] | None = None,
+        time_confirm: Callable[[float], None] | None = None,
     ) -> None:
         """`outbox` and `encoder`: the connection's.
 
         `on_end` is called with the reason when the broker closes the channel, `on_returned` at each
         Basic.Return, `on_refused` at each Basic.Nack. `aside` is asked for each publishing larger
         than :attr:`proven` or to direct reply-to: whether it takes that one, to try it elsewhere.
+        `time_confirm` is told how long a publishing has waited for its confirm, in seconds.
         """
         self._channel = channel
         self._outbox = outbox
@@ -49,6 +52,11 @@ class PublishLane:
         self._on_returned = on_returned
         self._on_refused = on_refused
         self._aside = aside
+        self._time_confirm = time_confirm
+        self._timed = _ANY_SIZE if time_confirm is None else 0
+        """The publishing that is timed; 0: the next one will be. One at a time costs next to
+        nothing, and there is one for each round trip to the broker."""
+        self._timed_at = 0.0
         self.proven = _ANY_SIZE
         """Bytes of a body that the broker is known to take. Below 0, all go aside."""
         self._sequence = 0
@@ -91,6 +99,9 @@ class PublishLane:
             outbox.ask()
         self._sequence += 1
         self._pending[self._sequence] = waiting
+        if not self._timed:
+            self._timed = self._sequence
+            self._timed_at = ticks.now()
         return True
 
     def _goes_aside(self, publishing: Publishing, waiting: Confirmable) -> bool:
@@ -106,6 +117,10 @@ class PublishLane:
             confirm = Confirm.REFUSED
             self._on_refused()
         first = self._lowest if multiple else delivery_tag
+        if first <= self._timed <= delivery_tag:
+            self._timed = 0
+            if ok and self._time_confirm is not None:
+                self._time_confirm(ticks.now() - self._timed_at)
         if first <= self._lowest:
             self._lowest = delivery_tag + 1
         take = self._pending.pop

@@ -68,16 +68,25 @@ class Session:
     """The one in use."""
 
     def __init__(
-        self, name: str, on_blocked: Callable[[str | None], None], on_returned: Callable[[], None]
+        self,
+        name: str,
+        on_blocked: Callable[[str | None], None],
+        on_returned: Callable[[], None],
+        on_refused: Callable[[], None] | None = None,
+        time_confirm: Callable[[float], None] | None = None,
     ) -> None:
         """`name`: begins the names of the connections. Host and process follow it.
 
         `on_blocked` is called when the broker blocks publishing, with its reason, and with None
-        when it no longer does; `on_returned` for each publishing that no queue took.
+        when it no longer does; `on_returned` for each publishing that no queue took, `on_refused`
+        when the broker refuses some; `time_confirm` as
+        :meth:`~bridge.transport.Transport.time_confirms` asks for it.
         """
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._on_blocked = on_blocked
         self._on_returned = on_returned
+        self._on_refused = on_refused
+        self._time_confirm = time_confirm
         self._connections: list[Connection] = []
         """Those that are open."""
         self._outboxes: tuple[Outbox, ...] = ()
@@ -194,6 +203,7 @@ class Session:
             on_returned=self._on_returned,
             on_refused=self._refused,
             aside=self._aside,
+            time_confirm=self._time_confirm,
         )
         lane.proven = self._proven
         self._publishing.protocol.register(channel.number, lane)
@@ -244,6 +254,8 @@ class Session:
         A channel that meets a quorum queue while this has no leader is refused for good, long after
         there is a new one (seen on RabbitMQ 3.10, of queues with overflow reject-publish).
         """
+        if self._on_refused is not None:
+            self._on_refused()
         self._renew(REFUSED_PAUSE)
 
     def _renew(self, pause: float) -> None:

@@ -79,6 +79,9 @@ class RabbitTransport:
         """Sessions opened so far."""
         self.returned = 0
         """As :attr:`~bridge.transport.Transport.returned`."""
+        self.refused = 0
+        """As :attr:`~bridge.transport.Transport.refused`."""
+        self._observe: Callable[[float], None] | None = None
 
     @property
     def state(self) -> State:
@@ -138,7 +141,9 @@ class RabbitTransport:
     async def _open(self, url: URL) -> Session:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
-        self._opening = session = Session(self._name, self._blocked, self._count_returned)
+        self._opening = session = Session(
+            self._name, self._blocked, self._count_returned, self._count_refused, self._observe
+        )
         try:
             with losses_as_errors():
                 await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
@@ -224,6 +229,12 @@ class RabbitTransport:
 
     def _count_returned(self) -> None:
         self.returned += 1
+
+    def _count_refused(self) -> None:
+        self.refused += 1
+
+    def time_confirms(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
 
     def _blocked(self, reason: str | None) -> None:
         if self._state is State.CONSUMING and reason is not None:

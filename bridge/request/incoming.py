@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.ocpp import DataTransferRequest, OcppVersion, RequestEnvelope
+from bridge.telemetry.measures import Tally
 from bridge.transport import Delivery
 
 
@@ -38,6 +39,17 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
     """When its handling began, in seconds of the monotonic clock; None: not measured."""
+    arrived: float | None = None
+    """When its delivery came. This and the next two are for measuring, in seconds of the monotonic
+    clock; None: it is not measured, or not yet."""
+    begun: float | None = None
+    """When its handler was called."""
+    ended: float | None = None
+    """When its handler had returned, or its answer was at hand after that."""
+    tally: Tally | None = None
+    """Where its outcome is counted; None: no handler was found for it yet."""
+    absorbed: bool = False
+    """Whether it is answered with what another delivery of it was answered."""
     first_try: float | None = None
     """When it was handled first, in seconds of Unix time; None: this is the first try."""
     origin: Any = None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.measures import Histogram
 
 log = get_logger("bridge.clock")
 
@@ -37,6 +38,8 @@ class ClockWatch:
         self._looked = 0.0
         self._quiet_until = -QUIET
         self._timer: asyncio.TimerHandle | None = None
+        self.lag = Histogram()
+        """How late the event loop was for each look, in seconds."""
 
     def start(self) -> None:
         """Begin to look. Call it on the event loop."""
@@ -60,6 +63,7 @@ class ClockWatch:
         apart = self._wall() - now
         stepped, self._apart = apart - self._apart, apart
         late, self._looked = now - self._looked - LOOK, now
+        self.lag.observe(max(0.0, late))
         if abs(stepped) >= STEP:
             log.warning(
                 "the clock was set, or the machine slept",

@@ -118,6 +118,7 @@ class MemoryConnection:
         subscriptions: Sequence[Subscription],
         on_end: Callable[[str], None],
         on_return: Callable[[], None],
+        on_refuse: Callable[[], None],
     ) -> None:
         """Consume. Raises TopologyError if a queue or an exchange is missing that must be there."""
         subscriptions = [
@@ -134,6 +135,7 @@ class MemoryConnection:
         self._broker = broker
         self._on_end = on_end
         self._on_return = on_return
+        self._on_refuse = on_refuse
         self._unconfirmed: dict[int, Callable[[Confirm], None]] = {}
         self._numbers = itertools.count(1)
         broker.connections.append(self)
@@ -178,6 +180,8 @@ class MemoryConnection:
             return
         if confirm is Confirm.RETURNED:
             self._on_return()
+        elif confirm is Confirm.REFUSED:
+            self._on_refuse()
         self._unconfirmed.pop(number)(confirm)
 
     def bind(self, routing_key: str, *, bound: bool = True) -> None:

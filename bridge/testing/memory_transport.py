@@ -39,6 +39,8 @@ class MemoryTransport:
         """Whom to tell when the next connection has bound all keys."""
         self.returned = 0
         """Mandatory publishings that no queue took, since the start."""
+        self.refused = 0
+        """Publishings that a full queue refused, since the start."""
 
     @property
     def state(self) -> State:
@@ -52,6 +54,9 @@ class MemoryTransport:
         self._state = state
         self._on_state(state, reason)
 
+    def time_confirms(self, observe: Callable[[float], None]) -> None:
+        """In memory they take no time."""
+
     def lacks(self, exchange: str) -> bool:
         return exchange not in self._broker.exchanges
 
@@ -63,7 +68,11 @@ class MemoryTransport:
 
     def _connect(self) -> None:
         self._connection = MemoryConnection(
-            self._broker, self._subscriptions, self._lost, self._count_return
+            self._broker,
+            self._subscriptions,
+            self._lost,
+            self._count_return,
+            self._count_refusal,
         )
         for routing_key in self._keys:
             self._connection.bind(routing_key)
@@ -85,6 +94,9 @@ class MemoryTransport:
 
     def _count_return(self) -> None:
         self.returned += 1
+
+    def _count_refusal(self) -> None:
+        self.refused += 1
 
     def _connect_again(self) -> None:
         if self._state is not State.CONNECTING:

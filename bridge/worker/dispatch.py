@@ -44,7 +44,9 @@ from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import InvalidData
 from bridge.routing.handler import Handler
 from bridge.routing.router import THREADS, Routes
+from bridge.telemetry import ticks
 from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.measures import Tally
 from bridge.worker.threads import Threads
 
 fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
@@ -82,16 +84,19 @@ class Dispatcher:
         policy: RetryPolicy | None = None,
         threads: int = THREADS,
         counts: WorkerCounts | None = None,
+        tallies: dict[Handler, Tally] | None = None,
     ) -> None:
         """`strict`: refuse what the schema of the request's OCPP version does not allow.
 
         `max_body`: bytes at most, of a payload and of an answer. `policy`: when a handler without a
         policy of its own is tried again. `threads`: how many plain ``def`` handlers run at a time;
-        more wait their turn. `counts`: where threads are counted that do not return.
+        more wait their turn. `counts`: where threads are counted that do not return. `tallies`:
+        where requests are counted, by handler.
         """
         self.settle: Settle
         """Whom it tells each outcome: see :func:`~bridge.request.chain.chain`."""
         self._answer = self._outcome
+        self._tallies = {} if tallies is None else tallies
         self._routes = routes
         self._decode = partial(decode_request, strict=True) if strict else decode_request
         self._expired = expired
@@ -107,6 +112,11 @@ class Dispatcher:
             handles_expired=self._handles_expired,
             counts=WorkerCounts() if counts is None else counts,
         )
+
+    @property
+    def stuck(self) -> int:
+        """Threads that are still at work though their request has its outcome."""
+        return self._threads.stuck
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: now, or when its handler has returned or run out of time.
@@ -133,6 +143,7 @@ class Dispatcher:
             self.settle(request, found)
             return
         handler: Handler = found
+        request.tally = self._tallies.get(handler)
         arguments: tuple[Any, ...]
         if handler.read_data is None:
             arguments = (Call(request, envelope),)
@@ -160,6 +171,8 @@ class Dispatcher:
             self._threads.call(request, handler, arguments, self.settle)
             return
         loop = get_running_loop()
+        if request.arrived is not None:
+            request.begun = ticks.now()
         try:
             task = running.start(handler.function(*arguments), loop)
         except BaseException as error:  # noqa: BLE001
@@ -183,6 +196,8 @@ class Dispatcher:
 
     def _outcome(self, request: Request, handler: Handler, task: "Task[Any]") -> Outcome:
         """The outcome of a handler that has ended."""
+        if request.begun is not None:
+            request.ended = ticks.now()
         try:
             result = task.result()
         except asyncio.CancelledError:

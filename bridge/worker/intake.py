@@ -21,6 +21,7 @@ from bridge.compiled import fields
 from bridge.dialects.copies import may_be_rejected
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp.errors import encodable
+from bridge.request import counting
 from bridge.request.chain import Dispatch
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
@@ -39,6 +40,7 @@ from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
+from bridge.worker.ledger import Ledger
 from bridge.worker.pace import Pace
 from bridge.worker.room import LARGE, Room
 
@@ -48,6 +50,8 @@ fields.check((WorkerCounts, Reply, Request))
 
 _ACK: Final = Verdict.ACK
 """A name of its own: a member of an Enum is looked up at each use."""
+
+_ABSORBED: Final = counting.Counted.ABSORBED.value
 
 BUSY: Final = 0.75
 """The part of its handlers at work from which on an intake counts as busy."""
@@ -71,17 +75,19 @@ class Intake:
         lacks: Callable[[str], bool],
         worker: str,
         room: Room | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
         exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
-        None: as much as a worker has, for this intake alone.
+        None: as much as a worker has, for this intake alone. `ledger`: where requests are counted.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
         self.queue = queue
         self.prefetch = prefetch
+        self.ledger = Ledger() if ledger is None else ledger
         self._dialect = dialect
         self._read = dialect.request
         self._make_reply = dialect.reply
@@ -97,6 +103,11 @@ class Intake:
         self._room = Room() if room is None else room
         self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
+
+    @property
+    def concurrency(self) -> int:
+        """Handlers running at most."""
+        return self._concurrency
 
     @property
     def running(self) -> int:
@@ -116,7 +127,9 @@ class Intake:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
         self._counts.received += 1
-        self.take(self._read(delivery))
+        request = self._read(delivery)
+        self.ledger.arrived(request)
+        self.take(request)
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
@@ -177,8 +190,11 @@ class Intake:
                 request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
             except ValueError as error:
                 self._leave_unanswered(request.source, _ACK, error)
+            counted = _ABSORBED if request.absorbed else counting.of_reply(reply)
         else:
             self._settle_otherwise(request, outcome)
+            counted = counting.of_other(outcome)
+        self.ledger.settled(request, counted)
         if len(request.body) > LARGE:
             self._room.give(len(request.body))
         if self._waiting and not self._starting:
@@ -191,6 +207,7 @@ class Intake:
     def answer_impossible(self, request: Request, reason: str) -> None:
         """Keep the request as a dead letter, and answer with a CALLERROR in place of the answer."""
         self._counts.replied -= 1
+        self.ledger.not_sent("impossible")
         self._counts.failed += 1
         failure = impossible(request, f"the broker does not take the answer: {reason}")
         self._log_failure(request, failure)
@@ -223,6 +240,7 @@ class Intake:
                 self._counts.replied += 1
                 return reply
             self._counts.forbidden += 1
+            self.ledger.not_sent("forbidden")
             self._tell_forbidden(request)
         return None
 
@@ -231,6 +249,7 @@ class Intake:
         self._keep(request, failure, self._reply(request, failure.body, Kind.CALL_ERROR))
 
     def _keep(self, request: Request, failure: Failure, reply: Publishing | None) -> None:
+        self.ledger.dead_lettered(failure.reason.value.replace("-", "_"))
         source = request.source
         expired = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
         if self._lacks(self._dialect.names.dead) or (expired and may_be_rejected(source)):
@@ -257,6 +276,7 @@ class Intake:
             self._leave_unanswered(delivery, verdict, error)
 
     def _leave_unanswered(self, delivery: Delivery, verdict: Verdict, error: ValueError) -> None:
+        self.ledger.not_sent("unwritable")
         log.warning("answer not sent", queue=self.queue, reason=str(error))
         delivery.settle(verdict)
 

@@ -19,6 +19,7 @@ from typing import Final
 from bridge.dialects.dialect import Dialect, Foreign
 from bridge.dialects.names import read_vendor_id
 from bridge.ocpp import DEFAULT_VERSION
+from bridge.request.counting import Counted
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reason, RetryLater, overloaded
 from bridge.request.retry import DELAYS, nearest
@@ -64,6 +65,7 @@ class Part(Intake):
         if error.answer is not None:
             self._counts.replied += 1
         self._keep(request, Failure(None, Reason.FOREIGN, error.reason), error.answer)
+        self.ledger.settled(request, Counted.FOREIGN)
 
     def _put_off(self, request: Request) -> None:
         now = time.time()
@@ -81,6 +83,7 @@ class Part(Intake):
             )
             return
         self._counts.put_off += 1
+        self.ledger.settled(request, Counted.PUT_OFF)
         self._try_again(
             request, RetryLater(delay, "its vendor has its share in hand", counts=False)
         )
@@ -110,7 +113,9 @@ class Sorter:
         except Foreign as error:
             self._refuse(delivery, error)
             return
-        self._parts.get(fold(read_vendor_id(request.body)), self._rest).take(request)
+        part = self._parts.get(fold(read_vendor_id(request.body)), self._rest)
+        part.ledger.arrived(request)
+        part.take(request)
 
     def on_impossible(self, delivery: Delivery, reason: str) -> None:
         """As :meth:`~bridge.worker.intake.Intake.on_impossible`."""
@@ -147,4 +152,5 @@ class Sorter:
             fault=error.reason,
             source=delivery,
         )
+        self._rest.ledger.arrived(nobodys)
         self._rest.refuse(nobodys, error)

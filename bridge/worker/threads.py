@@ -26,6 +26,7 @@ from bridge.request.outcome import (
 )
 from bridge.request.running import Answer, Race, in_thread, start
 from bridge.routing.handler import Handler
+from bridge.telemetry import ticks
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 
@@ -80,7 +81,7 @@ class Threads:
     @property
     def stuck(self) -> int:
         """Threads that are still at work though their request has its outcome."""
-        return sum(race.over for race in self._at_work.values())
+        return sum(race.over for race in tuple(self._at_work.values()))
 
     @property
     def waiting(self) -> int:
@@ -105,6 +106,8 @@ class Threads:
     def _begin(self, call: _Call) -> None:
         request, handler, settle = call.request, call.handler, call.settle
         loop = asyncio.get_running_loop()
+        if request.arrived is not None:
+            request.begun = ticks.now()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="handler")
         race = Race(

@@ -18,10 +18,13 @@ from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.sessions import Sessions
 from bridge.transport import State, Subscription, Transport
+from bridge.worker import ledger
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
+from bridge.worker.ledger import OTHER, Ledger
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
@@ -106,7 +109,15 @@ class Worker:
             )
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
-        self._room = Room(self.settings.max_bytes)
+        self.room = Room(self.settings.max_bytes)
+        """For large payloads."""
+        self.clock = ClockWatch()
+        self.sessions = Sessions()
+        """What has become of its connections to the broker."""
+        transport.time_confirms(self.sessions.confirms.observe)
+        self._is_counted = ledger.wanted()
+        self.tallies = ledger.tallies(routers) if self._is_counted else {}
+        """What was counted of the requests that a handler was called for, by handler."""
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -164,7 +175,8 @@ class Worker:
             concurrency=concurrency,
             lacks=self._transport.lacks,
             worker=self._name,
-            room=self._room,
+            room=self.room,
+            ledger=Ledger(router.vendor_id if router else OTHER, counts=self._is_counted),
         )
         dispatcher = Dispatcher(
             self._routes,
@@ -174,6 +186,7 @@ class Worker:
             policy=settings.retry,
             threads=router.threads if router else THREADS,
             counts=self.counts,
+            tallies=self.tallies,
         )
         if self._once is None:
             chain(intake, dispatcher)
@@ -186,12 +199,32 @@ class Worker:
     @property
     def _holders(self) -> list[Room | Intake | DelayQueue]:
         """All that have deliveries in hand."""
-        return [self._room, *self.intakes, *self._delay_queues]
+        return [self.room, *self.intakes, *self._delay_queues]
 
     @property
     def state(self) -> State:
         """Where the worker stands with its broker. It is ready when CONSUMING."""
         return self._transport.state
+
+    @property
+    def chains(self) -> list[tuple[Intake, Dispatcher]]:
+        """First and last step of each vendor's chain."""
+        return list(zip(self.intakes, self._dispatchers, strict=True))
+
+    @property
+    def retries_held(self) -> int:
+        """Requests held here between two tries."""
+        return sum(queue.waiting for queue in self._delay_queues)
+
+    @property
+    def returned(self) -> int:
+        """Publishings that no queue took, since the start."""
+        return self._transport.returned
+
+    @property
+    def refused(self) -> int:
+        """Publishings that the broker refused, since the start."""
+        return self._transport.refused
 
     async def run(self) -> int:
         """Work until :meth:`stop` is called, then drain. Call it once.
@@ -202,8 +235,7 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
-        watch = ClockWatch()
-        watch.start()
+        self.clock.start()
         try:
             if await self._started():
                 await self._stop.wait()
@@ -211,7 +243,7 @@ class Worker:
                     holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
-            watch.stop()
+            self.clock.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:
@@ -253,6 +285,7 @@ class Worker:
         self._stop.set()
 
     def _on_state(self, state: State, reason: str) -> None:
+        self.sessions.enter(state.value, reason)
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

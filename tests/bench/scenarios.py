@@ -92,6 +92,12 @@ def _idempotency() -> Scenario:
     )
 
 
+def _metrics() -> Scenario:
+    on, off = "bridge, counted", "bridge, not counted"
+    entries = (Entry(on, "bridge", Job(), off), Entry(off, "bridge", Job(counted=False)))
+    return Scenario("metrics", "What it costs to count requests for the metrics", entries)
+
+
 def _scheduling() -> Scenario:
     batch, normal = Job(scheduling="batch"), Job(scheduling="normal")
     entries = (
@@ -150,6 +156,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
             ),
         ),
         _idempotency(),
+        _metrics(),
         _compiled(),
         _scheduling(),
         _hang(),

@@ -32,6 +32,8 @@ class Job(msgspec.Struct, frozen=True):
     """The bridge's store of replies: its option --idempotency, `memory` by default."""
     pure: bool = False
     """The bridge without its compiled modules."""
+    counted: bool = True
+    """Whether the bridge counts its requests, for its metrics."""
     scheduling: str | None = None
     """The kernel's policy for the worker, `batch` or `normal`; None: the worker's default, which is
     batch for the bridge and normal for the others."""
@@ -55,6 +57,7 @@ class Job(msgspec.Struct, frozen=True):
             "BENCH_HANG": "1" if self.first_vendor_hangs else "0",
             "DTBRIDGE_DRAIN_TIMEOUT": "1",
             "DTBRIDGE_PURE": "1" if self.pure else "0",
+            "DTBRIDGE_BENCH_UNCOUNTED": "0" if self.counted else "1",
         }
 
 

@@ -110,6 +110,10 @@ def targets(tables: Sequence[Table]) -> list[Target]:
             1.05,
         )
     )
+    counting = ratio("metrics", "bridge, counted", "bridge, not counted", "cpu_us")
+    found.append(
+        Target("CPU with requests counted for the metrics, against without", counting, 1.05, 1.03)
+    )
     others = ratio("hang", "bridge, one vendor hangs", "bridge, all well", "p99_us")
     found += [
         Target("MiB more while draining the backlog", results.growth(), 32, 8),

@@ -3,6 +3,7 @@
 from bridge.compiled cimport fields
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
+from bridge.telemetry cimport ticks
 
 cdef class Once:
     cdef readonly object store, on_absorbed, on_store_error

@@ -5,6 +5,7 @@ import cython
 from bridge.compiled cimport fields
 from bridge.rabbitmq.frames.writing cimport Encoder
 from bridge.rabbitmq.outbox cimport Outbox
+from bridge.telemetry cimport ticks
 from bridge.transport cimport Publishing
 
 cdef object _CONFIRMED
@@ -16,9 +17,10 @@ cdef class PublishLane:
     cdef unsigned int _channel
     cdef Outbox _outbox
     cdef Encoder _encoder
-    cdef object _on_end, _on_returned, _on_refused, _aside
+    cdef object _on_end, _on_returned, _on_refused, _aside, _time_confirm
     cdef public long long proven
-    cdef unsigned long long _sequence, _lowest
+    cdef unsigned long long _sequence, _lowest, _timed
+    cdef double _timed_at
     cdef dict _pending
     cdef set _returned
     cdef bint _closed

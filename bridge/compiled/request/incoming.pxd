@@ -5,9 +5,13 @@ cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
+        PyObject *absorbed;
+        PyObject *arrived;
         PyObject *attempt;
+        PyObject *begun;
         PyObject *body;
         PyObject *deadline;
+        PyObject *ended;
         PyObject *fault;
         PyObject *first_try;
         PyObject *key;
@@ -18,15 +22,20 @@ cdef extern from *:
         PyObject *source;
         PyObject *started;
         PyObject *station_id;
+        PyObject *tally;
         PyObject *told_apart;
         PyObject *version;
     } dtbridge_Request;
     """
 
     ctypedef class bridge.request.incoming.Request [object dtbridge_Request, check_size error]:
+        cdef object absorbed
+        cdef object arrived
         cdef object attempt
+        cdef object begun
         cdef object body
         cdef object deadline
+        cdef object ended
         cdef object fault
         cdef object first_try
         cdef object key
@@ -37,5 +46,6 @@ cdef extern from *:
         cdef object source
         cdef object started
         cdef object station_id
+        cdef object tally
         cdef object told_apart
         cdef object version

@@ -9,6 +9,7 @@ from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
 from bridge.request cimport running
 from bridge.routing.router cimport Routes
+from bridge.telemetry cimport ticks
 
 cdef object Call, encode_accepted, get_running_loop
 
@@ -16,6 +17,7 @@ cdef class Dispatcher:
     cdef Routes _routes
     cdef public object settle
     cdef object _answer, _decode, _expired, _policy, _threads
+    cdef dict _tallies
     cdef bint _handles_expired
     cdef Py_ssize_t _max_body
     cdef readonly set waiting

@@ -13,6 +13,15 @@ import msgspec
 
 from bridge.client.errors import NoAnswer, StationOffline
 from bridge.gateway.websocket.conversation import Answer, Conversation, Forward, Ignored, Settled
+from bridge.gateway.websocket.traffic import (
+    CALL_ERROR,
+    FROM_STATION,
+    OFFLINE,
+    RESPONSE,
+    UNANSWERED,
+    Traffic,
+    outcome_of,
+)
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 from bridge.request.outcome import (
     COULD_NOT_PROCESS,
@@ -21,6 +30,7 @@ from bridge.request.outcome import (
     call_error,
     describe_error,
 )
+from bridge.telemetry import ticks
 from bridge.telemetry.logs import get_logger
 from bridge.transport import TransportError
 
@@ -109,6 +119,7 @@ class StationConnection:
         conversation: Conversation,
         *,
         counts: GatewayCounts,
+        traffic: Traffic | None = None,
         call_timeout: float = CALL_TIMEOUT,
     ) -> None:
         """`call_timeout`: seconds that the bridge may take to answer a CALL of the station."""
@@ -118,6 +129,7 @@ class StationConnection:
         self._link = link
         self._conversation = conversation
         self._counts = counts
+        self._traffic = Traffic() if traffic is None else traffic
         self._call_timeout = call_timeout
         self._answer: asyncio.Future[Reply] | None = None
         self._gone = False
@@ -185,6 +197,9 @@ class StationConnection:
         match decision:
             case Answer():
                 self._counts.answered += 1
+                self._traffic.count(
+                    FROM_STATION, decision.action, CALL_ERROR if decision.error else RESPONSE
+                )
                 self._tell(decision)
                 await self._socket.send(decision.frame)
             case Forward():
@@ -231,8 +246,14 @@ class StationConnection:
         task.add_done_callback(self._forwards.discard)
 
     async def _forward(self, call: Forward, deadline: float) -> None:
+        began = ticks.now()
         with self._work():
-            reply = await self._ask_bridge(call, deadline)
+            try:
+                reply, outcome = await self._ask_bridge(call, deadline)
+            except asyncio.CancelledError:
+                self._traffic.forward(OFFLINE, 0.0)
+                raise
+            self._traffic.forward(outcome, ticks.now() - began)
             try:
                 frame = self._conversation.reply(call.message_id, reply)
             except ValueError as fault:
@@ -241,10 +262,10 @@ class StationConnection:
             with contextlib.suppress(Gone):
                 await self._socket.send(frame)
 
-    async def _ask_bridge(self, call: Forward, deadline: float) -> Reply:
-        """The bridge's reply, or the CALLERROR that says why there is none."""
+    async def _ask_bridge(self, call: Forward, deadline: float) -> tuple[Reply, str]:
+        """The bridge's reply, or the CALLERROR that says why there is none; and how it counts."""
         try:
-            return await self._link.forward(
+            reply = await self._link.forward(
                 self.station_id,
                 self.version,
                 call.payload,
@@ -259,8 +280,10 @@ class StationConnection:
         except Exception as fault:
             log.exception("request failed", station=self.station_id, error=describe_error(fault))
             reply = self._could_not()
+        else:
+            return reply, outcome_of(reply)
         self._counts.unanswered += 1
-        return reply
+        return reply, UNANSWERED
 
     def _could_not(self) -> Reply:
         return call_error(CallError(ErrorCode.INTERNAL_ERROR, COULD_NOT_PROCESS), self.version)
@@ -283,12 +306,21 @@ class StationConnection:
         self._counts.calls += 1
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._answer = answer
+        began, outcome = ticks.now(), UNANSWERED
         with self._work():
             try:
                 await self._socket.send(call)
-                return await answer
+                reply = await answer
+            except StationOffline:
+                outcome = OFFLINE
+                raise
             except Gone:
+                outcome = OFFLINE
                 raise StationOffline(self.station_id, sent=True) from None
+            else:
+                outcome = outcome_of(reply)
+                return reply
             finally:
+                self._traffic.call(outcome, ticks.now() - began)
                 self._conversation.give_up()
                 self._answer = None

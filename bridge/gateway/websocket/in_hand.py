@@ -21,6 +21,11 @@ class BytesInHand:
         self._all = 0
         self._by_address: dict[str, int] = {}
 
+    @property
+    def used(self) -> int:
+        """Bytes in hand, in all."""
+        return self._all
+
     def take(self, address: str, size: int) -> bool:
         """Whether there is room. One address gets half of it, so that others are served."""
         of_address = self._by_address.get(address, 0) + size

@@ -16,25 +16,40 @@ LINES: Final = 10
 """Lines of one cause in a period. What comes beyond is told at its end, as a number."""
 
 
+CAUSES_MAX: Final = 64
+"""Causes of a kind that are counted apart. There are two dozen; should one of them ever hold what a
+peer has sent, all others are counted as OTHER."""
+OTHER: Final = "other"
+
+
 class Notices:
     """Tells of refused and cut-off connections, at most LINES times a minute for each cause."""
 
     def __init__(self, counts: GatewayCounts) -> None:
         self._counts = counts
+        self.refusals: dict[str, int] = {}
+        """Peers that were not let in, by cause."""
+        self.cuts: dict[str, int] = {}
+        """Peers that exceeded a limit, by cause."""
+        self.holds: dict[str, int] = {}
+        """Requests that were refused, by cause."""
         self._periods: dict[tuple[str, str], _Period] = {}
 
     def refused(self, cause: str, **facts: Any) -> None:
         """A peer was not let in. `cause`: one of a few fixed texts."""
         self._counts.refused += 1
+        _count(self.refusals, cause)
         self._tell(log.info, "connection refused", cause, facts)
 
     def cut_off(self, cause: str, **facts: Any) -> None:
         """A peer exceeded a limit. `cause`: one of a few fixed texts."""
         self._counts.cut_off += 1
+        _count(self.cuts, cause)
         self._tell(log.warning, "connection cut off", cause, facts)
 
     def held_back(self, cause: str, **facts: Any) -> None:
         """Something of a station was refused, and its connection stays."""
+        _count(self.holds, cause)
         self._tell(log.warning, "request refused", cause, facts)
 
     def close(self) -> None:
@@ -63,6 +78,12 @@ class Notices:
         if more > 0:
             event, cause = key
             log.warning("and more like it", of=event, reason=cause, more=more, seconds=PERIOD)
+
+
+def _count(causes: dict[str, int], cause: str) -> None:
+    if cause not in causes and len(causes) >= CAUSES_MAX:
+        cause = OTHER
+    causes[cause] = causes.get(cause, 0) + 1
 
 
 class _Period:

@@ -33,6 +33,7 @@ from bridge.gateway.websocket.station_socket import (
     limit_receive_buffer,
     owned_by,
 )
+from bridge.gateway.websocket.traffic import Traffic
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import describe_error
 from bridge.telemetry.logs import get_logger
@@ -105,7 +106,10 @@ class Gateway:
         """The stations that are connected, by id."""
         self._link = link
         self._logins = None if passwords is None else Logins(passwords)
-        self._in_hand = BytesInHand(max(IN_HAND, 4 * self.settings.max_message))
+        self.in_hand = BytesInHand(max(IN_HAND, 4 * self.settings.max_message))
+        """Of requests of stations."""
+        self.traffic = Traffic()
+        """CALLs in both directions."""
         self._entries: dict[StationConnection, object] = {}
         self._stop = asyncio.Event()
         self._listening: asyncio.Future[list[tuple[str, int]]] = (
@@ -261,6 +265,7 @@ class Gateway:
             response.headers["Retry-After"] = str(BUSY_SECONDS)
             return response
         if connection.entry is not None:
+            self.traffic.logins += 1
             return None
         connection.refuse("wrong password, or none")
         response = connection.respond(http.HTTPStatus.UNAUTHORIZED, "User: the station's id.\n")
@@ -350,7 +355,7 @@ class Gateway:
             OpenSocket(connection),
             BoundedLink(
                 self._link,
-                self._in_hand,
+                self.in_hand,
                 connection.host,
                 self.settings.max_message,
                 self.notices,
@@ -363,6 +368,7 @@ class Gateway:
                 on_boot=self.settings.on_boot,
             ),
             counts=self.counts,
+            traffic=self.traffic,
             call_timeout=self.settings.call_timeout,
         )
         started = time.monotonic()

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from bridge.rabbitmq.delivery import Pending
 from bridge.rabbitmq.frames.ids import ProtocolError
+from bridge.rabbitmq.frames.writing import Encoder
+from bridge.rabbitmq.publishing import PublishLane
 from bridge.transport import Confirm, Properties, Publishing
 from tests.unit.rabbitmq.lanes import PUBLISH, Lanes, publish, reply, returned
 from tests.unit.rabbitmq.wire import ack, frame, message, method, nack, short
@@ -231,3 +233,49 @@ def test_what_was_on_its_way_when_the_channel_closed_is_handed_over_in_its_order
     assert [each.publishing for each in waiting] == [FOUR[0], FOUR[2], FOUR[3]]
     lanes.publish_lane.close()
     assert told == [[], [C], [], []]
+
+
+# ---- how long confirms take ----
+
+
+@pytest.fixture
+def timed() -> tuple[Lanes, list[float]]:
+    """Lanes whose publishings are timed, and the times."""
+    lanes, times = Lanes(), list[float]()
+    lanes.publish_lane = PublishLane(
+        PUBLISH,
+        lanes.publishing.outbox,
+        Encoder(4096),
+        on_end=lanes.ends.append,
+        on_returned=lambda: None,
+        on_refused=lambda: lanes.told.append("refused"),
+        time_confirm=times.append,
+    )
+    lanes.publishing.stream.register(PUBLISH, lanes.publish_lane)
+    return lanes, times
+
+
+def test_one_publishing_at_a_time_is_timed(timed: tuple[Lanes, list[float]]) -> None:
+    lanes, times = timed
+    publish(lanes, *FOUR)
+    assert not times
+    lanes.publishing.receive(ack(PUBLISH, 2))  # not the one that is timed
+    assert not times
+    lanes.publishing.receive(ack(PUBLISH, 3, multiple=True))
+    assert len(times) == 1
+    lanes.publishing.receive(ack(PUBLISH, 4))
+    assert len(times) == 1  # it was under way before there was one to time
+    publish(lanes, FOUR[0], FOUR[1])
+    lanes.publishing.receive(ack(PUBLISH, 5))
+    assert len(times) == 2
+    assert all(0 <= seconds < 60 for seconds in times)
+
+
+def test_the_time_to_a_refusal_says_nothing_of_confirms(timed: tuple[Lanes, list[float]]) -> None:
+    lanes, times = timed
+    publish(lanes, FOUR[0])
+    lanes.publishing.receive(nack(PUBLISH, 1))
+    assert (times, lanes.told) == ([], ["refused"])
+    publish(lanes, FOUR[1])
+    lanes.publishing.receive(ack(PUBLISH, 2))
+    assert len(times) == 1

@@ -57,3 +57,11 @@ async def test_a_loop_that_is_held_up_is_told_of_now_and_then(
     assert "the event loop was held up seconds=6.0" in caplog.messages[0]
     clocks.go_on(QUIET + LOOK + 6.0)
     assert len(caplog.messages) == 2
+
+
+async def test_every_look_measures_how_late_the_loop_is(clocks: Clocks) -> None:
+    clocks.go_on()
+    clocks.go_on(LOOK - 0.001)  # a timer that is early is not late
+    clocks.go_on(LOOK + 0.2)
+    assert clocks.watch.lag.count == 3
+    assert clocks.watch.lag.sum == pytest.approx(0.2)

@@ -326,3 +326,29 @@ async def test_a_flood_of_foreign_messages_is_not_one_of_the_log(
     ]
     assert told == [("foreign message", 1, 8), ("foreign message", 101, 8)]
     assert bench.counts.foreign == 101
+
+
+# ---- counted ----
+
+
+async def test_each_delivery_of_a_shared_queue_is_counted_as_its_vendors() -> None:
+    bench = Bench("slow", share=1, concurrency=1)
+    bench.on("slow", hangs)
+    foreign = delivery(body=b"no frame")
+    unknown = delivery("nobody")
+    late = delivery("slow", 2, ocpp_deadline=int((time.time() + 0.1) * 1000))
+    for source in (delivery("slow"), delivery("SLOW", 3), late, unknown, foreign):
+        bench.sorter.on_delivery(source)
+    await bench.settled(late, unknown, foreign)
+    slow, rest = bench.parts["slow"].ledger, bench.rest.ledger
+    assert {kind: number for kind, number in slow.tally.counts.items() if number} == {
+        "put_off": 1,
+        "overloaded": 1,
+    }
+    assert {kind: number for kind, number in rest.tally.counts.items() if number} == {
+        "unknown_vendor": 1,
+        "foreign": 1,
+    }
+    assert (slow.received, rest.received) == (3, 2)
+    assert (slow.dead, rest.dead) == ({"overloaded": 1}, {"foreign": 1})
+    bench.close()

@@ -379,3 +379,29 @@ async def test_a_station_that_is_never_done_is_closed_at_the_deadline() -> None:
     await running.station.close_when_idle(1001, "restart", soon(0.02))
     assert running.socket.closed == (1001, "restart")
     await running.task
+
+
+# ---- counted ----
+
+
+async def test_a_call_to_the_station_is_counted_by_how_it_ended() -> None:
+    here = Running()
+    traffic = here.station._traffic
+    asked = asyncio.create_task(here.station.on_payload(b'{"vendorId":"v"}', FOREVER))
+    message_id = (await here.socket.sent())[1]
+    here.socket.say([3, message_id, {"status": "Accepted"}])
+    await asked
+    given_up = asyncio.create_task(here.station.on_payload(b'{"vendorId":"v"}', FOREVER))
+    await here.socket.sent()
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    lost = asyncio.create_task(here.station.on_payload(b'{"vendorId":"v"}', FOREVER))
+    await here.socket.sent()
+    await here.end()
+    await asyncio.gather(lost, return_exceptions=True)
+    assert traffic.calls == {
+        ("to_station", "DataTransfer", "response"): 1,
+        ("to_station", "DataTransfer", "unanswered"): 1,
+        ("to_station", "DataTransfer", "offline"): 1,
+    }
+    assert traffic.called.count == 1
