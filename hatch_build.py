@@ -38,6 +38,7 @@ MODULES = (
     "bridge.request.running",
     "bridge.routing.router",
     "bridge.worker.dispatch",
+    "bridge.worker.events",
     "bridge.worker.intake",
     "bridge.worker.pace",
 )

@@ -73,6 +73,7 @@ class Once:
         for settle, request in self.followers.pop(key, ()):
             followed = _followed(request, outcome)
             if not isinstance(followed, RetryLater):
+                request.absorbed = True
                 self.on_absorbed()
             settle(request, followed)
 
@@ -226,6 +227,7 @@ class Guard:
                 request, RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
             )
         else:
+            request.absorbed = True
             self._once.on_absorbed()
             self.settle(request, _unless_late(request, begun))
 

@@ -294,7 +294,8 @@ class Session:
                 await self._consume_from(channel, lane, subscription.queue, subscription)
                 continue
             count = subscription.queues if subscription.exchange else 1
-            queues = [await self._private_queue(channel) for _ in range(count)]
+            length = subscription.max_length
+            queues = [await self._private_queue(channel, length) for _ in range(count)]
             for queue in queues:
                 for binding in subscription.bindings:
                     await bind(channel, queue, binding)
@@ -305,8 +306,11 @@ class Session:
                 self.reply_queue = queues[0]
         return channel, lane
 
-    async def _private_queue(self, channel: aiormq.abc.AbstractChannel) -> str:
-        declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+    async def _private_queue(self, channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
+        bound = {"x-max-length": max_length} if max_length else {}
+        declared = await channel.queue_declare(
+            "", exclusive=True, auto_delete=True, arguments=bound
+        )
         return str(declared.queue)
 
     async def _consume_from(

@@ -38,6 +38,10 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
     """When its handling began, in seconds of the monotonic clock; None: not measured."""
+    arrived: float | None = None
+    """When it came, in seconds of the monotonic clock; None: not measured."""
+    absorbed: bool = False
+    """Whether it was a repetition, and its outcome is that of another delivery of it."""
     first_try: float | None = None
     """When it was handled first, in seconds of Unix time; None: this is the first try."""
     origin: Any = None

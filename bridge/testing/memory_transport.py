@@ -100,6 +100,13 @@ class MemoryTransport:
         else:
             self._connection.publish(publishing, on_confirm)
 
+    def emit(self, publishing: Publishing) -> bool:
+        connection = self._connection
+        if connection is None or self.lacks(publishing.exchange):
+            return False
+        asyncio.get_running_loop().call_soon(connection.emit, publishing)
+        return True
+
     def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         _check_key(routing_key)
         self._keys[routing_key] = None

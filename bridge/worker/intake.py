@@ -39,6 +39,7 @@ from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
+from bridge.worker.events import EventRecorder
 from bridge.worker.pace import Pace
 from bridge.worker.room import LARGE, Room
 
@@ -71,12 +72,14 @@ class Intake:
         lacks: Callable[[str], bool],
         worker: str,
         room: Room | None = None,
+        events: EventRecorder | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
         exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
-        None: as much as a worker has, for this intake alone.
+        None: as much as a worker has, for this intake alone. `events`: who is told what became of
+        each request; None: nobody.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -95,6 +98,7 @@ class Intake:
         self._lacks = lacks
         self._worker = worker
         self._room = Room() if room is None else room
+        self._events = events
         self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
@@ -120,6 +124,8 @@ class Intake:
 
     def take(self, request: Request) -> None:
         """Handle a request now, or when a handler of this vendor has finished."""
+        if self._events is not None:
+            request.arrived = time.monotonic()
         if len(request.body) > LARGE and not self._room.take(len(request.body)):
             self._room.wait(request.source)
             return
@@ -179,6 +185,8 @@ class Intake:
                 self._leave_unanswered(request.source, _ACK, error)
         else:
             self._settle_otherwise(request, outcome)
+        if self._events is not None:
+            self._events.settled(request, outcome)
         if len(request.body) > LARGE:
             self._room.give(len(request.body))
         if self._waiting and not self._starting:
@@ -195,6 +203,8 @@ class Intake:
         failure = impossible(request, f"the broker does not take the answer: {reason}")
         self._log_failure(request, failure)
         self._give_up(request, failure)
+        if self._events is not None:
+            self._events.settled(request, failure)
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts

@@ -63,7 +63,10 @@ class Part(Intake):
         """Keep, with the reason, a message that is not a request."""
         if error.answer is not None:
             self._counts.replied += 1
-        self._keep(request, Failure(None, Reason.FOREIGN, error.reason), error.answer)
+        failure = Failure(None, Reason.FOREIGN, error.reason)
+        self._keep(request, failure, error.answer)
+        if self._events is not None:
+            self._events.settled(request, failure)
 
     def _put_off(self, request: Request) -> None:
         now = time.time()

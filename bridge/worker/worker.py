@@ -17,10 +17,12 @@ from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
+from bridge.worker.events import EventRecorder
 from bridge.worker.intake import Intake
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
@@ -64,6 +66,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer; a larger one is a failure of its handler."""
     retry: RetryPolicy = RetryPolicy()
     """When a request is tried again, unless its handler or router has a policy of its own."""
+    events: EventMode = EventMode.NONE
+    """Of which requests an event is published; the topology of the transport must have the exchange
+    for them."""
+    event_bodies: bool = False
+    """Whether events have the payloads of requests and answers, up to 64 KiB each."""
 
 
 class Worker:
@@ -107,6 +114,7 @@ class Worker:
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
         self._room = Room(self.settings.max_bytes)
+        self._events = self._event_recorder(transport)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -114,6 +122,20 @@ class Worker:
         self._subscriptions += [queue.subscription for queue in self._delay_queues]
         self._stop = asyncio.Event()
         self._was_connected = False
+
+    def _event_recorder(self, transport: Transport) -> EventRecorder | None:
+        settings = self.settings
+        if settings.events is EventMode.NONE:
+            return None
+        return EventRecorder(
+            settings.events,
+            bodies=settings.event_bodies,
+            exchange=self.dialect.names.events,
+            vendor_ids=[router.vendor_id for router in self._routes.routers],
+            emit=transport.emit,
+            counts=self.counts,
+            worker=self._name,
+        )
 
     def _subscribe_vendors(self) -> list[Subscription]:
         """A queue for each vendor, and one for the requests of all vendors without a router."""
@@ -165,6 +187,7 @@ class Worker:
             lacks=self._transport.lacks,
             worker=self._name,
             room=self._room,
+            events=self._events,
         )
         dispatcher = Dispatcher(
             self._routes,
