@@ -104,6 +104,11 @@ class MemoryTransport:
         connection = self._connection
         if connection is None or self.lacks(publishing.exchange):
             return False
+        try:
+            _check_key(publishing.routing_key)
+            _check_key(publishing.correlation_id or "")
+        except ValueError:
+            return False
         asyncio.get_running_loop().call_soon(connection.emit, publishing)
         return True
 
@@ -164,6 +169,9 @@ class MemoryTransport:
 
 
 def _check_key(routing_key: str) -> None:
-    """Raises ValueError for a key that AMQP cannot carry (0-9-1 §4.2.5.3: a short string)."""
+    """Raises ValueError for a key that AMQP cannot carry (0-9-1 §4.2.5.3: a short string).
+
+    A correlation id is one, too.
+    """
     if (size := len(routing_key.encode("utf-8", "surrogateescape"))) > 255:
         raise ValueError(f"a routing key of {size} bytes, and AMQP allows 255")

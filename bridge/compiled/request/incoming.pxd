@@ -5,6 +5,8 @@ cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
+        PyObject *absorbed;
+        PyObject *arrived;
         PyObject *attempt;
         PyObject *body;
         PyObject *deadline;
@@ -24,6 +26,8 @@ cdef extern from *:
     """
 
     ctypedef class bridge.request.incoming.Request [object dtbridge_Request, check_size error]:
+        cdef object absorbed
+        cdef object arrived
         cdef object attempt
         cdef object body
         cdef object deadline
