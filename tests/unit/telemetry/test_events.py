@@ -70,10 +70,11 @@ def test_what_a_newer_worker_adds_is_kept() -> None:
         b"{}",
         b'{"time":"t"}',
         b'{"time":1,"outcome":"x"}',
-        b"[" * 100000,
+        b"[" * 100_000,
         b'{"time":"t","outcome":"accepted","attempt":"two"}',
-        b'{"a":' * 100000,
+        b'{"a":' * 100_000,
     ],
+    ids=range(9),
 )
 def test_what_is_no_event_is_a_value_error_with_a_clause(text: bytes) -> None:
     with pytest.raises(ValueError, match="it is"):

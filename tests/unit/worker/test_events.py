@@ -280,8 +280,9 @@ def test_spellings_of_vendors_are_not_remembered_without_bound(outside: Outside)
         b'{"vendorId":1}',
         payload("x" * 256),
         payload(message_id="x" * 51),
-        b'{"vendorId":' + b"[" * 100000,
+        b'{"vendorId":' + b"[" * 100_000,
     ],
+    ids=range(8),
 )
 def test_what_cannot_be_read_is_told_without_vendor(outside: Outside, body: bytes) -> None:
     recorder(outside).settled(a_request(body), Failure(None, Reason.BROKEN, "CallError: no"))
