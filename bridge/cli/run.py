@@ -228,6 +228,8 @@ def run(
         )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+    if event_bodies and events is EventMode.NONE:
+        fail("--event-bodies is for --events failures or all", EXIT_USAGE)
     if processes > 1 and not start.is_child:
         supervisor = Supervisor(
             start,

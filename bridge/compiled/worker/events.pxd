@@ -5,7 +5,7 @@ from bridge.compiled cimport fields
 from bridge.request.outcome cimport Reply
 from bridge.request.incoming cimport Request
 
-cdef object Event, Publishing, _PROPERTIES, _RESPONSE
+cdef object Event, Publishing, encode_event, _decode_names, _PROPERTIES, _RESPONSE
 cdef str _ACCEPTED, _CALL_ERROR, _RETRIED, _LATE, _DROPPED, _ABSORBED
 cdef dict _STATUSES, _REASONS
 cdef bytes _STATUS, _ERROR_CODE

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge import Call, CallError, DataTransferResponse, Rejected, Router, StatusInfo
+from bridge.dialects.dialect import Foreign
 from bridge.dialects.native import Native
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.memory import MemoryStore
@@ -34,6 +35,7 @@ from bridge.transport import Delivery, Properties, Publishing
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.events import EventRecorder
 from bridge.worker.intake import Intake
+from bridge.worker.shared_queue import Part
 from tests.support import UNTIL_SETTLED, Kept, a_request, payload
 
 ACCEPTED = Reply(b'{"status":"Accepted","data":1}')
@@ -520,6 +522,24 @@ async def test_an_answer_that_the_broker_never_takes_is_told_as_a_failure(outsid
     again = Kept("datatransfer", "v", False, source.properties, source.body)
     bench.intake.on_impossible(again, "it is too large")
     assert [event["outcome"] for event in outside.events] == ["accepted", "failed"]
+
+
+async def test_a_message_that_is_no_request_is_told_as_foreign(outside: Outside) -> None:
+    part = Part(
+        "shared",
+        dialect=Native(),
+        counts=WorkerCounts(),
+        prefetch=10,
+        concurrency=10,
+        lacks=lambda _: False,
+        worker="dtbridge@host:1",
+        events=recorder(outside),
+    )
+    source = Kept("amq.topic", "ocpp16.x", False, Properties(), b"no frame")
+    part.refuse(a_request(b"no frame", source=source), Foreign("secret: it is no frame"))
+    (event,) = outside.events
+    assert (event["outcome"], event["reason"]) == ("foreign", "foreign")
+    assert outside.keys == ["other.foreign"]
 
 
 def test_a_request_of_any_version_is_told_with_it(outside: Outside) -> None:
