@@ -221,7 +221,7 @@ class Emitter:
             log.warning(
                 "events are off",
                 reason=reason,
-                hint="declare the topic exchange, or run a worker once with --topology declare",
+                hint="declare the topic exchange; it is looked for again from time to time",
             )
 
     def _failed(self, reason: str) -> None:

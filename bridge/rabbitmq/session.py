@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import aiormq
 from yarl import URL
@@ -307,7 +307,7 @@ class Session:
         return channel, lane
 
     async def _private_queue(self, channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
-        bound = {"x-max-length": max_length} if max_length else {}
+        bound: dict[str, Any] = {"x-max-length": max_length} if max_length else {}
         declared = await channel.queue_declare(
             "", exclusive=True, auto_delete=True, arguments=bound
         )

@@ -1,7 +1,7 @@
 """Events: what became of a request, as a small JSON object for whoever listens.
 
-A worker publishes them if it is asked to (``--events``), ``dtbridge tap`` shows them, and
-``dtbridge replay-check`` reads them from a file. ``docs/events.md`` tells them to other programs.
+A worker publishes them if it is asked to. ``dtbridge tap`` shows them, and ``dtbridge
+replay-check`` reads them from a file. ``docs/events.md`` tells them to other programs.
 """
 
 import enum
@@ -46,7 +46,7 @@ class Outcome(enum.StrEnum):
     LATE = "late"
     """It was handled, and then nobody waited any more."""
     DROPPED = "dropped"
-    """Its deadline had passed, and such requests are to be forgotten (``--expired drop``)."""
+    """Its deadline had passed, and such requests are to be forgotten."""
     OVERLOADED = "overloaded"
     """No time was left to begin with it."""
     ABSORBED = "absorbed"
@@ -56,7 +56,7 @@ class Outcome(enum.StrEnum):
 
 
 AS_DESIGNED: Final = frozenset({Outcome.ACCEPTED, Outcome.REJECTED, Outcome.ABSORBED})
-"""What ``--events failures`` leaves out: somebody has answered, and meant what they said."""
+"""No failures: somebody has answered, and meant what they said."""
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):

@@ -19,8 +19,6 @@ from bridge.worker.dispatch import Dispatcher
 
 ABSENT: Final = "(absent)"
 """Stands for a member that is not there."""
-_OWN_FRAMES: Final = 1
-"""Of a traceback, those of this module, which come first."""
 
 
 class Result(msgspec.Struct):
@@ -119,8 +117,10 @@ def _watched(
 
 def _told(error: BaseException) -> str:
     """Type and text, where it was raised, and where its handler was then."""
-    frames = traceback.extract_tb(error.__traceback__)[_OWN_FRAMES:]
-    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [number for number, frame in enumerate(frames) if frame.filename == __file__]
+    called = frames[own[-1] + 1 if own else 0 :]  # before them are those of the dispatch
+    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in called]
     if not places:
         return describe_error(error)
     at = places[-1] if len(places) == 1 else f"{places[-1]}, called from {places[0]}"

@@ -187,7 +187,7 @@ def test_the_time_is_that_of_the_outcome_to_the_millisecond(
     outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = recorder(outside)
-    for now in (1_800_000_000.0, 1_800_000_000.9999, 1_800_000_001.007):
+    for now in (1_800_000_000.0, 1_800_000_000.9999, 1_800_000_001.0075):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         told.settled(a_request(), ACCEPTED)
     assert [event["time"] for event in outside.events] == [
