@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -12,7 +13,6 @@ import aio_pika.abc
 import pytest
 
 from bridge import Call, CallError, Client, Retry, Router
-from bridge.client.errors import NoAnswer
 from bridge.dialects.native import Native
 from bridge.dialects.topology import Exchange, Mode, Purpose, worker_topology
 from bridge.telemetry.events import EventMode
@@ -47,6 +47,21 @@ async def later(call: Call) -> str:
     if call.attempt == 1:
         raise Retry(0.1, "secret")
     return "at last"
+
+
+gate = asyncio.Event()
+
+
+@router.on("hold")
+async def hold(call: Call) -> str:
+    await gate.wait()
+    return "held"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 class Listener:
@@ -312,15 +327,22 @@ async def test_while_the_broker_blocks_publishing_events_are_dropped_and_come_ag
 ) -> None:
     url = breakable_broker.add_vhost("blocked-events")
     async with telling(url) as it, Client(url, timeout=PATIENCE) as client:
-        await load(client, 10)
-        breakable_broker.ctl("set_vm_memory_high_watermark", "0.00001")
+        alarm = partial(asyncio.to_thread, breakable_broker.ctl, "set_vm_memory_high_watermark")
+        gate.clear()
+        asked = [
+            asyncio.create_task(client.data_transfer("CP", request(message_id="hold")))
+            for _ in range(50)
+        ]
+        await until(lambda: it.worker.intakes[0].in_hand == 50)
+        await alarm("0.00001")
         try:
-            with pytest.raises(NoAnswer):
-                await client.data_transfer("CP", request(data=0), timeout=2.0)
+            gate.set()
             await it.transport.until(State.BLOCKED)
         finally:
-            breakable_broker.ctl("set_vm_memory_high_watermark", "0.6")
+            await alarm("0.6")
         await it.transport.until(State.BLOCKED, State.CONSUMING)
+        answers = await asyncio.gather(*asked)
+        assert [answer.data for answer in answers] == ["held"] * 50
         assert len(await load(client, 500)) == 500
         async with listening(url) as listener:
             async with asyncio.timeout(PATIENCE):
