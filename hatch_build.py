@@ -40,6 +40,7 @@ MODULES = (
     "bridge.routing.router",
     "bridge.telemetry.measures",
     "bridge.worker.dispatch",
+    "bridge.worker.events",
     "bridge.worker.intake",
     "bridge.worker.ledger",
     "bridge.worker.pace",

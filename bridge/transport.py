@@ -20,6 +20,8 @@ promises:
 * A connection that ends makes its deliveries void: settling them does nothing, and the broker
   delivers them again.
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
+* :meth:`Transport.emit` never delays anything else and never ends a connection that others use:
+  what cannot be sent at once is dropped. Nobody is told what becomes of the rest.
 * A subscription without a queue's name has private queues. The broker names them anew for each
   connection, nobody else can consume from them, and they are gone with the connection, messages
   included. One such subscription may be for replies. Another may name an exchange: it takes what is
@@ -178,6 +180,9 @@ class Subscription(msgspec.Struct, eq=False):
     """How many private queues share the keys. A broker may delete a queue's bindings all in one
     step, which holds up everybody else's: many keys want many queues. A transport without such a
     broker may have fewer."""
+    max_length: int = 0
+    """Of private queues: messages that wait in one at most; beyond it the oldest go. 0: no
+    bound."""
 
 
 class State(enum.Enum):
@@ -247,6 +252,14 @@ class Transport(Protocol):
         """Send it. `on_confirm` is called once; at once with LOST while no connection is open.
 
         Raises ValueError for what the transport cannot carry.
+        """
+
+    def emit(self, publishing: Publishing) -> bool:
+        """Send it if nothing is delayed by that, and forget it. Never raises.
+
+        Returns whether it was sent. It is dropped while no connection is open, while the broker
+        takes none or takes them slowly, and if its exchange is missing or it cannot be carried; if
+        much is dropped, the transport says so once. What is sent is not confirmed: it may be lost.
         """
 
     async def drain(self, timeout: float) -> int:

@@ -31,6 +31,7 @@ from bridge.rabbitmq.browser import Browser
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import HostOrder, without_secrets
 from bridge.routing.router import Router
+from bridge.telemetry.events import EventMode
 from bridge.worker.worker import Settings, Worker
 
 # ---- the store of replies ----
@@ -130,7 +131,7 @@ def make_dialect(
     )
 
 
-# ---- a worker, a gateway's link, a client, the dead letters ----
+# ---- a worker, who listens to it, a gateway's link, a client, the dead letters ----
 
 
 @asynccontextmanager
@@ -151,12 +152,25 @@ async def open_worker(
 
     `store` is a location as :func:`open_store` takes it; `start_timeout`: seconds to find a broker.
     """
-    topology = worker_topology(dialect, [router.vendor_id for router in routers], mode, queue_type)
+    topology = worker_topology(
+        dialect,
+        [router.vendor_id for router in routers],
+        mode,
+        queue_type,
+        events=settings.events is not EventMode.NONE,
+    )
     transport = RabbitTransport(
         urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
     )
     async with open_store(store) as kept:
         yield Worker(routers, transport, dialect=dialect, settings=settings, store=kept, name=name)
+
+
+def make_listener(
+    urls: Sequence[URL], *, start_timeout: float, host_order: HostOrder, name: str
+) -> RabbitTransport:
+    """A transport for whoever listens to what others publish. `start_timeout`: as above."""
+    return RabbitTransport(urls, name=name, start_timeout=start_timeout, host_order=host_order)
 
 
 def make_gateway_link(

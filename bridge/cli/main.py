@@ -16,8 +16,10 @@ from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
 from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.process import ending
+from bridge.cli.replay_check import replay_check
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
+from bridge.cli.tap import tap
 from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -36,6 +38,8 @@ app.command()(gateway)
 app.command()(password)
 app.command()(send)
 app.command("send-to-station")(send_to_station)
+app.command()(tap)
+app.command("replay-check")(replay_check)
 app.add_typer(dead)
 app.command()(check)
 app.command()(demo)

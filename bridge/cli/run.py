@@ -41,6 +41,7 @@ from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
+from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
 from bridge.worker.dispatch import Expired
@@ -173,6 +174,22 @@ def run(
             "redis://HOST:PORT/DB for a fleet, or none.",
         ),
     ] = IN_MEMORY,
+    events: Annotated[
+        EventMode,
+        typer.Option(
+            envvar="DTBRIDGE_EVENTS",
+            help="Publish an event for each request: none, failures (what was not answered as "
+            "designed) or all. dtbridge tap shows them.",
+        ),
+    ] = DEFAULTS.events,
+    event_bodies: Annotated[
+        bool,
+        typer.Option(
+            "--event-bodies",
+            envvar="DTBRIDGE_EVENT_BODIES",
+            help="Have the payloads of requests and answers in events, up to 64 KiB each.",
+        ),
+    ] = DEFAULTS.event_bodies,
     drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
     connect_timeout: ConnectTimeout = START_TIMEOUT,
     processes: Annotated[
@@ -211,6 +228,8 @@ def run(
         )
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+    if event_bodies and events is EventMode.NONE:
+        fail("--event-bodies is for --events failures or all", EXIT_USAGE)
     if processes > 1 and not start.is_child:
         supervisor = Supervisor(
             start,
@@ -229,6 +248,8 @@ def run(
         max_body=max_body,
         max_bytes=max_bytes,
         retry=RetryPolicy(attempts=attempts),
+        events=events,
+        event_bodies=event_bodies,
     )
     schedule(scheduling)
 

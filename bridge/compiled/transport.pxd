@@ -44,6 +44,7 @@ cdef extern from *:
         PyObject_HEAD
         PyObject *bindings;
         PyObject *exchange;
+        PyObject *max_length;
         PyObject *no_ack;
         PyObject *on_delivery;
         PyObject *on_impossible;
@@ -88,6 +89,7 @@ cdef extern from *:
     ctypedef class bridge.transport.Subscription [object dtbridge_Subscription, check_size error]:
         cdef object bindings
         cdef object exchange
+        cdef object max_length
         cdef object no_ack
         cdef object on_delivery
         cdef object on_impossible

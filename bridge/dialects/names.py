@@ -53,6 +53,23 @@ def station_key(station_id: str) -> str:
     )
 
 
+OTHER_VENDORS: Final = "other"
+"""How the routing keys of events begin whose vendor nobody handles: stations spell those vendors,
+and there must be a bound."""
+
+
+def event_word(vendor_id: str) -> str:
+    """How the routing keys of one vendor's events begin; the outcome follows, as the last word.
+
+    It is :func:`vendor_key`. A key has as many words (AMQP 0-9-1 §3.1.3.3) as the vendorId has dots
+    and one more, and an outcome is one word, so ``com.acme.*`` is bound to the events of
+    ``com.acme`` and of nobody else. If a vendor's key is :data:`OTHER_VENDORS`, its first letter is
+    escaped, as it is in :meth:`Names.vendor_queue`.
+    """
+    key = vendor_key(vendor_id)
+    return f"_{ord(key[0]):02x}{key[1:]}" if key == OTHER_VENDORS else key
+
+
 def _bounded(key: str) -> str:
     if len(key) <= _KEY_LENGTH:
         return key
@@ -119,6 +136,11 @@ class Names(msgspec.Struct, frozen=True):
     def after_retry(self) -> str:
         """Exchange: where requests go after their pause, each with its routing key."""
         return self.requests
+
+    @property
+    def events(self) -> str:
+        """Topic exchange: what becomes of requests, by :func:`event_word` and outcome."""
+        return f"{self.prefix}.events"
 
     @property
     def stations(self) -> str:

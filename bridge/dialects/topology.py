@@ -10,6 +10,7 @@ dialect a worker needs::
     datatransfer.retry.<ms> ──→ a queue of that name ── time is over ──→ datatransfer
     datatransfer.dead ──→ a queue of that name
     datatransfer.stations (direct): gateways bind their own queues to it
+    datatransfer.events (topic): whoever listens binds a queue to it; only where events are on
 
 Queues of requests send what is rejected, has expired or was delivered too often to
 ``datatransfer.dead``. In a dialect whose gateway does not route by vendor, the gateway's exchange
@@ -59,6 +60,8 @@ class Purpose(enum.StrEnum):
     """Requests that wait for their next try."""
     DEAD = "dead-letters"
     """Requests that were given up."""
+    EVENTS = "events"
+    """What became of requests. Workers do without it if it is not there."""
 
 
 DELIVERY_LIMIT: Final = 20
@@ -144,6 +147,17 @@ class Topology(msgspec.Struct, frozen=True):
         return tuple(part for part in self.parts if isinstance(part, QueueBinding))
 
     @property
+    def events(self) -> Exchange | None:
+        """Where events are published; None: nowhere."""
+        return next((each for each in self.exchanges if each.purpose is Purpose.EVENTS), None)
+
+    @property
+    def needed(self) -> "Topology":
+        """Without what a worker can do without."""
+        parts = (part for part in self.parts if part != self.events)
+        return Topology(tuple(parts), self.mode)
+
+    @property
     def request_queues(self) -> tuple[Queue, ...]:
         """The queues that workers take requests from."""
         return tuple(queue for queue in self.queues if queue.purpose is Purpose.REQUESTS)
@@ -154,11 +168,14 @@ def worker_topology(
     vendor_ids: Sequence[str] = (),
     mode: Mode = Mode.DECLARE,
     queue_type: QueueType = QueueType.QUORUM,
+    *,
+    events: bool = False,
 ) -> Topology:
     """What a worker needs.
 
     `vendor_ids`: the vendors that it has handlers for; a dialect with shared queues does not ask.
-    `queue_type`: of all queues but those that a dialect wants classic.
+    `queue_type`: of all queues but those that a dialect wants classic. `events`: whether it
+    publishes events.
     """
     names = dialect.names
     if dialect.exchange is None:
@@ -170,7 +187,8 @@ def worker_topology(
         exchanges = iter([own])
         queues = _shared_queues(names, dialect.queues, queue_type)
     dead_letters, retries = _dead_letters(names, queue_type), _retries(names, queue_type)
-    return Topology((*exchanges, *dead_letters, *retries, *queues), mode)
+    told = (Exchange(names.events, "topic", Purpose.EVENTS),) if events else ()
+    return Topology((*exchanges, *dead_letters, *retries, *queues, *told), mode)
 
 
 def gateway_topology(names: Names, mode: Mode = Mode.DECLARE) -> Topology:

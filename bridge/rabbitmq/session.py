@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import aiormq
 from yarl import URL
@@ -306,7 +306,8 @@ class Session:
                 await self._consume_from(channel, lane, subscription.queue, subscription)
                 continue
             count = subscription.queues if subscription.exchange else 1
-            queues = [await self._private_queue(channel) for _ in range(count)]
+            length = subscription.max_length
+            queues = [await self._private_queue(channel, length) for _ in range(count)]
             for queue in queues:
                 for binding in subscription.bindings:
                     await bind(channel, queue, binding)
@@ -317,8 +318,11 @@ class Session:
                 self.reply_queue = queues[0]
         return channel, lane
 
-    async def _private_queue(self, channel: aiormq.abc.AbstractChannel) -> str:
-        declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+    async def _private_queue(self, channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
+        bound: dict[str, Any] = {"x-max-length": max_length} if max_length else {}
+        declared = await channel.queue_declare(
+            "", exclusive=True, auto_delete=True, arguments=bound
+        )
         return str(declared.queue)
 
     async def _consume_from(

@@ -80,6 +80,11 @@ class LaneProtocol(asyncio.StreamReaderProtocol):
         """Take over the frame size that was negotiated, in bytes."""
         self._stream.limit(frame_max)
 
+    def limit_waiting(self, size: int) -> None:
+        """Count as paused as soon as more than `size` bytes wait for the socket."""
+        if self._socket is not None:
+            self._socket.set_write_buffer_limits(high=size, low=size // 4)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # uvloop's transport is one by its methods, not by its class.

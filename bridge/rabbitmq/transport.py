@@ -11,6 +11,7 @@ from bridge.backoff import back_off
 from bridge.dialects.topology import Topology
 from bridge.rabbitmq.binding import Bindings
 from bridge.rabbitmq.connection import CONNECT_TIMEOUT
+from bridge.rabbitmq.emitting import Emitter
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import HostOrder, in_order, printable
@@ -30,6 +31,9 @@ log = get_logger("bridge.rabbitmq")
 START_TIMEOUT: Final = 15.0
 """Seconds that a process tries to reach a broker when it starts, before it gives up."""
 
+
+EVENTS_WITHIN: Final = 1.0
+"""Seconds that a start waits for the connection of events at most, once all else is there."""
 
 STEADY: Final = 30.0
 """Seconds that a session must live before those that were lost before it are forgotten. A request
@@ -55,13 +59,19 @@ class RabbitTransport:
     ) -> None:
         """`urls`: the broker's hosts, tried in turn. `name`: for its list of connections.
 
-        `topology`: what is declared or looked for at each connection; None: nothing.
+        `topology`: what is declared or looked for at each connection; None: nothing. If it has an
+        exchange for events, :meth:`emit` publishes there.
         `start_timeout`: seconds that :meth:`start` tries to reach a broker.
         `host_order`: which of the hosts is the first.
         """
         self._urls = in_order(urls, host_order)
         self._name = name
         self._topology = topology
+        self._emitter: Emitter | None = None
+        self._told_no_events = False
+        if topology is not None and (events := topology.events) is not None:
+            self._topology = topology.needed
+            self._emitter = Emitter(name, events, topology.mode, self._present_url)
         self._start_timeout = start_timeout
         # Every host gets its turn before a start is given up, even if one of them never answers.
         self._connect_timeout = min(CONNECT_TIMEOUT, max(1.0, start_timeout / len(self._urls)))
@@ -101,6 +111,8 @@ class RabbitTransport:
     async def start(self, subscriptions: Sequence[Subscription], on_state: StateListener) -> None:
         self._subscriptions = subscriptions
         self._on_state = on_state
+        if self._emitter is not None:
+            self._emitter.start()
         session = await self._first_session()
         self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
 
@@ -159,6 +171,8 @@ class RabbitTransport:
         except BaseException:
             self._lose(session)
             raise
+        if self._emitter is not None:
+            await self._emitter.ready(EVENTS_WITHIN if self._supervisor is None else 0)
         if self._state is not State.DRAINING:
             requests = sum(not each.waits for each in self._subscriptions)
             self._enter(State.CONSUMING, f"from {requests} queues at {printable(url)}")
@@ -248,6 +262,20 @@ class RabbitTransport:
         else:
             self._session.publish(publishing, on_confirm)
 
+    def emit(self, publishing: Publishing) -> bool:
+        if self._emitter is not None:
+            return self._emitter.emit(publishing)
+        if not self._told_no_events:
+            self._told_no_events = True
+            log.warning(
+                "events are off", reason="the transport's topology has no exchange for them"
+            )
+        return False
+
+    def _present_url(self) -> URL:
+        """The host of the session, or that which is tried next."""
+        return self._urls[self._next_url]
+
     def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         self._bindings.bind(routing_key, on_done)
 
@@ -275,6 +303,8 @@ class RabbitTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._emitter is not None:
+            await self._emitter.close()
         self._bindings.lost()
         await self._bindings.stop()
         if self._farewells:

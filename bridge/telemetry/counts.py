@@ -34,6 +34,9 @@ class WorkerCounts(msgspec.Struct):
     """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
     foreign: int = 0
     """Messages that were not requests, dead-lettered. The native dialect knows none."""
+    events_dropped: int = 0
+    """Events that were not published, because that would have delayed something, or could not be
+    done."""
     put_off: int = 0
     """Times that a request of a shared queue was sent round by a delay queue: its vendor had its
     share of that queue in hand."""

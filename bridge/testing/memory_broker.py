@@ -4,7 +4,7 @@
 over it and over RabbitMQ. It models exchanges (direct, fanout, topic and headers, with an alternate
 exchange), queues, private queues bound by keys, prefetch, redelivery, dead-lettering, expiry,
 returns and refusals. It leaves out what needs a server: disks, clusters, flow control, direct
-reply-to, and the length limits of queues.
+reply-to, and the length limits of queues that are not private.
 
 Everything happens on the event loop and, as with a real broker, later than the call that asked for
 it. Nothing ever sleeps.
@@ -66,6 +66,7 @@ class MemoryQueue:
         dead_letter_exchange: str | None,
         delivery_limit: int | None,
         message_ttl: float | None,
+        max_length: int = 0,
     ) -> None:
         self.name = name
         self.full = False
@@ -76,6 +77,7 @@ class MemoryQueue:
         self._dead_letter_exchange = dead_letter_exchange
         self._delivery_limit = delivery_limit
         self._message_ttl = message_ttl
+        self._max_length = max_length
 
     def put(self, message: Message) -> None:
         """Deliver to a consumer that has room, or keep. Only what is kept can expire."""
@@ -88,6 +90,8 @@ class MemoryQueue:
             asyncio.get_running_loop().call_later(min(lives), self._expire, message)
         self.ready.append(message)
         self.hand_out()
+        if self._max_length and len(self.ready) > self._max_length:
+            self.ready.popleft()
 
     def _expire(self, message: Message) -> None:
         message.expired = True
@@ -260,15 +264,19 @@ class MemoryBroker:
         dead_letter_exchange: str | None = None,
         delivery_limit: int | None = None,
         message_ttl: float | None = None,
+        max_length: int = 0,
     ) -> MemoryQueue:
         """Make a queue, if there is none of that name, and return it.
 
         `name`: if empty, the broker makes one. `dead_letter_exchange`: where rejected and expired
         messages go; None: nowhere. `delivery_limit`: times a message may come back; None: any
         number. `message_ttl`: seconds that a message stays; None: its own expiration says.
+        `max_length`: messages that wait at most; the oldest go. 0: no bound.
         """
         name = name or f"amq.gen-{next(self._numbers)}"
-        queue = MemoryQueue(self, name, dead_letter_exchange, delivery_limit, message_ttl)
+        queue = MemoryQueue(
+            self, name, dead_letter_exchange, delivery_limit, message_ttl, max_length
+        )
         return self.queues.setdefault(name, queue)
 
     def delete_queue(self, name: str) -> None:

@@ -1,6 +1,7 @@
 """One connection to the broker in memory: consumers, deliveries and publishings."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -142,7 +143,7 @@ class MemoryConnection:
         self._consumers = [self._consume(subscription) for subscription in subscriptions]
 
     def _consume(self, subscription: Subscription) -> MemoryConsumer:
-        queue = self._broker.declare_queue(subscription.queue)
+        queue = self._broker.declare_queue(subscription.queue, max_length=subscription.max_length)
         if subscription.exchange:
             self._bound = queue.name, subscription.exchange
         elif not subscription.queue:
@@ -167,6 +168,12 @@ class MemoryConnection:
         number = next(self._numbers)
         self._unconfirmed[number] = on_confirm
         asyncio.get_running_loop().call_soon(self._send, number, publishing)
+
+    def emit(self, publishing: Publishing) -> None:
+        """Publish without a confirm. If the exchange is gone, so is the message."""
+        if self.alive:
+            with contextlib.suppress(KeyError):
+                self._broker.publish(publishing)
 
     def _send(self, number: int, publishing: Publishing) -> None:
         if not self.alive:

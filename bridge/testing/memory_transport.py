@@ -112,6 +112,18 @@ class MemoryTransport:
         else:
             self._connection.publish(publishing, on_confirm)
 
+    def emit(self, publishing: Publishing) -> bool:
+        connection = self._connection
+        if connection is None or self.lacks(publishing.exchange):
+            return False
+        try:
+            _check_key(publishing.routing_key)
+            _check_key(publishing.correlation_id or "")
+        except ValueError:
+            return False
+        asyncio.get_running_loop().call_soon(connection.emit, publishing)
+        return True
+
     def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         _check_key(routing_key)
         self._keys[routing_key] = None
@@ -169,6 +181,9 @@ class MemoryTransport:
 
 
 def _check_key(routing_key: str) -> None:
-    """Raises ValueError for a key that AMQP cannot carry (0-9-1 §4.2.5.3: a short string)."""
+    """Raises ValueError for a key that AMQP cannot carry (0-9-1 §4.2.5.3: a short string).
+
+    A correlation id is one, too.
+    """
     if (size := len(routing_key.encode("utf-8", "surrogateescape"))) > 255:
         raise ValueError(f"a routing key of {size} bytes, and AMQP allows 255")

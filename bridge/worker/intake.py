@@ -40,6 +40,7 @@ from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Delivery, Publishing, Verdict
+from bridge.worker.events import EventRecorder
 from bridge.worker.ledger import Ledger
 from bridge.worker.pace import Pace
 from bridge.worker.room import LARGE, Room
@@ -76,12 +77,14 @@ class Intake:
         worker: str,
         room: Room | None = None,
         ledger: Ledger | None = None,
+        events: EventRecorder | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
         exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
         None: as much as a worker has, for this intake alone. `ledger`: where requests are counted.
+        `events`: who is told what became of each request; None: nobody.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -101,6 +104,7 @@ class Intake:
         self._lacks = lacks
         self._worker = worker
         self._room = Room() if room is None else room
+        self._events = events
         self._forbidden = Causes()
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
@@ -195,6 +199,8 @@ class Intake:
             self._settle_otherwise(request, outcome)
             counted = counting.of_other(outcome)
         self.ledger.settled(request, counted)
+        if self._events is not None:
+            self._events.settled(request, outcome, counted)
         if len(request.body) > LARGE:
             self._room.give(len(request.body))
         if self._waiting and not self._starting:
@@ -212,6 +218,8 @@ class Intake:
         failure = impossible(request, f"the broker does not take the answer: {reason}")
         self._log_failure(request, failure)
         self._give_up(request, failure)
+        if self._events is not None:
+            self._events.settled(request, failure, counting.of_other(failure))
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts

@@ -16,13 +16,13 @@ from typing import Final
 
 from bridge.compiled import fields
 from bridge.ocpp.errors import encodable
-from bridge.request.counting import ANSWERED, KINDS
 from bridge.request.incoming import Request
 from bridge.routing.catalogue import catalogue
 from bridge.routing.handler import Handler
 from bridge.routing.router import Router
 from bridge.telemetry import ticks
 from bridge.telemetry.measures import Histogram, Tally
+from bridge.telemetry.outcomes import ANSWERED, KINDS
 from bridge.transport import Delivery, Properties
 
 fields.check((Delivery, Properties, Request))
@@ -95,7 +95,7 @@ class Ledger:
             self.lag.observe(max(0.0, time.time() - timestamp))
 
     def settled(self, request: Request, counted: int) -> None:
-        """Count a request under its outcome, a :class:`~bridge.request.counting.Counted`."""
+        """Count a request under its outcome, a :class:`~bridge.telemetry.outcomes.Counted`."""
         if not self._counts:
             return
         tally: Tally = self.tally if request.tally is None else request.tally

@@ -8,7 +8,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from bridge.request.counting import KINDS, Counted
 from bridge.telemetry.measures import Tally
 from bridge.telemetry.metrics import (
     Collector,
@@ -18,6 +17,7 @@ from bridge.telemetry.metrics import (
     registry,
     session_families,
 )
+from bridge.telemetry.outcomes import KINDS, Counted
 from bridge.worker.worker import Worker
 
 PREFIX: Final = "dtbridge"

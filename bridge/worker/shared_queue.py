@@ -19,13 +19,13 @@ from typing import Final
 from bridge.dialects.dialect import Dialect, Foreign
 from bridge.dialects.names import read_vendor_id
 from bridge.ocpp import DEFAULT_VERSION
-from bridge.request.counting import Counted
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reason, RetryLater, overloaded
 from bridge.request.retry import DELAYS, nearest
 from bridge.routing.router import fold
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.outcomes import Counted
 from bridge.transport import Delivery
 from bridge.worker.intake import Intake
 from bridge.worker.room import LARGE
@@ -64,8 +64,11 @@ class Part(Intake):
         """Keep, with the reason, a message that is not a request."""
         if error.answer is not None:
             self._counts.replied += 1
-        self._keep(request, Failure(None, Reason.FOREIGN, error.reason), error.answer)
+        failure = Failure(None, Reason.FOREIGN, error.reason)
+        self._keep(request, failure, error.answer)
         self.ledger.settled(request, Counted.FOREIGN)
+        if self._events is not None:
+            self._events.settled(request, failure, Counted.FOREIGN)
 
     def _put_off(self, request: Request) -> None:
         now = time.time()

@@ -17,12 +17,14 @@ from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
 from bridge.transport import State, Subscription, Transport
 from bridge.worker import ledger
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
+from bridge.worker.events import EventRecorder
 from bridge.worker.intake import Intake
 from bridge.worker.ledger import OTHER, Ledger
 from bridge.worker.room import BYTES, Room
@@ -67,6 +69,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer; a larger one is a failure of its handler."""
     retry: RetryPolicy = RetryPolicy()
     """When a request is tried again, unless its handler or router has a policy of its own."""
+    events: EventMode = EventMode.NONE
+    """Of which requests an event is published; the topology of the transport must have the exchange
+    for them."""
+    event_bodies: bool = False
+    """Whether events have the payloads of requests and answers, up to 64 KiB each."""
 
 
 class Worker:
@@ -118,6 +125,7 @@ class Worker:
         self._is_counted = ledger.wanted()
         self.tallies = ledger.tallies(routers) if self._is_counted else {}
         """What was counted of the requests that a handler was called for, by handler."""
+        self._events = self._event_recorder(transport)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -125,6 +133,20 @@ class Worker:
         self._subscriptions += [queue.subscription for queue in self._delay_queues]
         self._stop = asyncio.Event()
         self._was_connected = False
+
+    def _event_recorder(self, transport: Transport) -> EventRecorder | None:
+        settings = self.settings
+        if settings.events is EventMode.NONE:
+            return None
+        return EventRecorder(
+            settings.events,
+            bodies=settings.event_bodies,
+            exchange=self.dialect.names.events,
+            vendor_ids=[router.vendor_id for router in self._routes.routers],
+            emit=transport.emit,
+            counts=self.counts,
+            worker=self._name,
+        )
 
     def _subscribe_vendors(self) -> list[Subscription]:
         """A queue for each vendor, and one for the requests of all vendors without a router."""
@@ -177,6 +199,7 @@ class Worker:
             worker=self._name,
             room=self.room,
             ledger=Ledger(router.vendor_id if router else OTHER, counts=self._is_counted),
+            events=self._events,
         )
         dispatcher = Dispatcher(
             self._routes,

@@ -275,6 +275,7 @@ async def _declare(url: str, job: Job) -> None:
             durable=True,
             arguments={"alternate-exchange": unrouted.name},
         )
+        await channel.declare_exchange("datatransfer.events", ExchangeType.TOPIC, durable=True)
         for exchange, name in (
             (unrouted, "datatransfer.unknown-vendor"),
             (dead, "datatransfer.dead"),

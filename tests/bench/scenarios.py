@@ -109,6 +109,15 @@ def _scheduling() -> Scenario:
     return Scenario("scheduling", "What the scheduling policy brings", entries)
 
 
+def _events() -> Scenario:
+    off = "bridge, events off"
+    entries = (
+        Entry("bridge, all events", "bridge", Job(events="all"), off),
+        Entry(off, "bridge", Job()),
+    )
+    return Scenario("events", "What it costs to publish what became of each request", entries)
+
+
 def _compiled() -> Scenario:
     entries = (
         Entry("bridge, compiled", "bridge", Job()),
@@ -157,6 +166,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
         ),
         _idempotency(),
         _metrics(),
+        _events(),
         _compiled(),
         _scheduling(),
         _hang(),

@@ -30,6 +30,8 @@ class Job(msgspec.Struct, frozen=True):
     processes: int = 1
     idempotency: str = "memory"
     """The bridge's store of replies: its option --idempotency, `memory` by default."""
+    events: str = "none"
+    """Of which requests the bridge publishes an event: its option --events."""
     pure: bool = False
     """The bridge without its compiled modules."""
     counted: bool = True
@@ -81,6 +83,8 @@ def bridge(python: str, name: str = "bridge", title: str = "DataTransfer Bridge"
         options = ["--amqp-url", url, "--prefetch", str(PREFETCH), "--topology", "none"]
         if job.idempotency != "memory":
             options += ["--idempotency", job.idempotency]
+        if job.events != "none":
+            options += ["--events", job.events]
         if job.scheduling:
             options += ["--scheduling", job.scheduling]
         if job.processes > 1:

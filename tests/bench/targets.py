@@ -101,6 +101,8 @@ def targets(tables: Sequence[Table]) -> list[Target]:
                 1.5,
             ),
         ]
+    telling = ratio("events", "bridge, all events", "bridge, events off", "cpu_us")
+    found.append(Target("CPU per round trip with all events", telling, 1.5, 1.3))
     keeping = ratio("idempotency", "bridge, replies kept", "bridge, no replies kept", "cpu_us")
     found.append(
         Target(

@@ -13,7 +13,7 @@ import msgspec
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
-from bridge.dialects.topology import Queue, Topology, worker_topology
+from bridge.dialects.topology import Exchange, Mode, Queue, Topology, worker_topology
 from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
@@ -78,7 +78,12 @@ class Side(Protocol):
     async def make_room(self, name: str) -> None:
         """Let a full queue take publishings."""
 
-    def transport(self) -> Transport: ...
+    def transport(self, topology: Topology | None = None) -> Transport:
+        """A transport. `topology`: what it needs; in mode declare, it is declared."""
+
+    async def declare_exchange(self, exchange: Exchange) -> None: ...
+
+    async def delete_exchange(self, name: str) -> None: ...
 
     def cut(self, transport: Transport) -> None:
         """End the transport's connection, without a word."""
@@ -117,8 +122,16 @@ class MemorySide:
     async def make_room(self, name: str) -> None:
         self._broker.queues[name].full = False
 
-    def transport(self) -> Transport:
+    def transport(self, topology: Topology | None = None) -> Transport:
+        if topology is not None and topology.mode is Mode.DECLARE:
+            self._broker.declare(topology)
         return MemoryTransport(self._broker)
+
+    async def declare_exchange(self, exchange: Exchange) -> None:
+        self._broker.declare_exchange(exchange.name, exchange.kind)
+
+    async def delete_exchange(self, name: str) -> None:
+        del self._broker.exchanges[name]
 
     def cut(self, transport: Transport) -> None:
         assert isinstance(transport, MemoryTransport)
@@ -188,8 +201,16 @@ class RabbitSide:
     async def make_room(self, name: str) -> None:
         await self._channel.queue_purge(name)
 
-    def transport(self) -> Transport:
-        return RabbitTransport(parse_urls([self._url]))
+    def transport(self, topology: Topology | None = None) -> Transport:
+        return RabbitTransport(parse_urls([self._url]), topology=topology)
+
+    async def declare_exchange(self, exchange: Exchange) -> None:
+        await self._channel.exchange_declare(
+            exchange.name, exchange_type=exchange.kind, durable=exchange.durable
+        )
+
+    async def delete_exchange(self, name: str) -> None:
+        await self._channel.exchange_delete(name)
 
     def cut(self, transport: Transport) -> None:
         assert isinstance(transport, RabbitTransport)

@@ -11,8 +11,10 @@ from bridge.client.client import Client
 from bridge.dead_letters.queue import Replayed, find, open_dead_queue, purge, replay
 from bridge.dialects.names import Names
 from bridge.ocpp import DataTransferRequest
+from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
+from bridge.transport import Binding, Delivery, Subscription
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess
 
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
@@ -31,6 +33,7 @@ async def test_nobody_needs_more_rights_than_the_contract_says(
     users = {
         "worker": rights("worker"),
         "client": rights("client, `dtbridge send` and `send-to-station`"),
+        "listening": rights("`dtbridge tap`, and other listeners to [events](events.md)"),
         "looking": rights("`dtbridge dead list`, `show`, `purge`"),
         "replaying": rights("`dtbridge dead replay`"),
     }
@@ -41,12 +44,25 @@ async def test_nobody_needs_more_rights_than_the_contract_says(
         breakable_broker.ctl("set_permissions", "-p", "by-contract", user, *patterns)
         urls[user] = url.replace("guest:guest", f"{user}:{user}")
     async with (
-        WorkerProcess("tests.integration.echo_vendor:router", urls["worker"]),
+        WorkerProcess("tests.integration.echo_vendor:router", urls["worker"], events="all"),
         Client(urls["client"], timeout=PATIENCE) as client,
     ):
         answer = await client.data_transfer("CP1", DataTransferRequest("echo", "m", [1]))
         assert answer.data == ["CP1", 1]
+        await _listen(urls["listening"], client)
     await _with_dead_letters(url, urls["looking"], urls["replaying"])
+
+
+async def _listen(url: str, client: Client) -> None:
+    events: asyncio.Queue[Delivery] = asyncio.Queue()
+    transport = RabbitTransport(parse_urls([url]))
+    bindings = [Binding(Names().events, "#")]
+    subscription = Subscription("", 0, events.put_nowait, no_ack=True, bindings=bindings)
+    await transport.start([subscription], lambda *_: None)
+    await client.data_transfer("CP1", DataTransferRequest("echo", "m", [1]))
+    async with asyncio.timeout(PATIENCE):
+        assert (await events.get()).routing_key == "echo.accepted"
+    await transport.close()
 
 
 async def _with_dead_letters(url: str, looking: str, replaying: str) -> None:

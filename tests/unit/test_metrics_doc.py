@@ -7,8 +7,8 @@ from typing import NamedTuple
 from bridge.client.metrics import ClientCollector
 from bridge.gateway.metrics import LinkCollector
 from bridge.gateway.websocket.metrics import GatewayCollector
-from bridge.request.counting import KINDS
 from bridge.telemetry.metrics import BuildCollector, Collector
+from bridge.telemetry.outcomes import KINDS
 from bridge.telemetry.sessions import CAUSES, OTHER
 from bridge.worker.metrics import WorkerCollector
 

@@ -7,6 +7,7 @@ cdef extern from *:
         PyObject_HEAD
         PyObject *absorbed;
         PyObject *dropped;
+        PyObject *events_dropped;
         PyObject *failed;
         PyObject *forbidden;
         PyObject *foreign;
@@ -25,6 +26,7 @@ cdef extern from *:
     ctypedef class bridge.telemetry.counts.WorkerCounts [object dtbridge_WorkerCounts, check_size error]:
         cdef object absorbed
         cdef object dropped
+        cdef object events_dropped
         cdef object failed
         cdef object forbidden
         cdef object foreign

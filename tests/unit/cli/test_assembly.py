@@ -16,6 +16,7 @@ from bridge.cli.assembly import (
     make_client,
     make_dialect,
     make_gateway_link,
+    make_listener,
     open_store,
     open_worker,
 )
@@ -23,6 +24,7 @@ from bridge.cli.dead import list_letters, purge_letters, replay_letters, show
 from bridge.cli.gateway import gateway
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
+from bridge.cli.tap import tap
 from bridge.client.client import Client
 from bridge.dialects import CitrineOs, Native, WebOcpp
 from bridge.dialects.names import Names
@@ -30,8 +32,9 @@ from bridge.dialects.topology import Mode, QueueType, gateway_topology, worker_t
 from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import parse_urls
+from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.request.retry import RetryPolicy
+from bridge.telemetry.events import EventMode
 from bridge.worker.worker import Settings, Worker
 
 URLS = parse_urls(["amqp://localhost/"])
@@ -152,6 +155,29 @@ async def test_a_worker_is_put_together(store: str, keeps: bool) -> None:
         assert (worker._once is not None) is keeps
 
 
+@pytest.mark.parametrize("mode", [EventMode.NONE, EventMode.FAILURES, EventMode.ALL])
+async def test_a_worker_that_tells_has_an_exchange_for_it(mode: EventMode) -> None:
+    async with open_worker(
+        [Router("v")],
+        URLS,
+        dialect=Native(Names("north")),
+        settings=Settings(events=mode, event_bodies=True),
+        store="none",
+        mode=Mode.VERIFY,
+        queue_type=QueueType.CLASSIC,
+        start_timeout=3.0,
+        name="mine",
+    ) as worker:
+        assert isinstance(worker._transport, RabbitTransport)
+        assert (worker._transport._emitter is not None) is (mode is not EventMode.NONE)
+        assert (worker._events is not None) is (mode is not EventMode.NONE)
+
+
+def test_a_listener_is_put_together() -> None:
+    transport = make_listener(URLS, start_timeout=3.0, host_order=HostOrder.GIVEN, name="mine")
+    assert (transport._topology, transport._name, transport._start_timeout) == (None, "mine", 3.0)
+
+
 def test_a_gateways_link_is_put_together() -> None:
     link = make_gateway_link(URLS, prefix="north", mode=Mode.NONE, start_timeout=3.0, name="mine")
     transport = link._transport
@@ -250,6 +276,7 @@ def test_a_broker_is_looked_for_as_long_as_a_transport_does(command: Callable[..
         show,
         replay_letters,
         purge_letters,
+        tap,
         WebOcpp.__init__,
         CitrineOs.__init__,
     ],

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bridge.dialects.names import Names, read_vendor_id, station_key, vendor_key
+from bridge.dialects.names import (
+    OTHER_VENDORS,
+    Names,
+    event_word,
+    read_vendor_id,
+    station_key,
+    vendor_key,
+)
 
 VECTORS: list[dict[str, str]] = json.loads(
     (Path(__file__).parents[2] / "vectors" / "vendor_key.json").read_text(encoding="ascii")
@@ -107,3 +114,18 @@ def test_all_names_stand_below_the_prefix() -> None:
     assert names.vendor_queue("EN+") == "acme.en_2b"
     for name in (names.unrouted, names.unknown_vendor, names.dead, names.stations, names.replies):
         assert name.startswith("acme.")
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["vendor_id"][:20])
+def test_the_word_of_a_vendors_events_is_its_key(vector: dict[str, str]) -> None:
+    word = event_word(vector["vendor_id"])
+    assert word == vector["key"] or vector["key"] == OTHER_VENDORS
+    assert not set(word) & set("*#")
+    assert len(f"{word}.unknown_message") <= 255
+
+
+def test_no_vendor_has_the_word_of_those_that_nobody_handles() -> None:
+    assert event_word("other") == event_word("OTHER") == "_6fther"
+    assert event_word("other.") == "other."
+    assert vendor_key("_6fther") != "_6fther"
+    assert Names("north").events == "north.events"

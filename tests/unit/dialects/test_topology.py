@@ -174,3 +174,12 @@ def test_a_binding_of_a_plan_is_a_binding_and_prints_as_json() -> None:
         "arguments": None,
         "queue": "q",
     }
+
+
+def test_events_have_an_exchange_where_they_are_on_and_nobody_needs_it() -> None:
+    plan = worker_topology(Native(Names("acme")), ["v"], Mode.VERIFY, events=True)
+    without = worker_topology(Native(Names("acme")), ["v"], Mode.VERIFY)
+    exchange = Exchange("acme.events", "topic", Purpose.EVENTS)
+    assert plan == Topology((*without.parts, exchange), Mode.VERIFY)
+    assert (plan.events, without.events) == (exchange, None)
+    assert plan.needed == without.needed == without

@@ -17,7 +17,7 @@ from bridge.ocpp import (
     encode_response,
     rejected,
 )
-from bridge.request.counting import ANSWERED, KINDS, Counted, of_other, of_reply
+from bridge.request.counting import of_other, of_reply
 from bridge.request.outcome import (
     Dropped,
     Failure,
@@ -31,6 +31,7 @@ from bridge.request.outcome import (
 )
 from bridge.routing.router import UNKNOWN_MESSAGE_REPLY, UNKNOWN_VENDOR_REPLY
 from bridge.telemetry.measures import MOST
+from bridge.telemetry.outcomes import ANSWERED, KINDS, Counted
 
 STATUSES = {
     DataTransferStatus.ACCEPTED: Counted.ACCEPTED,

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from bridge import Call, Router
-from bridge.request.counting import KINDS, Counted
 from bridge.request.incoming import Request
 from bridge.telemetry import ticks
 from bridge.telemetry.measures import Tally
+from bridge.telemetry.outcomes import KINDS, Counted
 from bridge.transport import Delivery, Properties
 from bridge.worker import ledger as module
 from bridge.worker.ledger import OTHER, Ledger, tallies
