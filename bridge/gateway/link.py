@@ -102,6 +102,8 @@ class GatewayLink:
         self._timeout = timeout
         self.counts = LinkCounts()
         """What it has done so far."""
+        self.reason = "not started"
+        """Why :attr:`state` is what it is: a clause for people."""
         self._requester = Requester(transport)
         self._up = Turns()
         """Of stations, to send a request to the CSMS."""
@@ -387,6 +389,7 @@ class GatewayLink:
             self._up.give(station_id)
 
     def _on_state(self, state: State, reason: str) -> None:
+        self.reason = reason
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

@@ -455,7 +455,7 @@ class Session:
     # As a listener of its connections:
 
     def on_ended(self, reason: str) -> None:
-        self.end(reason)
+        self.end(reason if self._watch is None else reason + self._watch.excuse())
 
     def on_blocked(self, reason: str | None) -> None:
         self.blocked = reason is not None

@@ -15,10 +15,12 @@ from bridge.idempotency.store import Store
 from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
+from bridge.telemetry.blocked import BLOCKED_AFTER, LoopWatch
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
 from bridge.transport import State, Subscription, Transport
+from bridge.worker.at_work import AtWork
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
@@ -64,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer; a larger one is a failure of its handler."""
     retry: RetryPolicy = RetryPolicy()
     """When a request is tried again, unless its handler or router has a policy of its own."""
+    blocked_after: float = BLOCKED_AFTER
+    """Seconds for which a handler may hold the event loop; one that holds it longer is logged while
+    it does. 0: none is."""
 
 
 class Worker:
@@ -96,6 +101,9 @@ class Worker:
         self.dialect: Dialect = dialect or Native()
         self.counts = WorkerCounts()
         """What it has done so far."""
+        self.store = store
+        self.reason = "not started"
+        """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -202,7 +210,9 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
-        watch = ClockWatch()
+        loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
+        loop_watch.start()
+        watch = ClockWatch(told_since=loop_watch.noticed_since)
         watch.start()
         try:
             if await self._started():
@@ -212,6 +222,7 @@ class Worker:
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             watch.stop()
+            loop_watch.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:
@@ -253,6 +264,7 @@ class Worker:
         self._stop.set()
 
     def _on_state(self, state: State, reason: str) -> None:
+        self.reason = reason
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

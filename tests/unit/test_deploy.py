@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 from yarl import URL
 
-from bridge.cli.gateway import parse_listen
+from bridge.cli.addresses import parse_listen
 from deploy import make_secrets
 
 ROOT = Path(__file__).parents[2]

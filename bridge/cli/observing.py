@@ -1,0 +1,242 @@
+"""What probes and scrapers are told of a process (``--http``), and what blocks its event loop.
+
+The parts are in :mod:`bridge.telemetry`; here they are given what they look at.
+"""
+
+import contextlib
+import platform
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Final, Protocol
+
+import typer
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.registry import Collector
+
+from bridge.cli.addresses import parse_listen
+from bridge.cli.exits import fail
+from bridge.cli.options import finite
+from bridge.cli.supervisor import Start
+from bridge.compiled.switch import running
+from bridge.idempotency.reachability import Pingable, Reachability
+from bridge.telemetry.blocked import LoopWatch
+from bridge.telemetry.health import STALE, STALLED, Check, Finding, Health, all_of, loop_check
+from bridge.telemetry.http import Listener, ListenError, Page
+from bridge.telemetry.logs import get_logger
+from bridge.telemetry.pages import FAMILIES, families_page, pages
+from bridge.telemetry.pulse import Pulse
+from bridge.transport import State
+from bridge.worker.worker import Worker
+
+log = get_logger("bridge.cli")
+
+
+def _address(text: str | None) -> str | None:
+    """Checks where to listen. Raises BadParameter for what is no address."""
+    if text is not None:
+        try:
+            parse_listen(text)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not HOST:PORT, for example :9100 or 127.0.0.1:9100"
+            ) from None
+    return text
+
+
+HttpOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DTBRIDGE_HTTP",
+        metavar="HOST:PORT",
+        callback=_address,
+        help="Where /livez, /readyz and /metrics are served; :PORT is every interface, port 0 any "
+        "free one. Without it, nowhere.",
+    ),
+]
+BlockedAfter = Annotated[
+    float,
+    typer.Option(
+        envvar="DTBRIDGE_BLOCKED_AFTER",
+        min=0,
+        callback=finite,
+        help="Seconds after which whatever blocks the event loop is logged; 0: never.",
+    ),
+]
+
+
+# ---- the listener ----
+
+
+def open_listener(http: str | None, start: Start | None = None) -> Listener | None:
+    """Take the address. None: there is none to take.
+
+    The child of a supervisor has a socket that only the supervisor asks. Ends the command if the
+    address cannot be had.
+    """
+    try:
+        if start is not None and start.is_child:
+            return None if start.socket is None else Listener.on_path(start.socket)
+        return None if http is None else Listener.on_port(*parse_listen(http))
+    except ListenError as error:
+        fail(str(error))
+
+
+def new_registry(collectors: Iterable[Collector] = ()) -> CollectorRegistry:
+    """What there is to say of any process, and these."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    build = Info("dtbridge_build", "Which build runs.", registry=registry)
+    build.info(
+        {
+            "version": _version(),
+            "compiled": str(any(each.form == "compiled" for each in running().values())).lower(),
+            "python": platform.python_version(),
+        }
+    )
+    for collector in collectors:
+        registry.register(collector)
+    return registry
+
+
+def _version() -> str:
+    with contextlib.suppress(PackageNotFoundError):
+        return version("datatransfer-bridge")
+    return "unknown"
+
+
+@contextlib.contextmanager
+def serving(listener: Listener, served: Mapping[str, Page]) -> Iterator[None]:
+    """Answer for as long as the block runs."""
+    listener.start(served)
+    log.info("serving http", address=listener.address, pages=list(served))
+    try:
+        yield
+    finally:
+        listener.close()
+
+
+@contextlib.contextmanager
+def beating() -> Iterator[Pulse]:
+    """A pulse of the running event loop."""
+    pulse = Pulse()
+    pulse.start()
+    try:
+        yield pulse
+    finally:
+        pulse.stop()
+
+
+# ---- a worker, a gateway ----
+
+
+@asynccontextmanager
+async def observing_worker(
+    listener: Listener | None, worker: Worker, collectors: Iterable[Collector] = ()
+) -> AsyncIterator[None]:
+    """Answer for a worker, if there is a listener."""
+    if listener is None:
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        ready = broker_checks(worker)
+        if isinstance(worker.store, Pingable):
+            ready["store"] = (await stack.enter_async_context(Reachability(worker.store))).check
+        else:
+            ready["store"] = _in_this_process
+        pulse = stack.enter_context(beating())
+        registry = new_registry(collectors)
+        served = dict(pages(_health(pulse, ready), registry))
+        if listener.is_private:
+            served[FAMILIES] = families_page(registry)
+        stack.enter_context(serving(listener, served))
+        yield
+
+
+class Server(Protocol):
+    """A gateway, as far as it is looked at."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether stations can connect."""
+
+
+@asynccontextmanager
+async def observing_gateway(
+    listener: Listener | None,
+    link: "HasBroker",
+    server: Server,
+    blocked_after: float,
+    collectors: Iterable[Collector] = (),
+) -> AsyncIterator[None]:
+    """Watch a gateway's event loop, and answer for the gateway, if there is a listener."""
+    loop_watch = LoopWatch(blocked_after)
+    loop_watch.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            if listener is not None:
+                pulse = stack.enter_context(beating())
+                ready = broker_checks(link) | {"stations": lambda: _accepting(server)}
+                served = pages(_health(pulse, ready), new_registry(collectors))
+                stack.enter_context(serving(listener, served))
+            yield
+    finally:
+        loop_watch.stop()
+
+
+def _accepting(server: Server) -> Finding:
+    if server.accepts:
+        return Finding(True, "they can connect")
+    return Finding(False, "they cannot connect: the gateway is not listening")
+
+
+def _health(pulse: Pulse, ready: Mapping[str, Check]) -> Health:
+    live = {"event loop": loop_check(pulse, STALLED)}
+    fresh = {"event loop": loop_check(pulse, STALE)}
+    return Health(lambda: all_of(live), lambda: all_of({**fresh, **ready}))
+
+
+def _in_this_process() -> Finding:
+    return Finding(True, "none that could be out of reach")
+
+
+# ---- the broker ----
+
+
+class HasBroker(Protocol):
+    """A worker, or the link of a gateway."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+_CONNECTED: Final = frozenset({State.CONSUMING, State.BLOCKED, State.DRAINING})
+_CONSUMING: Final = frozenset({State.CONSUMING, State.BLOCKED})
+
+
+def broker_checks(it: HasBroker) -> dict[str, Check]:
+    """Whether it is connected and consumes, and whether the broker takes its publishings."""
+
+    def among(states: frozenset[State]) -> Check:
+        def check() -> Finding:
+            state, reason = it.state, it.reason
+            return Finding(state in states, f"{state.value}: {reason}")
+
+        return check
+
+    return {
+        "connected": among(_CONNECTED),
+        "consuming": among(_CONSUMING),
+        "publishing": among(frozenset(State) - {State.BLOCKED}),
+    }
