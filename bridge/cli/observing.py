@@ -117,7 +117,8 @@ def _version() -> str:
 def serving(listener: Listener, served: Mapping[str, Page]) -> Iterator[None]:
     """Answer for as long as the block runs."""
     listener.start(served)
-    log.info("serving http", address=listener.address, pages=list(served))
+    say = log.debug if listener.is_private else log.info
+    say("serving http", address=listener.address, pages=list(served))
     try:
         yield
     finally:
