@@ -25,14 +25,14 @@ from bridge.cli.exits import fail
 from bridge.cli.options import finite
 from bridge.cli.supervisor import Start
 from bridge.compiled.switch import running
-from bridge.idempotency.reachability import Pingable, Reachability
 from bridge.telemetry.blocked import LoopWatch
 from bridge.telemetry.health import STALE, STALLED, Check, Finding, Health, all_of, loop_check
 from bridge.telemetry.http import Listener, ListenError, Page
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.pages import FAMILIES, families_page, pages
 from bridge.telemetry.pulse import Pulse
-from bridge.transport import State
+from bridge.telemetry.reachability import Pingable, Reachability
+from bridge.transport import State, Transport
 from bridge.worker.worker import Worker
 
 log = get_logger("bridge.cli")
@@ -148,11 +148,8 @@ async def observing_worker(
         yield
         return
     async with AsyncExitStack() as stack:
-        ready = broker_checks(worker)
-        if isinstance(worker.store, Pingable):
-            ready["store"] = (await stack.enter_async_context(Reachability(worker.store))).check
-        else:
-            ready["store"] = _in_this_process
+        ready = broker_checks(worker) | await _asking(stack, answering=worker.transport)
+        ready |= await _asking(stack, store=worker.store) or {"store": _in_this_process}
         pulse = stack.enter_context(beating())
         registry = new_registry(collectors)
         served = dict(pages(_health(pulse, ready), registry))
@@ -182,15 +179,25 @@ async def observing_gateway(
     loop_watch = LoopWatch(blocked_after)
     loop_watch.start()
     try:
-        with contextlib.ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             if listener is not None:
                 pulse = stack.enter_context(beating())
-                ready = broker_checks(link) | {"stations": lambda: _accepting(server)}
+                ready = broker_checks(link) | await _asking(stack, answering=link.transport)
+                ready["stations"] = lambda: _accepting(server)
                 served = pages(_health(pulse, ready), new_registry(collectors))
                 stack.enter_context(serving(listener, served))
             yield
     finally:
         loop_watch.stop()
+
+
+async def _asking(stack: AsyncExitStack, **asked: object) -> dict[str, Check]:
+    """Checks of what can be asked, by these names. It is asked for as long as the stack lasts."""
+    return {
+        name: (await stack.enter_async_context(Reachability(each))).check
+        for name, each in asked.items()
+        if isinstance(each, Pingable)
+    }
 
 
 def _accepting(server: Server) -> Finding:
@@ -220,6 +227,9 @@ class HasBroker(Protocol):
 
     @property
     def reason(self) -> str: ...
+
+    @property
+    def transport(self) -> Transport: ...
 
 
 _CONNECTED: Final = frozenset({State.CONSUMING, State.BLOCKED, State.DRAINING})

@@ -151,6 +151,11 @@ class GatewayLink:
         self._requester.close()
 
     @property
+    def transport(self) -> Transport:
+        """The broker."""
+        return self._transport
+
+    @property
     def state(self) -> State:
         """Where the link stands with its broker. CONSUMING: every connected station can be reached.
 

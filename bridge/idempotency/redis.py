@@ -95,7 +95,7 @@ class RedisStore:
             await self._probe.aclose()
 
     async def ping(self, timeout: float) -> None:
-        """As :meth:`~bridge.idempotency.reachability.Pingable.ping`."""
+        """As :meth:`~bridge.telemetry.reachability.Pingable.ping`."""
         if self._probe is None:
             self._probe = redis.asyncio.Redis.from_url(
                 self._url,

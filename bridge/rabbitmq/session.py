@@ -402,6 +402,11 @@ class Session:
                 return
             await channel.basic_cancel(tag)
 
+    async def ping(self, timeout: float) -> None:
+        """As :meth:`~bridge.rabbitmq.watch.Watch.ping`."""
+        if self._watch is not None:
+            await self._watch.ping(timeout)
+
     async def settled(self) -> None:
         """Wait until every delivery is settled and its acknowledgement on its way, or the end."""
         for lane in self._lanes:

@@ -24,7 +24,7 @@ import aiormq
 
 from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 from bridge.rabbitmq.consuming import ConsumeLane
-from bridge.rabbitmq.losses import LOST, losses_as_errors
+from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.pulse import Pulse
@@ -74,6 +74,9 @@ class Watch:
         self._pulse = pulse or Pulse()
         self._timer: asyncio.TimerHandle | None = None
         self._auditing: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        """The question that has no answer yet, or the last one."""
+        self._ping_channel: aiormq.abc.AbstractChannel | None = None
         self._confirmed = -1
         """Publishings confirmed at the last look."""
         self._confirmed_at = 0.0
@@ -99,6 +102,8 @@ class Watch:
             self._timer.cancel()
         self._pulse.stop()
         self.stop_audit()
+        if self._pinging is not None:
+            self._pinging.cancel()
 
     def excuse(self) -> str:
         """What to add to the reason why a connection has ended: that the event loop was blocked.
@@ -203,6 +208,32 @@ class Watch:
             pass
         await channel.close()
         return served.is_set()
+
+    async def ping(self, timeout: float) -> None:
+        """Return when the broker answers.
+
+        Raises TimeoutError after `timeout` seconds, and ConnectionError or what the libraries raise
+        if it cannot be asked. Where the broker allows no channel for this, it is not asked.
+        """
+        pinging = self._pinging
+        if pinging is None or pinging.done():
+            # It is left to its end: an answer that comes late is not taken for the next one.
+            self._pinging = pinging = asyncio.create_task(self._ping())
+            pinging.add_done_callback(retrieve)
+        await asyncio.wait((pinging,), timeout=timeout)
+        if not pinging.done():
+            raise TimeoutError
+        if pinging.cancelled():
+            raise ConnectionError("the session has ended")
+        pinging.result()
+
+    async def _ping(self) -> None:
+        with losses_as_errors():
+            if self._ping_channel is None:
+                if not self._consuming.has_room:
+                    return
+                self._ping_channel = await self._consuming.channel(confirms=False)
+            await self._ping_channel.basic_qos(prefetch_count=1)
 
     async def look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue. None: it cannot be asked, or does not exist."""

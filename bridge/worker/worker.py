@@ -197,6 +197,11 @@ class Worker:
         return [self._room, *self.intakes, *self._delay_queues]
 
     @property
+    def transport(self) -> Transport:
+        """The broker, as it was given."""
+        return self._transport
+
+    @property
     def state(self) -> State:
         """Where the worker stands with its broker. It is ready when CONSUMING."""
         return self._transport.state

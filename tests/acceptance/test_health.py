@@ -107,6 +107,23 @@ async def test_a_broker_that_is_gone_and_comes_back(breakable_broker: PrivateBro
             await probes.ready()
 
 
+async def test_a_broker_that_hangs_with_its_connections_open(
+    breakable_broker: PrivateBroker,
+) -> None:
+    url = breakable_broker.add_vhost("health-hangs")
+    async with worker(url) as process:
+        probes = Probes(process)
+        await probes.ready()
+        await asyncio.to_thread(breakable_broker.pause)
+        try:
+            report = await probes.not_ready()
+        finally:
+            await asyncio.to_thread(breakable_broker.resume)
+        assert report["reason"] == "answering: it does not answer within 1 s"
+        assert report["checks"]["connected"]["ok"]
+        await probes.ready()
+
+
 async def test_a_connection_that_is_blocked_and_released(
     breakable_broker: PrivateBroker,
 ) -> None:

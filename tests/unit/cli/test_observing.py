@@ -55,7 +55,7 @@ def test_an_address_that_is_taken_ends_the_command_in_a_sentence(
 
 
 async def test_a_gateway_is_ready_when_stations_can_connect_and_the_broker_is_there() -> None:
-    link: Any = SimpleNamespace(state=State.CONNECTING, reason="to the broker")
+    link: Any = SimpleNamespace(state=State.CONNECTING, reason="to the broker", transport=None)
     server: Any = SimpleNamespace(accepts=False)
     listener = open_listener("127.0.0.1:0")
     assert listener is not None

@@ -57,3 +57,17 @@ async def test_a_loop_that_is_held_up_is_told_of_now_and_then(
     assert "the event loop was held up seconds=6.0" in caplog.messages[0]
     clocks.go_on(QUIET + LOOK + 6.0)
     assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("told_at", "lines"), [(52.0, 0), (50.5, 1)])
+async def test_what_somebody_else_has_told_is_not_told_again(
+    caplog: pytest.LogCaptureFixture, told_at: float, lines: int
+) -> None:
+    """The clock's looks are at 51 s and 57 s."""
+    now = 50.0
+    watch = ClockWatch(lambda: now, lambda: now, told_since=lambda when: told_at >= when)
+    watch.start()
+    watch.stop()
+    for now in (51.0, 57.0):  # noqa: B007 - the clocks read it
+        watch.look()
+    assert len(caplog.messages) == lines

@@ -1,9 +1,8 @@
-"""Whether a store behind a network can be reached, found out before a request needs it."""
+"""Whether what is behind a network can be reached, found out before a request needs it."""
 
 import asyncio
 from typing import Final, Protocol, Self, runtime_checkable
 
-from bridge.request.outcome import describe_error
 from bridge.telemetry.health import Finding
 from bridge.telemetry.pulse import HELD_UP, Pulse
 
@@ -11,12 +10,14 @@ EVERY: Final = 0.5
 """Seconds from one answer to the next question."""
 PATIENCE: Final = 1.0
 """Seconds that an answer may take. With :data:`EVERY` that is less than the two seconds within
-which a worker without its store is to be known as not ready."""
+which a worker that misses something is to be known as not ready."""
+LONGEST: Final = 300
+"""Characters of an error that are told."""
 
 
 @runtime_checkable
 class Pingable(Protocol):
-    """A store that can be asked whether it is there."""
+    """What can be asked whether it is there: a store of replies, a transport."""
 
     async def ping(self, timeout: float) -> None:
         """Return when it answers. Raises whatever keeps it from it; TimeoutError after `timeout`
@@ -25,13 +26,13 @@ class Pingable(Protocol):
 
 
 class Reachability:
-    """Asks a store again and again, within an ``async with`` block."""
+    """Asks again and again, within an ``async with`` block."""
 
     def __init__(
-        self, store: Pingable, *, every: float = EVERY, patience: float = PATIENCE
+        self, asked: Pingable, *, every: float = EVERY, patience: float = PATIENCE
     ) -> None:
         """`every`: seconds between two questions. `patience`: seconds that an answer may take."""
-        self._store = store
+        self._asked = asked
         self._every = every
         self._patience = patience
         self._pulse = Pulse()
@@ -60,11 +61,11 @@ class Reachability:
 
     async def _once(self) -> Finding:
         try:
-            await self._store.ping(self._patience)
+            await self._asked.ping(self._patience)
         except TimeoutError:
             if self._pulse.turning_for < self._patience + HELD_UP:
                 return self._finding  # the loop was blocked: it may have answered meanwhile
             return Finding(False, f"it does not answer within {self._patience:g} s")
         except Exception as error:  # noqa: BLE001 - whatever its library raises
-            return Finding(False, describe_error(error))
+            return Finding(False, f"{type(error).__name__}: {error}"[:LONGEST])
         return Finding(True, "it answers")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bridge.idempotency.memory import MemoryStore
-from bridge.idempotency.reachability import Pingable, Reachability
+from bridge.telemetry.reachability import Pingable, Reachability
 
 PATIENCE = 10.0
 
