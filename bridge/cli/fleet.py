@@ -160,7 +160,8 @@ class Fleet(Collector):
     def _finding(self, page: str, number: int) -> Finding:
         reason = self._supervisor.why_not_running(number)
         if reason is not None:
-            return Finding(False, reason)
+            # Whoever has drained before the others is no reason to end these.
+            return Finding(page == LIVE and self._supervisor.stopping, reason)
         try:
             _, body = self._ask(number, page)
             return msgspec.json.decode(body, type=Finding)

@@ -77,6 +77,7 @@ class Watch:
         self._pinging: asyncio.Task[None] | None = None
         """The question that has no answer yet, or the last one."""
         self._ping_channel: aiormq.abc.AbstractChannel | None = None
+        """It has been of use before."""
         self._confirmed = -1
         """Publishings confirmed at the last look."""
         self._confirmed_at = 0.0
@@ -228,12 +229,14 @@ class Watch:
         pinging.result()
 
     async def _ping(self) -> None:
+        channel, self._ping_channel = self._ping_channel, None
         with losses_as_errors():
-            if self._ping_channel is None:
+            if channel is None:
                 if not self._consuming.has_room:
                     return
-                self._ping_channel = await self._consuming.channel(confirms=False)
-            await self._ping_channel.basic_qos(prefetch_count=1)
+                channel = await self._consuming.channel(confirms=False)
+            await channel.basic_qos(prefetch_count=1)
+        self._ping_channel = channel
 
     async def look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue. None: it cannot be asked, or does not exist."""

@@ -65,16 +65,13 @@ class ListenError(Exception):
 class Listener:
     """Has an address from the beginning; answers between :meth:`start` and :meth:`close`."""
 
-    def __init__(self, server: "_Server", address: str) -> None:
+    def __init__(self, server: "_Server", address: str, *, is_private: bool = False) -> None:
         """Made by :meth:`on_port` and :meth:`on_path`."""
         self._server = server
         self.address = address
         """``HOST:PORT`` with the port that it has, or the path of a Unix socket."""
-
-    @property
-    def is_private(self) -> bool:
-        """Whether it is a Unix socket, for the supervisor alone."""
-        return self._server.address_family == socket.AF_UNIX
+        self.is_private = is_private
+        """Whether it is a Unix socket."""
 
     @classmethod
     def on_port(cls, host: str | None, port: int) -> "Listener":
@@ -114,9 +111,10 @@ class Listener:
         """On a Unix socket. Whoever may enter its folder can ask. Raises ListenError."""
         try:
             path.unlink(missing_ok=True)  # of a process that was killed
-            return cls(_Server(socket.AF_UNIX, str(path), dual=False), str(path))
+            server = _Server(socket.AF_UNIX, str(path), dual=False)
         except OSError as error:
             raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+        return cls(server, str(path), is_private=True)
 
     def start(self, pages: Mapping[str, Page]) -> None:
         """Answer from now on. `pages`: by their path, such as ``/livez``."""
@@ -157,6 +155,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not self._dual)
         super().server_bind()
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(LOOK)  # out of file descriptors: it would be asked again at once, and again
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
