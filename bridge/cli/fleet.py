@@ -135,7 +135,7 @@ class Fleet(Collector):
             "dtbridge_process_restarts", "Starts of a worker process again.", labels=["process"]
         )
         processes = {"supervisor": list(self._own.collect())}
-        for number, metrics in self._from_all(self._metrics, list).items():
+        for number, metrics in self._from_all(self._metrics, _no_metrics).items():
             name = str(number)
             up.add_metric([name], 1 if metrics else 0)
             restarts.add_metric([name], self._supervisor.restarts_of(number))
@@ -195,6 +195,10 @@ class Fleet(Collector):
 
 def _no_answer() -> Finding:
     return Finding(False, f"it does not answer within {ANSWER_WITHIN:g} s")
+
+
+def _no_metrics() -> list[Metric]:
+    return []
 
 
 def _named(found: dict[int, Finding]) -> dict[str, Finding]:

@@ -33,7 +33,6 @@ from bridge.telemetry.pages import FAMILIES, families_page, pages
 from bridge.telemetry.pulse import Pulse
 from bridge.telemetry.reachability import Pingable, Reachability
 from bridge.transport import State, Transport
-from bridge.worker.worker import Worker
 
 log = get_logger("bridge.cli")
 
@@ -141,7 +140,7 @@ def beating() -> Iterator[Pulse]:
 
 @asynccontextmanager
 async def observing_worker(
-    listener: Listener | None, worker: Worker, collectors: Iterable[Collector] = ()
+    listener: Listener | None, worker: "HasStore", collectors: Iterable[Collector] = ()
 ) -> AsyncIterator[None]:
     """Answer for a worker, if there is a listener."""
     if listener is None:
@@ -230,6 +229,13 @@ class HasBroker(Protocol):
 
     @property
     def transport(self) -> Transport: ...
+
+
+class HasStore(HasBroker, Protocol):
+    """A worker."""
+
+    @property
+    def store(self) -> object: ...
 
 
 _CONNECTED: Final = frozenset({State.CONSUMING, State.BLOCKED, State.DRAINING})

@@ -84,8 +84,8 @@ class Probes:
         await self.until("/readyz", ok=True)
 
 
-def worker(url: str, **settings: object) -> WorkerProcess:
-    return WorkerProcess(VENDOR, url, **({"http": "127.0.0.1:0"} | settings))
+def worker(url: str, **settings: Any) -> WorkerProcess:
+    return WorkerProcess(VENDOR, url, http="127.0.0.1:0", **settings)
 
 
 # ---- the broker ----
@@ -132,10 +132,10 @@ async def test_a_connection_that_is_blocked_and_released(
     async with worker(url) as process, Client(url, timeout=PATIENCE) as client:
         probes = Probes(process)
         await probes.ready()
-        await client.data_transfer("CP", request("blocking", "block", 0))  # it has published
+        asked = asyncio.create_task(client.data_transfer("CP", request("blocking", "wait", 3)))
+        await asyncio.to_thread(process.until, "the handler waits")
         await asyncio.to_thread(breakable_broker.eval, f"rabbit_alarm:set_alarm({{{alarm}, []}})")
-        # The broker blocks a connection when it next publishes, and so ours when it next answers.
-        asked = asyncio.create_task(client.data_transfer("CP", request("blocking", "block", 0)))
+        # The broker blocks a connection when it next publishes, and so ours when it answers.
         await asyncio.to_thread(process.until, "blocked")
         report = await probes.not_ready()
         assert report["reason"].startswith("publishing: blocked: the broker blocks publishing")
