@@ -1,5 +1,5 @@
 """``python -m bridge`` is ``dtbridge``."""
 
-from bridge.cli.main import main
+from bridge.cli.start import main
 
 main()

@@ -3,18 +3,18 @@
 import enum
 import getpass
 import importlib.util
-import ipaddress
 import re
 import ssl
 import sys
-import urllib.parse
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from bridge.cli.addresses import parse_listen
 from bridge.cli.assembly import make_gateway_link
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.observing import BlockedAfter, HttpOption, observing_gateway, open_listener
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
@@ -37,6 +37,7 @@ from bridge.cli.routers import hook_or_fail
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.handshake import ID
+from bridge.gateway.websocket.metrics import gateway_registry
 from bridge.gateway.websocket.passwords import (
     PasswordFile,
     PasswordHash,
@@ -48,6 +49,7 @@ from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
+from bridge.telemetry.blocked import BLOCKED_AFTER
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
 
@@ -59,27 +61,6 @@ OTHER_FILES: Final = 100
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
 _PATTERN: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\*|\{id\}))+/?")
-
-
-def parse_listen(text: str) -> tuple[str | None, int]:
-    """The host and port of ``HOST:PORT``, ``[IPv6]:PORT`` or ``:PORT``.
-
-    A host of None is every interface. Raises ValueError with a sentence for any other text.
-    """
-    wrong = ValueError(f"{text!r} is not HOST:PORT, for example 0.0.0.0:9000 or [::1]:9000")
-    try:
-        parts = urllib.parse.urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise wrong from None
-    if port is None or parts.netloc != text or "@" in text or any(map(str.isspace, text)):
-        raise wrong
-    if text.startswith("["):
-        try:
-            ipaddress.IPv6Address(host or "")
-        except ValueError:
-            raise wrong from None
-    return host, port
 
 
 def _versions(texts: list[str]) -> list[OcppVersion]:
@@ -355,6 +336,8 @@ def gateway(
     ] = NONE_GIVEN,
     drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
     connect_timeout: ConnectTimeout = START_TIMEOUT,
+    http: HttpOption = None,
+    blocked_after: BlockedAfter = BLOCKED_AFTER,
     name: ConnectionName = "dtbridge gateway",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
@@ -395,17 +378,20 @@ def gateway(
     urls = broker_urls(amqp_url)
     configure(log_format, log_level)
     _allow_files(max_connections)
+    listener = open_listener(http)
 
     async def work() -> None:
-        async with make_gateway_link(
+        link = make_gateway_link(
             urls,
             prefix=prefix,
             mode=topology,
             start_timeout=connect_timeout,
             host_order=host_order,
             name=name,
-        ) as link:
-            server = Gateway(link, settings, passwords)
+        )
+        server = Gateway(link, settings, passwords)
+        registry = gateway_registry(server, link)
+        async with observing_gateway(listener, link, server, blocked_after, registry), link:
             # Stations are bidden farewell before the broker is, for as long.
             on_signals(server.stop, drain_timeout + 2 * FAREWELL)
             await server.run()

@@ -14,6 +14,7 @@ from bridge.cli.dead import dead
 from bridge.cli.demo import demo
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
+from bridge.cli.health import health
 from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.process import ending
 from bridge.cli.replay_check import replay_check
@@ -40,6 +41,7 @@ app.command()(send)
 app.command("send-to-station")(send_to_station)
 app.command()(tap)
 app.command("replay-check")(replay_check)
+app.command()(health)
 app.add_typer(dead)
 app.command()(check)
 app.command()(demo)

@@ -1,6 +1,5 @@
 """``dtbridge run``: a worker."""
 
-import asyncio
 import gc
 from typing import Annotated, Final
 
@@ -8,6 +7,8 @@ import typer
 
 from bridge.cli.assembly import IN_MEMORY, DialectName, check_store, make_dialect, open_worker
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.fleet import supervise
+from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, open_listener
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
@@ -25,16 +26,9 @@ from bridge.cli.options import (
     reply_prefixes,
     words,
 )
-from bridge.cli.process import (
-    FAREWELL,
-    Scheduling,
-    complete,
-    on_signals,
-    schedule,
-    stopping_signals,
-)
+from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
 from bridge.cli.routers import Targets, routers_or_fail
-from bridge.cli.supervisor import Start, Supervisor
+from bridge.cli.supervisor import Start
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
@@ -45,6 +39,7 @@ from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 from bridge.transport import TransportError
 from bridge.worker.dispatch import Expired
+from bridge.worker.metrics import worker_registry
 from bridge.worker.worker import Settings
 
 DEFAULTS: Final = Settings()
@@ -208,6 +203,8 @@ def run(
             "normal: as the process was started.",
         ),
     ] = Scheduling.BATCH,
+    http: HttpOption = None,
+    blocked_after: BlockedAfter = DEFAULTS.blocked_after,
     name: ConnectionName = "dtbridge",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
@@ -230,14 +227,16 @@ def run(
         fail(str(error), EXIT_USAGE)
     if event_bodies and events is EventMode.NONE:
         fail("--event-bodies is for --events failures or all", EXIT_USAGE)
+    listener = open_listener(http, start)
     if processes > 1 and not start.is_child:
-        supervisor = Supervisor(
+        code = supervise(
             start,
             processes,
             connect_timeout + START_MARGIN,
             patience=drain_timeout + FAREWELL + KILL_MARGIN,
+            listener=listener,
         )
-        raise typer.Exit(complete(_supervise(supervisor)))
+        raise typer.Exit(code)
     settings = Settings(
         prefetch=prefetch,
         concurrency=concurrency,
@@ -250,22 +249,26 @@ def run(
         retry=RetryPolicy(attempts=attempts),
         events=events,
         event_bodies=event_bodies,
+        blocked_after=blocked_after,
     )
     schedule(scheduling)
 
     async def work() -> None:
-        async with open_worker(
-            routers,
-            urls,
-            dialect=spoken,
-            settings=settings,
-            store=idempotency,
-            mode=topology,
-            queue_type=queue_type,
-            start_timeout=connect_timeout,
-            host_order=host_order,
-            name=name,
-        ) as worker:
+        async with (
+            open_worker(
+                routers,
+                urls,
+                dialect=spoken,
+                settings=settings,
+                store=idempotency,
+                mode=topology,
+                queue_type=queue_type,
+                start_timeout=connect_timeout,
+                host_order=host_order,
+                name=name,
+            ) as worker,
+            observing_worker(listener, worker, worker_registry(worker)),
+        ):
             on_signals(worker.stop, drain_timeout + FAREWELL)
             gc.freeze()  # what the imports made stays: the collector need not look at it again
             await worker.run()
@@ -274,11 +277,3 @@ def run(
         complete(work())
     except TransportError as error:
         fail(str(error))
-
-
-async def _supervise(supervisor: Supervisor) -> int:
-    """Run this very command several times side by side. Returns its exit code."""
-    loop = asyncio.get_running_loop()
-    for number in stopping_signals():
-        loop.add_signal_handler(number, supervisor.stop, number)
-    return await supervisor.run()

@@ -36,6 +36,10 @@ _PR_SET_PDEATHSIG: Final = 1
 _CHILD: Final = "_DTBRIDGE_CHILD"
 """The variable by which a child knows that it is one. Options could not tell it as surely: what
 stands after ``--`` is no option."""
+_SOCKET: Final = "_DTBRIDGE_SOCKET"
+"""The variable that says where a child answers its supervisor's questions."""
+_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Loaded here: between fork and exec, a child of a process with threads should load nothing."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +52,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """None: that of whoever starts it."""
     is_child: bool = False
     """Whether a supervisor has started it."""
+    socket: Path | None = None
+    """The Unix socket at which it answers the supervisor's questions; None: it asks none."""
 
     @classmethod
     def of_this_process(cls) -> Self:
         """This process. Ask once, before any module of a vendor can change what it was."""
         is_child = os.environ.pop(_CHILD, None) is not None
+        asked_at = os.environ.pop(_SOCKET, None)
         folder = None
         with contextlib.suppress(OSError):  # it has been deleted
             folder = Path.cwd()
@@ -62,6 +69,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
             folder=folder,
             environment=dict(os.environ),
             is_child=is_child,
+            socket=None if asked_at is None else Path(asked_at),
         )
 
 
@@ -75,12 +83,14 @@ class Supervisor:
         start_timeout: float,
         *,
         patience: float = PATIENCE,
+        sockets: Path | None = None,
     ) -> None:
         """`start`: how each child is started.
 
         `start_timeout`: seconds. If a child fails within them at its very first start, all end: it
         has said why, and the others would fail for the same reason. `patience`: seconds after
-        :meth:`stop` when children that have not ended are killed.
+        :meth:`stop` when children that have not ended are killed. `sockets`: the folder in which
+        each child is to answer questions, at a socket that has its number; None: nobody asks.
         """
         self._start = start
         self._count = count
@@ -91,12 +101,38 @@ class Supervisor:
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._exit_code = 0
-        self.restarts = 0
+        self._sockets = sockets
+        self._not_running = dict.fromkeys(range(count), "it has not been started yet")
+        """Why, by the child's number."""
+        self._restarts = dict.fromkeys(range(count), 0)
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the children that run."""
         return [child.pid for child in self._children.values()]
+
+    @property
+    def restarts(self) -> int:
+        """Times that a child was started again."""
+        return sum(self._restarts.values())
+
+    def restarts_of(self, number: int) -> int:
+        """Times that this child was started again."""
+        return self._restarts[number]
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the children."""
+        return range(self._count)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
+
+    def why_not_running(self, number: int) -> str | None:
+        """Why this child has no process now, as a clause; None: it has."""
+        return self._not_running.get(number)
 
     async def run(self) -> int:
         """Run until every child has ended after :meth:`stop`.
@@ -145,6 +181,7 @@ class Supervisor:
             lived = loop.time() - started
             if self._stopping.is_set():
                 self._exit_code = self._exit_code or _as_exit_code(code)
+                self._not_running[number] = "it has stopped"
                 return
             if first and code > 0 and lived < self._start_timeout:
                 self._exit_code = code
@@ -160,7 +197,10 @@ class Supervisor:
                 lived_s=round(lived, 1),
                 restart_in_s=round(pause, 1),
             )
-            self.restarts += 1
+            self._restarts[number] += 1
+            self._not_running[number] = (
+                f"it ended with exit code {code}, and is started again within {pause:.1f} s"
+            )
             try:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
@@ -169,26 +209,32 @@ class Supervisor:
 
     async def _run_child(self, number: int) -> int:
         start = self._start
+        environment = {**(os.environ if start.environment is None else start.environment)}
+        environment[_CHILD] = "1"
+        if self._sockets is not None:
+            environment[_SOCKET] = str(self._sockets / str(number))
         child = await asyncio.create_subprocess_exec(
             *start.command,
             cwd=start.folder,
-            env={**(os.environ if start.environment is None else start.environment), _CHILD: "1"},
+            env=environment,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which passes it on once
             preexec_fn=_end_with_parent,
         )
         self._children[number] = child
+        self._not_running.pop(number, None)
         if self._stopping.is_set():  # since the loop asked, and before there was a child to stop
             child.send_signal(signal.SIGTERM)
         try:
             return await child.wait()
         finally:
             del self._children[number]
+            self._not_running[number] = "it has ended"
 
 
 def _end_with_parent() -> None:
     """Have this child end with a supervisor that is killed. Linux only; elsewhere it goes on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _as_exit_code(code: int) -> int:

@@ -109,6 +109,8 @@ class GatewayLink:
         self.sessions = Sessions()
         """What has become of its connections to the broker."""
         transport.time_confirms(self.sessions.confirms.observe)
+        self.reason = "not started"
+        """Why :attr:`state` is what it is: a clause for people."""
         self._requester = Requester(transport)
         self._up = Turns()
         """Of stations, to send a request to the CSMS."""
@@ -154,6 +156,11 @@ class GatewayLink:
             _finish(binding)
         await self._transport.close()
         self._requester.close()
+
+    @property
+    def transport(self) -> Transport:
+        """The broker."""
+        return self._transport
 
     @property
     def state(self) -> State:
@@ -408,6 +415,7 @@ class GatewayLink:
 
     def _on_state(self, state: State, reason: str) -> None:
         self.sessions.enter(state.value, reason)
+        self.reason = reason
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

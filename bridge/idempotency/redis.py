@@ -68,6 +68,9 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._url = url
+        self._probe: redis.asyncio.Redis | None = None
+        """For :meth:`ping`: the connections for requests may all be taken."""
         self._mark = _MARK + secrets.token_hex(8).encode()
         self._running: set[bytes] = set()
         self._doubtful: dict[bytes, float] = {}
@@ -88,6 +91,24 @@ class RedisStore:
         if self._renewing is not None:
             self._renewing.cancel()
         await self._redis.aclose()
+        if self._probe is not None:
+            await self._probe.aclose()
+
+    async def ping(self, timeout: float) -> None:
+        """As :meth:`~bridge.telemetry.reachability.Pingable.ping`."""
+        if self._probe is None:
+            self._probe = redis.asyncio.Redis.from_url(
+                self._url,
+                max_connections=1,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                await self._probe.ping()
+        except redis.TimeoutError as error:
+            raise TimeoutError from error
 
     async def begin(self, key: Key) -> Begun:
         name = _name(key)

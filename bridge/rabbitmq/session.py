@@ -418,6 +418,11 @@ class Session:
                 return
             await channel.basic_cancel(tag)
 
+    async def ping(self, timeout: float) -> None:
+        """As :meth:`~bridge.rabbitmq.watch.Watch.ping`."""
+        if self._watch is not None:
+            await self._watch.ping(timeout)
+
     async def settled(self) -> None:
         """Wait until every delivery is settled and its acknowledgement on its way, or the end."""
         for lane in self._lanes:
@@ -471,7 +476,7 @@ class Session:
     # As a listener of its connections:
 
     def on_ended(self, reason: str) -> None:
-        self.end(reason)
+        self.end(reason if self._watch is None else reason + self._watch.excuse())
 
     def on_blocked(self, reason: str | None) -> None:
         self.blocked = reason is not None

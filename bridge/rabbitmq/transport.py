@@ -101,6 +101,12 @@ class RabbitTransport:
     def reply_queue(self) -> str | None:
         return None if self._session is None else self._session.reply_queue
 
+    async def ping(self, timeout: float) -> None:
+        """As :meth:`~bridge.telemetry.reachability.Pingable.ping`."""
+        if self._session is None:
+            raise ConnectionError("there is no session")
+        await self._session.ping(timeout)
+
     def lacks(self, exchange: str) -> bool:
         return self._session is not None and exchange in self._session.missing
 

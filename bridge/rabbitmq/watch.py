@@ -7,6 +7,11 @@ broker can forget a consumer, so that a worker is connected and consumes nothing
 * publishings that wait for confirms, and none at all in the same time;
 * a queue of ours without a consumer, or with messages that we do not get and another consumer would
   (the audit).
+
+While something blocks the event loop, nobody hears the broker, and it hears nothing of us. What has
+come meanwhile is read later than the timers of these deadlines run. So silence counts from the end
+of the block on. A broker that has closed the connection for want of heartbeats was right to do so,
+and :meth:`Watch.excuse` says why there were none.
 """
 
 import asyncio
@@ -19,9 +24,10 @@ import aiormq
 
 from bridge.rabbitmq.connection import CLOSE_TIMEOUT, Connection
 from bridge.rabbitmq.consuming import ConsumeLane
-from bridge.rabbitmq.losses import LOST, losses_as_errors
+from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.pulse import Pulse
 
 log = get_logger("bridge.rabbitmq")
 
@@ -33,6 +39,10 @@ AUDIT: Final = 30.0
 
 SERVED_WITHIN: Final = 2.0
 """Seconds in which a consumer is given a message that waits."""
+
+RECENT: Final = 1.0
+"""Seconds since the event loop was blocked in which what becomes of a connection is its doing: what
+has come meanwhile is read in the loop's next turns."""
 
 
 class Watch:
@@ -47,11 +57,13 @@ class Watch:
         publish_lanes: Collection[PublishLane],
         is_blocked: Callable[[], bool],
         end: Callable[[str], None],
+        pulse: Pulse | None = None,
     ) -> None:
         """The lanes are the session's own, which may still become more.
 
         `is_blocked`: whether the broker takes no publishings for now. `end`: called with the reason
-        when the session is found dead.
+        when the session is found dead. `pulse`: of the event loop, for the watch to start and stop;
+        None: one of its own.
         """
         self._consuming = consuming
         self._publishing = publishing
@@ -59,8 +71,13 @@ class Watch:
         self._publish_lanes = publish_lanes
         self._is_blocked = is_blocked
         self._end = end
+        self._pulse = pulse or Pulse()
         self._timer: asyncio.TimerHandle | None = None
         self._auditing: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        """The question that has no answer yet, or the last one."""
+        self._ping_channel: aiormq.abc.AbstractChannel | None = None
+        """It has been of use before."""
         self._confirmed = -1
         """Publishings confirmed at the last look."""
         self._confirmed_at = 0.0
@@ -68,6 +85,7 @@ class Watch:
 
     def start(self) -> None:
         """Watch for silence and for missing confirms."""
+        self._pulse.start()
         self._look()
 
     def start_audit(self) -> None:
@@ -83,18 +101,35 @@ class Watch:
         """The session is over."""
         if self._timer is not None:
             self._timer.cancel()
+        self._pulse.stop()
         self.stop_audit()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    def excuse(self) -> str:
+        """What to add to the reason why a connection has ended: that the event loop was blocked.
+
+        Empty, unless it was so just now, and for longer than the broker waits for a heartbeat.
+        """
+        blocked = self._pulse.last_hold_up
+        if self._pulse.turning_for > RECENT or blocked < self._consuming.protocol.heartbeat:
+            return ""
+        return (
+            f"; the event loop had been blocked for {blocked:.1f} s,"
+            " so that the broker got no heartbeats"
+        )
 
     def _look(self) -> None:
         heartbeat = self._consuming.protocol.heartbeat
+        turning_for = self._pulse.turning_for
         for connection in (self._consuming, self._publishing):
-            if connection.silent_for > SILENCE:
+            if min(connection.silent_for, turning_for / heartbeat) > SILENCE:
                 self._end(
                     f"{connection.name}: no sign of life from the broker "
                     f"for {SILENCE * heartbeat:g} s"
                 )
                 return
-        if self.without_confirm() > SILENCE * heartbeat:
+        if min(self.without_confirm(), turning_for) > SILENCE * heartbeat:
             self._end(
                 f"{self._publishing.name}: the broker has confirmed nothing "
                 f"for {SILENCE * heartbeat:g} s"
@@ -139,6 +174,8 @@ class Watch:
                         try:
                             found = await self.look_at(queue)
                         except TimeoutError:
+                            if self._pulse.turning_for < CLOSE_TIMEOUT:
+                                break  # it may have answered while nobody listened
                             self._end(f"not consuming: the broker says nothing of queue {queue!r}")
                             return
                         if found is None:
@@ -172,6 +209,34 @@ class Watch:
             pass
         await channel.close()
         return served.is_set()
+
+    async def ping(self, timeout: float) -> None:
+        """Return when the broker answers.
+
+        Raises TimeoutError after `timeout` seconds, and ConnectionError or what the libraries raise
+        if it cannot be asked. Where the broker allows no channel for this, it is not asked.
+        """
+        pinging = self._pinging
+        if pinging is None or pinging.done():
+            # It is left to its end: an answer that comes late is not taken for the next one.
+            self._pinging = pinging = asyncio.create_task(self._ping())
+            pinging.add_done_callback(retrieve)
+        await asyncio.wait((pinging,), timeout=timeout)
+        if not pinging.done():
+            raise TimeoutError
+        if pinging.cancelled():
+            raise ConnectionError("the session has ended")
+        pinging.result()
+
+    async def _ping(self) -> None:
+        channel, self._ping_channel = self._ping_channel, None
+        with losses_as_errors():
+            if channel is None:
+                if not self._consuming.has_room:
+                    return
+                channel = await self._consuming.channel(confirms=False)
+            await channel.basic_qos(prefetch_count=1)
+        self._ping_channel = channel
 
     async def look_at(self, queue: str) -> tuple[int, int] | None:
         """Messages ready and consumers of a queue. None: it cannot be asked, or does not exist."""

@@ -30,10 +30,16 @@ class ClockWatch:
         self,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        told_since: Callable[[float], bool] = lambda _: False,
     ) -> None:
-        """`wall`: the time of day; `monotonic`: the clock that is never set. Both in seconds."""
+        """`wall`: the time of day; `monotonic`: the clock that is never set. Both in seconds.
+
+        `told_since`: whether somebody has told since then, by `monotonic`, that the loop is held
+        up; then that need not be told again.
+        """
         self._wall = wall
         self._monotonic = monotonic
+        self._told_since = told_since
         self._apart = 0.0
         self._looked = 0.0
         self._quiet_until = -QUIET
@@ -71,7 +77,7 @@ class ClockWatch:
                 hint="deadlines of requests are times of day: keep the clocks of gateways and"
                 " workers together, by NTP",
             )
-        if late >= STEP and now >= self._quiet_until:
+        if late >= STEP and now >= self._quiet_until and not self._told_since(now - late - LOOK):
             self._quiet_until = now + QUIET
             log.warning(
                 "the event loop was held up",

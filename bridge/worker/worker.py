@@ -15,6 +15,7 @@ from bridge.idempotency.store import Store
 from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.routing.router import THREADS, Router, Routes, fold
+from bridge.telemetry.blocked import BLOCKED_AFTER, LoopWatch
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.events import EventMode
@@ -22,6 +23,7 @@ from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
 from bridge.transport import State, Subscription, Transport
 from bridge.worker import ledger
+from bridge.worker.at_work import AtWork
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.events import EventRecorder
@@ -74,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     for them."""
     event_bodies: bool = False
     """Whether events have the payloads of requests and answers, up to 64 KiB each."""
+    blocked_after: float = BLOCKED_AFTER
+    """Seconds for which a handler may hold the event loop; one that holds it longer is logged while
+    it does. 0: none is."""
 
 
 class Worker:
@@ -106,6 +111,9 @@ class Worker:
         self.dialect: Dialect = dialect or Native()
         self.counts = WorkerCounts()
         """What it has done so far."""
+        self.store = store
+        self.reason = "not started"
+        """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -118,7 +126,8 @@ class Worker:
         self._dispatchers: list[Dispatcher] = []
         self.room = Room(self.settings.max_bytes)
         """For large payloads."""
-        self.clock = ClockWatch()
+        self._loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
+        self.clock = ClockWatch(told_since=self._loop_watch.noticed_since)
         self.sessions = Sessions()
         """What has become of its connections to the broker."""
         transport.time_confirms(self.sessions.confirms.observe)
@@ -225,6 +234,11 @@ class Worker:
         return [self.room, *self.intakes, *self._delay_queues]
 
     @property
+    def transport(self) -> Transport:
+        """The broker, as it was given."""
+        return self._transport
+
+    @property
     def state(self) -> State:
         """Where the worker stands with its broker. It is ready when CONSUMING."""
         return self._transport.state
@@ -258,6 +272,7 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
+        self._loop_watch.start()
         self.clock.start()
         try:
             if await self._started():
@@ -267,6 +282,7 @@ class Worker:
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             self.clock.stop()
+            self._loop_watch.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:
@@ -309,6 +325,7 @@ class Worker:
 
     def _on_state(self, state: State, reason: str) -> None:
         self.sessions.enter(state.value, reason)
+        self.reason = reason
         lost = state is State.CONNECTING and self._was_connected
         (log.warning if lost or state is State.BLOCKED else log.info)(state.value, reason=reason)
         self._was_connected = state is not State.CONNECTING

@@ -138,6 +138,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("send --station A --vendor v --ocpp-version 3", "ocpp"),
         ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),
         ("gateway --listen 9000", "'9000' is not HOST:PORT"),
+        ("gateway --http 9100", "'9100' is not HOST:PORT"),
+        ("run good:router --http localhost:http", "is not HOST:PORT, for example :9100"),
+        ("run good:router --blocked-after nan", "nan is not a number of seconds"),
+        ("health", "no address: give HOST:PORT, or set DTBRIDGE_HTTP"),
+        ("health :0", "port 0 is any free one"),
+        ("health localhost", "'localhost' is not HOST:PORT"),
+        ("health :9100 --live --ready", "--live and --ready are two questions"),
         ("gateway --listen localhost:99999", "is not HOST:PORT"),
         ("gateway --path ocpp", "--path 'ocpp' is no path"),
         ("gateway --ocpp-versions ocpp3", "Unknown OCPP version 'ocpp3'"),
@@ -314,6 +321,15 @@ def test_a_port_that_is_taken_is_told(amqp_url: str) -> None:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         done = dtbridge("gateway", "--listen", listen, "--amqp-url", amqp_url)
     assert f"cannot listen on {listen}: " in sentence(done)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["gateway", "run good:router", "run --processes 2 good:router"])
+def test_a_port_for_probes_that_is_taken_is_told(folder: Path, amqp_url: str, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        http = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = dtbridge(*command.split(), "--http", http, "--amqp-url", amqp_url, folder=folder)
+    assert sentence(done) == f"cannot listen on {http}: Address already in use"
     assert done.returncode == 1
 
 

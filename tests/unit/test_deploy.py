@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 from yarl import URL
 
-from bridge.cli.gateway import parse_listen
+from bridge.cli.addresses import parse_listen
 from deploy import make_secrets
 
 ROOT = Path(__file__).parents[2]
@@ -287,6 +287,20 @@ def test_the_gateway_listens_where_its_port_is_published(services: dict[str, Any
     host, port = parse_listen(arguments[arguments.index("--listen") + 1])
     assert host is None
     assert gateway["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+@OURS
+def test_ours_are_asked_whether_they_live_by_their_own_command(
+    services: dict[str, Any], name: str
+) -> None:
+    """Not whether they are ready: a broker that is away is no reason to restart them."""
+    service = services[name]
+    program, command, *options = service["healthcheck"]["test"][1:]
+    assert [program] == list(PROJECT["project"]["scripts"])
+    assert (command, options) == ("health", ["--live"])
+    host, port = parse_listen(service["environment"]["DTBRIDGE_HTTP"])
+    assert host is None
+    assert not any(str(port) in published for published in service.get("ports", []))
 
 
 def test_workers_are_many(services: dict[str, Any]) -> None:

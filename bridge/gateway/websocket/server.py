@@ -123,6 +123,13 @@ class Gateway:
         """TCP connections, including those whose handshake is not finished."""
         return len(self.places)
 
+    @property
+    def accepts(self) -> bool:
+        """Whether stations can connect: it listens, and has not been asked to stop."""
+        return (
+            self._listening.done() and not self._listening.cancelled() and not self._stop.is_set()
+        )
+
     async def listening(self) -> list[tuple[str, int]]:
         """Wait until stations can connect. Returns the hosts and ports."""
         return await asyncio.shield(self._listening)

@@ -1,6 +1,7 @@
 """A session's watch over its broker, without one."""
 
 import asyncio
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,9 @@ class Watched:
         self.lane = stand_in(confirmed=0, unconfirmed=0)
         self.blocked = False
         self.ends: list[str] = []
+        self.pulse = stand_in(
+            start=lambda: None, stop=lambda: None, turning_for=math.inf, last_hold_up=0.0
+        )
         self.watch = Watch(
             self.consuming,
             self.publishing,
@@ -32,6 +36,7 @@ class Watched:
             publish_lanes=[self.lane],
             is_blocked=lambda: self.blocked,
             end=self.ends.append,
+            pulse=self.pulse,
         )
         self.now = 100.0
         self.due: list[Any] = []
@@ -127,3 +132,42 @@ async def test_a_watch_that_is_stopped_looks_no_more(running: Watched) -> None:
     assert running.due
     running.watch.stop()
     assert running.due == []
+
+
+async def test_a_broker_that_nobody_could_hear_is_not_taken_for_silent(running: Watched) -> None:
+    """What has come while the event loop was blocked is read after this look."""
+    running.consuming.silent_for = 3.0
+    running.lane.unconfirmed = 1
+    running.now += 3 * HEARTBEAT
+    running.pulse.turning_for = 0.0
+    running.pass_interval()
+    running.pulse.turning_for = 2 * HEARTBEAT
+    running.pass_interval()
+    assert running.ends == []
+    running.pulse.turning_for = 2 * HEARTBEAT + 1
+    running.pass_interval()
+    assert running.ends == ["w consume: no sign of life from the broker for 20 s"]
+
+
+async def test_confirms_that_nobody_could_hear_are_not_missed(running: Watched) -> None:
+    running.lane.unconfirmed = 1
+    running.now += 3 * HEARTBEAT
+    running.pulse.turning_for = 0.0
+    running.pass_interval()
+    assert running.ends == []
+    running.pulse.turning_for = 2 * HEARTBEAT + 1
+    running.pass_interval()
+    assert running.ends == ["w publish: the broker has confirmed nothing for 20 s"]
+
+
+@pytest.mark.parametrize(
+    ("turning_for", "hold_up", "excused"),
+    [(0.5, 25.0, True), (0.0, 25.0, True), (0.5, 9.0, False), (3.0, 25.0, False)],
+)
+async def test_a_broker_that_got_no_heartbeats_is_excused(
+    watched: Watched, turning_for: float, hold_up: float, excused: bool
+) -> None:
+    watched.pulse.turning_for = turning_for
+    watched.pulse.last_hold_up = hold_up
+    told = "; the event loop had been blocked for 25.0 s, so that the broker got no heartbeats"
+    assert watched.watch.excuse() == (told if excused else "")

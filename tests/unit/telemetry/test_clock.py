@@ -65,3 +65,17 @@ async def test_every_look_measures_how_late_the_loop_is(clocks: Clocks) -> None:
     clocks.go_on(LOOK + 0.2)
     assert clocks.watch.lag.count == 3
     assert clocks.watch.lag.sum == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("told_at", "lines"), [(52.0, 0), (50.5, 1)])
+async def test_what_somebody_else_has_told_is_not_told_again(
+    caplog: pytest.LogCaptureFixture, told_at: float, lines: int
+) -> None:
+    """The clock's looks are at 51 s and 57 s."""
+    now = 50.0
+    watch = ClockWatch(lambda: now, lambda: now, told_since=lambda when: told_at >= when)
+    watch.start()
+    watch.stop()
+    for now in (51.0, 57.0):  # noqa: B007 - the clocks read it
+        watch.look()
+    assert len(caplog.messages) == lines

@@ -1,0 +1,52 @@
+"""Finds the handler that is at work in a stack, and its request. It costs the handlers nothing."""
+
+from collections.abc import Sequence
+from types import FrameType
+
+from bridge.ocpp.errors import encodable
+from bridge.request.incoming import Call
+from bridge.routing.handler import Handler
+from bridge.routing.router import Routes
+from bridge.telemetry.blocked import Holder
+
+
+class AtWork:
+    """Knows the handlers of a worker."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._names = {
+            handler.name for router in routes.routers for _, handler in router.handlers()
+        }
+
+    def __call__(self, stack: Sequence[FrameType]) -> Holder | None:
+        """The handler at work in a stack, from the outermost frame; None: no handler stands there.
+
+        What a handler has started as a task of its own is not known for the handler's.
+        """
+        call = next(filter(None, map(_call_in, stack)), None)
+        if call is not None:
+            found = self._routes.resolve(call.vendor_id, call.message_id)
+            if isinstance(found, Handler):
+                return Holder(
+                    found.name,
+                    call,
+                    {
+                        "vendor": encodable(call.vendor_id),
+                        "message": encodable(call.message_id or ""),
+                        "station": encodable(call.station_id),
+                    },
+                )
+        for frame in stack:  # one that is given no call: the method of a handler that is mounted
+            name = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"
+            if name in self._names:
+                return Holder(name, frame)
+        return None
+
+
+def _call_in(frame: FrameType) -> Call | None:
+    """What a frame works at, if it has been given a request: the first argument of a handler."""
+    for value in tuple(frame.f_locals.values()):
+        if type(value) is Call:  # not isinstance, which asks the values of vendors for their class
+            return value
+    return None
