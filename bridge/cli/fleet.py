@@ -28,6 +28,7 @@ from bridge.cli.supervisor import Start, Supervisor
 from bridge.telemetry.families import decode, merge
 from bridge.telemetry.health import STALLED, Check, Finding, Health, loop_check, together
 from bridge.telemetry.http import Listener
+from bridge.telemetry.metrics import registry as process_registry
 from bridge.telemetry.pages import FAMILIES, LIVE, READY, pages
 
 Found = TypeVar("Found")
@@ -105,7 +106,7 @@ class Fleet(Collector):
         self._supervisor = supervisor
         self._folder = folder
         self._loop = loop
-        self._own = registry()
+        self._own = process_registry()
         # Several may ask at a time, and a child that hangs holds a thread for a second.
         self._threads = ThreadPoolExecutor(4 * len(supervisor.numbers), "fleet")
 
