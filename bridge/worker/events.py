@@ -58,6 +58,9 @@ _ERROR_CODE: Final = b'{"errorCode":"'
 _TYPE_NAME: Final = re.compile(r"[^\W\d]\w{0,99}(?=: )")
 """The type at the beginning of what :func:`~bridge.request.outcome.describe_error` has written."""
 
+_MILLISECONDS: Final = tuple(f"{number:03d}Z" for number in range(1000))
+"""How a time ends."""
+
 _SPELLINGS_KEPT: Final = 4_096
 """Spellings of vendorIds that are remembered. They come from stations, so there is a bound."""
 _CODE_LENGTH: Final = 50
@@ -161,10 +164,10 @@ class EventRecorder:
         if arrived is not None:
             now = time.monotonic()
             ended = now if request.ended is None else request.ended
-            answering = round(ended - arrived, 6)
+            answering = _rounded(ended - arrived)
             if request.begun is not None:
-                waiting = round(request.begun - arrived, 6)
-                handling = round(ended - request.begun, 6)
+                waiting = _rounded(request.begun - arrived)
+                handling = _rounded(ended - request.begun)
             elif counted in (_EXPIRED, _DROPPED, _OVERLOADED):
                 waiting = answering
         try:
@@ -217,7 +220,7 @@ class EventRecorder:
         if second != self._second:
             self._second = second
             self._until_second = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        return f"{self._until_second}{int((now - second) * 1000):03d}Z"
+        return self._until_second + _MILLISECONDS[int((now - second) * 1000)]
 
     def _keys_of(self, vendor_id: str) -> list[str]:
         keys = self._known.get(fold(vendor_id))
@@ -232,6 +235,11 @@ class EventRecorder:
 def _keys(word: str) -> list[str]:
     """The routing key of each outcome, in their order."""
     return [f"{word}.{kind}" for kind in KINDS]
+
+
+def _rounded(seconds: float) -> float:
+    """To microseconds. The built-in function takes longer than all else here."""
+    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def _text_after(start: bytes, body: bytes) -> str:

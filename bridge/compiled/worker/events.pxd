@@ -9,6 +9,7 @@ cdef object Event, Publishing, encode_event, _decode_names, _PROPERTIES, _RESPON
 cdef int _ACCEPTED, _DROPPED, _EXPIRED, _OVERLOADED
 cdef tuple KINDS
 cdef bytes _STATUS, _ERROR_CODE
+cdef tuple _MILLISECONDS
 cdef Py_ssize_t _CODE_LENGTH, OCPP_MESSAGE_ID_MAX_LENGTH
 
 cdef class EventRecorder:
@@ -28,6 +29,8 @@ cdef class EventRecorder:
     cdef str _now(self)
 
     cdef list _keys_of(self, str vendor_id)
+
+cdef object _rounded(double seconds)
 
 @cython.locals(text=bytes)
 cdef str _text_after(bytes start, bytes body)
