@@ -102,11 +102,13 @@ class Ledger:
         tally.count(counted)
         if request.arrived is None:
             return
+        arrived: float = request.arrived
         ended: float = ticks.now() if request.ended is None else request.ended
         if request.begun is not None:
-            tally.seconds.observe(ended - request.begun)
+            begun: float = request.begun
+            tally.seconds.observe(ended - begun)
         if counted <= _ANSWERED:
-            self.answers.observe(ended - request.arrived)
+            self.answers.observe(ended - arrived)
 
     def dead_lettered(self, reason: str) -> None:
         """Count a dead letter. `reason`: of a closed list."""

@@ -27,7 +27,7 @@ from tests.integration.support import (
     request,
     working,
 )
-from tests.integration.test_session import memory_alarm
+from tests.integration.test_session import answers, ask, gated, memory_alarm
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 LISTED = {
@@ -94,19 +94,18 @@ async def test_an_alarm_is_seen_while_it_lasts_and_its_seconds_stay(
     breakable_broker: PrivateBroker,
 ) -> None:
     url = breakable_broker.add_vhost("measured-alarm")
-    async with working(url, router()) as it, Client(url, timeout=PATIENCE) as client:
+    async with gated(url) as (gate, it, client, _):
         assert value(it.worker, "dtbridge_blocked_seconds_total") == 0
-        asked = [
-            asyncio.create_task(client.data_transfer("CP", request(data=str(number))))
-            for number in range(3)
-        ]
-        await asyncio.gather(*asked)
+        asked = ask(client, 1)
+        await gate.admit(1)
         with memory_alarm(breakable_broker):
+            gate.open.set()  # a publisher is told when it publishes
             await it.transport.until(State.BLOCKED)
             assert value(it.worker, "dtbridge_session_state", state="blocked") == 1
             first = value(it.worker, "dtbridge_blocked_seconds_total")
             await until(lambda: value(it.worker, "dtbridge_blocked_seconds_total") > first)
         await it.transport.until(State.BLOCKED, State.CONSUMING)
+        await answers(asked)
         blocked = value(it.worker, "dtbridge_blocked_seconds_total")
         assert blocked > first
         await asyncio.sleep(0.02)

@@ -20,5 +20,5 @@ cdef class Ledger:
     @cython.locals(delivery=Delivery, properties=Properties)
     cpdef arrived(self, Request request)
 
-    @cython.locals(tally=Tally, ended=double)
+    @cython.locals(tally=Tally, arrived=double, begun=double, ended=double)
     cpdef settled(self, Request request, int counted)

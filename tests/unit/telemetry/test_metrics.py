@@ -2,11 +2,13 @@
 
 import platform
 import sys
+from typing import Literal
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.compiled.switch import Running
 from bridge.telemetry import metrics as module
 from bridge.telemetry.measures import Histogram
 from bridge.telemetry.metrics import BuildCollector, Collector, Family, Samples, registry
@@ -98,18 +100,11 @@ def test_the_build_says_what_runs() -> None:
     [([], "no"), (["source"], "no"), (["compiled"] * 2, "yes"), (["compiled", "source"], "partly")],
 )
 def test_compiled_partly_or_not(
-    monkeypatch: pytest.MonkeyPatch, forms: list[str], said: str
+    monkeypatch: pytest.MonkeyPatch, forms: list[Literal["compiled", "source"]], said: str
 ) -> None:
-    running = {str(number): module.running for number, _ in enumerate(forms)}
-    monkeypatch.setattr(
-        module, "running", lambda: {name: _Form(forms[int(name)]) for name in running}
-    )
+    found = {str(number): Running(form) for number, form in enumerate(forms)}
+    monkeypatch.setattr(module, "running", lambda: found)
     assert module.compiled() == said
-
-
-class _Form:
-    def __init__(self, form: str) -> None:
-        self.form = form
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
