@@ -1,0 +1,200 @@
+"""What the commands of ``dtbridge dead`` print."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import rich.table
+import rich.text
+import typer
+
+from bridge.cli.output import say
+from bridge.cli.tables import json_text, print_table, printable, table_width
+from bridge.dead_letters.destinations import describe
+from bridge.dead_letters.letter import ID_LENGTH, DeadLetter
+from bridge.dead_letters.replay import Plan, Replayed
+
+WIDE: Final = 130
+"""Columns from which on a table shows more than what is needed most."""
+ID_SHOWN: Final = 8
+"""Digits of an id in a narrow table, unless two begin alike."""
+DESTINATIONS_SHOWN: Final = 20
+"""Lines of a dry run."""
+
+
+# ---- a list ----
+
+
+def print_letters(letters: Sequence[DeadLetter]) -> None:
+    """A table with a line for each: what fits a terminal of 80 columns, and more on a wider one."""
+    print_table(letters_table(letters, table_width(), datetime.now(UTC)))
+
+
+def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> rich.table.Table:
+    """What is too long is cut at its end; the longest text of a line is cut first."""
+    wide = width >= WIDE
+    digits = ID_LENGTH if wide or _begin_alike(letters) else ID_SHOWN
+    table = rich.table.Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("id", no_wrap=True, min_width=digits)
+    table.add_column("age", no_wrap=True, min_width=4)
+    if wide:
+        table.add_column("given up (UTC)", no_wrap=True)
+    for name in ("vendor", "message", "station", "reason"):
+        table.add_column(name, min_width=7)
+    table.add_column("tries", no_wrap=True, justify="right")
+    if wide:
+        table.add_column("replays", no_wrap=True, justify="right")
+        table.add_column("goes back to")
+    table.add_column("error", min_width=width // 4)
+    for letter in letters:
+        cells = [letter.id[:digits], _age_of(letter, now)]
+        if wide:
+            cells.append(_time_of(letter))
+        cells += [letter.vendor, letter.message, letter.station, letter.reason]
+        cells.append("" if letter.attempts is None else str(letter.attempts))
+        if wide:
+            cells += [str(letter.replayed or ""), describe(letter)]
+        cells.append(letter.error)
+        table.add_row(*map(_cell, cells))
+    return table
+
+
+def _cell(text: str) -> rich.text.Text:
+    """One line, and nothing in it is a command to the terminal."""
+    return rich.text.Text(printable(text[:_LINE]), no_wrap=True, overflow="ellipsis")
+
+
+_LINE: Final = 1_000
+"""Signs of a cell at most: no terminal is wider."""
+
+
+def _begin_alike(letters: Sequence[DeadLetter]) -> bool:
+    ids = {letter.id for letter in letters}
+    return len({letter_id[:ID_SHOWN] for letter_id in ids}) < len(ids)
+
+
+def _time_of(letter: DeadLetter) -> str:
+    return letter.failed_at.strftime("%Y-%m-%d %H:%M:%S") if letter.failed_at else ""
+
+
+def _age_of(letter: DeadLetter, now: datetime) -> str:
+    return age((now - letter.failed_at).total_seconds()) if letter.failed_at else ""
+
+
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+
+def age(seconds: float) -> str:
+    """Seconds as people say it: ``45s``, ``12m``, ``3h``, ``2d``. Clocks apart may make it 0."""
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+# ---- one of them ----
+
+
+def print_everything(parts: dict[str, Any]) -> None:
+    """All that is known of a dead letter, a line for each part."""
+    for name, value in parts.items():
+        if isinstance(value, dict):
+            say(f"{name}:")
+            for inner, item in value.items():
+                say(f"  {printable(inner)}: {_one_line(item)}")
+        else:
+            say(f"{name}: {_one_line(value)}")
+
+
+def _one_line(value: Any) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
+    return printable(text)
+
+
+# ---- what became of them, and what would ----
+
+
+def report_plan(found: Plan, *, as_json: bool) -> None:
+    """What a replay would do."""
+    if as_json:
+        say(
+            json_text({"dry_run": True, "replayed": found.replayed} | msgspec.structs.asdict(found))
+        )
+        return
+    for line in plan_lines(found):
+        say(line)
+
+
+def plan_lines(found: Plan) -> list[str]:
+    """What a replay would do, in words."""
+    lines = [f"Would be replayed: {found.replayed:,}."]
+    lines += _destinations(found.destinations)
+    if found.elsewhere:
+        lines.append(
+            f"Would stay, because they are not from the bridge's own exchange or queues "
+            f"(--exchange allows an exchange): {sum(found.elsewhere.values()):,}."
+        )
+        lines += _destinations(found.elsewhere)
+    if found.impossible:
+        lines.append(
+            f"Would stay, because they do not say where they came from: {found.impossible:,}."
+        )
+    if found.expired:
+        lines.append(
+            "Would stay, because they expired and nobody waits for them "
+            f"(--include-expired): {found.expired:,}."
+        )
+    return lines
+
+
+def _destinations(counts: dict[str, int]) -> list[str]:
+    """The most frequent ones."""
+    by_count = sorted(counts, key=lambda name: (-counts[name], name))
+    lines = [
+        f"  {counts[name]:,} to {printable(name) or 'others'}"
+        for name in by_count[:DESTINATIONS_SHOWN]
+    ]
+    rest = by_count[DESTINATIONS_SHOWN:]
+    if rest:
+        lines.append(f"  {sum(counts[name] for name in rest):,} to {len(rest):,} others")
+    return lines
+
+
+def report_replayed(result: Replayed, *, as_json: bool) -> None:
+    """What was replayed, and what was left alone because it expired."""
+    if as_json:
+        say(msgspec.json.encode(result).decode())
+        return
+    say(f"Replayed: {result.replayed:,}.")
+    if result.expired:
+        typer.echo(
+            f"dtbridge: {result.expired:,} that expired stay, because nobody waits for them "
+            "(--include-expired)",
+            err=True,
+        )
+
+
+def why_left(result: Replayed) -> str:
+    """The sentence about those that could not be replayed."""
+    whys = {
+        "no queue takes them": result.unroutable,
+        "refused by the broker": result.refused,
+        "without a place to go back to": result.impossible,
+        "not from the bridge's own exchange or queues (--dry-run shows from where)": (
+            result.elsewhere
+        ),
+    }
+    return f"{result.left:,} could not be replayed and stay: " + ", ".join(
+        f"{count:,} {why}" for why, count in whys.items() if count
+    )
+
+
+def report_count(count: int, what: str, *, as_json: bool) -> None:
+    """How many a purge would delete."""
+    if as_json:
+        say(msgspec.json.encode({"dry_run": True, what: count}).decode())
+    else:
+        say(f"Would be {what}: {count:,}.")
