@@ -101,7 +101,7 @@ Ids = Annotated[
     list[str] | None,
     typer.Argument(
         envvar="DTBRIDGE_DEAD_IDS",
-        metavar="[ID…]",
+        metavar="ID…",
         help="Only these: ids of dead letters, or how they begin.",
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 from bridge.cli.check import check
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
+from bridge.cli.doctor import doctor
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
 from bridge.cli.output import is_unwritable, open_standard_streams
@@ -37,6 +38,7 @@ app.command()(send)
 app.command("send-to-station")(send_to_station)
 app.add_typer(dead)
 app.command()(check)
+app.command()(doctor)
 app.command()(demo)
 
 

@@ -56,6 +56,14 @@ class ManagementError(TransportError):
 # ---- what it tells ----
 
 
+class ClusterStats(msgspec.Struct, frozen=True):
+    """Publishings that no queue took, of all programs together."""
+
+    drop_unroutable: int = 0
+    return_unroutable: int = 0
+    """Mandatory ones, which their publishers got back."""
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The broker."""
 
@@ -66,6 +74,7 @@ class Overview(msgspec.Struct, frozen=True):
     """The node that answers."""
     disable_stats: bool = False
     """``management_metrics_collection`` is denied: there are no rates, and few counts."""
+    message_stats: ClusterStats = ClusterStats()
 
 
 class Node(msgspec.Struct, frozen=True):
