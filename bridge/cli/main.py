@@ -18,6 +18,7 @@ from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.process import ending
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
+from bridge.cli.top import top
 from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -39,6 +40,7 @@ app.command("send-to-station")(send_to_station)
 app.add_typer(dead)
 app.command()(check)
 app.command()(doctor)
+app.command()(top)
 app.command()(demo)
 
 

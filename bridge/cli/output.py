@@ -31,8 +31,8 @@ def open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text: str) -> None:
-    """Print to standard output.
+def say(text: str) -> bool:
+    """Print to standard output. Returns whether somebody reads it.
 
     A reader that has gone (``| head``) has what it wanted. Anything else that keeps the text from
     being written ends the command.
@@ -43,9 +43,11 @@ def say(text: str) -> None:
         typer.echo(text)
     except BrokenPipeError:
         _discard_the_rest()
+        return False
     except OSError as error:
         _discard_the_rest()
         fail(f"standard output cannot be written: {error.strerror}")
+    return True
 
 
 def is_unwritable(error: OSError) -> bool:

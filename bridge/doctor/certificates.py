@@ -30,6 +30,13 @@ def validity(der: bytes) -> tuple[datetime, datetime]:
 
     Raises ValueError if it is none.
     """
+    try:
+        return _validity(der)
+    except (ValueError, OverflowError):
+        raise ValueError("this is no certificate") from None
+
+
+def _validity(der: bytes) -> tuple[datetime, datetime]:
     certificate = _inside(der, _SEQUENCE)
     fields = list(_elements(_inside(certificate, _SEQUENCE)))
     if fields and fields[0][0] == _VERSION:
