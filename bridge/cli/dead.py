@@ -271,8 +271,14 @@ def replay_letters(
         report_plan(look(), as_json=as_json)
         return
     most = min(limit or FEW + 1, len(wanted.ids) or FEW + 1)
+    planned = Plan()
     if not yes and most > FEW:
-        limit = _agreed_to_replay(look())
+        planned = look()
+        if not planned.tried:
+            report_replayed(Replayed(expired=planned.expired), as_json=as_json)
+            return
+        _ask_about(planned)
+        limit = planned.tried  # what has arrived since was not asked about
     replay = Replay(takes, allowed, limit=limit, include_expired=with_expired, rate=rate)
 
     async def work(queue: Browser, progress: Progress) -> tuple[bool, Replayed]:
@@ -286,28 +292,26 @@ def replay_letters(
             "there",
             EXIT_INTERRUPTED,
         )
+    result.expired = max(result.expired, planned.expired)
     report_replayed(result, as_json=as_json)
     if result.left:
         fail(why_left(result), EXIT_FAILED)
 
 
-def _agreed_to_replay(found: Plan) -> int:
-    """Ask, if there are more than a few, and return how many may be tried.
-
-    What has arrived since was not asked about.
-    """
-    if found.tried > FEW:
-        if not sys.stdin.isatty():
-            fail(
-                f"{found.replayed:,} dead letters would be replayed and there is nobody to ask: "
-                "say --yes, or --dry-run to see where they go",
-                EXIT_USAGE,
-            )
-        for line in plan_lines(found):
-            typer.echo(line, err=True)
-        if not typer.confirm(f"Replay {found.replayed:,} dead letters?", err=True):
-            fail("nothing was replayed")
-    return found.tried
+def _ask_about(found: Plan) -> None:
+    """Ask, if more than a few would be replayed. A no ends the command."""
+    if found.replayed <= FEW:
+        return
+    if not sys.stdin.isatty():
+        fail(
+            f"{found.replayed:,} dead letters would be replayed and there is nobody to ask: "
+            "say --yes, or --dry-run to see where they go",
+            EXIT_USAGE,
+        )
+    for line in plan_lines(found):
+        typer.echo(line, err=True)
+    if not typer.confirm(f"Replay {found.replayed:,} dead letters?", err=True):
+        fail("nothing was replayed")
 
 
 def _exchange_name(text: str) -> str:

@@ -213,11 +213,11 @@ async def _look_at(
         parts = [await _see(looking, part) for part in topology.exchanges]
         parts += [await _see(looking, part) for part in topology.queues]
         for number, part in enumerate(parts):
-            if part.there is not Right.GRANTED or publishing.blocked:
+            if part.there is not Right.GRANTED or not _few(parts, number, is_queue=part.is_queue):
                 continue
-            if part.is_queue and _few(parts, number, is_queue=True):
+            if part.is_queue:
                 parts[number] = msgspec.structs.replace(part, read=await _reads(looking, part.name))
-            elif not part.is_queue and _few(parts, number, is_queue=False):
+            elif not publishing.blocked:
                 parts[number] = msgspec.structs.replace(
                     part, write=await _writes(writing, part.name)
                 )

@@ -438,6 +438,7 @@ def test_expired_ones_are_listed_and_replayed_only_when_asked_for(amqp_url: str)
     assert ended.stderr == (
         "dtbridge: 4 that expired stay, because nobody waits for them (--include-expired)\n"
     )
+    assert dtbridge(amqp_url, "replay").stdout == "Replayed: 0.\n"
     assert said(amqp_url, "replay", listed(amqp_url)[0]["id"]) == "Replayed: 1.\n"
     assert said(amqp_url, "replay", "--reason", "expired", "--limit", "1") == "Replayed: 1.\n"
     assert said(amqp_url, "replay", "--include-expired") == "Replayed: 2.\n"
