@@ -182,21 +182,21 @@ def _get(address: Address, timeout: float) -> str:
     connection = http.client.HTTPConnection(host, address.port)
     with contextlib.closing(connection):
         sock = socket.create_connection((address.ip, address.port), timeout)
-        connection.sock = sock
+        connection.sock = sock  # http.client forgets it once an answer has begun
         if url.scheme == "https":
             context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(sock, server_hostname=host)
+            connection.sock = sock = context.wrap_socket(sock, server_hostname=host)
         connection.request("GET", url.raw_path_qs, headers={"Connection": "close"})
         response = connection.getresponse()
         if response.status != 200:
             raise http.client.HTTPException(f"it answers {response.status}")
-        parts = []
+        parts: list[bytes] = []
         size = 0
         while True:
             left = give_up_at - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            connection.sock.settimeout(left)
+            sock.settimeout(left)
             part = response.read1(65_536)
             if not part:
                 return b"".join(parts).decode("utf-8", "replace")
