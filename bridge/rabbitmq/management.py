@@ -356,7 +356,7 @@ class Management:
         return await self._get("whoami", User)
 
     async def queues(self, vhost: str, prefix: str = "") -> list[LiveQueue]:
-        """The queues whose names are `prefix`, or begin with it and a dot; with '': all."""
+        """The queues whose names are `prefix`, or begin with it and one of . : -; with '': all."""
         return await self._pages(f"queues/{_segment(vhost)}", LiveQueue, prefix)
 
     async def queue(self, vhost: str, name: str) -> LiveQueue | None:
@@ -383,6 +383,22 @@ class Management:
         path = f"queues/{_segment(vhost)}/{_segment(queue)}/bindings"
         return [each for each in await self._find(path, list[LiveBinding]) or [] if each.source]
 
+    async def bindings_to_exchange(self, vhost: str, exchange: str) -> list[LiveBinding]:
+        """What an exchange is bound to; nothing if it does not exist."""
+        path = f"exchanges/{_segment(vhost)}/{_segment(exchange)}/bindings/destination"
+        return await self._find(path, list[LiveBinding]) or []
+
+    async def totals(self, vhost: str, prefix: str = "") -> dict[str, int]:
+        """Messages of each queue, ready and in hand. `prefix`: as for :meth:`queues`.
+
+        A classic queue is asked; of a quorum queue it is what its leader has said last, up to five
+        seconds ago. The other counts are older: they are gathered every five seconds.
+        """
+        path = f"queues/{_segment(vhost)}"
+        live = "&disable_stats=true&enable_queue_totals=true"
+        found = await self._pages(path, LiveQueue, prefix, live)
+        return {queue.name: queue.messages for queue in found}
+
     async def connections(self, vhost: str) -> list[LiveConnection]:
         """The connections to a virtual host."""
         return await self._pages(f"vhosts/{_segment(vhost)}/connections", LiveConnection)
@@ -395,10 +411,10 @@ class Management:
         """What a user may do, by virtual host. Needs the tag ``administrator``."""
         return await self._get(f"users/{_segment(user)}/permissions", list[Permission])
 
-    async def _pages(self, path: str, kind: type[T], prefix: str = "") -> list[T]:
-        query = f"page_size={PAGE}&pagination=true"
+    async def _pages(self, path: str, kind: type[T], prefix: str = "", more: str = "") -> list[T]:
+        query = f"page_size={PAGE}&pagination=true{more}"
         if prefix:
-            pattern = quote(rf"^{re.escape(prefix)}(\.|$)", safe="")
+            pattern = quote(rf"^{re.escape(prefix)}([.:-]|$)", safe="")
             query += f"&use_regex=true&name={pattern}"
         found: list[T] = []
         for number in range(1, PAGES + 1):
