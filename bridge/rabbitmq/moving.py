@@ -135,9 +135,13 @@ class Mover(Session):
         self._markers: dict[str, list[Delivery]] = {}
         self._tags: dict[str, str] = {}
         self._timers: set[asyncio.TimerHandle] = set()
+        self._something = asyncio.Event()
+        """A message has arrived elsewhere, or not."""
 
     async def consume(self, queue: str, copy: Copy) -> None:
         """Begin to move what is in a queue, and what comes to it."""
+        if self._watch is not None:
+            self._watch.stop_audit()  # consumers come and go here
         tag = f"dtbridge-mover-{len(self._tags)}"
         self._markers[queue] = []
         subscription = Subscription(queue, PREFETCH, partial(self._take, queue, copy))
@@ -160,7 +164,8 @@ class Mover(Session):
         if (tag := self._tags.pop(queue, None)) is not None and not self.ended.done():
             await self._consume_channel.basic_cancel(tag)
         while self.in_hand[queue] and queue not in self.stuck and not self.ended.done():
-            await asyncio.sleep(LOOK_EVERY)
+            self._something.clear()
+            await self.until(self._something)
         self._consuming.outbox.flush()
 
     def mark(self, queue: str) -> None:
@@ -200,6 +205,7 @@ class Mover(Session):
     ) -> None:
         if queue in self.stuck:
             return  # a return may have been taken for another's: nothing more is acknowledged
+        self._something.set()
         match confirm:
             case Confirm.CONFIRMED:
                 delivery.settle(Verdict.ACK)
