@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import rich.table
@@ -36,17 +36,17 @@ def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> r
     wide = width >= WIDE
     digits = ID_LENGTH if wide or _begin_alike(letters) else ID_SHOWN
     table = rich.table.Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("id", no_wrap=True, min_width=digits)
-    table.add_column("age", no_wrap=True, min_width=4)
+    _column(table, "id", digits)
+    _column(table, "age", 4)
     if wide:
-        table.add_column("given up (UTC)", no_wrap=True)
+        _column(table, "given up (UTC)", len("2026-03-01 12:00:00"))
     for name in ("vendor", "message", "station", "reason"):
-        table.add_column(name, min_width=7)
-    table.add_column("tries", no_wrap=True, justify="right")
+        _column(table, name, 7)
+    _column(table, "tries", 5, justify="right")
     if wide:
-        table.add_column("replays", no_wrap=True, justify="right")
-        table.add_column("goes back to")
-    table.add_column("error", min_width=width // 4)
+        _column(table, "replays", 7, justify="right")
+        _column(table, "goes back to", 12)
+    _column(table, "error", width // 4)
     for letter in letters:
         cells = [letter.id[:digits], _age_of(letter, now)]
         if wide:
@@ -58,6 +58,12 @@ def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> r
         cells.append(letter.error)
         table.add_row(*map(_cell, cells))
     return table
+
+
+def _column(
+    table: rich.table.Table, name: str, least: int, *, justify: Literal["left", "right"] = "left"
+) -> None:
+    table.add_column(_cell(name), min_width=least, justify=justify)
 
 
 def _cell(text: str) -> rich.text.Text:

@@ -19,6 +19,7 @@ from bridge.cli.process import ending
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 from bridge.cli.top import top
+from bridge.cli.topology import topology
 from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -38,6 +39,7 @@ app.command()(password)
 app.command()(send)
 app.command("send-to-station")(send_to_station)
 app.add_typer(dead)
+app.add_typer(topology)
 app.command()(check)
 app.command()(doctor)
 app.command()(top)

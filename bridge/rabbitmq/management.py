@@ -3,54 +3,33 @@
 AMQP 0-9-1 lists nothing, and shows neither the arguments of a queue nor its bindings. The HTTP API
 of the plugin rabbitmq_management does. It needs a user with the tag ``monitoring`` (or
 ``management``, which sees less), and it changes nothing here: all methods are GET.
-
-Requests run in threads, one connection each, bounded in time and size. No redirect is followed and
-no proxy is used, because each request carries the password.
 """
 
 import asyncio
 import base64
-import http.client
 import re
-import socket
-import ssl
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
 from yarl import URL
 
-from bridge.rabbitmq.tls import TLS_OPTIONS, tls_context
+from bridge.rabbitmq.management_http import TIMEOUT, ManagementError, fetch, plain, tls_of
+from bridge.rabbitmq.tls import TLS_OPTIONS
 from bridge.rabbitmq.urls import printable
-from bridge.telemetry.lines import escaped
-from bridge.transport import TransportError
+
+__all__ = ["ManagementError"]
 
 PORT: Final = 15_672
 TLS_PORT: Final = 15_671
 """The usual ports of the API (https://www.rabbitmq.com/docs/management)."""
-TIMEOUT: Final = 10.0
-"""Seconds for one request, from the connection to the last byte."""
-LARGEST: Final = 64 * 1024 * 1024
-"""Bytes of an answer at most. A page of 500 queues has one or two million."""
 PAGE: Final = 500
 """Items of a list that are asked for at a time; the API allows no more."""
 PAGES: Final = 2_000
 """Pages of one list, at most."""
-_ERROR_LENGTH: Final = 300
-"""Characters of the API's own words that are shown."""
 
 T = TypeVar("T")
-
-
-class ManagementError(TransportError):
-    """The management API cannot be used. The message is one sentence, without a password."""
-
-    def __init__(self, sentence: str, status: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status = status
-        """Of HTTP, if there was an answer: 401 (login), 403 (rights), 404 (no such thing)."""
 
 
 # ---- what it tells ----
@@ -310,7 +289,7 @@ def _parse(text: str) -> URL:
             f"{', '.join(TLS_OPTIONS)}, and http:// none"
         )
     try:
-        _context(url)
+        tls_of(url)
     except ValueError as error:
         raise ValueError(f"{printable(url)}: {error}") from None
     return url
@@ -319,10 +298,6 @@ def _parse(text: str) -> URL:
 def virtual_host(amqp_url: URL) -> str:
     """The name of the virtual host that a broker's URL leads to."""
     return unquote(amqp_url.raw_path[1:]) or "/"
-
-
-def _context(url: URL) -> ssl.SSLContext | None:
-    return tls_context(url.with_scheme("amqps")) if url.scheme == "https" else None
 
 
 # ---- the client ----
@@ -365,7 +340,7 @@ class Management:
         return await self._get("whoami", User)
 
     async def queues(self, vhost: str, prefix: str = "") -> list[LiveQueue]:
-        """The queues whose names are `prefix`, or begin with it and a dot; with '': all."""
+        """The queues whose names are `prefix`, or begin with it and one of . : -; with '': all."""
         return await self._pages(f"queues/{_segment(vhost)}", LiveQueue, prefix)
 
     async def queue(self, vhost: str, name: str) -> LiveQueue | None:
@@ -392,6 +367,22 @@ class Management:
         path = f"queues/{_segment(vhost)}/{_segment(queue)}/bindings"
         return [each for each in await self._find(path, list[LiveBinding]) or [] if each.source]
 
+    async def bindings_to_exchange(self, vhost: str, exchange: str) -> list[LiveBinding]:
+        """What an exchange is bound to; nothing if it does not exist."""
+        path = f"exchanges/{_segment(vhost)}/{_segment(exchange)}/bindings/destination"
+        return await self._find(path, list[LiveBinding]) or []
+
+    async def totals(self, vhost: str, prefix: str = "") -> dict[str, int]:
+        """Messages of each queue, ready and in hand. `prefix`: as for :meth:`queues`.
+
+        A classic queue is asked; of a quorum queue it is what its leader has said last, up to five
+        seconds ago. The other counts are older: they are gathered every five seconds.
+        """
+        path = f"queues/{_segment(vhost)}"
+        live = "&disable_stats=true&enable_queue_totals=true"
+        found = await self._pages(path, LiveQueue, prefix, live)
+        return {queue.name: queue.messages for queue in found}
+
     async def connections(self, vhost: str) -> list[LiveConnection]:
         """The connections to a virtual host."""
         return await self._pages(f"vhosts/{_segment(vhost)}/connections", LiveConnection)
@@ -404,10 +395,10 @@ class Management:
         """What a user may do, by virtual host. Needs the tag ``administrator``."""
         return await self._get(f"users/{_segment(user)}/permissions", list[Permission])
 
-    async def _pages(self, path: str, kind: type[T], prefix: str = "") -> list[T]:
-        query = f"page_size={PAGE}&pagination=true"
+    async def _pages(self, path: str, kind: type[T], prefix: str = "", more: str = "") -> list[T]:
+        query = f"page_size={PAGE}&pagination=true{more}"
         if prefix:
-            pattern = quote(rf"^{re.escape(prefix)}(\.|$)", safe="")
+            pattern = quote(rf"^{re.escape(prefix)}([.:-]|$)", safe="")
             query += f"&use_regex=true&name={pattern}"
         found: list[T] = []
         for number in range(1, PAGES + 1):
@@ -426,7 +417,7 @@ class Management:
             raise
 
     async def _get(self, path: str, kind: type[T]) -> T:
-        body = await asyncio.to_thread(self._fetch, path)
+        body = await asyncio.to_thread(fetch, self._url, path, self._headers, self._timeout)
         try:
             raw = msgspec.json.decode(body)
         except msgspec.DecodeError as error:
@@ -435,86 +426,13 @@ class Management:
 
     def _convert(self, raw: Any, kind: type[T], path: str) -> T:
         try:
-            return msgspec.convert(_plain(raw), kind)
+            return msgspec.convert(plain(raw), kind)
         except msgspec.ValidationError as error:
             place = path.partition("?")[0]
             raise ManagementError(
                 f"the management API at {self.url} does not say what is expected of {place}: "
                 f"{error}"
             ) from error
-
-    # In a thread:
-
-    def _fetch(self, path: str) -> bytes:
-        url = self._url
-        give_up_at = time.monotonic() + self._timeout
-        host, port = url.host or "", url.port
-        try:
-            connection = (
-                http.client.HTTPSConnection(
-                    host, port, timeout=self._timeout, context=_context(url)
-                )
-                if url.scheme == "https"
-                else http.client.HTTPConnection(host, port, timeout=self._timeout)
-            )
-        except ValueError as error:  # a file for TLS
-            raise ManagementError(f"{self.url}: {error}") from error
-        try:
-            connection.request(
-                "GET", f"{url.raw_path.rstrip('/')}/api/{path}", headers=self._headers
-            )
-            response = connection.getresponse()
-            body = self._read(response, connection.sock, give_up_at)
-        except (OSError, http.client.HTTPException) as error:
-            raise ManagementError(
-                f"no management API at {self.url}: {_reason(error)}; is the plugin "
-                "rabbitmq_management enabled, and the URL right (--management)?"
-            ) from error
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise self._refused(response.status, body, path)
-        return body
-
-    def _read(
-        self, response: http.client.HTTPResponse, sock: socket.socket | None, give_up_at: float
-    ) -> bytes:
-        """All of an answer, in time: one that trickles would keep its thread for ever."""
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            left = give_up_at - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            if sock is not None:
-                sock.settimeout(left)
-            part = response.read1(65_536)
-            if not part:
-                return b"".join(parts)
-            size += len(part)
-            if size > LARGEST:
-                raise ManagementError(
-                    f"the answer of the management API at {self.url} is larger than "
-                    f"{LARGEST >> 20} MiB"
-                )
-            parts.append(part)
-
-    def _refused(self, status: int, body: bytes, path: str) -> ManagementError:
-        place = path.partition("?")[0]
-        if status == 401:
-            sentence = (
-                f"the management API at {self.url} refused the user name or password, or the user "
-                "has none of the tags management, monitoring and administrator (rabbitmqctl "
-                f"set_user_tags {escaped(self.user)} monitoring)"
-            )
-        elif status == 403:
-            sentence = f"the user {escaped(self.user)} may not see {place} at {self.url}"
-        elif status == 404:
-            sentence = f"there is no {place} at {self.url}"
-        else:
-            sentence = f"the management API at {self.url} answered {status} to {place}"
-            sentence += f": {said}" if (said := _words(body)) else ""
-        return ManagementError(sentence, status)
 
 
 async def open_management(urls: Sequence[URL], timeout: float = TIMEOUT) -> Management:
@@ -536,78 +454,3 @@ async def open_management(urls: Sequence[URL], timeout: float = TIMEOUT) -> Mana
 
 def _segment(name: str) -> str:
     return quote(name, safe="")
-
-
-_TABLES: Final = frozenset(
-    {
-        "arguments",
-        "channel_details",
-        "client_properties",
-        "effective_policy_definition",
-        "message_stats",
-    }
-)
-_NUMBERS: Final = frozenset(
-    {
-        "fd_used",
-        "fd_total",
-        "sockets_used",
-        "sockets_total",
-        "proc_used",
-        "proc_total",
-        "mem_used",
-        "mem_limit",
-        "disk_free",
-        "disk_free_limit",
-        "head_message_timestamp",
-        "messages",
-        "messages_ready",
-        "messages_unacknowledged",
-        "message_bytes",
-        "consumers",
-        "channels",
-        "connected_at",
-        "timeout",
-        "uptime",
-    }
-)
-
-
-def _plain(raw: Any) -> Any:
-    """The same without the API's ways to say nothing.
-
-    An empty table may be ``[]`` (Erlang has one word for both), an unknown number a text, and what
-    is not known null.
-    """
-    if isinstance(raw, list):
-        return [_plain(each) for each in raw]
-    if not isinstance(raw, dict):
-        return raw
-    return {key: value for key, value in raw.items() if not _says_nothing(key, value)}
-
-
-def _says_nothing(key: str, value: Any) -> bool:
-    return (
-        value is None
-        or (key in _TABLES and not isinstance(value, dict))
-        or (key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int)))
-    )
-
-
-def _words(body: bytes) -> str:
-    """What an error says: an object of JSON with ``reason``, mostly."""
-    try:
-        told: Mapping[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    return escaped(str(told.get("reason") or told.get("error") or ""))[:_ERROR_LENGTH]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it does not answer"
-    if isinstance(error, ssl.SSLError):
-        return escaped(error.reason or str(error))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return escaped(str(error)) or type(error).__name__

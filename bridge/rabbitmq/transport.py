@@ -139,6 +139,7 @@ class RabbitTransport:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
         self._opening = session = Session(self._name, self._blocked, self._count_returned)
+        session.lenient = self.sessions > 0  # somebody has migrated them under us
         try:
             with losses_as_errors():
                 await session.open(url, self._topology, self._subscriptions, self._connect_timeout)

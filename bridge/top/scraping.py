@@ -74,8 +74,7 @@ def parse_workers(texts: Sequence[str]) -> list[URL]:
             valid = False
         if not valid or "@" in text:
             raise ValueError(
-                "this is not where a worker serves its metrics: expected http://HOST:PORT, as "
-                "dtbridge run has it in --http"
+                "this is not where a worker serves its metrics: expected http://HOST:PORT"
             )
         if url.explicit_port is None and url.scheme == "http":
             url = url.with_port(PORT)
@@ -166,8 +165,10 @@ def ask(address: Address, timeout: float) -> Answer:
         readings = read_exposition(text, time.monotonic())
     except TimeoutError:
         return Answer(error="it does not answer")
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(error=getattr(error, "strerror", None) or type(error).__name__)
+    except http.client.HTTPException as error:
+        return Answer(error=str(error) or type(error).__name__)
+    except OSError as error:
+        return Answer(error=error.strerror or type(error).__name__)
     except Exception as error:  # noqa: BLE001 - the parser raises what it likes
         return Answer(error=f"this is not what a worker says: {type(error).__name__}")
     if not readings:

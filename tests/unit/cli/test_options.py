@@ -98,10 +98,11 @@ def texts(path: Path) -> Iterator[str]:
             yield node.value
 
 
+COMMANDS = {"cli", "demo", "doctor", "testing"}
+"""What nobody imports who has no command line. The doctor's advice is for whoever runs commands."""
+
 LIBRARY = [
-    path
-    for path in PACKAGE.rglob("*.py")
-    if path.relative_to(PACKAGE).parts[0] not in {"cli", "demo", "testing"}
+    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in COMMANDS
 ]
 
 

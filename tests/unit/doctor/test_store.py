@@ -9,7 +9,12 @@ from bridge.doctor.findings import Level
 from bridge.doctor.store import check_store
 from tests.unit.doctor.surroundings import told, worst
 
-WELL: dict[str, Any] = {"version": "7.2.4", "seconds": 0.0003, "policy": "noeviction", "persistence": "aof"}
+WELL: dict[str, Any] = {
+    "version": "7.2.4",
+    "seconds": 0.0003,
+    "policy": "noeviction",
+    "persistence": "aof",
+}
 
 
 def test_a_store_without_a_server() -> None:

@@ -1,0 +1,106 @@
+"""The difference between a topology and a broker, as people read it."""
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final
+
+from bridge.cli.tables import printable
+from bridge.rabbitmq.difference import Difference, Finding, Mark
+
+WIDTH: Final = 80
+"""Columns of what is not a name."""
+_INDENT: Final = "    "
+
+_SIGNS: Final = {Mark.MISSING: "+", Mark.DIFFERENT: "~", Mark.RETIRED: "-", Mark.UNKNOWN: "?"}
+
+
+def lines(difference: Difference) -> Iterator[str]:
+    """What there is to do, like a diff: findings that say the same stand together."""
+    for finding, found in groupby(difference.findings, _alike):
+        some = list(found)
+        for each in some:
+            yield _headline(each)
+        yield from _details(finding, some[0])
+    for sentence in difference.unseen:
+        yield from _wrapped(sentence, "")
+    yield summary(difference)
+
+
+def _alike(finding: Finding) -> Finding:
+    """The same for all findings that differ in their names alone."""
+    return Finding(
+        mark=finding.mark,
+        kind=finding.kind,
+        name="" if finding.mark in {Mark.MISSING, Mark.DIFFERENT} else finding.name,
+        changes=finding.changes,
+        todo=finding.todo,
+        bound_to=finding.bound_to,
+        consumers=finding.consumers,
+    )
+
+
+def _headline(finding: Finding) -> str:
+    line = f"{_SIGNS[finding.mark]} {finding.kind} {printable(finding.name)}"
+    if finding.messages:
+        line += f" ({counted(finding.messages, 'message')})"
+    return line
+
+
+def _details(alike: Finding, first: Finding) -> Iterator[str]:
+    if alike.changes:
+        width = max(len(change.name) for change in alike.changes)
+        for change in alike.changes:
+            yield (
+                f"{_INDENT}{printable(change.name):{width}}  "
+                f"{_value(change.live)} -> {_value(change.wanted)}"
+            )
+    if first.bound_to:
+        yield from _wrapped(f"bound to {', '.join(map(printable, first.bound_to))}")
+    elif first.mark is Mark.RETIRED:
+        yield f"{_INDENT}bound to nothing"
+    if first.consumers:
+        yield from _wrapped(f"consumed by {', '.join(map(printable, first.consumers))}")
+    if alike.todo and alike.mark is not Mark.MISSING:
+        yield from _wrapped(printable(alike.todo))
+
+
+def _wrapped(text: str, indent: str = _INDENT) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else printable(str(value))
+
+
+def summary(difference: Difference) -> str:
+    """One line: how many there are of each kind."""
+    counts = [f"{count:,} {mark.value}" for mark in Mark if (count := len(difference.of(mark)))]
+    found = ", ".join(counts) if counts else "Nothing differs"
+    return f"{found}; {difference.fine:,} as they must be."
+
+
+def sentences(difference: Difference) -> Iterator[str]:
+    """One for each thing that is missing or differs, with what to do."""
+    for finding in difference.of(Mark.MISSING, Mark.DIFFERENT):
+        name = f"{finding.kind} {printable(finding.name)}"
+        if finding.mark is Mark.MISSING:
+            yield f"{name} is missing. {finding.todo}"
+            continue
+        told = "; ".join(
+            f"{printable(change.name)} is {_value(change.live)}, not {_value(change.wanted)}"
+            for change in finding.changes
+        )
+        yield f"{name}: {told}. {finding.todo}" if told else f"{name}: {finding.todo}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
