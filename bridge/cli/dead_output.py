@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
+import rich.cells
 import rich.table
 import rich.text
 import typer
@@ -32,43 +33,69 @@ def print_letters(letters: Sequence[DeadLetter]) -> None:
 
 
 def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> rich.table.Table:
-    """What is too long is cut at its end; the longest text of a line is cut first."""
+    """What is too long is cut at its end; of several texts of a line, the longest ones."""
     wide = width >= WIDE
     digits = ID_LENGTH if wide or _begin_alike(letters) else ID_SHOWN
-    table = rich.table.Table(box=None, pad_edge=False, header_style="bold")
-    _column(table, "id", digits)
-    _column(table, "age", 4)
-    if wide:
-        _column(table, "given up (UTC)", len("2026-03-01 12:00:00"))
-    for name in ("vendor", "message", "station", "reason"):
-        _column(table, name, 7)
-    _column(table, "tries", 5, justify="right")
-    if wide:
-        _column(table, "replays", 7, justify="right")
-        _column(table, "goes back to", 12)
-    _column(table, "error", width // 4)
-    for letter in letters:
-        cells = [letter.id[:digits], _age_of(letter, now)]
-        if wide:
-            cells.append(_time_of(letter))
-        cells += [letter.vendor, letter.message, letter.station, letter.reason]
-        cells.append("" if letter.attempts is None else str(letter.attempts))
-        if wide:
-            cells += [str(letter.replayed or ""), describe(letter)]
-        cells.append(letter.error)
-        table.add_row(*map(_cell, cells))
+    columns: list[tuple[str, int | None]] = [("id", None), ("age", None)]
+    columns += [("given up (UTC)", None)] if wide else []
+    columns += [(name, 7) for name in ("vendor", "message", "station", "reason")]
+    columns.append(("tries", None))
+    columns += [("replays", None), ("goes back to", 12)] if wide else []
+    columns.append(("error", width // 4))
+    rows = [_cells(letter, digits, now, wide=wide) for letter in letters]
+    widths = _fit(
+        [
+            max(map(rich.cells.cell_len, (name, *(row[at] for row in rows))))
+            for at, (name, _) in enumerate(columns)
+        ],
+        [least for _, least in columns],
+        width - _GAP * (len(columns) - 1),
+    )
+    table = rich.table.Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for (name, _), room in zip(columns, widths, strict=True):
+        right = name in {"tries", "replays"}
+        table.add_column(_cell(name), width=room, justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*map(_cell, row))
     return table
 
 
-def _column(
-    table: rich.table.Table, name: str, least: int, *, justify: Literal["left", "right"] = "left"
-) -> None:
-    table.add_column(_cell(name), min_width=least, justify=justify)
+_GAP: Final = 2
+"""Columns between two texts."""
+
+
+def _cells(letter: DeadLetter, digits: int, now: datetime, *, wide: bool) -> list[str]:
+    cells = [letter.id[:digits], _age_of(letter, now)]
+    cells += [_time_of(letter)] if wide else []
+    cells += [letter.vendor, letter.message, letter.station, letter.reason]
+    cells.append("" if letter.attempts is None else str(letter.attempts))
+    cells += [str(letter.replayed or ""), describe(letter)] if wide else []
+    cells.append(letter.error)
+    return [printable(cell[:_LINE]) for cell in cells]
+
+
+def _fit(wanted: list[int], least: list[int | None], room: int) -> list[int]:
+    """Widths that fit the room: the widest is cut first, and none below its least. None: never."""
+    widths = list(wanted)
+    while sum(widths) > room:
+        longest = max(
+            (
+                at
+                for at, few in enumerate(least)
+                if few is not None and widths[at] > min(few, wanted[at])
+            ),
+            key=widths.__getitem__,
+            default=None,
+        )
+        if longest is None:
+            break
+        widths[longest] -= 1
+    return widths
 
 
 def _cell(text: str) -> rich.text.Text:
-    """One line, and nothing in it is a command to the terminal."""
-    return rich.text.Text(printable(text[:_LINE]), no_wrap=True, overflow="ellipsis")
+    """One line, cut where there is no more room. What it says is no markup."""
+    return rich.text.Text(text, no_wrap=True, overflow="ellipsis")
 
 
 _LINE: Final = 1_000

@@ -178,17 +178,17 @@ def ask(address: Address, timeout: float) -> Answer:
 
 def _get(address: Address, timeout: float) -> str:
     url = URL(address.url)
-    give_up_at = time.monotonic() + timeout
     host = str(url.host)
-    connection = http.client.HTTPConnection(host, address.port)
-    with contextlib.closing(connection):
-        sock = socket.create_connection((address.ip, address.port), timeout)
-        connection.sock = sock  # http.client forgets it once an answer has begun
+    give_up_at = time.monotonic() + timeout
+    with contextlib.ExitStack() as opened:
+        sock = opened.enter_context(socket.create_connection((address.ip, address.port), timeout))
         if url.scheme == "https":
             context = ssl.create_default_context()
-            connection.sock = sock = context.wrap_socket(sock, server_hostname=host)
+            sock = opened.enter_context(context.wrap_socket(sock, server_hostname=host))
+        connection = http.client.HTTPConnection(host, address.port)
+        connection.sock = sock  # http.client forgets it once an answer has begun
         connection.request("GET", url.raw_path_qs, headers={"Connection": "close"})
-        response = connection.getresponse()
+        response = opened.enter_context(connection.getresponse())
         if response.status != 200:
             raise http.client.HTTPException(f"it answers {response.status}")
         parts: list[bytes] = []

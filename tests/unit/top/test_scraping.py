@@ -1,6 +1,6 @@
 """The metrics of workers, got by HTTP."""
 
-import asyncio
+import contextlib
 import http.server
 import socket
 import threading
@@ -16,8 +16,8 @@ from tests.unit.top.exposition import a_worker
 
 
 @contextmanager
-def serving(body: str, status: int = 200) -> Iterator[int]:
-    """A listener on loopback; its port."""
+def serving(body: str, status: int = 200, *, trickling: bool = False) -> Iterator[int]:
+    """A listener on loopback; its port. `trickling`: it sends the body again and again."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -25,6 +25,10 @@ def serving(body: str, status: int = 200) -> Iterator[int]:
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
+            with contextlib.suppress(OSError):  # until the other side has gone
+                while trickling:
+                    time.sleep(0.05)
+                    self.wfile.write(body.encode())
 
         def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - its name
 
@@ -96,24 +100,9 @@ async def test_an_answer_that_is_too_large_is_given_up(monkeypatch: pytest.Monke
 
 
 async def test_an_answer_that_trickles_is_given_up() -> None:
-    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        try:
-            while True:
-                writer.write(b"#\n")
-                await writer.drain()
-                await asyncio.sleep(0.05)
-        except OSError:
-            writer.close()
-
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    with serving("#\n", trickling=True) as port:
         found = await errors_of(f"127.0.0.1:{port}", timeout=0.4)
         assert found == {f"127.0.0.1:{port}": "it does not answer"}
-        server.close()
-        if hasattr(server, "close_clients"):
-            server.close_clients()
 
 
 async def test_a_name_with_several_addresses_is_as_many_workers(
