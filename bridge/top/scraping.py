@@ -125,7 +125,8 @@ class Scraper:
 
     async def _resolve(self) -> None:
         now = time.monotonic()
-        if self._resolved_at is not None and now - self._resolved_at < RESOLVE_EVERY:
+        is_fresh = self._resolved_at is not None and now - self._resolved_at < RESOLVE_EVERY
+        if is_fresh or not self._urls:
             return
         self._resolved_at = now
         loop = asyncio.get_running_loop()

@@ -55,6 +55,10 @@ async def errors_of(*workers: str, timeout: float = 5.0) -> dict[str, str]:
         return {name: answer.error for name, answer in (await scraper.scrape()).items()}
 
 
+async def test_where_there_are_no_workers_nothing_is_asked() -> None:
+    assert await errors_of() == {}
+
+
 async def test_a_worker_is_asked_for_its_metrics() -> None:
     with serving(a_worker(accepted=3)) as port:
         async with Scraper(parse_workers([f"127.0.0.1:{port}"])) as scraper:
