@@ -17,6 +17,7 @@ NOTES: Final = 5
 FEWEST: Final = 3
 """Lines of a table at least, however low the terminal is."""
 _NOT_KNOWN: Final = "-"
+_COMPILED: Final = ("", "yes", "true")
 
 
 def screen(view: View, width: int, height: int | None) -> rich.console.Group:
@@ -132,7 +133,7 @@ def _worker_table(rows: Sequence[WorkerRow], width: int) -> rich.table.Table:
             number(row.sessions_lost),
         ]
         if wide:
-            plain = "" if row.compiled == "yes" else f" compiled: {row.compiled}"
+            plain = "" if row.compiled in _COMPILED else f" compiled: {row.compiled}"
             cells += [
                 _duration(row.confirm_p99),
                 number(row.in_hand),

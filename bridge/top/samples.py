@@ -11,7 +11,12 @@ from typing import Final
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-NAMES: Final = ("dtbridge_", "process_cpu_seconds_total", "process_resident_memory_bytes")
+NAMES: Final = (
+    "dtbridge_",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+)
 """How the names begin that are read; all others are passed over."""
 LINES: Final = 300_000
 """Samples that are read of one worker at most."""

@@ -181,6 +181,20 @@ class _Fleet:
                 found[key] = found.get(key, 0.0) + value
         return found
 
+    def busy(self, vendor: str) -> tuple[int, int]:
+        """Processes in which all handlers of a vendor are busy and requests wait; and all that
+        handle it.
+        """
+        busy = handling = 0
+        for reading in self.now.values():
+            limit = reading.sum_of("dtbridge_concurrency_limit", vendor=vendor)
+            running = reading.sum_of("dtbridge_requests_running", vendor=vendor)
+            handling += limit > 0
+            busy += running >= limit > 0 and bool(
+                reading.sum_of("dtbridge_requests_waiting", vendor=vendor)
+            )
+        return busy, handling
+
 
 def _readings(answers: Mapping[str, Answer]) -> dict[_Process, Reading]:
     return {
@@ -283,7 +297,7 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             dead=sum(dead_by.values()),
             dead_by=dead_by,
         )
-        rows.append(msgspec.structs.replace(row, why=_why(row, handlers)))
+        rows.append(msgspec.structs.replace(row, why=_why(row, handlers, fleet.busy(vendor))))
     return rows + _queues_alone(broker, names, {row.vendor for row in rows})
 
 
@@ -332,8 +346,11 @@ def _sum(
     )
 
 
-def _why(row: VendorRow, handlers: Mapping[str, Buckets]) -> str:
-    """What stands out about a vendor: busy handlers, a slow one, failures."""
+def _why(row: VendorRow, handlers: Mapping[str, Buckets], busy: tuple[int, int]) -> str:
+    """What stands out about a vendor: busy handlers, a slow one, failures.
+
+    `busy`: processes whose handlers are all at work, and all that handle the vendor.
+    """
     told = []
     if row.consumers == 0 and row.backlog:
         told.append("nobody takes from its queue")
@@ -341,10 +358,10 @@ def _why(row: VendorRow, handlers: Mapping[str, Buckets]) -> str:
         ((quantile(found, 0.99) or 0.0, message) for message, found in handlers.items()),
         default=(0.0, ""),
     )
-    busy = bool(row.concurrency) and row.running >= row.concurrency
-    if busy and (row.waiting or row.backlog):
-        told.append(f"all {row.concurrency} handlers are busy")
-    if slowest[0] >= SLOW or (busy and slowest[0] > 0):
+    if busy[0]:
+        where = "" if busy[0] == busy[1] else f" in {busy[0]} of {busy[1]} processes"
+        told.append(f"all handlers are busy{where}, and {row.waiting:,} requests wait")
+    if slowest[0] >= SLOW or (busy[0] and slowest[0] > 0):
         told.append(f"{slowest[1] or '(no messageId)'} takes {duration(slowest[0])} (p99)")
     failing = [
         f"{rate:.1f}/s {outcome.replace('_', ' ')}"
@@ -373,7 +390,9 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
     name = process[0] if not process[1] else f"{process[0]} {process[1]}"
     done = fleet.changes.get(process)
     changes: Sequence[Change] = [] if done is None else [done]
-    started = reading.sum_of("dtbridge_start_time_seconds")
+    started = reading.sum_of("dtbridge_start_time_seconds") or reading.sum_of(
+        "process_start_time_seconds"
+    )
     kind = _kind(reading)
     prefix = {"gateway": "dtbridge_link"}.get(kind, "dtbridge")
     return WorkerRow(

@@ -116,7 +116,11 @@ def test_why_a_vendor_is_slow_is_said() -> None:
     before = {"a:1": answer(1.0, a_worker())}
     after = {"a:1": answer(2.0, a_worker(accepted=9, failed=3, slow=12, running=10, waiting=4))}
     assert vendor(view(before, after)).why == (
-        "all 10 handlers are busy; GetTariff takes 9.9s (p99); 3.0/s failed"
+        "all handlers are busy, and 4 requests wait; GetTariff takes 9.9s (p99); 3.0/s failed"
+    )
+    idle = {"b:1": answer(2.0, a_worker())}
+    assert vendor(view(before, after | idle)).why.startswith(
+        "all handlers are busy in 1 of 2 processes, and 4 requests wait"
     )
     assert vendor(view(before, before)).why == ""
 
