@@ -235,7 +235,8 @@ def migrate(
     wanted = _to_migrate(command, difference, words(vendor))
     outcome = Outcome()
     if wanted:
-        shown = [each for each in difference.of(Mark.DIFFERENT) if each.kind == "queue"]
+        names = {*wanted, *map(aside, wanted)}
+        shown = [each for each in difference.of(Mark.DIFFERENT) if each.name in names]
         if not as_json:
             for line in lines(msgspec.structs.replace(difference, findings=tuple(shown))):
                 say(line)
@@ -245,6 +246,8 @@ def migrate(
         say(json_text(outcome))
     else:
         say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
+        if outcome.migrated and not outcome.given_up:
+            say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
         told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])
         fail(f"{counted(len(outcome.given_up), 'queue')} left as they were: {told}", EXIT_FAILED)

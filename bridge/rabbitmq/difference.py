@@ -229,7 +229,8 @@ def _compare_binding(wanted: QueueBinding, live: Live) -> Finding | None:
 def _besides(
     topology: Topology, live: Live, prefix: str, requests: str | None, known: frozenset[str]
 ) -> Iterator[Finding]:
-    ours = known | {part.name for part in (*topology.exchanges, *topology.queues)}
+    ours = known | {part.name for part in topology.exchanges}
+    ours |= {part.name for part in topology.queues}
     handled = {each.routing_key for each in topology.bindings if each.exchange == requests}
     dead = next((each.name for each in topology.exchanges if each.purpose is Purpose.DEAD), "")
     for name, queue in sorted(live.queues.items()):

@@ -200,7 +200,7 @@ async def test_all_queues_are_migrated_and_keep_what_is_in_them(place: Place) ->
         channel = await connection.channel()
         for queue in topology.queues:
             found = await channel.get_queue(queue.name)
-            seen = []
+            seen: list[aio_pika.abc.AbstractIncomingMessage] = []
             while len(seen) < 300:
                 taken = await found.get(no_ack=True, fail=False)
                 assert taken is not None, f"{queue.name} has {len(seen)}"
