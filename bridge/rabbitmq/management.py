@@ -402,7 +402,9 @@ class Management:
             query += f"&use_regex=true&name={pattern}"
         found: list[T] = []
         for number in range(1, PAGES + 1):
-            page = await self._get(f"{path}?page={number}&{query}", _Page)
+            page = await self._get(f"{path}?page={number}&{query}", _Page | list[Any])
+            if isinstance(page, list):  # a list that knows no pages
+                return self._convert(page, list[kind], path)  # type: ignore[valid-type]  # likewise
             found += self._convert(page.items, list[kind], path)  # type: ignore[valid-type]  # a type at run time
             if number >= page.page_count:
                 break
