@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from bridge.cli.assembly import DialectName
-from bridge.cli.changes import counted, lines
+from bridge.cli.changes import counted, lines_of
 from bridge.cli.exits import EXIT_DIFFERENT, EXIT_FAILED, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
@@ -47,6 +47,8 @@ from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
+TOLD: Final = frozenset({"switched", "switched back", "done"})
+"""Steps of a migration that are told of each queue: between the first two, its requests wait."""
 
 # ---- apply ----
 
@@ -102,7 +104,7 @@ def apply(
     if missing or retired or difference.unseen:
         shown = [*missing, *(each for each in difference.findings if each.name in retired)]
         if not as_json:
-            for line in lines(msgspec.structs.replace(difference, findings=tuple(shown))):
+            for line in lines_of(shown):
                 say(line)
         question = f"Create what is missing ({len(missing):,})"
         if retired:
@@ -238,7 +240,7 @@ def migrate(
         names = {*wanted, *map(aside, wanted)}
         shown = [each for each in difference.of(Mark.DIFFERENT) if each.name in names]
         if not as_json:
-            for line in lines(msgspec.structs.replace(difference, findings=tuple(shown))):
+            for line in lines_of(shown):
                 say(line)
         confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
         outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json))
@@ -270,7 +272,7 @@ async def _migrate(
     command: Command, wanted: Sequence[str], patience: float, *, quiet: bool
 ) -> Outcome:
     def tell(step: str, queue: str, moved: int) -> None:
-        if not quiet:
+        if not quiet and (moved or step in TOLD):
             count = f", {counted(moved, 'message')}" if moved else ""
             say(f"{printable(queue)}: {step}{count}")
 

@@ -24,8 +24,8 @@ POLICY_CAN: Final = {
 """Arguments that a policy can set on a queue that lacks them, and their names there. What stands in
 a queue's arguments, a policy cannot loosen (https://www.rabbitmq.com/docs/policies)."""
 
-APPLY: Final = "`dtbridge topology apply` creates it."
-MIGRATE: Final = "`dtbridge topology migrate` changes it without losing a message."
+APPLY: Final = "`dtbridge topology apply` creates what is missing."
+MIGRATE: Final = "`dtbridge topology migrate` changes that without losing a message."
 
 
 class Mark(enum.StrEnum):
@@ -196,7 +196,7 @@ def _what_to_do(changes: Sequence[Change], live: LiveQueue | None) -> str:
     if all(definition.get(name) == value for name, value in by_policy.items()):
         policy = "" if live is None else live.policy or live.operator_policy or ""
         return (
-            f"The policy {policy} sets the same: workers with --topology verify take it as it is. "
+            f"The policy {policy} sets the same: workers with --topology verify take that. "
             + MIGRATE
         )
     names = ", ".join(sorted(by_policy))

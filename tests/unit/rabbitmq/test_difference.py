@@ -101,10 +101,10 @@ WANTED = next(each for each in QUORUM.queues if each.name == VENDORS)
 @pytest.mark.parametrize(
     ("live", "told"),
     [
-        (queue(**{"x-queue-type": "classic"}), "migrate` changes it without losing a message."),
-        (queue(**{"x-delivery-limit": 5}), "migrate` changes it without losing a message."),
+        (queue(**{"x-queue-type": "classic"}), "migrate` changes that without losing a message."),
+        (queue(**{"x-delivery-limit": 5}), "migrate` changes that without losing a message."),
         (queue(**{"x-delivery-limit": None}), "A policy can set delivery-limit as well"),
-        (queue(**{"x-max-length": 5}), "migrate` changes it without losing a message."),
+        (queue(**{"x-max-length": 5}), "migrate` changes that without losing a message."),
         (
             msgspec.structs.replace(
                 queue(**{"x-delivery-limit": None}),
