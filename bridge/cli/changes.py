@@ -68,6 +68,8 @@ def _details(alike: Finding, first: Finding) -> Iterator[str]:
         yield from _wrapped(f"consumed by {', '.join(map(printable, first.consumers))}")
     if alike.todo and alike.mark is not Mark.MISSING:
         yield from _wrapped(printable(alike.todo))
+    if first.mark is Mark.RETIRED:
+        yield f"{_INDENT}`dtbridge topology apply … --prune {printable(first.name)}`"
 
 
 def _wrapped(text: str, indent: str = _INDENT) -> list[str]:

@@ -66,7 +66,7 @@ def apply(
         list[str],
         typer.Option(
             envvar="DTBRIDGE_PRUNE",
-            help="A vendor whose queue is retired, or all: unbind it, have what is in it answered "
+            help="A retired queue, its vendorId, or all: unbind it, have what is in it answered "
             "UnknownVendorId, and delete it.",
         ),
     ] = NONE_GIVEN,
@@ -134,7 +134,10 @@ def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) 
     retired = [finding.name for finding in difference.of(Mark.RETIRED)]
     if ALL in vendors:
         return retired
-    names = [command.dialect.names.vendor_queue(vendor) for vendor in vendors]
+    found = {finding.name for finding in difference.findings}
+    names = [
+        each if each in found else command.dialect.names.vendor_queue(each) for each in vendors
+    ]
     consumed = {each.name: each for each in difference.of(Mark.UNKNOWN) if each.consumers}
     wanted = {queue.name for queue in command.topology.queues}
     for vendor, name in zip(vendors, names, strict=True):

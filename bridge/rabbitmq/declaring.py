@@ -41,7 +41,7 @@ NAMED: Final = 50
 
 _ADVICE: Final = (
     "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
-    "without losing a message, and --topology verify takes them as they are"
+    "without losing a message, and the mode verify takes them as they are"
 )
 
 

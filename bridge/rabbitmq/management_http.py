@@ -65,7 +65,7 @@ def fetch(url: URL, path: str, headers: Mapping[str, str], timeout: float) -> by
     except (OSError, http.client.HTTPException) as error:
         raise ManagementError(
             f"no management API at {shown}: {_reason(error)}; is the plugin rabbitmq_management "
-            "enabled, and the URL right (--management)?"
+            "enabled, and the URL right?"
         ) from error
     finally:
         connection.close()

@@ -60,7 +60,7 @@ async def retire(
     if await changes.look(names.unknown_vendor) is None:
         raise TopologyError(
             f"there is no queue {names.unknown_vendor!r} that would answer what is in {queue!r}: "
-            "`dtbridge topology apply` without --prune creates it"
+            "declare it first"
         )
 
     def elsewhere(delivery: Delivery) -> Publishing:

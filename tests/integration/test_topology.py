@@ -115,8 +115,9 @@ async def test_a_worker_goes_on_with_queues_that_were_changed_under_it(
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel()
             await channel.queue_delete(QUEUE)
-            arguments = {"x-max-length": 9}
-            changed = await channel.declare_queue(QUEUE, durable=True, arguments=arguments)
+            changed = await channel.declare_queue(
+                QUEUE, durable=True, arguments={"x-max-length": 9}
+            )
             await changed.bind(NAMES.requests, "v")
         await it.transport.until(State.CONNECTING, State.CONSUMING, since=before)
         assert (await client.data_transfer("CP", request())).status == "Accepted"

@@ -38,6 +38,7 @@ def test_it_reads_like_a_diff_and_says_once_what_many_have_in_common() -> None:
         "- queue d (1 message)",
         "    bound to x by d",
         "    Nobody handles it.",
+        "    `dtbridge topology apply … --prune d`",
         "? queue e\N{REPLACEMENT CHARACTER}[31m",
         "    consumed by w\N{REPLACEMENT CHARACTER}[31m",
         "Something could not be seen.",
