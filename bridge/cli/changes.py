@@ -1,7 +1,7 @@
 """The difference between a topology and a broker, as people read it."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
@@ -16,15 +16,20 @@ _SIGNS: Final = {Mark.MISSING: "+", Mark.DIFFERENT: "~", Mark.RETIRED: "-", Mark
 
 
 def lines(difference: Difference) -> Iterator[str]:
-    """What there is to do, like a diff: findings that say the same stand together."""
-    for finding, found in groupby(difference.findings, _alike):
+    """All of it, like a diff, with what could not be seen and the counts."""
+    yield from lines_of(difference.findings)
+    for sentence in difference.unseen:
+        yield from _wrapped(sentence, "")
+    yield summary(difference)
+
+
+def lines_of(findings: Iterable[Finding]) -> Iterator[str]:
+    """Findings like a diff: those that say the same stand together."""
+    for finding, found in groupby(findings, _alike):
         some = list(found)
         for each in some:
             yield _headline(each)
         yield from _details(finding, some[0])
-    for sentence in difference.unseen:
-        yield from _wrapped(sentence, "")
-    yield summary(difference)
 
 
 def _alike(finding: Finding) -> Finding:
@@ -63,6 +68,8 @@ def _details(alike: Finding, first: Finding) -> Iterator[str]:
         yield from _wrapped(f"consumed by {', '.join(map(printable, first.consumers))}")
     if alike.todo and alike.mark is not Mark.MISSING:
         yield from _wrapped(printable(alike.todo))
+    if first.mark is Mark.RETIRED:
+        yield f"{_INDENT}`dtbridge topology apply … --prune {printable(first.name)}`"
 
 
 def _wrapped(text: str, indent: str = _INDENT) -> list[str]:
@@ -88,17 +95,20 @@ def summary(difference: Difference) -> str:
 
 
 def sentences(difference: Difference) -> Iterator[str]:
-    """One for each thing that is missing or differs, with what to do."""
-    for finding in difference.of(Mark.MISSING, Mark.DIFFERENT):
-        name = f"{finding.kind} {printable(finding.name)}"
-        if finding.mark is Mark.MISSING:
-            yield f"{name} is missing. {finding.todo}"
-            continue
-        told = "; ".join(
-            f"{printable(change.name)} is {_value(change.live)}, not {_value(change.wanted)}"
-            for change in finding.changes
-        )
-        yield f"{name}: {told}. {finding.todo}" if told else f"{name}: {finding.todo}"
+    """What is missing or differs, with what to do: one for all that have that in common."""
+    for alike, found in groupby(difference.of(Mark.MISSING, Mark.DIFFERENT), _alike):
+        names = [printable(finding.name) for finding in found]
+        kind = alike.kind if len(names) == 1 else f"{alike.kind}s"
+        what = f"{kind} {', '.join(names)}"
+        if alike.mark is Mark.MISSING:
+            told = "missing."
+        else:
+            told = "; ".join(
+                f"{printable(change.name)} is {_value(change.live)}, not {_value(change.wanted)}"
+                for change in alike.changes
+            )
+            told += "." if told else ""
+        yield " ".join(part for part in (f"{what}:", told, alike.todo) if part)
 
 
 def counted(count: int, noun: str) -> str:

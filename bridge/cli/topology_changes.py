@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from bridge.cli.assembly import DialectName
-from bridge.cli.changes import counted, lines
+from bridge.cli.changes import counted, lines_of
 from bridge.cli.exits import EXIT_DIFFERENT, EXIT_FAILED, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
@@ -47,6 +47,8 @@ from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
+TOLD: Final = frozenset({"switched", "switched back", "done"})
+"""Steps of a migration that are told of each queue: between the first two, its requests wait."""
 
 # ---- apply ----
 
@@ -64,7 +66,7 @@ def apply(
         list[str],
         typer.Option(
             envvar="DTBRIDGE_PRUNE",
-            help="A vendor whose queue is retired, or all: unbind it, have what is in it answered "
+            help="A retired queue, its vendorId, or all: unbind it, have what is in it answered "
             "UnknownVendorId, and delete it.",
         ),
     ] = NONE_GIVEN,
@@ -102,7 +104,7 @@ def apply(
     if missing or retired or difference.unseen:
         shown = [*missing, *(each for each in difference.findings if each.name in retired)]
         if not as_json:
-            for line in lines(msgspec.structs.replace(difference, findings=tuple(shown))):
+            for line in lines_of(shown):
                 say(line)
         question = f"Create what is missing ({len(missing):,})"
         if retired:
@@ -132,7 +134,10 @@ def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) 
     retired = [finding.name for finding in difference.of(Mark.RETIRED)]
     if ALL in vendors:
         return retired
-    names = [command.dialect.names.vendor_queue(vendor) for vendor in vendors]
+    found = {finding.name for finding in difference.findings}
+    names = [
+        each if each in found else command.dialect.names.vendor_queue(each) for each in vendors
+    ]
     consumed = {each.name: each for each in difference.of(Mark.UNKNOWN) if each.consumers}
     wanted = {queue.name for queue in command.topology.queues}
     for vendor, name in zip(vendors, names, strict=True):
@@ -235,9 +240,10 @@ def migrate(
     wanted = _to_migrate(command, difference, words(vendor))
     outcome = Outcome()
     if wanted:
-        shown = [each for each in difference.of(Mark.DIFFERENT) if each.kind == "queue"]
+        names = {*wanted, *map(aside, wanted)}
+        shown = [each for each in difference.of(Mark.DIFFERENT) if each.name in names]
         if not as_json:
-            for line in lines(msgspec.structs.replace(difference, findings=tuple(shown))):
+            for line in lines_of(shown):
                 say(line)
         confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
         outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json))
@@ -245,6 +251,8 @@ def migrate(
         say(json_text(outcome))
     else:
         say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
+        if outcome.migrated and not outcome.given_up:
+            say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
         told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])
         fail(f"{counted(len(outcome.given_up), 'queue')} left as they were: {told}", EXIT_FAILED)
@@ -267,7 +275,7 @@ async def _migrate(
     command: Command, wanted: Sequence[str], patience: float, *, quiet: bool
 ) -> Outcome:
     def tell(step: str, queue: str, moved: int) -> None:
-        if not quiet:
+        if not quiet and (moved or step in TOLD):
             count = f", {counted(moved, 'message')}" if moved else ""
             say(f"{printable(queue)}: {step}{count}")
 

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from yarl import URL
 
-from bridge.cli.assembly import DialectName, make_dialect
+from bridge.cli.assembly import DialectName, make_dialect, make_topology, names_of_others
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import broker_urls, exchange_name, finite, management_hosts, words
 from bridge.cli.output import say
@@ -17,7 +17,7 @@ from bridge.cli.routers import routers_or_fail
 from bridge.cli.tables import json_text
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.shared import DialectNames
-from bridge.dialects.topology import QueueBinding, QueueType, Topology, worker_topology
+from bridge.dialects.topology import QueueType, Topology
 from bridge.rabbitmq.changing import open_changes
 from bridge.rabbitmq.difference import Difference, Mark, compare
 from bridge.rabbitmq.live import ask, read_live
@@ -87,16 +87,6 @@ class Command(msgspec.Struct):
         """The exchange that vendors' queues are bound to."""
         return self.dialect.names.requests if self.dialect.exchange is None else None
 
-    def known(self) -> frozenset[str]:
-        """Names that other dialects and gateways have."""
-        names = self.dialect.names
-        found = {f"{names.prefix}.events", names.prefix, names.stations, names.unrouted}
-        for other in DialectName:
-            if other != self.dialect.name:
-                parts = worker_topology(make_dialect(other, names.prefix)).parts
-                found |= {part.name for part in parts if not isinstance(part, QueueBinding)}
-        return frozenset(found)
-
     async def open_management(self) -> Management:
         return await open_management(self.management)
 
@@ -111,9 +101,8 @@ class Command(msgspec.Struct):
                 found = await ask(changes, self.topology)
             return msgspec.structs.replace(found, unseen=(*found.unseen, f"{error}."))
         live = await read_live(management, self.vhost, self.topology, self.own)
-        return compare(
-            self.topology, live, prefix=self.own, requests=self.requests, known=self.known()
-        )
+        known = names_of_others(self.dialect) | {f"{self.dialect.names.prefix}.events"}
+        return compare(self.topology, live, prefix=self.own, requests=self.requests, known=known)
 
 
 def command_of(
@@ -134,7 +123,6 @@ def command_of(
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
-    vendor_ids = [router.vendor_id for router in routers]
     return Command(
         urls=urls,
         management=management_hosts(management, urls),
@@ -142,7 +130,7 @@ def command_of(
         vhost=virtual_host(urls[0]),
         dialect=spoken,
         queue_type=queue_type,
-        topology=worker_topology(spoken, vendor_ids, queue_type=queue_type),
+        topology=make_topology(routers, spoken, queue_type),
     )
 
 

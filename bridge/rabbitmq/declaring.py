@@ -36,12 +36,12 @@ _CLASSIC: Final = (
 )
 
 
-NAMED: Final = 20
-"""Refusals that a sentence names one by one."""
+NAMED: Final = 50
+"""Names in one sentence."""
 
 _ADVICE: Final = (
     "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
-    "without losing a message, and --topology verify takes them as they are"
+    "without losing a message, and the mode verify takes them as they are"
 )
 
 
@@ -124,12 +124,32 @@ def _has_other_arguments(part: Part, error: TopologyError) -> bool:
 
 
 def _sentence(refused: Refusals) -> str:
-    told = [str(error) for _, error in refused[:NAMED]]
-    if len(refused) > NAMED:
-        told.append(f"and {len(refused) - NAMED:,} more")
+    """One refusal in the broker's words, and the names of what it has refused for the same reason.
+
+    More than :data:`NAMED` names are counted.
+    """
+    alike: dict[tuple[type, type], list[tuple[Part, TopologyError]]] = {}
+    for part, error in refused:
+        alike.setdefault((type(part), type(error.__cause__)), []).append((part, error))
+    told = []
+    for (_, first), *others in alike.values():
+        sentence = str(first)
+        if others:
+            names = ", ".join(_name(part) for part, _ in others[:NAMED])
+            more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+            sentence += f"; likewise {names}{more}"
+        told.append(sentence)
     if any(_has_other_arguments(*each) for each in refused):
         told.append(_ADVICE)
     return "; ".join(told)
+
+
+def _name(part: Part) -> str:
+    match part:
+        case QueueBinding():
+            return f"{part.queue!r} and {part.exchange!r}"
+        case Queue() | Exchange():
+            return repr(part.name)
 
 
 async def _compare(

@@ -24,8 +24,8 @@ POLICY_CAN: Final = {
 """Arguments that a policy can set on a queue that lacks them, and their names there. What stands in
 a queue's arguments, a policy cannot loosen (https://www.rabbitmq.com/docs/policies)."""
 
-APPLY: Final = "`dtbridge topology apply` creates it."
-MIGRATE: Final = "`dtbridge topology migrate` changes it without losing a message."
+APPLY: Final = "`dtbridge topology apply` creates what is missing."
+MIGRATE: Final = "`dtbridge topology migrate` changes that without losing a message."
 
 
 class Mark(enum.StrEnum):
@@ -195,12 +195,9 @@ def _what_to_do(changes: Sequence[Change], live: LiveQueue | None) -> str:
     definition = {} if live is None else live.effective_policy_definition
     if all(definition.get(name) == value for name, value in by_policy.items()):
         policy = "" if live is None else live.policy or live.operator_policy or ""
-        return (
-            f"The policy {policy} sets the same: workers with --topology verify take it as it is. "
-            + MIGRATE
-        )
+        return f"The policy {policy} sets the same: workers in mode verify take that. " + MIGRATE
     names = ", ".join(sorted(by_policy))
-    return f"{MIGRATE} A policy can set {names} as well, for workers with --topology verify."
+    return f"{MIGRATE} A policy can set {names} as well, for workers in mode verify."
 
 
 def _policy_can(change: Change) -> bool:
@@ -229,7 +226,8 @@ def _compare_binding(wanted: QueueBinding, live: Live) -> Finding | None:
 def _besides(
     topology: Topology, live: Live, prefix: str, requests: str | None, known: frozenset[str]
 ) -> Iterator[Finding]:
-    ours = known | {part.name for part in (*topology.exchanges, *topology.queues)}
+    ours = known | {part.name for part in topology.exchanges}
+    ours |= {part.name for part in topology.queues}
     handled = {each.routing_key for each in topology.bindings if each.exchange == requests}
     dead = next((each.name for each in topology.exchanges if each.purpose is Purpose.DEAD), "")
     for name, queue in sorted(live.queues.items()):
@@ -247,7 +245,7 @@ def _besides(
             mark=Mark.RETIRED if retired and not queue.consumers else Mark.UNKNOWN,
             kind="queue",
             name=name,
-            todo=_besides_todo(name, prefix, retired=bool(retired), consumed=queue.consumers > 0),
+            todo=_besides_todo(retired=bool(retired), consumed=queue.consumers > 0),
             bound_to=tuple(
                 f"{exchange} by {key}" if key else exchange for exchange, key, _, _ in bound
             ),
@@ -270,13 +268,9 @@ def _under_way(name: str, queue: LiveQueue) -> Finding:
     )
 
 
-def _besides_todo(name: str, prefix: str, *, retired: bool, consumed: bool) -> str:
+def _besides_todo(*, retired: bool, consumed: bool) -> str:
     if retired and consumed:
         return "No router given handles it, but workers consume it: name their routers as well."
     if retired:
-        key = name.removeprefix(f"{prefix}.")
-        return (
-            "No router given handles it, and its stations get silence: "
-            f"`dtbridge topology apply --prune {key}` has them answered UnknownVendorId."
-        )
+        return "No router given handles it, and its stations get silence: it can be pruned."
     return ""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from bridge.dialects.topology import Exchange, Purpose, Queue, Topology
+from bridge.dialects.topology import Exchange, Part, Purpose, Queue, Topology
 from bridge.rabbitmq.changing import Changes
 from bridge.rabbitmq.declaring import refusals
 from bridge.rabbitmq.difference import (
@@ -134,7 +134,7 @@ async def ask(changes: Changes, topology: Topology) -> Difference:
     the permission to configure.
     """
     connection = changes.connection.connection
-    parts = [*topology.exchanges, *topology.queues]
+    parts: list[Part] = [*topology.exchanges, *topology.queues]
     absent = await refusals(connection, parts, passive=True)
     findings = [_missing(part, error) for part, error in absent]
     names = [part for part, _ in absent]
@@ -153,14 +153,14 @@ async def ask(changes: Changes, topology: Topology) -> Difference:
     )
 
 
-def _missing(part: object, error: TopologyError) -> Finding:
+def _missing(part: Part, error: TopologyError) -> Finding:
     kind, name = _kind_and_name(part)
     if "NOT_FOUND" in str(error):
         return Finding(mark=Mark.MISSING, kind=kind, name=name, todo=APPLY)
     return Finding(mark=Mark.UNKNOWN, kind=kind, name=name, todo=f"{error}.")
 
 
-def _differs(part: object, error: TopologyError) -> Finding:
+def _differs(part: Part, error: TopologyError) -> Finding:
     kind, name = _kind_and_name(part)
     told = _INEQUIVALENT.search(str(error))
     if told is None:
@@ -171,7 +171,7 @@ def _differs(part: object, error: TopologyError) -> Finding:
     return exchange_differs(name, [change])
 
 
-def _kind_and_name(part: object) -> tuple[str, str]:
+def _kind_and_name(part: Part) -> tuple[str, str]:
     return ("queue" if isinstance(part, Queue) else "exchange"), getattr(part, "name", "")
 
 

@@ -222,6 +222,8 @@ class User(msgspec.Struct, frozen=True):
 
 
 class _Page(msgspec.Struct):
+    """Of a list. Some lists have no pages."""
+
     items: list[Any]
     page_count: int = 1
 
@@ -402,8 +404,9 @@ class Management:
             query += f"&use_regex=true&name={pattern}"
         found: list[T] = []
         for number in range(1, PAGES + 1):
-            page = await self._get(f"{path}?page={number}&{query}", _Page)
-            found += self._convert(page.items, list[kind], path)  # type: ignore[valid-type]  # a type at run time
+            raw = await self._raw(f"{path}?page={number}&{query}")
+            page = _Page(raw) if isinstance(raw, list) else self._convert(raw, _Page, path)
+            found += [self._convert(each, kind, path) for each in page.items]
             if number >= page.page_count:
                 break
         return found
@@ -417,12 +420,14 @@ class Management:
             raise
 
     async def _get(self, path: str, kind: type[T]) -> T:
+        return self._convert(await self._raw(path), kind, path)
+
+    async def _raw(self, path: str) -> Any:
         body = await asyncio.to_thread(fetch, self._url, path, self._headers, self._timeout)
         try:
-            raw = msgspec.json.decode(body)
+            return msgspec.json.decode(body)
         except msgspec.DecodeError as error:
             raise ManagementError(f"{self.url} is no management API: {error}") from error
-        return self._convert(raw, kind, path)
 
     def _convert(self, raw: Any, kind: type[T], path: str) -> T:
         try:

@@ -60,12 +60,12 @@ def fetch(url: URL, path: str, headers: Mapping[str, str], timeout: float) -> by
     try:
         connection.request("GET", f"{url.raw_path.rstrip('/')}/api/{path}", headers=dict(headers))
         sock = connection.sock
-        response = connection.getresponse()
-        body = _read(response, sock, give_up_at, shown)
+        with connection.getresponse() as response:
+            body = _read(response, sock, give_up_at, shown)
     except (OSError, http.client.HTTPException) as error:
         raise ManagementError(
             f"no management API at {shown}: {_reason(error)}; is the plugin rabbitmq_management "
-            "enabled, and the URL right (--management)?"
+            "enabled, and the URL right?"
         ) from error
     finally:
         connection.close()

@@ -315,7 +315,8 @@ class Migration:
         """Workers hold what waits for its next try until its pause is over."""
         if queue.purpose is not Purpose.RETRY:
             return self._patience
-        return max(self._patience, queue.arguments.get("x-message-ttl", 0) / 1000)
+        pause: int = queue.arguments.get("x-message-ttl", 0)
+        return max(self._patience, pause / 1000)
 
     async def _replace(self, task: Task) -> None:
         changes = self._changes

@@ -6,8 +6,10 @@ as well, each message confirmed before it is acknowledged. And only when the que
 empty for good (:mod:`bridge.rabbitmq.moving`), it is deleted.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -19,6 +21,10 @@ from bridge.rabbitmq.management import Management
 from bridge.rabbitmq.migrating import PATIENCE
 from bridge.rabbitmq.moving import copy_of, moving, until_empty
 from bridge.transport import Binding, Delivery, Publishing, TopologyError
+
+TRIES: Final = 8
+BETWEEN_TRIES: Final = 1.0
+"""Seconds. The management API learns of a consumer within five."""
 
 
 class Retired(msgspec.Struct):
@@ -54,7 +60,7 @@ async def retire(
     if await changes.look(names.unknown_vendor) is None:
         raise TopologyError(
             f"there is no queue {names.unknown_vendor!r} that would answer what is in {queue!r}: "
-            "`dtbridge topology apply` without --prune creates it"
+            "declare it first"
         )
 
     def elsewhere(delivery: Delivery) -> Publishing:
@@ -86,6 +92,11 @@ async def retire(
 
 
 async def _who_consumes(management: Management, vhost: str, queue: str, count: int) -> str:
-    names: Sequence[str] = (await consumers_of(management, vhost, [queue])).get(queue, ())
+    names: Sequence[str] = ()
+    for _ in range(TRIES):
+        names = (await consumers_of(management, vhost, [queue])).get(queue, ())
+        if names:
+            break
+        await asyncio.sleep(BETWEEN_TRIES)
     told = f" ({', '.join(names)})" if names else ""
     return f"queue {queue!r} still has {count} consumers{told}: stop those workers first"

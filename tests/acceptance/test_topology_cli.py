@@ -72,19 +72,20 @@ def test_plan_apply_and_verify_of_an_empty_broker(place: Place) -> None:
     assert "+ queue datatransfer.echo\n" in planned
     assert "+ binding datatransfer -[echo]-> datatransfer.echo\n" in planned
     assert "0 as they must be." in planned
-    assert "queue datatransfer.echo is missing. `dtbridge topology apply`" in place.ended(
+    assert "queue datatransfer.echo: missing. `dtbridge topology apply`" in place.ended(
         DIFFERENT, "verify"
     )
-    assert place.ended(NOTHING, "apply", "--yes").endswith("Created: 43. Deleted: 0.\n")
-    assert place.ended(NOTHING, "plan") == "Nothing differs; 43 as they must be.\n"
-    assert place.ended(NOTHING, "verify") == "Nothing differs; 43 as they must be.\n"
+    assert place.ended(NOTHING, "apply", "--yes").endswith("Created: 40. Deleted: 0.\n")
+    assert place.ended(NOTHING, "plan") == "Nothing differs; 40 as they must be.\n"
+    assert place.ended(NOTHING, "verify") == "Nothing differs; 40 as they must be.\n"
     assert place.ended(NOTHING, "apply") == "Created: 0. Deleted: 0.\n"
     with WorkerProcess(TARGET, place.url):
         pass
 
 
-@pytest.mark.parametrize("dialect", ["web-ocpp", "citrineos"])
-@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+@pytest.mark.parametrize(
+    ("dialect", "queue_type"), [("web-ocpp", "classic"), ("citrineos", "quorum")]
+)
 def test_what_apply_has_made_does_not_differ_in_any_dialect(
     place: Place, dialect: str, queue_type: str
 ) -> None:
@@ -107,11 +108,11 @@ def test_every_difference_is_named_at_once(place: Place) -> None:
         ("exchange_declare", "datatransfer.stations", {"exchange_type": "topic"}),
     )
     told = place.ended(DIFFERENT, "verify").splitlines()
-    creates = "`dtbridge topology apply` creates it."
+    creates = "missing. `dtbridge topology apply` creates what is missing."
     assert told[0].startswith("exchange datatransfer.stations: type is topic, not direct; durable")
     assert told[1:3] == [
-        f"binding datatransfer.dead -> datatransfer.dead is missing. {creates}",
-        f"queue datatransfer.retry.100 is missing. {creates}",
+        f"binding datatransfer.dead -> datatransfer.dead: {creates}",
+        f"queue datatransfer.retry.100: {creates}",
     ]
     assert any(
         line.startswith("queue datatransfer.echo: ") and "x-max-length is 5, not none" in line
@@ -131,7 +132,7 @@ def test_a_worker_names_every_queue_that_differs_and_what_to_do(place: Place) ->
     told = sentence(done)
     assert done.returncode == FAILED
     for name in ("dead", "retry.100", "retry.300000", "unknown-vendor", "echo"):
-        assert f"queue 'datatransfer.{name}': PRECONDITION_FAILED" in told
+        assert f"'datatransfer.{name}'" in told
     assert "`dtbridge topology migrate`" in told
 
 
@@ -139,7 +140,8 @@ def test_the_arguments_of_all_queues_are_migrated_beside_a_worker(place: Place) 
     place.ended(NOTHING, "apply", "--yes", "--queue-type", "classic")
     with WorkerProcess(TARGET, place.url, queue_type="classic") as worker:
         told = place.ended(NOTHING, "migrate", "--yes")
-        assert "datatransfer.echo: done" in told
+        assert "datatransfer.echo: switched back\n" in told
+        assert "datatransfer.echo: done\n" in told
         assert "Migrated: 13. Requests waited" in told
         asked = dtbridge(
             "send",
@@ -159,12 +161,12 @@ def test_a_vendor_that_nobody_handles_any_more_is_retired(place: Place) -> None:
     assert "No router given handles it" in planned
     retired = [line for line in planned.splitlines() if line.startswith("- queue ")]
     assert retired
-    vendor = retired[0].removeprefix("- queue datatransfer.")
-    assert "Deleted: 1." in place.ended(NOTHING, "apply", "--prune", vendor, "--yes")
-    assert f"Deleted: {len(retired) - 1}." in place.ended(
+    for given in (retired[0].removeprefix("- queue "), retired[1][len("- queue datatransfer.") :]):
+        assert "Deleted: 1." in place.ended(NOTHING, "apply", "--prune", given, "--yes")
+    assert f"Deleted: {len(retired) - 2}." in place.ended(
         NOTHING, "apply", "--prune", "all", "--yes"
     )
-    assert "Nothing differs" not in place.ended(DIFFERENT, "plan")
+    assert "Nothing differs" in place.ended(NOTHING, "plan")
 
 
 def test_definitions_can_be_imported(place: Place, tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ def test_it_reads_like_a_diff_and_says_once_what_many_have_in_common() -> None:
         "~ queue c",
         "    x-queue-type      classic -> quorum",
         "    x-delivery-limit  none -> 20",
-        "    `dtbridge topology migrate` changes it without losing a message.",
+        "    `dtbridge topology migrate` changes that without losing a message.",
         "- queue d (1 message)",
         "    bound to x by d",
         "    Nobody handles it.",
+        "    `dtbridge topology apply … --prune d`",
         "? queue e\N{REPLACEMENT CHARACTER}[31m",
         "    consumed by w\N{REPLACEMENT CHARACTER}[31m",
         "Something could not be seen.",
@@ -56,9 +57,7 @@ def test_sentences_are_wrapped_at_80_columns() -> None:
 
 def test_each_difference_has_a_sentence_that_says_what_to_do() -> None:
     assert list(sentences(FOUND)) == [
-        f"queue a is missing. {APPLY}",
-        "queue b: x-queue-type is classic, not quorum; x-delivery-limit is none, not 20. "
-        + MIGRATE,
-        "queue c: x-queue-type is classic, not quorum; x-delivery-limit is none, not 20. "
+        f"queue a: missing. {APPLY}",
+        "queues b, c: x-queue-type is classic, not quorum; x-delivery-limit is none, not 20. "
         + MIGRATE,
     ]

@@ -12,6 +12,7 @@ import bridge
 from bridge.cli.dead import dead
 from bridge.cli.main import app
 from bridge.cli.options import broker_urls, exchange_name, finite, prefix, reply_prefixes, words
+from bridge.cli.topology import topology
 
 PACKAGE = Path(bridge.__file__).parent
 
@@ -81,8 +82,9 @@ def test_a_number_of_seconds_is_finite() -> None:
 def options() -> set[str]:
     """All that begin with two dashes."""
     commands = dict(typer.main.get_group(app).commands)
-    del commands["dead"]
-    commands |= typer.main.get_group(dead).commands
+    for group in (dead, topology):
+        del commands[str(group.info.name)]
+        commands |= typer.main.get_group(group).commands
     return {
         name
         for command in commands.values()
@@ -109,7 +111,7 @@ LIBRARY = [
 def test_no_module_of_the_library_speaks_of_options() -> None:
     """Whoever imports it has none: its messages and docstrings name parameters."""
     known = options()
-    assert {"--prefix", "--idempotency", "--listen", "--dry-run"} <= known
+    assert {"--prefix", "--idempotency", "--listen", "--dry-run", "--prune"} <= known
     assert len(LIBRARY) > 50
     told = {
         (path.relative_to(PACKAGE).as_posix(), found)

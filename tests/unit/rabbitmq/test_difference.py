@@ -101,10 +101,10 @@ WANTED = next(each for each in QUORUM.queues if each.name == VENDORS)
 @pytest.mark.parametrize(
     ("live", "told"),
     [
-        (queue(**{"x-queue-type": "classic"}), "migrate` changes it without losing a message."),
-        (queue(**{"x-delivery-limit": 5}), "migrate` changes it without losing a message."),
+        (queue(**{"x-queue-type": "classic"}), "migrate` changes that without losing a message."),
+        (queue(**{"x-delivery-limit": 5}), "migrate` changes that without losing a message."),
         (queue(**{"x-delivery-limit": None}), "A policy can set delivery-limit as well"),
-        (queue(**{"x-max-length": 5}), "migrate` changes it without losing a message."),
+        (queue(**{"x-max-length": 5}), "migrate` changes that without losing a message."),
         (
             msgspec.structs.replace(
                 queue(**{"x-delivery-limit": None}),
@@ -175,7 +175,7 @@ def test_a_vendors_queue_that_no_router_handles_is_retired(bound: bool) -> None:
     found = only(difference(with_old(bound=bound)))
     assert (found.mark, found.name, found.messages) == (Mark.RETIRED, OLD.name, 3)
     assert found.bound_to == (("datatransfer by old",) if bound else ())
-    assert "--prune old" in found.todo
+    assert "can be pruned" in found.todo
 
 
 def test_one_that_workers_consume_is_not_retired() -> None:

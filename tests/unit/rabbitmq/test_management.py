@@ -91,10 +91,12 @@ Answer = Callable[[str], bytes]
 async def serving(answer: Answer) -> AsyncIterator[tuple[Management, list[str]]]:
     """A server that answers with these bytes, and the requests that came."""
     requests: list[str] = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         requests.append(head)
+        writers.append(writer)
         writer.write(answer(head.split()[1]))
         if not answer(head.split()[1]).endswith(b"..."):
             writer.close()
@@ -102,8 +104,13 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[Management, list[str]]]
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     url = URL(f"http://u:se%2Fcret@127.0.0.1:{port}/pre")
-    yield Management(url, timeout=1.0), requests
-    server.close()
+    try:
+        yield Management(url, timeout=1.0), requests
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
 
 
 def ok(body: str) -> bytes:
