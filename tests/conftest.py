@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker"})
+OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker", "managed_broker"})
 """The fixtures that start a RabbitMQ, whether one is given or not."""
 
 
@@ -129,6 +129,14 @@ def broker() -> Iterator[PrivateBroker]:
 def tls_broker() -> Iterator[PrivateBroker]:
     """A node with a TLS listener: `tls_url`, `ca_file`."""
     with PrivateBroker(name="tls", tls=True) as broker:
+        yield broker
+        _assert_no_connections(broker)
+
+
+@pytest.fixture(scope="session")
+def managed_broker() -> Iterator[PrivateBroker]:
+    """A node with the management API: `management_url`. It takes longer to start, and memory."""
+    with PrivateBroker(name="managed", plugins=["rabbitmq_management"]) as broker:
         yield broker
         _assert_no_connections(broker)
 

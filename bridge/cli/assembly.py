@@ -22,7 +22,7 @@ from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
-from bridge.dialects.topology import Mode, QueueType, gateway_topology, worker_topology
+from bridge.dialects.topology import Mode, QueueType, Topology, gateway_topology, worker_topology
 from bridge.dialects.web_ocpp import WebOcpp
 from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
@@ -131,6 +131,33 @@ def make_dialect(
     )
 
 
+# ---- the topology ----
+
+
+def make_topology(
+    routers: Sequence[Router],
+    dialect: Dialect,
+    queue_type: QueueType,
+    mode: Mode = Mode.DECLARE,
+    *,
+    events: bool = False,
+) -> Topology:
+    """What workers with these routers need. `events`: whether they publish events."""
+    vendor_ids = [router.vendor_id for router in routers]
+    return worker_topology(dialect, vendor_ids, mode, queue_type, events=events)
+
+
+def names_of_others(dialect: Dialect) -> frozenset[str]:
+    """The names of what gateways and workers of other dialects need, with the same prefix."""
+    prefix = dialect.names.prefix
+    others = [make_dialect(name, prefix) for name in DialectName if name != dialect.name]
+    topologies = [gateway_topology(Names(prefix)), *map(worker_topology, others)]
+    exchanges = {each.name for topology in topologies for each in topology.exchanges}
+    exchanges.add(dialect.names.events)  # of workers with --events
+    queues = {each.name for topology in topologies for each in topology.queues}
+    return frozenset(exchanges | queues)
+
+
 # ---- a worker, who listens to it, a gateway's link, a client, the dead letters ----
 
 
@@ -152,12 +179,8 @@ async def open_worker(
 
     `store` is a location as :func:`open_store` takes it; `start_timeout`: seconds to find a broker.
     """
-    topology = worker_topology(
-        dialect,
-        [router.vendor_id for router in routers],
-        mode,
-        queue_type,
-        events=settings.events is not EventMode.NONE,
+    topology = make_topology(
+        routers, dialect, queue_type, mode, events=settings.events is not EventMode.NONE
     )
     transport = RabbitTransport(
         urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order

@@ -12,6 +12,7 @@ import typer
 from bridge.cli.check import check
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
+from bridge.cli.doctor import doctor
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from bridge.cli.gateway import gateway, password
 from bridge.cli.health import health
@@ -21,6 +22,8 @@ from bridge.cli.replay_check import replay_check
 from bridge.cli.run import run
 from bridge.cli.send import send, send_to_station
 from bridge.cli.tap import tap
+from bridge.cli.top import top
+from bridge.cli.topology import topology
 from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -43,7 +46,10 @@ app.command()(tap)
 app.command("replay-check")(replay_check)
 app.command()(health)
 app.add_typer(dead)
+app.add_typer(topology)
 app.command()(check)
+app.command()(doctor)
+app.command()(top)
 app.command()(demo)
 
 

@@ -10,6 +10,7 @@ import typer
 from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.rabbitmq.management import management_urls
 from bridge.rabbitmq.urls import HostOrder, parse_urls
 from bridge.telemetry.logs import LogFormat, LogLevel
 
@@ -47,6 +48,18 @@ def broker_urls(values: Sequence[str]) -> list[URL]:
     texts = [secret(value, "the broker's URL") for value in values]
     try:
         return parse_urls(texts)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+
+
+def management_hosts(values: Sequence[str], brokers: Sequence[URL]) -> list[URL]:
+    """Where the management API is; by default, on the broker's hosts.
+
+    Ends the command if one of the values is not a URL.
+    """
+    texts = [secret(value, "the URL of the management API") for value in values]
+    try:
+        return management_urls(texts, brokers)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -96,6 +109,15 @@ AmqpUrl = Annotated[
         help="A broker, amqp:// or amqps://, or @FILE that holds it: others see what is given "
         "here. Give the hosts of a cluster one by one; they are tried in turn. TLS takes "
         "?cafile=…&certfile=…&keyfile=…&keypassfile=…; ?heartbeat=SECONDS is 10 unless given.",
+    ),
+]
+ManagementUrl = Annotated[
+    list[str],
+    typer.Option(
+        "--management",
+        envvar="DTBRIDGE_MANAGEMENT_URL",
+        help="RabbitMQ's management API, http:// or https://, or @FILE that holds it. By default, "
+        "the broker's hosts at port 15672 (amqps: 15671), with the broker's login.",
     ),
 ]
 HostOrderOption = Annotated[

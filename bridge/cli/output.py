@@ -32,7 +32,7 @@ def open_standard_streams() -> None:
 
 
 def say(text: str) -> bool:
-    """Print to standard output. Returns whether somebody may have read it.
+    """Print to standard output. Returns whether somebody reads it.
 
     A reader that has gone (``| head``) has what it wanted. Anything else that keeps the text from
     being written ends the command.

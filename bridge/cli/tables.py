@@ -16,10 +16,15 @@ _AT_A_TIME: Final = 4_096
 """Signs of a text that are looked at one by one."""
 
 
+def table_width() -> int:
+    """Columns that a table may have: as wide as the terminal is, if there is one."""
+    shown = sys.stdout is not None and sys.stdout.isatty()
+    return rich.console.Console().width if shown else PLAIN_WIDTH
+
+
 def print_table(table: rich.table.Table) -> None:
     """Print a table to standard output, as wide as the terminal."""
-    shown = sys.stdout is not None and sys.stdout.isatty()
-    console = rich.console.Console(width=None if shown else PLAIN_WIDTH)
+    console = rich.console.Console(width=table_width())
     with console.capture() as captured:
         console.print(table)
     say(captured.get().removesuffix("\n"))

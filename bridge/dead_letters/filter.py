@@ -1,7 +1,7 @@
 """Which dead letters are wanted, and the words in which people say it."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -23,6 +23,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since it was given up. If that is not known, it is neither older nor newer."""
     newer_than: float | None = None
     """Seconds, likewise."""
+    since: datetime | None = None
+    """Given up then or later. With a time zone."""
+    until: datetime | None = None
+    """Given up before. With a time zone."""
+    replayed: bool = False
+    """Only those that have been replayed, and have come back."""
+    ids: frozenset[str] = frozenset()
+    """Any of these, whole; empty: any at all."""
 
     def takes(self, letter: DeadLetter, now: datetime) -> bool:
         """Whether the dead letter is wanted. `now`: with a time zone."""
@@ -31,17 +39,21 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.message is None or _folded(letter.message) == _folded(self.message))
             and (self.station is None or letter.station == self.station)
             and (not self.reasons or letter.reason in self.reasons)
-            and self._takes_age(letter.failed_at, now)
+            and (not self.replayed or letter.replayed > 0)
+            and (not self.ids or letter.id in self.ids)
+            and self._takes_time(letter.failed_at, now)
         )
 
-    def _takes_age(self, failed_at: datetime | None, now: datetime) -> bool:
-        if self.older_than is None and self.newer_than is None:
-            return True
+    def _takes_time(self, failed_at: datetime | None, now: datetime) -> bool:
+        conditions = self.older_than, self.newer_than, self.since, self.until
         if failed_at is None:
-            return False
+            return not any(condition is not None for condition in conditions)
         age = (now - failed_at).total_seconds()
-        return (self.older_than is None or age > self.older_than) and (
-            self.newer_than is None or age < self.newer_than
+        return (
+            (self.older_than is None or age > self.older_than)
+            and (self.newer_than is None or age < self.newer_than)
+            and (self.since is None or failed_at >= self.since)
+            and (self.until is None or failed_at < self.until)
         )
 
 
@@ -66,6 +78,29 @@ def parse_age(text: str) -> float:
             "for example 90s, 15m, 2h or 7d"
         )
     return float(match[1]) * _SECONDS[match[2]]
+
+
+_DAYS_AGO: Final = {"today": 0, "yesterday": 1}
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """The beginning of a day, or a time: ``yesterday``, ``2026-03-01``, ``2026-03-01T14:30``.
+
+    In UTC, unless it has an offset of its own (``+01:00``). `now`: with a time zone. Raises
+    ValueError with a sentence.
+    """
+    word = text.strip().lower()
+    if word in _DAYS_AGO:
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return today - timedelta(days=_DAYS_AGO[word])
+    try:
+        told = datetime.fromisoformat(text.strip())
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is not a time: expected today, yesterday, 2026-03-01 or "
+            "2026-03-01T14:30 (UTC unless it has an offset such as +01:00)"
+        ) from None
 
 
 def parse_reasons(words: list[str]) -> frozenset[str]:

@@ -5,6 +5,7 @@ mode says. AMQP cannot list what is there: to look for an exchange or a queue is
 passively, and a refusal ends the channel (AMQP 0-9-1 §1.6.2.1, §1.7.2.1).
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ import aiormq
 from bridge.dialects.topology import (
     Exchange,
     Mode,
+    Part,
     Purpose,
     Queue,
     QueueBinding,
@@ -34,7 +36,18 @@ _CLASSIC: Final = (
 )
 
 
-async def ensure(connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
+NAMED: Final = 50
+"""Names in one sentence."""
+
+_ADVICE: Final = (
+    "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
+    "without losing a message, and the mode verify takes them as they are"
+)
+
+
+async def ensure(
+    connection: aio_pika.abc.AbstractConnection, topology: Topology, *, lenient: bool = False
+) -> str:
     """Declare the topology, or verify it; nothing in mode none.
 
     To verify is to see that all is there, and that exchanges are what the bridge would declare, as
@@ -44,43 +57,116 @@ async def ensure(connection: aio_pika.abc.AbstractConnection, topology: Topology
     in mode verify, too. That needs the permission to write to the queue and to read from the
     exchange, not to configure.
 
-    Raises :class:`~bridge.transport.TopologyError` with a sentence that names what does not fit.
+    `lenient`: take queues with other arguments as they are, and return a sentence that names them;
+    otherwise the sentence is empty. Raises :class:`~bridge.transport.TopologyError` with a sentence
+    that names everything that does not fit.
     """
     if topology.mode is Mode.NONE:
-        return
+        return ""
     passive = topology.mode is Mode.VERIFY
-    transient = {exchange.name for exchange in topology.exchanges if not exchange.durable}
-    async with _Declaring(connection) as channel:
-        for part in topology.parts:
-            match part:
-                case Exchange():
-                    await _exchange(channel, part, passive=passive or part.predeclared)
-                case Queue():
-                    await _queue(channel, part, passive=passive)
-                case QueueBinding():
-                    if not passive or part.exchange in transient:
-                        await bind(channel, part.queue, part)
+    refused = await refusals(connection, topology.parts, passive=passive)
     if passive:
-        await _compare(connection, topology.exchanges)
+        absent = [part for part, _ in refused]
+        there = [each for each in topology.exchanges if each not in absent]
+        refused += await _compare(connection, there)
+    if refused and not (lenient and all(_has_other_arguments(*each) for each in refused)):
+        raise TopologyError(_sentence(refused)) from refused[0][1].__cause__
+    return _sentence(refused)
+
+
+Refusals = list[tuple[Part, TopologyError]]
+
+
+async def refusals(
+    connection: aio_pika.abc.AbstractConnection, parts: Sequence[Part], *, passive: bool
+) -> Refusals:
+    """Declare all the parts, or look for them, and return those that the broker refuses.
+
+    A binding is not tried whose exchange or queue is not there.
+    """
+    refused: Refusals = []
+    left = deque(parts)
+    absent: set[tuple[type, str]] = set()
+    transient = {part.name for part in parts if isinstance(part, Exchange) and not part.durable}
+    while left:
+        try:
+            async with _Declaring(connection) as channel:
+                while left:
+                    part = left.popleft()
+                    if not isinstance(part, QueueBinding):
+                        await _make(channel, part, passive=passive)
+                    elif not {(Exchange, part.exchange), (Queue, part.queue)} & absent and (
+                        not passive or part.exchange in transient
+                    ):
+                        await bind(channel, part.queue, part)
+        except TopologyError as error:
+            refused.append((part, error))
+            if not isinstance(part, QueueBinding) and not _has_other_arguments(part, error):
+                absent.add((type(part), part.name))
+    return refused
+
+
+async def _make(
+    channel: aiormq.abc.AbstractChannel, part: Exchange | Queue, *, passive: bool
+) -> None:
+    if isinstance(part, Queue):
+        await _queue(channel, part, passive=passive)
+    else:
+        await _exchange(channel, part, passive=passive or part.predeclared)
+
+
+def _has_other_arguments(part: Part, error: TopologyError) -> bool:
+    """Whether a queue is there, and is only not what the bridge would declare."""
+    cause = error.__cause__
+    return isinstance(part, Queue) and isinstance(
+        cause, aiormq.exceptions.ChannelPreconditionFailed
+    )
+
+
+def _sentence(refused: Refusals) -> str:
+    """One refusal in the broker's words, and the names of what it has refused for the same reason.
+
+    More than :data:`NAMED` names are counted.
+    """
+    alike: dict[tuple[type, type], list[tuple[Part, TopologyError]]] = {}
+    for part, error in refused:
+        alike.setdefault((type(part), type(error.__cause__)), []).append((part, error))
+    told = []
+    for (_, first), *others in alike.values():
+        sentence = str(first)
+        if others:
+            names = ", ".join(_name(part) for part, _ in others[:NAMED])
+            more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+            sentence += f"; likewise {names}{more}"
+        told.append(sentence)
+    if any(_has_other_arguments(*each) for each in refused):
+        told.append(_ADVICE)
+    return "; ".join(told)
+
+
+def _name(part: Part) -> str:
+    match part:
+        case QueueBinding():
+            return f"{part.queue!r} and {part.exchange!r}"
+        case Queue() | Exchange():
+            return repr(part.name)
 
 
 async def _compare(
     connection: aio_pika.abc.AbstractConnection, exchanges: Sequence[Exchange]
-) -> None:
-    """Whether exchanges that are there have the kind, durability and arguments that they must have.
+) -> Refusals:
+    """Exchanges that are there and have another kind, durability or arguments than they must have.
 
     To ask for a thing is not to compare it: a broker compares only what is declared (AMQP 0-9-1
     §1.6.2.1, passive). That takes the permission to configure, and changes nothing where it is
     granted. Without it nothing can be said.
     """
-    for exchange in exchanges:
-        if not exchange.predeclared:
-            try:
-                async with _Declaring(connection) as channel:
-                    await _exchange(channel, exchange, passive=False)
-            except TopologyError as error:
-                if not isinstance(error.__cause__, aiormq.exceptions.ChannelAccessRefused):
-                    raise
+    own = [each for each in exchanges if not each.predeclared]
+    return [
+        (part, error)
+        for part, error in await refusals(connection, own, passive=False)
+        if not isinstance(error.__cause__, aiormq.exceptions.ChannelAccessRefused)
+    ]
 
 
 async def missing(

@@ -119,6 +119,9 @@ class Session:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason."""
         self.reply_queue: str | None = None
+        self.lenient = False
+        """Take queues whose arguments have changed as they are: to consume from them is better than
+        not to. Set it before the session is opened."""
         self.missing: frozenset[str] = frozenset()
         """Exchanges of the topology that do not exist."""
 
@@ -180,7 +183,9 @@ class Session:
         self, topology: Topology | None, subscriptions: Sequence[Subscription], watch: Watch
     ) -> None:
         if topology is not None:
-            await ensure(self._publishing.connection, topology)
+            other = await ensure(self._publishing.connection, topology, lenient=self.lenient)
+            if other:
+                log.warning("queues are taken as they are", reason=other)
             self.missing = await missing(self._publishing.connection, topology)
             for warning in await check_delivery_limits(self._publishing.connection, topology):
                 log.warning("delivery limit", warning=warning)

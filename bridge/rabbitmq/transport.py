@@ -162,6 +162,7 @@ class RabbitTransport:
         self._opening = session = Session(
             self._name, self._blocked, self._count_returned, self._count_refused, self._observe
         )
+        session.lenient = self.sessions > 0  # somebody has migrated them under us
         try:
             with losses_as_errors():
                 await session.open(url, self._topology, self._subscriptions, self._connect_timeout)

@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +128,7 @@ NEW = {"dtbridge-failed-at": 4_000_000_000_000}  # in 2096: newer than anything
 def test_list_prints_a_table_for_people_and_json_for_programs(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}])
     table = said(amqp_url, "list")
-    first, second = listed(amqp_url)
+    second, first = listed(amqp_url)
     for text in (
         first["id"],
         second["id"],
@@ -171,29 +173,38 @@ def test_every_filter_is_an_option_and_a_variable(amqp_url: str) -> None:
             NEW,
         ],
     )
-    everyone = ["CP0", "CP1", "CP2", "CP3", "CP4"]
+    everyone = ["CP4", "CP3", "CP2", "CP1", "CP0"]
     for name, value, expected in (
         ("vendor", "en+ TWO", ["CP1"]),
         ("message", "", ["CP2"]),
         ("station", "CP3", ["CP3"]),
         ("reason", "timed-out,expired", ["CP3"]),
-        ("older-than", "7d", everyone[:4]),
+        ("older-than", "7d", everyone[1:]),
         ("newer-than", "7d", ["CP4"]),
+        ("since", "yesterday", ["CP4"]),
+        ("until", "2023-11-15", everyone[1:]),
         ("limit", "5", everyone),
     ):
         assert [letter["station"] for letter in listed(amqp_url, f"--{name}", value)] == expected, (
             name
         )
         if value:
-            variable = {f"DTBRIDGE_{name.upper().replace('-', '_')}": value}
+            variable = {f"DTBRIDGE_DEAD_{name.upper().replace('-', '_')}": value}
             assert [letter["station"] for letter in listed(amqp_url, **variable)] == expected, name
+
+
+def test_variables_for_send_choose_no_dead_letters(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {}])
+    others = {"DTBRIDGE_VENDOR": "other", "DTBRIDGE_STATION": "CP9", "DTBRIDGE_MESSAGE": "Other"}
+    assert len(listed(amqp_url, **others)) == 2
+    assert said(amqp_url, "purge", "--dry-run", **others) == "Would be purged: 2.\n"
 
 
 def test_list_says_when_it_does_not_show_all(amqp_url: str) -> None:
     fill(amqp_url, [{}, {}, {}])
     ended = dtbridge(amqp_url, "list", "--limit", "2", "--json")
-    assert len(ended.stdout.splitlines()) == 2
-    assert "these are the oldest 2; there are more (--limit)" in ended.stderr
+    assert [json.loads(line)["station"] for line in ended.stdout.splitlines()] == ["CP2", "CP1"]
+    assert ended.stderr == "dtbridge: these are the newest 2 of 3 (--limit shows more)\n"
     assert (
         said(amqp_url, "list", "--limit", "3", "--vendor", "nobody")
         == "There are no such dead letters.\n"
@@ -211,7 +222,7 @@ def test_no_text_of_a_dead_letter_reaches_the_terminal_as_a_command(amqp_url: st
 
 def test_show_tells_everything_of_one(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"traceparent": "00-a-b-01"}])
-    letter = listed(amqp_url)[1]
+    letter = listed(amqp_url)[0]
     text = said(amqp_url, "show", letter["id"])
     for line in (
         "station: CP1",
@@ -255,6 +266,7 @@ def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
         "destinations": {"exchange datatransfer, key acme": 1},
         "elsewhere": {},
         "impossible": 0,
+        "expired": 0,
     }
     assert counts(amqp_url) == (3, 0)
     assert said(amqp_url, "replay", "--reason", "failed") == "Replayed: 2.\n"
@@ -265,6 +277,7 @@ def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
         "refused": 0,
         "impossible": 0,
         "elsewhere": 0,
+        "expired": 0,
     }
 
 
@@ -306,7 +319,7 @@ def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(
 ) -> None:
     count = 2000
     fill(amqp_url, [{} for _ in range(count)], queue_type)
-    command = [sys.executable, "-m", "bridge", "dead", "replay"]
+    command = [sys.executable, "-m", "bridge", "dead", "replay", "--yes"]
     environment = clean_environment() | {"DTBRIDGE_AMQP_URL": amqp_url}
 
     async def kill_when_it_has_begun(_: Any, channel: aiormq.abc.AbstractChannel) -> None:
@@ -335,7 +348,7 @@ def test_a_replay_killed_at_any_moment_and_run_again_loses_nothing(
 
     asyncio.run(_with_channel(amqp_url, kill_when_it_has_begun))
     asyncio.run(asyncio.wait_for(_until_given_back(amqp_url, count), PATIENCE))
-    said(amqp_url, "replay")
+    said(amqp_url, "replay", "--yes")
     assert counts(amqp_url)[0] == 0
     assert asyncio.run(_with_channel(amqp_url, message_ids)) == {
         str(number) for number in range(count)
@@ -359,6 +372,135 @@ async def _until_given_back(url: str, count: int) -> None:
     await _with_channel(url, work)
 
 
+# ---- by id ----
+
+
+def test_replay_and_purge_take_ids_or_how_they_begin(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(4)])
+    ids = {letter["station"]: letter["id"] for letter in listed(amqp_url)}
+    assert said(amqp_url, "replay", ids["CP1"][:8], ids["CP2"]) == "Replayed: 2.\n"
+    assert said(amqp_url, "purge", ids["CP0"].upper()) == "Purged: 1.\n"
+    assert [letter["station"] for letter in listed(amqp_url)] == ["CP3"]
+    assert counts(amqp_url) == (1, 2)
+
+
+def test_nothing_is_done_if_one_of_several_ids_names_none_or_two(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(17)])
+    ids = [letter["id"] for letter in listed(amqp_url)]
+    starts = [letter_id[0] for letter_id in ids]
+    start = next(start for start in starts if starts.count(start) > 1)
+    good = next(letter_id for letter_id in ids if letter_id[0] != start)
+    for command in ("replay", "purge"):
+        ended = dtbridge(amqp_url, command, good, start)
+        assert ended.returncode == 2
+        assert f"{start} is the beginning of {starts.count(start)} dead letters: " in ended.stderr
+        ended = dtbridge(amqp_url, command, good, "0" * 12)
+        assert ended.returncode == 1
+        assert ended.stderr == "dtbridge: there is no dead letter 000000000000\n"
+    assert counts(amqp_url) == (17, 0)
+
+
+# ---- more than a few, expired ones, a rate ----
+
+
+def test_a_replay_of_many_asks_nobody_who_is_not_there(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(11)])
+    ended = dtbridge(amqp_url, "replay")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "dtbridge: 11 dead letters would be replayed and there is nobody to ask: "
+        "say --yes, or --dry-run to see where they go\n"
+    )
+    assert counts(amqp_url) == (11, 0)
+    assert said(amqp_url, "replay", "--limit", "1") == "Replayed: 1.\n"
+    assert said(amqp_url, "replay") == "Replayed: 10.\n"
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 11), ("y", 0)])
+def test_on_a_terminal_a_replay_of_many_says_where_they_go_and_asks(
+    amqp_url: str, answer: str, left: int
+) -> None:
+    fill(amqp_url, [{} for _ in range(11)])
+    output, code = on_a_terminal(amqp_url, "replay", answer=answer)
+    assert "11 to exchange datatransfer, key acme" in output
+    assert "Replay 11 dead letters?" in output
+    assert code == (1 if left else 0)
+    assert counts(amqp_url) == (left, 11 - left)
+
+
+def test_expired_ones_are_listed_and_replayed_only_when_asked_for(amqp_url: str) -> None:
+    expired = {"dtbridge-reason": "expired"}
+    fill(amqp_url, [expired, {}, expired, expired, expired])
+    assert len(listed(amqp_url)) == 5
+    assert "(--include-expired): 4." in said(amqp_url, "replay", "--dry-run")
+    ended = dtbridge(amqp_url, "replay")
+    assert (ended.returncode, ended.stdout) == (0, "Replayed: 1.\n")
+    assert ended.stderr == (
+        "dtbridge: 4 that expired stay, because nobody waits for them (--include-expired)\n"
+    )
+    assert dtbridge(amqp_url, "replay").stdout == "Replayed: 0.\n"
+    assert said(amqp_url, "replay", listed(amqp_url)[0]["id"]) == "Replayed: 1.\n"
+    assert said(amqp_url, "replay", "--reason", "expired", "--limit", "1") == "Replayed: 1.\n"
+    assert said(amqp_url, "replay", "--include-expired") == "Replayed: 2.\n"
+    assert counts(amqp_url) == (0, 5)
+
+
+def test_a_rate_is_kept(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(9)])
+    began = time.monotonic()
+    assert said(amqp_url, "replay", "--rate", "4") == "Replayed: 9.\n"
+    assert time.monotonic() - began >= 8 / 4
+
+
+def test_an_interrupted_replay_says_how_far_it_came(amqp_url: str) -> None:
+    fill(amqp_url, [{} for _ in range(10)])
+    command = [sys.executable, "-m", "bridge", "dead", "replay", "--rate", "2"]
+    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": amqp_url}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as replaying:
+        while not counts(amqp_url)[1]:
+            assert replaying.poll() is None
+        replaying.send_signal(signal.SIGINT)
+        _, told = replaying.communicate(timeout=PATIENCE)
+    assert replaying.returncode == 130
+    assert re.fullmatch(
+        r"dtbridge: interrupted after \d replayed; everything else is still there\n", told
+    )
+
+
+def test_what_came_back_after_a_replay_is_found(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {"dtbridge-replayed": 2}])
+    assert [letter["station"] for letter in listed(amqp_url, "--replayed")] == ["CP1"]
+
+
+# ---- a table that fits ----
+
+
+def test_a_table_fits_a_terminal_of_80_columns_and_shows_more_on_a_wider_one(
+    amqp_url: str,
+) -> None:
+    long = {
+        "dtbridge-error": "KeyError: " + "x" * 500,
+        "dtbridge-vendor": "org.openchargealliance.iso15118pnc",
+        "ocpp-station-id": "DE*ABC*E1234567*0001",
+        "dtbridge-reason": "retries-exhausted",
+    }
+    fill(amqp_url, [{}, long])
+    narrow, _ = on_a_terminal(amqp_url, "list", columns=80)
+    lines = [line for line in _plain(narrow).splitlines() if "GetT" in line]
+    assert len(lines) == 2
+    assert all(len(line) <= 80 for line in lines)
+    assert "KeyError" in lines[0]
+    assert "goes back to" not in narrow
+    wide, _ = on_a_terminal(amqp_url, "list", columns=160)
+    assert "goes back to" in wide
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
 # ---- purge ----
 
 
@@ -370,7 +512,7 @@ def test_purge_asks_nobody_who_is_not_there(amqp_url: str) -> None:
     assert said(amqp_url, "purge", "--dry-run") == "Would be purged: 2.\n"
     assert counts(amqp_url) == (2, 0)
     assert said(amqp_url, "purge", "--yes", "--reason", "timed-out") == "Purged: 1.\n"
-    assert json.loads(said(amqp_url, "purge", "--json", DTBRIDGE_YES="1")) == {"purged": 1}
+    assert json.loads(said(amqp_url, "purge", "--json", DTBRIDGE_DEAD_YES="1")) == {"purged": 1}
     assert counts(amqp_url) == (0, 0)
 
 
@@ -384,13 +526,15 @@ def test_on_a_terminal_purge_says_how_many_and_asks(amqp_url: str, answer: str, 
     assert counts(amqp_url) == (left, 0)
 
 
-def on_a_terminal(url: str, *arguments: str, answer: str) -> tuple[str, int]:
+def on_a_terminal(
+    url: str, *arguments: str, answer: str = "", columns: int = 100
+) -> tuple[str, int]:
     """A command's output and exit code, its question answered."""
     terminal, other_end = pty.openpty()
     environment = clean_environment() | {
         "DTBRIDGE_AMQP_URL": url,
         "TERM": "xterm",
-        "COLUMNS": "100",
+        "COLUMNS": str(columns),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "bridge", "dead", *arguments],
@@ -431,6 +575,9 @@ def _read(terminal: int) -> bytes:
     [
         (("list", "--older-than", "soon"), 2, "'soon' is not an age"),
         (("replay", "--reason", "because"), 2, "'because' is no reason: expected failed"),
+        (("list", "--since", "soon"), 2, "'soon' is not a time"),
+        (("replay", "--rate", "0"), 2, "Invalid value for '--rate'"),
+        (("replay", "nonsense"), 2, "'nonsense' is not an id"),
         (("purge", "--limit", "0"), 2, "Invalid value for '--limit'"),
         (("show", "nonsense"), 2, "'nonsense' is not an id"),
         (("list", "--amqp-url", "http://host"), 2, "is not a broker URL"),

@@ -235,6 +235,8 @@ WITH_A_BROKER = [
     "send-to-station --station A --vendor v",
     "dead list",
     "dead purge --yes",
+    "doctor",
+    "top",
     "demo",
 ]
 

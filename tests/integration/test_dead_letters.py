@@ -19,14 +19,14 @@ from bridge.dead_letters.destinations import Destinations
 from bridge.dead_letters.filter import Filter
 from bridge.dead_letters.letter import DeadLetter, read
 from bridge.dead_letters.queue import (
-    IN_FLIGHT,
-    Replayed,
     choice,
     find,
+    newest,
     open_dead_queue,
     purge,
-    replay,
+    resolve,
 )
+from bridge.dead_letters.replay import IN_FLIGHT, Replay, Replayed, replay
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import QueueType, worker_topology
@@ -238,7 +238,54 @@ async def test_a_lost_connection_is_an_error_and_loses_nothing(place: Place) -> 
     assert await stations(place) == [f"CP{number}" for number in range(20)]
 
 
+async def test_the_newest_come_first_and_all_are_counted(place: Place) -> None:
+    await place.fill(WINDOW + 20)
+    async with open_dead_queue(place.urls, NAMES.dead) as queue:
+        found = await newest(queue, choice(Filter(message="odd").takes), ignore, 3)
+    assert [letter.station for letter in found.letters] == [
+        f"CP{WINDOW + number}" for number in (19, 17, 15)
+    ]
+    assert found.count == WINDOW // 2 + 10
+
+
+async def test_ids_are_found_by_how_they_begin(place: Place) -> None:
+    await place.fill(17)  # of 17, two begin alike
+    async with open_dead_queue(place.urls, NAMES.dead) as queue:
+        ids = [letter.id async for _, letter in find(queue, everyone, ignore)]
+    first = {digit: frozenset(each for each in ids if each[0] == digit) for digit in "0123456789af"}
+    async with open_dead_queue(place.urls, NAMES.dead) as queue:
+        found = await resolve(queue, [*first, ids[3], ids[4][:9], "0" * 12], ignore)
+    assert found == first | {
+        ids[3]: {ids[3]},
+        ids[4][:9]: {ids[4]},
+        "0" * 12: frozenset(),
+    }
+
+
 # ---- replay ----
+
+
+async def test_a_replay_of_several_readings_tries_each_once(place: Place) -> None:
+    """What a request that failed again leaves behind is not tried, or it would never end."""
+    await place.fill(30)
+    for number in (3, 7):
+        await place.put(*a_dead_letter(100 + number, **{"dtbridge-exchange": "gone"}))
+    await place.put(*a_dead_letter(200, **{"dtbridge-reason": "expired"}))
+    await place.fill(30)
+    run = Replay(everyone, FROM_ELSEWHERE, limit=None, include_expired=False, rate=None, hold=0.0)
+    readings = 0
+    done = False
+    while not done:
+        async with open_dead_queue(place.urls, NAMES.dead) as queue:
+            done = await run.go_on(queue, ignore)
+        await place.put(*a_dead_letter(1_000 + readings))
+        readings += 1
+    assert run.result == Replayed(replayed=60, unroutable=2, expired=1)
+    assert readings > 10
+    left = await stations(place)
+    assert left[:3] == ["CP103", "CP107", "CP200"]
+    assert left[3:] == [f"CP{1_000 + number}" for number in range(readings)]
+    assert await place.count(NAMES.vendor_queue("acme")) == 60
 
 
 async def test_a_replay_publishes_what_is_wanted_and_keeps_the_rest_in_order(place: Place) -> None:
@@ -408,7 +455,8 @@ async def test_a_replayed_request_is_handled_and_may_die_again(amqp_url: str) ->
 
 KILLED_HALF_WAY = """
 import asyncio, os, signal, sys
-from bridge.dead_letters import queue as dead_letters
+from bridge.dead_letters.queue import open_dead_queue
+from bridge.dead_letters.replay import replay
 from bridge.rabbitmq import browser
 from bridge.rabbitmq.urls import parse_urls
 
@@ -430,8 +478,8 @@ browser.Browser = Dying
 
 async def main():
     urls = parse_urls([sys.argv[1]])
-    async with dead_letters.open_dead_queue(urls, "datatransfer.dead") as queue:
-        await dead_letters.replay(queue, lambda letter: True, lambda seen: None)
+    async with open_dead_queue(urls, "datatransfer.dead") as queue:
+        await replay(queue, lambda letter: True, lambda seen: None)
 
 asyncio.run(main())
 """

@@ -8,7 +8,8 @@ import aiormq
 import pytest
 
 from bridge.client.client import Client
-from bridge.dead_letters.queue import Replayed, find, open_dead_queue, purge, replay
+from bridge.dead_letters.queue import find, open_dead_queue, purge
+from bridge.dead_letters.replay import Replayed, replay
 from bridge.dialects.names import Names
 from bridge.ocpp import DataTransferRequest
 from bridge.rabbitmq.transport import RabbitTransport

@@ -57,8 +57,12 @@ async def test_classic_queues_are_classic_and_quorum_queues_quorum(amqp_url: str
 
 async def test_verify_names_the_exchange_that_is_missing(amqp_url: str) -> None:
     told = await refusal(amqp_url, Mode.VERIFY)
-    assert re.fullmatch(
-        r"exchange 'datatransfer\.unrouted': NOT_FOUND - no exchange .* in vhost 'test-\w+'", told
+    assert re.match(
+        r"exchange 'datatransfer\.unrouted': NOT_FOUND - no exchange \S+ in vhost 'test-\w+'; "
+        r"likewise 'datatransfer', 'datatransfer\.stations', .*; "
+        r"queue 'datatransfer\.dead': NOT_FOUND - no queue \S+ in vhost 'test-\w+'; "
+        r"likewise .*'datatransfer\.v'$",
+        told,
     )
 
 
@@ -89,6 +93,35 @@ async def test_a_queue_with_other_arguments_is_named_with_the_argument(
     told = await refusal(amqp_url, Mode.DECLARE)
     assert told.startswith(f"queue '{name}': PRECONDITION_FAILED - inequivalent arg 'x-")
     assert "\n" not in told
+
+
+async def test_all_queues_with_other_arguments_are_named_at_once_with_what_to_do(
+    amqp_url: str,
+) -> None:
+    async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC):
+        pass
+    told = await refusal(amqp_url, Mode.DECLARE)
+    for queue in worker_topology(Native(NAMES), ["v"]).queues:
+        assert f"'{queue.name}'" in told
+    assert told.count("PRECONDITION_FAILED") == 1
+    assert "`dtbridge topology migrate`" in told
+
+
+async def test_a_worker_goes_on_with_queues_that_were_changed_under_it(
+    amqp_url: str, broker: PrivateBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with working(amqp_url, answering()) as it, Client(amqp_url) as client:
+        before = len(it.transport.history)
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete(QUEUE)
+            changed = await channel.declare_queue(
+                QUEUE, durable=True, arguments={"x-max-length": 9}
+            )
+            await changed.bind(NAMES.requests, "v")
+        await it.transport.until(State.CONNECTING, State.CONSUMING, since=before)
+        assert (await client.data_transfer("CP", request())).status == "Accepted"
+    assert "queues are taken as they are" in caplog.text
 
 
 async def test_an_exchange_of_another_kind_is_named(amqp_url: str) -> None:

@@ -12,6 +12,7 @@ import bridge
 from bridge.cli.dead import dead
 from bridge.cli.main import app
 from bridge.cli.options import broker_urls, exchange_name, finite, prefix, reply_prefixes, words
+from bridge.cli.topology import topology
 
 PACKAGE = Path(bridge.__file__).parent
 
@@ -81,8 +82,9 @@ def test_a_number_of_seconds_is_finite() -> None:
 def options() -> set[str]:
     """All that begin with two dashes."""
     commands = dict(typer.main.get_group(app).commands)
-    del commands["dead"]
-    commands |= typer.main.get_group(dead).commands
+    for group in (dead, topology):
+        del commands[str(group.info.name)]
+        commands |= typer.main.get_group(group).commands
     return {
         name
         for command in commands.values()
@@ -98,17 +100,18 @@ def texts(path: Path) -> Iterator[str]:
             yield node.value
 
 
+COMMANDS = {"cli", "demo", "doctor", "testing"}
+"""What nobody imports who has no command line. The doctor's advice is for whoever runs commands."""
+
 LIBRARY = [
-    path
-    for path in PACKAGE.rglob("*.py")
-    if path.relative_to(PACKAGE).parts[0] not in {"cli", "demo", "testing"}
+    path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in COMMANDS
 ]
 
 
 def test_no_module_of_the_library_speaks_of_options() -> None:
     """Whoever imports it has none: its messages and docstrings name parameters."""
     known = options()
-    assert {"--prefix", "--idempotency", "--listen", "--dry-run"} <= known
+    assert {"--prefix", "--idempotency", "--listen", "--dry-run", "--prune"} <= known
     assert len(LIBRARY) > 50
     told = {
         (path.relative_to(PACKAGE).as_posix(), found)

@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons
+from bridge.dead_letters.filter import (
+    Filter,
+    parse_age,
+    parse_id,
+    parse_reasons,
+    parse_time,
+)
 from bridge.dead_letters.letter import ID_LENGTH, REASONS, DeadLetter
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
@@ -52,6 +58,13 @@ def a_letter(**changes: Any) -> DeadLetter:
         (Filter(newer_than=3601), True),
         (Filter(newer_than=3600), False),
         (Filter(older_than=60, newer_than=7200), True),
+        (Filter(since=NOW - dt.timedelta(hours=1)), True),
+        (Filter(since=NOW - dt.timedelta(minutes=59)), False),
+        (Filter(until=NOW - dt.timedelta(minutes=59)), True),
+        (Filter(until=NOW - dt.timedelta(hours=1)), False),
+        (Filter(replayed=True), False),
+        (Filter(ids=frozenset({"0" * ID_LENGTH, "1"})), True),
+        (Filter(ids=frozenset({"0", "1"})), False),
         (Filter(vendor="com.acme", station="other"), False),
     ],
 )
@@ -68,6 +81,12 @@ def test_what_does_not_say_when_it_died_is_neither_older_nor_newer() -> None:
     assert Filter().takes(letter, NOW)
     assert not Filter(older_than=0).takes(letter, NOW)
     assert not Filter(newer_than=1e9).takes(letter, NOW)
+    assert not Filter(since=NOW - dt.timedelta(days=9999)).takes(letter, NOW)
+    assert not Filter(until=NOW).takes(letter, NOW)
+
+
+def test_what_came_back_after_a_replay_is_wanted_where_that_is_asked_for() -> None:
+    assert Filter(replayed=True).takes(a_letter(replayed=1), NOW)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +116,24 @@ def test_what_cannot_begin_an_id_is_said(text: str) -> None:
     assert parse_id(" 0aF ") == "0af"
     with pytest.raises(ValueError, match="is not an id"):
         parse_id(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("today", dt.datetime(2026, 3, 1, tzinfo=dt.UTC)),
+        (" Yesterday ", dt.datetime(2026, 2, 28, tzinfo=dt.UTC)),
+        ("2026-02-03", dt.datetime(2026, 2, 3, tzinfo=dt.UTC)),
+        ("2026-02-03T04:05", dt.datetime(2026, 2, 3, 4, 5, tzinfo=dt.UTC)),
+        ("2026-02-03 04:05:06Z", dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)),
+        ("2026-02-03T04:05+01:00", dt.datetime(2026, 2, 3, 3, 5, tzinfo=dt.UTC)),
+    ],
+)
+def test_times(text: str, time: dt.datetime) -> None:
+    assert parse_time(text, NOW) == time
+
+
+@pytest.mark.parametrize("text", ["", "soon", "03/01/2026", "2026-13-01", "0001-01-01T00:00+09:00"])
+def test_what_is_no_time_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a time: expected today, yesterday"):
+        parse_time(text, NOW)

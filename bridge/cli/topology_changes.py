@@ -1,0 +1,294 @@
+"""``dtbridge topology apply`` and ``migrate``: what changes a broker."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from bridge.cli.assembly import DialectName
+from bridge.cli.changes import counted, lines_of
+from bridge.cli.exits import EXIT_DIFFERENT, EXIT_FAILED, EXIT_USAGE, fail
+from bridge.cli.options import (
+    LOCAL,
+    NONE_GIVEN,
+    AmqpUrl,
+    LogLevelOption,
+    ManagementUrl,
+    Prefix,
+    words,
+)
+from bridge.cli.output import say
+from bridge.cli.routers import Targets
+from bridge.cli.tables import json_text, printable
+from bridge.cli.topology_options import (
+    CONNECTION,
+    AnswerWithin,
+    AsJson,
+    Command,
+    DialectOption,
+    GatewayExchange,
+    Patience,
+    QueueTypeOption,
+    Yes,
+    command_of,
+    confirmed,
+    run,
+)
+from bridge.dialects.names import PREFIX
+from bridge.dialects.topology import QueueBinding, QueueType
+from bridge.rabbitmq.changing import Changes, open_changes
+from bridge.rabbitmq.declaring import refusals
+from bridge.rabbitmq.difference import Difference, Mark
+from bridge.rabbitmq.migrating import PATIENCE, Migration, Outcome, aside
+from bridge.rabbitmq.retiring import Retired, retire
+from bridge.telemetry.logs import LogLevel
+from bridge.transport import TransportError
+
+ALL: Final = "all"
+"""Of ``--prune``: all retired queues."""
+TOLD: Final = frozenset({"switched", "switched back", "done"})
+"""Steps of a migration that are told of each queue: between the first two, its requests wait."""
+
+# ---- apply ----
+
+
+class _Applied(msgspec.Struct):
+    created: int
+    pruned: list[Retired]
+    left: list[str]
+    """Sentences about what could not be created or deleted."""
+
+
+def apply(
+    targets: Targets,
+    prune: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_PRUNE",
+            help="A retired queue, its vendorId, or all: unbind it, have what is in it answered "
+            "UnknownVendorId, and delete it.",
+        ),
+    ] = NONE_GIVEN,
+    amqp_url: AmqpUrl = LOCAL,
+    management: ManagementUrl = NONE_GIVEN,
+    prefix: Prefix = PREFIX,
+    queue_type: QueueTypeOption = QueueType.QUORUM,
+    dialect: DialectOption = DialectName.NATIVE,
+    gateway_exchange: GatewayExchange = None,
+    answer_within: AnswerWithin = None,
+    patience: Patience = PATIENCE,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Create what is missing; with --prune, retire queues of vendors too.
+
+    Nothing else is changed or deleted. Exit code 3: something still differs.
+    """
+    command = command_of(
+        targets,
+        amqp_url,
+        management,
+        prefix,
+        queue_type,
+        dialect,
+        gateway_exchange,
+        answer_within,
+        log_level,
+    )
+    difference = run(command.look)
+    retired = _to_prune(command, difference, words(prune))
+    missing = difference.of(Mark.MISSING)
+    applied = _Applied(0, [], [])
+    if missing or retired or difference.unseen:
+        shown = [*missing, *(each for each in difference.findings if each.name in retired)]
+        if not as_json:
+            for line in lines_of(shown):
+                say(line)
+        question = f"Create what is missing ({len(missing):,})"
+        if retired:
+            question += f" and delete {counted(len(retired), 'queue')}"
+        confirmed(f"{question}?", yes=yes)
+        applied = run(lambda: _apply(command, difference, retired, patience))
+    if as_json:
+        say(json_text(applied))
+    else:
+        say(f"Created: {applied.created:,}. Deleted: {len(applied.pruned):,}.")
+        for each in applied.pruned:
+            say(f"  {printable(each.queue)}: {counted(each.moved, 'message')} moved")
+    if applied.left:
+        fail("; ".join(applied.left))
+    if difference.of(Mark.DIFFERENT):
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) -> list[str]:
+    """The names of the queues that are to be deleted."""
+    if not vendors:
+        return []
+    if command.requests is None:
+        fail("--prune is for the native dialect: in others, vendors have no queues", EXIT_USAGE)
+    if difference.unseen:
+        fail(f"--prune needs the management API: {difference.unseen[-1]}")
+    retired = [finding.name for finding in difference.of(Mark.RETIRED)]
+    if ALL in vendors:
+        return retired
+    found = {finding.name for finding in difference.findings}
+    names = [
+        each if each in found else command.dialect.names.vendor_queue(each) for each in vendors
+    ]
+    consumed = {each.name: each for each in difference.of(Mark.UNKNOWN) if each.consumers}
+    wanted = {queue.name for queue in command.topology.queues}
+    for vendor, name in zip(vendors, names, strict=True):
+        if name in retired:
+            continue
+        if name in wanted:
+            fail(f"{vendor!r} is handled by a router that was given", EXIT_USAGE)
+        if name in consumed:
+            who = ", ".join(consumed[name].consumers)
+            fail(f"queue {name!r} is still consumed by {who}: stop those workers first")
+        fail(f"there is no retired queue of the vendor {vendor!r}")
+    return names
+
+
+async def _apply(
+    command: Command, difference: Difference, retired: Sequence[str], patience: float
+) -> _Applied:
+    async with open_changes(command.urls, CONNECTION) as changes:
+        under_way = await _under_way(command, changes, difference)
+        different = {each.name for each in difference.of(Mark.DIFFERENT)}
+        parts = [
+            part
+            for part in command.topology.parts
+            if (part.queue if isinstance(part, QueueBinding) else part.name) not in under_way
+            and (isinstance(part, QueueBinding) or part.name not in different)
+        ]
+        refused = await refusals(changes.connection.connection, parts, passive=False)
+        left = [str(error) for _, error in refused]
+        created = len(difference.of(Mark.MISSING)) - len(refused)
+        pruned: list[Retired] = []
+        if retired and not left:
+            management = await command.open_management()
+            for queue in retired:
+                try:
+                    gone = await retire(
+                        changes,
+                        management,
+                        command.vhost,
+                        queue,
+                        names=command.dialect.names,
+                        name=CONNECTION,
+                        patience=patience,
+                    )
+                except TransportError as error:
+                    left.append(str(error))
+                else:
+                    pruned.append(gone)
+        return _Applied(max(0, created), pruned, left)
+
+
+async def _under_way(command: Command, changes: Changes, difference: Difference) -> frozenset[str]:
+    """Queues in the middle of a migration: to bind them would have requests come twice."""
+    names = [queue.name for queue in command.topology.queues]
+    if not difference.unseen:
+        found = {finding.name for finding in difference.findings}
+        return frozenset(name for name in names if aside(name) in found)
+    return frozenset([name for name in names if await changes.look(aside(name)) is not None])
+
+
+# ---- migrate ----
+
+
+def migrate(
+    targets: Targets,
+    vendor: Annotated[
+        list[str],
+        typer.Option(envvar="DTBRIDGE_VENDORS", help="Only the queues of these vendors."),
+    ] = NONE_GIVEN,
+    amqp_url: AmqpUrl = LOCAL,
+    management: ManagementUrl = NONE_GIVEN,
+    prefix: Prefix = PREFIX,
+    queue_type: QueueTypeOption = QueueType.QUORUM,
+    dialect: DialectOption = DialectName.NATIVE,
+    gateway_exchange: GatewayExchange = None,
+    answer_within: AnswerWithin = None,
+    patience: Patience = PATIENCE,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Give queues the arguments that they must have, without losing a message.
+
+    Gateways go on publishing and workers go on consuming; requests wait for some seconds. Killed at
+    any point, it goes on when it is run again. Exit code 1: some queues are as they were.
+    """
+    command = command_of(
+        targets,
+        amqp_url,
+        management,
+        prefix,
+        queue_type,
+        dialect,
+        gateway_exchange,
+        answer_within,
+        log_level,
+    )
+    difference = run(command.look)
+    if difference.unseen:
+        fail(f"a migration needs the management API: {difference.unseen[-1]}")
+    wanted = _to_migrate(command, difference, words(vendor))
+    outcome = Outcome()
+    if wanted:
+        names = {*wanted, *map(aside, wanted)}
+        shown = [each for each in difference.of(Mark.DIFFERENT) if each.name in names]
+        if not as_json:
+            for line in lines_of(shown):
+                say(line)
+        confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
+        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json))
+    if as_json:
+        say(json_text(outcome))
+    else:
+        say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
+        if outcome.migrated and not outcome.given_up:
+            say(f"From now on, start workers with --queue-type {queue_type.value}.")
+    if outcome.given_up:
+        told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])
+        fail(f"{counted(len(outcome.given_up), 'queue')} left as they were: {told}", EXIT_FAILED)
+
+
+def _to_migrate(command: Command, difference: Difference, vendors: Sequence[str]) -> list[str]:
+    found = {finding.name for finding in difference.of(Mark.DIFFERENT)}
+    names = [
+        queue.name
+        for queue in command.topology.queues
+        if queue.name in found or aside(queue.name) in found
+    ]
+    if not vendors:
+        return names
+    chosen = {command.dialect.names.vendor_queue(vendor) for vendor in vendors}
+    return [name for name in names if name in chosen]
+
+
+async def _migrate(
+    command: Command, wanted: Sequence[str], patience: float, *, quiet: bool
+) -> Outcome:
+    def tell(step: str, queue: str, moved: int) -> None:
+        if not quiet and (moved or step in TOLD):
+            count = f", {counted(moved, 'message')}" if moved else ""
+            say(f"{printable(queue)}: {step}{count}")
+
+    management = await command.open_management()
+    async with open_changes(command.urls, CONNECTION) as changes:
+        migration = Migration(
+            changes,
+            management,
+            command.vhost,
+            prefix=command.dialect.names.prefix,
+            name=CONNECTION,
+            on_step=tell,
+            patience=patience,
+        )
+        queues = [queue for queue in command.topology.queues if queue.name in wanted]
+        return await migration.run(queues)

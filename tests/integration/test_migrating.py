@@ -1,0 +1,270 @@
+"""A queue gets other arguments under load: every request is answered, and rightly."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aio_pika
+import pytest
+from yarl import URL
+
+from bridge import Call, Router
+from bridge.client.client import Client
+from bridge.dialects.native import Native
+from bridge.dialects.topology import Purpose, QueueType, worker_topology
+from bridge.rabbitmq.changing import open_changes
+from bridge.rabbitmq.difference import ASIDE, compare_queue
+from bridge.rabbitmq.management import Management
+from bridge.rabbitmq.migrating import STEPS, Migration, Outcome
+from bridge.rabbitmq.urls import parse_urls
+from bridge.testing.rabbitmq import PrivateBroker
+from tests.integration.killed_migration import migrate
+from tests.integration.support import NAMES, PATIENCE, ROOT, dead_letters, request, working
+
+QUEUE = NAMES.vendor_queue("v")
+LONG = 300_000
+"""Milliseconds."""
+ASKING = 8
+"""Requests under way at a time."""
+
+
+class Place:
+    """A virtual host of the node with the management API."""
+
+    def __init__(self, broker: PrivateBroker) -> None:
+        self.broker = broker
+        self.vhost = f"test-{secrets.token_hex(6)}"
+        self.url = broker.add_vhost(self.vhost)
+
+    @property
+    def management(self) -> Management:
+        return Management(URL(self.broker.management_url))
+
+    async def leftovers(self) -> list[str]:
+        queues = [each.name for each in await self.management.queues(self.vhost)]
+        exchanges = [each.name for each in await self.management.exchanges(self.vhost)]
+        return [name for name in (*queues, *exchanges) if ASIDE in name]
+
+
+@pytest.fixture
+def place(managed_broker: PrivateBroker) -> Iterator[Place]:
+    place = Place(managed_broker)
+    yield place
+    managed_broker.delete_vhost(place.vhost)
+
+
+def echo(runs: Counter[int]) -> Router:
+    router = Router("v")
+
+    @router.default
+    async def answer(call: Call, data: int) -> int:
+        runs[data] += 1
+        await asyncio.sleep(0.002)
+        return data
+
+    return router
+
+
+class Load:
+    """A gateway that asks all the time."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.wrong: list[Any] = []
+        self.slowest = 0.0
+
+
+@contextlib.asynccontextmanager
+async def loaded(url: str) -> AsyncIterator[Load]:
+    load = Load()
+    going_on = True
+    numbers = iter(range(1_000_000))
+    loop = asyncio.get_running_loop()
+
+    async def ask(client: Client) -> None:
+        while going_on:
+            number = next(numbers)
+            since = loop.time()
+            try:
+                reply = await client.data_transfer("CP", request(data=number))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
+                load.wrong.append((number, error))
+                continue
+            load.slowest = max(load.slowest, loop.time() - since)
+            if (reply.status, reply.data) == ("Accepted", number):
+                load.answered += 1
+            else:
+                load.wrong.append((number, reply))
+
+    async with Client(url, timeout=PATIENCE) as client:
+        asking = [asyncio.create_task(ask(client)) for _ in range(ASKING)]
+        try:
+            yield load
+        finally:
+            going_on = False
+            await asyncio.gather(*asking)
+
+
+async def killed(place: Place, queue_type: QueueType, step: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.integration.killed_migration",
+        place.url,
+        place.broker.management_url,
+        queue_type.value,
+        "v",
+        step,
+        cwd=ROOT,
+    )
+    assert await process.wait() == -signal.SIGKILL
+
+
+async def more(load: Load, count: int = 50) -> None:
+    """Wait until so many more have been answered."""
+    wanted = load.answered + count
+    async with asyncio.timeout(PATIENCE):
+        while load.answered < wanted:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new"),
+    [
+        (step, *(reversed(QueueType) if number % 2 else QueueType))
+        for number, step in enumerate((*STEPS, "-"))
+    ],
+)
+async def test_a_migration_under_load_that_is_killed_and_run_again_loses_no_request(
+    place: Place, step: str, old: QueueType, new: QueueType
+) -> None:
+    runs: Counter[int] = Counter()
+    async with working(place.url, echo(runs), queue_type=old), loaded(place.url) as load:
+        await more(load)
+        if step != "-":
+            await killed(place, new, step)
+            await asyncio.sleep(0.5)  # nobody is there to go on
+        outcome = await migrate(place.url, place.broker.management_url, new.value, "v")
+        assert outcome.given_up == {}
+        await more(load)
+    assert load.wrong == []
+    assert await place.leftovers() == []
+    live = await place.management.queue(place.vhost, QUEUE)
+    topology = worker_topology(Native(), ["v"], queue_type=new)
+    [wanted] = [queue for queue in topology.queues if queue.name == QUEUE]
+    assert compare_queue(wanted, live) is None
+    twice = sum(count - 1 for count in runs.values())
+    assert twice <= ASKING, f"{twice} of {load.answered} were handled twice"
+    letters = [letter.body for letter in await dead_letters(place.url)]
+    assert [body for body in letters if b"marker" not in body] == []
+
+
+async def run(place: Place, new: QueueType, only: str | None = None, **settings: Any) -> Outcome:
+    topology = worker_topology(Native(), ["v"], queue_type=new)
+    async with open_changes(parse_urls([place.url]), "migration") as changes:
+        migration = Migration(
+            changes, place.management, place.vhost, prefix="datatransfer", name="m", **settings
+        )
+        return await migration.run(
+            [queue for queue in topology.queues if only in {None, queue.name}]
+        )
+
+
+async def test_all_queues_are_migrated_and_keep_what_is_in_them(place: Place) -> None:
+    topology = worker_topology(Native(), ["v"], queue_type=QueueType.CLASSIC)
+    async with working(place.url, echo(Counter()), queue_type=QueueType.CLASSIC):
+        pass
+    filled = [
+        queue
+        for queue in topology.queues
+        if queue.arguments.get("x-message-ttl", LONG) >= LONG  # others expire in the meantime
+    ]
+    async with await aio_pika.connect(place.url) as connection:
+        channel = await connection.channel()
+        for queue in filled:
+            for number in range(300):
+                message = aio_pika.Message(
+                    str(number).encode(),
+                    headers={"x-death-not": 1, "ocpp-station-id": "CP", "number": number},
+                    correlation_id="same",
+                    user_id="guest",
+                    delivery_mode=2,
+                )
+                exchange = (
+                    channel.default_exchange
+                    if queue.purpose is Purpose.REQUESTS
+                    else await channel.get_exchange(queue.name, ensure=False)
+                )
+                key = queue.name if queue.purpose is Purpose.REQUESTS else "its-key"
+                await exchange.publish(message, key)
+    outcome = await run(place, QueueType.QUORUM)
+    assert sorted(outcome.migrated) == sorted(queue.name for queue in topology.queues)
+    assert await place.leftovers() == []
+    async with await aio_pika.connect(place.url) as connection:
+        channel = await connection.channel()
+        for queue in filled:
+            found = await channel.get_queue(queue.name)
+            seen: list[aio_pika.abc.AbstractIncomingMessage] = []
+            while len(seen) < 300:
+                taken = await found.get(no_ack=True, fail=False)
+                assert taken is not None, f"{queue.name} has {len(seen)}"
+                seen.append(taken)
+            assert await found.get(no_ack=True, fail=False) is None
+            assert [int(each.body) for each in seen] == list(range(300))
+            assert {each.headers["number"] for each in seen} == set(range(300))
+            assert {each.correlation_id for each in seen} == {"same"}
+            if queue.purpose is not Purpose.REQUESTS:
+                assert {each.routing_key for each in seen} == {"its-key"}
+
+
+async def test_workers_that_do_not_settle_in_time_keep_their_queue(place: Place) -> None:
+    release = asyncio.Event()
+    router = Router("v")
+
+    @router.default
+    async def hang(call: Call, data: int) -> int:
+        await release.wait()
+        return data
+
+    async with (
+        working(place.url, router, queue_type=QueueType.CLASSIC),
+        Client(place.url, timeout=PATIENCE) as client,
+    ):
+        first = asyncio.create_task(client.data_transfer("CP", request(data=1)))
+        steps = asyncio.Queue[str]()
+        migrating = asyncio.create_task(
+            run(
+                place,
+                QueueType.QUORUM,
+                only=QUEUE,
+                patience=1.0,
+                on_step=lambda step, *_: steps.put_nowait(step),
+            )
+        )
+        while await steps.get() != "switched":
+            pass
+        second = asyncio.create_task(client.data_transfer("CP", request(data=2)))
+        outcome = await migrating
+        assert list(outcome.given_up) == [QUEUE]
+        assert "workers still have requests" in outcome.given_up[QUEUE]
+        release.set()
+        replies = await asyncio.gather(first, second)
+    assert [reply.data for reply in replies] == [1, 2]
+    assert await place.leftovers() == []
+    live = await place.management.queue(place.vhost, QUEUE)
+    assert live is not None
+    assert live.type == "classic"
+
+
+async def test_two_migrations_at_a_time_are_refused(place: Place) -> None:
+    async with working(place.url, echo(Counter()), queue_type=QueueType.CLASSIC):
+        pass
+    async with open_changes(parse_urls([place.url]), "other") as other:
+        await other.lock(f"datatransfer{ASIDE}")
+        with pytest.raises(Exception, match="another migration"):
+            await run(place, QueueType.QUORUM)
