@@ -9,7 +9,7 @@ import ssl
 import sys
 import urllib.parse
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -34,6 +34,7 @@ from bridge.cli.options import (
 from bridge.cli.output import say
 from bridge.cli.process import FAREWELL, complete, on_signals
 from bridge.cli.routers import hook_or_fail
+from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.handshake import ID
@@ -50,6 +51,9 @@ from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 log = get_logger("bridge.gateway")
 
@@ -396,7 +400,7 @@ def gateway(
     configure(log_format, log_level)
     _allow_files(max_connections)
 
-    async def work() -> None:
+    async def work(provider: "TracerProvider | None") -> None:
         async with make_gateway_link(
             urls,
             prefix=prefix,
@@ -404,6 +408,7 @@ def gateway(
             start_timeout=connect_timeout,
             host_order=host_order,
             name=name,
+            tracer_provider=provider,
         ) as link:
             server = Gateway(link, settings, passwords)
             # Stations are bidden farewell before the broker is, for as long.
@@ -411,7 +416,8 @@ def gateway(
             await server.run()
 
     try:
-        complete(work())
+        with tracing("dtbridge-gateway") as provider:
+            complete(work(provider))
     except TransportError as error:
         fail(str(error))
     except OSError as error:

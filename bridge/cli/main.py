@@ -3,6 +3,7 @@
 Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is told in one sentence.
 """
 
+import os
 import sys
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import typer
 from bridge.cli.check import check
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
-from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say_failed, speak_as_told
 from bridge.cli.gateway import gateway, password
 from bridge.cli.output import is_unwritable, open_standard_streams
 from bridge.cli.process import ending
@@ -44,15 +45,16 @@ app.command()(demo)
 def main() -> None:
     """The console script."""
     open_standard_streams()
+    speak_as_told(sys.argv[1:], os.environ)
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except _UsageError as error:
-        typer.echo(f"dtbridge: {without_secrets(error.format_message())}", err=True)
+        say_failed(without_secrets(error.format_message()), EXIT_USAGE)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if not is_unwritable(error):
             raise
-        typer.echo(f"dtbridge: standard output cannot be written: {error.strerror}", err=True)
+        say_failed(f"standard output cannot be written: {error.strerror}", EXIT_FAILED)
         sys.exit(EXIT_FAILED)

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -35,16 +35,20 @@ from bridge.cli.process import (
 )
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.supervisor import Start, Supervisor
+from bridge.cli.tracing import tracing
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
-from bridge.telemetry.logs import LogFormat, LogLevel, configuring
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring, name_process
 from bridge.transport import TransportError
 from bridge.worker.dispatch import Expired
 from bridge.worker.worker import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 DEFAULTS: Final = Settings()
 START_MARGIN: Final = 5.0
@@ -194,9 +198,27 @@ def run(
     name: ConnectionName = "dtbridge",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
+    access_log: Annotated[
+        bool,
+        typer.Option(
+            "--access-log",
+            envvar="DTBRIDGE_ACCESS_LOG",
+            help="Log a line for each request: what became of it, and how long that took.",
+        ),
+    ] = DEFAULTS.access_log,
+    log_payloads: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_LOG_PAYLOADS",
+            metavar="VENDOR",
+            help="Log the payloads of this vendor's requests and answers, in such lines.",
+        ),
+    ] = NONE_GIVEN,
 ) -> None:
     """Answer the requests of some vendors until SIGTERM, SIGINT or SIGHUP."""
     start = Start.of_this_process()
+    if start.number is not None:
+        name_process(start.number)
     with configuring(log_format, log_level):
         routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
@@ -229,10 +251,12 @@ def run(
         max_body=max_body,
         max_bytes=max_bytes,
         retry=RetryPolicy(attempts=attempts),
+        access_log=access_log,
+        log_payloads=log_payloads,
     )
     schedule(scheduling)
 
-    async def work() -> None:
+    async def work(provider: "TracerProvider | None") -> None:
         async with open_worker(
             routers,
             urls,
@@ -244,13 +268,15 @@ def run(
             start_timeout=connect_timeout,
             host_order=host_order,
             name=name,
+            tracer_provider=provider,
         ) as worker:
             on_signals(worker.stop, drain_timeout + FAREWELL)
             gc.freeze()  # what the imports made stays: the collector need not look at it again
             await worker.run()
 
     try:
-        complete(work())
+        with tracing("dtbridge") as provider:
+            complete(work(provider))
     except TransportError as error:
         fail(str(error))
 

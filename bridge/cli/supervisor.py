@@ -34,8 +34,8 @@ HURRY: Final = 1.0
 """Seconds that children have to end after a second signal."""
 _PR_SET_PDEATHSIG: Final = 1
 _CHILD: Final = "_DTBRIDGE_CHILD"
-"""The variable by which a child knows that it is one. Options could not tell it as surely: what
-stands after ``--`` is no option."""
+"""The variable by which a child knows that it is one, and which. Options could not tell it as
+surely: what stands after ``--`` is no option."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +46,18 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Where; None: where it is started from."""
     environment: Mapping[str, str] | None = None
     """None: that of whoever starts it."""
-    is_child: bool = False
-    """Whether a supervisor has started it."""
+    number: int | None = None
+    """Which one of a supervisor's children it is, from 1; None: it is nobody's child."""
+
+    @property
+    def is_child(self) -> bool:
+        """Whether a supervisor has started it."""
+        return self.number is not None
 
     @classmethod
     def of_this_process(cls) -> Self:
         """This process. Ask once, before any module of a vendor can change what it was."""
-        is_child = os.environ.pop(_CHILD, None) is not None
+        number = os.environ.pop(_CHILD, None)
         folder = None
         with contextlib.suppress(OSError):  # it has been deleted
             folder = Path.cwd()
@@ -61,7 +66,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
             command=[sys.executable, *sys.orig_argv[1:]],
             folder=folder,
             environment=dict(os.environ),
-            is_child=is_child,
+            number=None if number is None else int(number) if number.isdecimal() else 0,
         )
 
 
@@ -104,7 +109,7 @@ class Supervisor:
         Returns 0, or the exit code of the first child that failed.
         """
         async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
+            for number in range(1, self._count + 1):
                 group.create_task(self._keep_running(number))
         if self._killing is not None:
             self._killing.cancel()
@@ -155,7 +160,7 @@ class Supervisor:
             pause = back_off(deaths, first=RESTART_FIRST, longest=RESTART_LONGEST)
             log.warning(
                 "worker died",
-                number=number,
+                process=number,
                 exit_code=code,
                 lived_s=round(lived, 1),
                 restart_in_s=round(pause, 1),
@@ -172,7 +177,10 @@ class Supervisor:
         child = await asyncio.create_subprocess_exec(
             *start.command,
             cwd=start.folder,
-            env={**(os.environ if start.environment is None else start.environment), _CHILD: "1"},
+            env={
+                **(os.environ if start.environment is None else start.environment),
+                _CHILD: str(number),
+            },
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which passes it on once
             preexec_fn=_end_with_parent,
         )

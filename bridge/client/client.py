@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.client.limits import check_message_id, check_station_id
@@ -22,7 +22,11 @@ from bridge.ocpp import (
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.tracing import Tracing
 from bridge.transport import State, Transport
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
@@ -51,6 +55,7 @@ class Client:
         timeout: float = TIMEOUT,
         dialect: Dialect | None = None,
         transport: Transport | None = None,
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         """`urls`: the URL of a broker, or one for each of its hosts.
 
@@ -58,6 +63,7 @@ class Client:
         `dialect`: how the gateway writes; None: :class:`~bridge.dialects.native.Native`. In any
         other dialect a client reaches stations, and nobody else.
         `transport`: used in place of `urls`, for tests.
+        `tracer_provider`: makes a span for each request (OpenTelemetry); None: there are none.
 
         Raises ValueError for an invalid URL.
         """
@@ -67,7 +73,8 @@ class Client:
         self._transport = transport
         self._dialect: Dialect = dialect or Native()
         self._timeout = timeout
-        self._requester = Requester(transport, self._dialect)
+        tracing = None if tracer_provider is None else Tracing(tracer_provider)
+        self._requester = Requester(transport, self._dialect, tracing=tracing)
 
     @property
     def state(self) -> State:

@@ -22,6 +22,7 @@ from bridge.dialects.copies import may_be_rejected
 from bridge.dialects.dialect import Dialect
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
+from bridge.request.failures import Failures
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Dropped,
@@ -96,6 +97,7 @@ class Intake:
         self._worker = worker
         self._room = Room() if room is None else room
         self._forbidden = Causes()
+        self._failures = Failures(log, queue=queue)
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
@@ -143,6 +145,7 @@ class Intake:
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
+        self._failures.close()
 
     def give_back(self) -> None:
         """Requeue what waits here for its next try: the worker is to stop."""
@@ -193,7 +196,7 @@ class Intake:
         self._counts.replied -= 1
         self._counts.failed += 1
         failure = impossible(request, f"the broker does not take the answer: {reason}")
-        self._log_failure(request, failure)
+        self._failures.failed(request, failure)
         self._give_up(request, failure)
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
@@ -202,10 +205,12 @@ class Intake:
             case Failure():
                 counts.failed += 1
                 counts.overloaded += outcome.reason is Reason.OVERLOADED
-                self._log_failure(request, outcome)
+                self._failures.failed(request, outcome)
                 self._give_up(request, outcome)
             case RetryLater():
                 counts.retried += 1
+                if outcome.counts:
+                    self._failures.tried_again(request, outcome)
                 self._try_again(request, outcome)
             case Late():
                 counts.late += 1
@@ -304,15 +309,3 @@ class Intake:
                 station=encodable(request.station_id),
                 so_far=self._counts.forbidden,
             )
-
-    def _log_failure(self, request: Request, failure: Failure) -> None:
-        log.warning(
-            "request dead-lettered",
-            reason=failure.reason.value,
-            error=failure.error,
-            queue=self.queue,
-            # Bytes that are not UTF-8 came in as lone surrogates, which no log can be written with.
-            station=encodable(request.station_id),
-            ocpp_message_id=encodable(request.ocpp_message_id or ""),
-            attempt=request.attempt,
-        )

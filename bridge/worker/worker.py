@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,16 +14,23 @@ from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
 from bridge.request.chain import chain
 from bridge.request.retry import DELAYS, RetryPolicy
+from bridge.request.tracing import Traced
 from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.tracing import Tracing
+from bridge.telemetry.trackers import tell_sentry
 from bridge.transport import State, Subscription, Transport
+from bridge.worker.access_log import AccessLog, Timed, WatchedIntake, WatchedPart
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.intake import Intake
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 log = get_logger("bridge.worker")
 
@@ -36,6 +43,9 @@ MAX_IN_FLIGHT: Final = 10_000
 200,000 messages in memory. At 16 kB each, 160 MB."""
 DRAIN_TIMEOUT: Final = 25.0
 """Seconds. Kubernetes kills after 30 s unless told otherwise."""
+
+_WATCHED: Final[dict[type[Intake], type[Intake]]] = {Intake: WatchedIntake, Part: WatchedPart}
+"""Intakes by what they are where each request is logged."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     answer; a larger one is a failure of its handler."""
     retry: RetryPolicy = RetryPolicy()
     """When a request is tried again, unless its handler or router has a policy of its own."""
+    access_log: bool = False
+    """Log a line for each request."""
+    log_payloads: list[str] = []
+    """Vendors of whose requests a line is logged with the payloads, the request's and the answer's.
+    They may be anything; so they are bounded, and escaped where a terminal is written to."""
 
 
 class Worker:
@@ -83,14 +98,15 @@ class Worker:
         settings: Settings | None = None,
         store: Store | None = None,
         name: str = "dtbridge",
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         """`transport`: the broker; the worker starts and closes it.
 
         `dialect`: how the gateways write; None: as the wire contract says. `settings`: None: the
         defaults. `store`: where replies are kept for requests that come again; None: nowhere, so
         that each delivery is handled. `name`: who we are, in dead letters; the host and the process
-        id are added. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one
-        vendor.
+        id are added. `tracer_provider`: who makes spans (OpenTelemetry); None: nobody.
+        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
         """
         self.settings = settings or Settings()
         self.dialect: Dialect = dialect or Native()
@@ -106,6 +122,12 @@ class Worker:
             )
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
+        self._tracing = None if tracer_provider is None else Tracing(tracer_provider)
+        self._access_log: AccessLog | None = None
+        if self.settings.access_log or self.settings.log_payloads:
+            self._access_log = AccessLog(
+                every=self.settings.access_log, payloads_of=self.settings.log_payloads
+            )
         self._room = Room(self.settings.max_bytes)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
@@ -156,7 +178,8 @@ class Worker:
         settings = self.settings
         prefetch = router.prefetch if router and router.prefetch else settings.prefetch
         concurrency = router.concurrency if router and router.concurrency else settings.concurrency
-        intake = kind(
+        made: type[Any] = kind if self._access_log is None else _WATCHED[kind]
+        intake: _Intake = made(
             queue,
             dialect=self.dialect,
             counts=self.counts,
@@ -175,13 +198,27 @@ class Worker:
             threads=router.threads if router else THREADS,
             counts=self.counts,
         )
-        if self._once is None:
-            chain(intake, dispatcher)
-        else:
-            chain(intake, Guard(self._once), dispatcher)
+        chain(intake, *self._steps_after(intake), dispatcher)
         self.intakes.append(intake)
         self._dispatchers.append(dispatcher)
         return intake
+
+    def _steps_after(self, intake: Intake) -> list[Any]:
+        """What stands between an intake and the dispatcher."""
+        steps: list[Any] = []
+        if self._tracing is not None:
+            queue = "" if self.dialect.queues else intake.queue
+            address = self._address
+            steps.append(Traced(self._tracing, queue=queue, target=intake.queue, address=address))
+        if self._once is not None:
+            steps.append(Guard(self._once))
+        if isinstance(intake, WatchedIntake | WatchedPart) and self._access_log is not None:
+            intake.access_log, intake.timed = self._access_log, Timed()
+            steps.append(intake.timed)
+        return steps
+
+    def _address(self) -> tuple[str, int] | None:
+        return self._transport.address
 
     @property
     def _holders(self) -> list[Room | Intake | DelayQueue]:
@@ -202,6 +239,7 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
+        tell_sentry()
         watch = ClockWatch()
         watch.start()
         try:

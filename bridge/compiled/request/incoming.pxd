@@ -5,6 +5,7 @@ cdef extern from *:
     """
     typedef struct {
         PyObject_HEAD
+        PyObject *arrived;
         PyObject *attempt;
         PyObject *body;
         PyObject *deadline;
@@ -24,6 +25,7 @@ cdef extern from *:
     """
 
     ctypedef class bridge.request.incoming.Request [object dtbridge_Request, check_size error]:
+        cdef object arrived
         cdef object attempt
         cdef object body
         cdef object deadline

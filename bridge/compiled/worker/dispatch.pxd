@@ -10,7 +10,7 @@ from bridge.request.incoming cimport Request
 from bridge.request cimport running
 from bridge.routing.router cimport Routes
 
-cdef object Call, encode_accepted, get_running_loop
+cdef object Call, encode_accepted, get_running_loop, _bind, _unbind
 
 cdef class Dispatcher:
     cdef Routes _routes

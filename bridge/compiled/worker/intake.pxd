@@ -14,7 +14,7 @@ cdef class Intake:
     cdef readonly str queue
     cdef readonly Py_ssize_t prefetch
     cdef public object next
-    cdef object _dialect, _read, _make_reply, _lacks, _waiting, _delayed, _forbidden, _room
+    cdef object _dialect, _read, _make_reply, _lacks, _waiting, _delayed, _forbidden, _failures, _room
     cdef readonly WorkerCounts _counts
     cdef Pace _pace
     cdef Py_ssize_t _busy, _concurrency
