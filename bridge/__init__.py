@@ -20,7 +20,7 @@ from bridge.ocpp import (
     OcppVersion,
     StatusInfo,
 )
-from bridge.request.incoming import Call
+from bridge.request.incoming import Call, current_call
 from bridge.request.outcome import Rejected, Retry
 from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import HandlerError
@@ -63,6 +63,7 @@ __all__ = [
     "TransportError",
     "Worker",
     "WorkerCollector",
+    "current_call",
 ]
 
 _ON_FIRST_USE: Final = {

@@ -207,6 +207,10 @@ class Transport(Protocol):
     def state(self) -> State: ...
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the broker that it is connected to; None: it has none, or no network."""
+
+    @property
     def returned(self) -> int:
         """Mandatory publishings that no queue took, since the start."""
 

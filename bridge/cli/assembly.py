@@ -11,7 +11,7 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from yarl import URL
 
@@ -33,6 +33,9 @@ from bridge.rabbitmq.urls import HostOrder, without_secrets
 from bridge.routing.router import Router
 from bridge.telemetry.events import EventMode
 from bridge.worker.worker import Settings, Worker
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 # ---- the store of replies ----
 
@@ -174,6 +177,7 @@ async def open_worker(
     start_timeout: float,
     host_order: HostOrder = HostOrder.RANDOM,
     name: str,
+    tracer_provider: "TracerProvider | None" = None,
 ) -> AsyncIterator[Worker]:
     """A worker that has yet to be run, with its store open.
 
@@ -186,7 +190,15 @@ async def open_worker(
         urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
     )
     async with open_store(store) as kept:
-        yield Worker(routers, transport, dialect=dialect, settings=settings, store=kept, name=name)
+        yield Worker(
+            routers,
+            transport,
+            dialect=dialect,
+            settings=settings,
+            store=kept,
+            name=name,
+            tracer_provider=tracer_provider,
+        )
 
 
 def make_listener(
@@ -204,6 +216,7 @@ def make_gateway_link(
     start_timeout: float,
     host_order: HostOrder = HostOrder.RANDOM,
     name: str,
+    tracer_provider: "TracerProvider | None" = None,
 ) -> GatewayLink:
     """The bridge, for a gateway. `start_timeout`: seconds to find a broker."""
     names = Names(prefix)
@@ -211,15 +224,24 @@ def make_gateway_link(
     transport = RabbitTransport(
         urls, name=name, topology=topology, start_timeout=start_timeout, host_order=host_order
     )
-    return GatewayLink(dialect=Native(names), transport=transport)
+    return GatewayLink(dialect=Native(names), transport=transport, tracer_provider=tracer_provider)
 
 
-def make_client(urls: Sequence[URL], *, prefix: str, start_timeout: float, name: str) -> Client:
+def make_client(
+    urls: Sequence[URL],
+    *,
+    prefix: str,
+    start_timeout: float,
+    name: str,
+    tracer_provider: "TracerProvider | None" = None,
+) -> Client:
     """A client of workers and gateways. `start_timeout`: seconds to find a broker."""
     transport = RabbitTransport(
         urls, name=name, start_timeout=start_timeout, host_order=HostOrder.GIVEN
     )
-    return Client(dialect=Native(Names(prefix)), transport=transport)
+    return Client(
+        dialect=Native(Names(prefix)), transport=transport, tracer_provider=tracer_provider
+    )
 
 
 def open_dead_letters(urls: Sequence[URL], *, prefix: str) -> AbstractAsyncContextManager[Browser]:

@@ -5,6 +5,7 @@ from typing import Final
 
 from bridge.telemetry.events import AS_DESIGNED, Event, answer_body, request_body
 from bridge.telemetry.lines import escaped
+from bridge.telemetry.outcomes import KINDS
 
 NARROW: Final = 80
 """Columns that a line fits into, where a terminal has no more."""
@@ -17,6 +18,8 @@ _FIXED: Final = 12 + 1 + 15 + 1 + 1 + 1 + 9
 _STATION_AT_LEAST: Final = 12
 _WAITED: Final = 0.1
 """Seconds of waiting from which on it is told."""
+
+_AS_DESIGNED: Final = frozenset(KINDS[counted] for counted in AS_DESIGNED)
 
 
 def lines(event: Event, width: int) -> list[str]:
@@ -68,7 +71,7 @@ def one_line(text: str) -> str:
 
 def _unusual(event: Event) -> list[str]:
     facts = []
-    if event.outcome not in AS_DESIGNED:
+    if event.outcome not in _AS_DESIGNED:
         facts = [event.error, event.code, event.reason]
     elif event.code:
         facts = [event.code]

@@ -7,7 +7,7 @@ import re
 import ssl
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -34,6 +34,7 @@ from bridge.cli.options import (
 from bridge.cli.output import say
 from bridge.cli.process import FAREWELL, complete, on_signals
 from bridge.cli.routers import hook_or_fail
+from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.handshake import ID
@@ -52,6 +53,9 @@ from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.blocked import BLOCKED_AFTER
 from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
 from bridge.transport import TransportError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 log = get_logger("bridge.gateway")
 
@@ -380,7 +384,7 @@ def gateway(
     _allow_files(max_connections)
     listener = open_listener(http)
 
-    async def work() -> None:
+    async def work(provider: "TracerProvider | None") -> None:
         link = make_gateway_link(
             urls,
             prefix=prefix,
@@ -388,6 +392,7 @@ def gateway(
             start_timeout=connect_timeout,
             host_order=host_order,
             name=name,
+            tracer_provider=provider,
         )
         server = Gateway(link, settings, passwords)
         registry = gateway_registry(server, link)
@@ -397,7 +402,8 @@ def gateway(
             await server.run()
 
     try:
-        complete(work())
+        with tracing("dtbridge-gateway") as provider:
+            complete(work(provider))
     except TransportError as error:
         fail(str(error))
     except OSError as error:

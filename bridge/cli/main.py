@@ -3,6 +3,7 @@
 Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is told in one sentence.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
@@ -13,7 +14,7 @@ from bridge.cli.check import check
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
 from bridge.cli.doctor import doctor
-from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say_failed, speak_as_told
 from bridge.cli.gateway import gateway, password
 from bridge.cli.health import health
 from bridge.cli.output import is_unwritable, open_standard_streams
@@ -62,15 +63,16 @@ def main() -> None:
 def dtbridge(arguments: Sequence[str]) -> NoReturn:
     """Run a command, and raise SystemExit with its exit code."""
     open_standard_streams()
+    speak_as_told(arguments, os.environ)
     try:
         sys.exit(app(list(arguments) or ["--help"], standalone_mode=False))
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except _UsageError as error:
-        typer.echo(f"dtbridge: {without_secrets(error.format_message())}", err=True)
+        say_failed(without_secrets(error.format_message()), EXIT_USAGE)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if not is_unwritable(error):
             raise
-        typer.echo(f"dtbridge: standard output cannot be written: {error.strerror}", err=True)
+        say_failed(f"standard output cannot be written: {error.strerror}", EXIT_FAILED)
         sys.exit(EXIT_FAILED)

@@ -13,6 +13,7 @@ from bridge.cli.options import words
 from bridge.request.outcome import describe_error
 from bridge.routing.errors import HandlerError
 from bridge.routing.router import Router, Routes
+from bridge.telemetry.exceptions import users_place
 
 Targets = Annotated[
     list[str],
@@ -59,18 +60,18 @@ def _load(target: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{target}: there is no module {error.name!r}") from error
+        raise ValueError(f"{target}: there is no module {error.name!r}{_at(error)}") from error
     except (HandlerError, KeyboardInterrupt):
         raise
     except SystemExit as error:
         # Whatever its code: one of 0 would have a check in CI pass without a word.
         raise ValueError(
-            f"{target}: importing {module_name} asked the process to exit, with {error.code!r};"
-            " a program's own beginning belongs below `if __name__ == '__main__':`"
+            f"{target}: importing {module_name} asked the process to exit, with {error.code!r}"
+            f"{_at(error)}; a program's own beginning belongs below `if __name__ == '__main__':`"
         ) from error
     except BaseException as error:
         raise ValueError(
-            f"{target}: importing {module_name} failed with {_one_line(error)}"
+            f"{target}: importing {module_name} failed with {_one_line(error)}{_at(error)}"
         ) from error
     try:
         return getattr(module, name)
@@ -79,11 +80,19 @@ def _load(target: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the module's own __getattr__
-        raise ValueError(f"{target}: {name!r} cannot be had: {_one_line(error)}") from error
+        raise ValueError(
+            f"{target}: {name!r} cannot be had: {_one_line(error)}{_at(error)}"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(describe_error(error).split())
+
+
+def _at(error: BaseException) -> str:
+    """Where in the user's files, as a clause; empty if it came up in none."""
+    place = users_place(error)
+    return f", at {place}" if place else ""
 
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:
@@ -93,8 +102,10 @@ def routers_or_fail(targets: Sequence[str]) -> list[Router]:
         fail("a URL stands where MODULE:NAME is expected; a broker's is for --amqp-url", EXIT_USAGE)
     try:
         return load_routers(words(targets))
+    except HandlerError as error:
+        fail(f"{error}{_at(error)}", EXIT_USAGE, error=error)
     except (ValueError, TypeError) as error:
-        fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE, error=error.__cause__)
 
 
 def hook_or_fail(target: str) -> Callable[..., Any]:
@@ -103,7 +114,7 @@ def hook_or_fail(target: str) -> Callable[..., Any]:
         _look_here()
         found = _load(target)
     except (ValueError, TypeError) as error:
-        fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE, error=error.__cause__)
     if not callable(found):
         fail(f"{target} is a {type(found).__name__}, not a function", EXIT_USAGE)
     return cast("Callable[..., Any]", found)

@@ -1,7 +1,7 @@
 """``dtbridge run``: a worker."""
 
 import gc
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -29,6 +29,7 @@ from bridge.cli.options import (
 from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.supervisor import Start
+from bridge.cli.tracing import tracing
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode, QueueType
@@ -36,11 +37,14 @@ from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
 from bridge.telemetry.events import EventMode
-from bridge.telemetry.logs import LogFormat, LogLevel, configuring
+from bridge.telemetry.logs import LogFormat, LogLevel, configuring, name_process
 from bridge.transport import TransportError
 from bridge.worker.dispatch import Expired
 from bridge.worker.metrics import worker_registry
 from bridge.worker.worker import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 DEFAULTS: Final = Settings()
 START_MARGIN: Final = 5.0
@@ -208,9 +212,27 @@ def run(
     name: ConnectionName = "dtbridge",
     log_format: LogFormatOption = LogFormat.AUTO,
     log_level: LogLevelOption = LogLevel.INFO,
+    access_log: Annotated[
+        bool,
+        typer.Option(
+            "--access-log",
+            envvar="DTBRIDGE_ACCESS_LOG",
+            help="Log a line for each request: what became of it, and how long that took.",
+        ),
+    ] = DEFAULTS.access_log,
+    log_payloads: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_LOG_PAYLOADS",
+            metavar="VENDOR",
+            help="Log the payloads of this vendor's requests and answers, in such lines.",
+        ),
+    ] = NONE_GIVEN,
 ) -> None:
     """Answer the requests of some vendors until SIGTERM, SIGINT or SIGHUP."""
     start = Start.of_this_process()
+    if start.number is not None:
+        name_process(start.number)
     with configuring(log_format, log_level):
         routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
@@ -250,10 +272,12 @@ def run(
         events=events,
         event_bodies=event_bodies,
         blocked_after=blocked_after,
+        access_log=access_log,
+        log_payloads=log_payloads,
     )
     schedule(scheduling)
 
-    async def work() -> None:
+    async def work(provider: "TracerProvider | None") -> None:
         async with (
             open_worker(
                 routers,
@@ -266,6 +290,7 @@ def run(
                 start_timeout=connect_timeout,
                 host_order=host_order,
                 name=name,
+                tracer_provider=provider,
             ) as worker,
             observing_worker(listener, worker, worker_registry(worker)),
         ):
@@ -274,6 +299,7 @@ def run(
             await worker.run()
 
     try:
-        complete(work())
+        with tracing("dtbridge") as provider:
+            complete(work(provider))
     except TransportError as error:
         fail(str(error))

@@ -1,7 +1,7 @@
 """``dtbridge send`` and ``send-to-station``: one request, and its answer as JSON."""
 
-from collections.abc import Coroutine
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import orjson
@@ -21,6 +21,7 @@ from bridge.cli.options import (
 from bridge.cli.output import say
 from bridge.cli.process import complete
 from bridge.cli.tables import json_text
+from bridge.cli.tracing import tracing
 from bridge.client.client import Client
 from bridge.client.errors import NoAnswer, StationOffline
 from bridge.client.limits import check_station_id
@@ -37,6 +38,9 @@ from bridge.ocpp import (
 )
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import TransportError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 CONNECT_WITHIN: Final = 5.0
 """Seconds at most to find a broker: a person is waiting."""
@@ -80,13 +84,13 @@ def send(
     configure(LogFormat.AUTO, log_level)
     version, request = _request(station, vendor, message, data, ocpp_version)
 
-    async def ask() -> DataTransferResponse:
-        async with _client(urls, "dtbridge send", prefix, timeout) as client:
+    async def ask(provider: "TracerProvider | None") -> DataTransferResponse:
+        async with _client(urls, "dtbridge send", prefix, timeout, provider) as client:
             return await client.data_transfer(
                 station, request, ocpp_version=version, timeout=timeout
             )
 
-    _print_answer(ask(), version)
+    _print_answer(ask, version)
 
 
 def send_to_station(
@@ -108,11 +112,11 @@ def send_to_station(
     configure(LogFormat.AUTO, log_level)
     version, request = _request(station, vendor, message, data, OcppVersion.V2_1)
 
-    async def ask() -> DataTransferResponse:
-        async with _client(urls, "dtbridge send-to-station", prefix, timeout) as client:
+    async def ask(provider: "TracerProvider | None") -> DataTransferResponse:
+        async with _client(urls, "dtbridge send-to-station", prefix, timeout, provider) as client:
             return await client.send_to_station(station, request, timeout=timeout)
 
-    _print_answer(ask(), version)
+    _print_answer(ask, version)
 
 
 def _request(
@@ -139,14 +143,26 @@ def _request(
     return version, request
 
 
-def _client(urls: list[URL], name: str, prefix: str, timeout: float) -> Client:
-    return make_client(urls, prefix=prefix, start_timeout=min(timeout, CONNECT_WITHIN), name=name)
+def _client(
+    urls: list[URL], name: str, prefix: str, timeout: float, provider: "TracerProvider | None"
+) -> Client:
+    return make_client(
+        urls,
+        prefix=prefix,
+        start_timeout=min(timeout, CONNECT_WITHIN),
+        name=name,
+        tracer_provider=provider,
+    )
 
 
-def _print_answer(asking: Coroutine[Any, Any, DataTransferResponse], version: OcppVersion) -> None:
+def _print_answer(
+    ask: "Callable[[TracerProvider | None], Coroutine[Any, Any, DataTransferResponse]]",
+    version: OcppVersion,
+) -> None:
     """Print the answer as JSON, or end the command with what came in its place."""
     try:
-        response = complete(asking)
+        with tracing("dtbridge-send") as provider:
+            response = complete(ask(provider))
     except CallError as error:
         _print_json(
             {

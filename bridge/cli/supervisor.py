@@ -34,8 +34,8 @@ HURRY: Final = 1.0
 """Seconds that children have to end after a second signal."""
 _PR_SET_PDEATHSIG: Final = 1
 _CHILD: Final = "_DTBRIDGE_CHILD"
-"""The variable by which a child knows that it is one. Options could not tell it as surely: what
-stands after ``--`` is no option."""
+"""The variable by which a child knows that it is one, and which. Options could not tell it as
+surely: what stands after ``--`` is no option."""
 _SOCKET: Final = "_DTBRIDGE_SOCKET"
 """The variable that says where a child answers its supervisor's questions."""
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -50,16 +50,21 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Where; None: where it is started from."""
     environment: Mapping[str, str] | None = None
     """None: that of whoever starts it."""
-    is_child: bool = False
-    """Whether a supervisor has started it."""
     socket: Path | None = None
     """The Unix socket at which it answers the supervisor's questions; None: it asks none."""
+    number: int | None = None
+    """Which one of a supervisor's children it is, from 1; None: it is nobody's child."""
+
+    @property
+    def is_child(self) -> bool:
+        """Whether a supervisor has started it."""
+        return self.number is not None
 
     @classmethod
     def of_this_process(cls) -> Self:
         """This process. Ask once, before any module of a vendor can change what it was."""
-        is_child = os.environ.pop(_CHILD, None) is not None
         asked_at = os.environ.pop(_SOCKET, None)
+        number = os.environ.pop(_CHILD, None)
         folder = None
         with contextlib.suppress(OSError):  # it has been deleted
             folder = Path.cwd()
@@ -68,8 +73,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
             command=[sys.executable, *sys.orig_argv[1:]],
             folder=folder,
             environment=dict(os.environ),
-            is_child=is_child,
             socket=None if asked_at is None else Path(asked_at),
+            number=None if number is None else int(number) if number.isdecimal() else 0,
         )
 
 
@@ -102,9 +107,9 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._sockets = sockets
-        self._not_running = dict.fromkeys(range(count), "it has not been started yet")
+        self._not_running = dict.fromkeys(range(1, count + 1), "it has not been started yet")
         """Why, by the child's number."""
-        self._restarts = dict.fromkeys(range(count), 0)
+        self._restarts = dict.fromkeys(range(1, count + 1), 0)
 
     @property
     def pids(self) -> list[int]:
@@ -123,7 +128,7 @@ class Supervisor:
     @property
     def numbers(self) -> range:
         """The numbers of the children."""
-        return range(self._count)
+        return range(1, self._count + 1)
 
     @property
     def stopping(self) -> bool:
@@ -140,7 +145,7 @@ class Supervisor:
         Returns 0, or the exit code of the first child that failed.
         """
         async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
+            for number in self.numbers:
                 group.create_task(self._keep_running(number))
         if self._killing is not None:
             self._killing.cancel()
@@ -192,7 +197,7 @@ class Supervisor:
             pause = back_off(deaths, first=RESTART_FIRST, longest=RESTART_LONGEST)
             log.warning(
                 "worker died",
-                number=number,
+                process=number,
                 exit_code=code,
                 lived_s=round(lived, 1),
                 restart_in_s=round(pause, 1),
@@ -210,7 +215,7 @@ class Supervisor:
     async def _run_child(self, number: int) -> int:
         start = self._start
         environment = {**(os.environ if start.environment is None else start.environment)}
-        environment[_CHILD] = "1"
+        environment[_CHILD] = str(number)
         if self._sockets is not None:
             environment[_SOCKET] = str(self._sockets / str(number))
         child = await asyncio.create_subprocess_exec(

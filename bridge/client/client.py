@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bridge.client.asking import asked
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
@@ -24,7 +24,11 @@ from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
+from bridge.telemetry.tracing import Tracing
 from bridge.transport import State, Transport
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 __all__ = ["Client", "NoAnswer", "NotAccepted", "StationOffline"]
 
@@ -53,6 +57,7 @@ class Client:
         timeout: float = TIMEOUT,
         dialect: Dialect | None = None,
         transport: Transport | None = None,
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         """`urls`: the URL of a broker, or one for each of its hosts.
 
@@ -60,6 +65,7 @@ class Client:
         `dialect`: how the gateway writes; None: :class:`~bridge.dialects.native.Native`. In any
         other dialect a client reaches stations, and nobody else.
         `transport`: used in place of `urls`, for tests.
+        `tracer_provider`: makes a span for each request (OpenTelemetry); None: there are none.
 
         Raises ValueError for an invalid URL.
         """
@@ -69,12 +75,13 @@ class Client:
         self._transport = transport
         self._dialect: Dialect = dialect or Native()
         self._timeout = timeout
-        self._requester = Requester(transport, self._dialect)
         self._to_csms, self._to_station = self.tallies = asked("to_csms"), asked("to_station")
         """What became of its requests, and how long they took, for each direction."""
         self.sessions = Sessions()
         """What has become of its connections."""
         transport.time_confirms(self.sessions.confirms.observe)
+        tracing = None if tracer_provider is None else Tracing(tracer_provider)
+        self._requester = Requester(transport, self._dialect, tracing=tracing)
 
     @property
     def state(self) -> State:

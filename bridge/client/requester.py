@@ -16,6 +16,7 @@ from typing import Final
 from bridge.backoff import back_off
 from bridge.client.asking import count_error, count_reply
 from bridge.client.errors import NoAnswer, NotAccepted, no_queue
+from bridge.client.tracing import Asking
 from bridge.dialects.dialect import Dialect, Question
 from bridge.dialects.headers import STATION_ID
 from bridge.dialects.native import Native
@@ -31,6 +32,7 @@ from bridge.ocpp import (
 from bridge.request.outcome import Kind
 from bridge.telemetry import ticks
 from bridge.telemetry.measures import Tally
+from bridge.telemetry.tracing import Tracing
 from bridge.transport import Confirm, Delivery, Subscription, Transport
 
 TIMEOUT: Final = 30.0
@@ -86,9 +88,19 @@ class _Outstanding:
 class Requester:
     """Asks any number of questions at a time. Its transport must consume :attr:`subscription`."""
 
-    def __init__(self, transport: Transport, dialect: Dialect | None = None) -> None:
-        """`dialect`: how the answers of stations come; None: as in the native dialect."""
+    def __init__(
+        self,
+        transport: Transport,
+        dialect: Dialect | None = None,
+        *,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """`dialect`: how the answers of stations come; None: as in the native dialect.
+
+        `tracing`: makes a span for each question; None: there are none.
+        """
         self._transport = transport
+        self._asking = None if tracing is None else Asking(tracing, lambda: transport.address)
         self._dialect: Dialect = dialect or Native()
         self._overhears = bool(self._dialect.station_replies)
         """Whether the answers to others come to the same queue."""
@@ -134,8 +146,26 @@ class Requester:
         the broker refuses the request; ValueError if the question's correlation id is one that
         another question still has.
         """
-        loop = asyncio.get_running_loop()
         began = ticks.now()
+        try:
+            if self._asking is None:
+                reply = await self._ask(question, seconds, nobody, patient=patient)
+            else:
+                reply = await self._asking.ask(
+                    question, lambda asked: self._ask(asked, seconds, nobody, patient=patient)
+                )
+        except BaseException as error:
+            if tally is not None:
+                count_error(tally, error)
+            raise
+        if tally is not None:
+            count_reply(tally, reply, ticks.now() - began)
+        return reply
+
+    async def _ask(
+        self, question: Question, seconds: float, nobody: Callable[[], Exception], *, patient: bool
+    ) -> Delivery:
+        loop = asyncio.get_running_loop()
         correlation_id = question.correlation_id
         if correlation_id is None:
             correlation_id = f"{self._prefix}-{next(self._numbers):x}"
@@ -150,15 +180,7 @@ class Requester:
         timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
         try:
             self._publish(outstanding)
-            reply = await outstanding.answer
-        except BaseException as error:
-            if tally is not None:
-                count_error(tally, error)
-            raise
-        else:
-            if tally is not None:
-                count_reply(tally, reply, ticks.now() - began)
-            return reply
+            return await outstanding.answer
         finally:
             timer.cancel()
             if outstanding.again is not None:

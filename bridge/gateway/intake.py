@@ -17,6 +17,7 @@ from bridge.client.requester import REFUSALS
 from bridge.dialects.native import Native
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
+from bridge.request.failures import Failures
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reason, Reply, impossible
 from bridge.telemetry import ticks
@@ -90,6 +91,7 @@ class StationIntake:
         self._unsent: list[_Answer] = []
         """Answers that were there while no connection was."""
         self._forbidden = Causes()
+        self._failures = Failures(log, event="request to a station failed")
         self._unasked = Causes()
         self._pauses: set[asyncio.TimerHandle] = set()
         self._leaving: dict[str, list[_Answer]] = {}
@@ -117,7 +119,7 @@ class StationIntake:
             case Failure(bytes(body)):
                 counts.failed += 1
                 counts.answered += 1
-                _log_failure(request, outcome)
+                self._failures.failed(request, outcome)
                 self._answer(
                     request, lambda: self._dialect.station_reply(request, body, Kind.CALL_ERROR)
                 )
@@ -166,6 +168,7 @@ class StationIntake:
         """Send no refused answer again."""
         for pause in self._pauses:
             pause.cancel()
+        self._failures.close()
 
     def _answer(
         self,
@@ -211,7 +214,7 @@ class StationIntake:
         """Tell the CSMS by a CALLERROR that its answer is larger than the broker takes."""
         request = answer.request
         failure = impossible(request, "the broker does not take the answer: it is too large")
-        _log_failure(request, failure)
+        self._failures.failed(request, failure)
         answer.is_replaced = True
         answer.publishing = lambda: self._dialect.station_reply(
             request, failure.body or b"", Kind.CALL_ERROR
@@ -247,13 +250,3 @@ class _Answer:
         self.refusals = 0
         self.is_replaced = False
         """By a CALLERROR, because the broker will never take it."""
-
-
-def _log_failure(request: Request, failure: Failure) -> None:
-    log.warning(
-        "request to a station failed",
-        reason=failure.reason.value,
-        error=failure.error,
-        station=encodable(request.station_id),
-        ocpp_message_id=encodable(request.ocpp_message_id or ""),
-    )

@@ -12,8 +12,9 @@ comes there is given to the station's handler, and the handler's answer is publi
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from bridge.client.asking import asked, count_error
 from bridge.client.errors import NoAnswer
@@ -25,6 +26,7 @@ from bridge.dialects.topology import gateway_topology
 from bridge.gateway.intake import LinkCounts, StationIntake, to_stations
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
+from bridge.gateway.tracing import Calls
 from bridge.gateway.turns import Turns
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.memory import MemoryStore
@@ -41,8 +43,10 @@ from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.request.chain import chain
 from bridge.request.outcome import Reply, call_error
+from bridge.request.tracing import Traced
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
+from bridge.telemetry.tracing import Tracing
 from bridge.transport import (
     Delivery,
     State,
@@ -50,6 +54,9 @@ from bridge.transport import (
     Transport,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 log = get_logger("bridge.gateway")
 
@@ -87,13 +94,15 @@ class GatewayLink:
         dialect: Native | None = None,
         transport: Transport | None = None,
         name: str = "dtbridge gateway",
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         """`urls`: the broker's URL, or one for each of its hosts.
 
         `timeout`: seconds, for requests that have none of their own, in both directions. `dialect`:
         the names of exchanges and queues; None: those of the wire contract. `transport`: in place
-        of the URLs. `name`: shown in the broker's list of connections. Raises ValueError for an
-        invalid URL.
+        of the URLs. `name`: shown in the broker's list of connections. `tracer_provider`:
+        makes spans for the requests of both directions (OpenTelemetry); None: there are none.
+        Raises ValueError for an invalid URL.
         """
         self._dialect = dialect or Native()
         if transport is None:
@@ -111,7 +120,9 @@ class GatewayLink:
         transport.time_confirms(self.sessions.confirms.observe)
         self.reason = "not started"
         """Why :attr:`state` is what it is: a clause for people."""
-        self._requester = Requester(transport)
+        tracing = None if tracer_provider is None else Tracing(tracer_provider)
+        self._requester = Requester(transport, tracing=tracing)
+        self._traced = None if tracing is None else Calls(tracing)
         self._up = Turns()
         """Of stations, to send a request to the CSMS."""
         self._bindings: set[asyncio.Future[None]] = set()
@@ -122,7 +133,18 @@ class GatewayLink:
         self._intake = StationIntake(self._dialect, transport, self.counts, to_station)
         self._once = Once(MemoryStore(), on_absorbed=self._count_absorbed, on_store_error=_nothing)
         self._stations = Stations(timeout)
-        chain(self._intake, Guard(self._once), self._stations)
+        steps: list[Any] = [Guard(self._once)]
+        if tracing is not None:
+            steps.insert(
+                0,
+                Traced(
+                    tracing,
+                    queue="",
+                    target=self._dialect.names.stations,
+                    address=lambda: transport.address,
+                ),
+            )
+        chain(self._intake, *steps, self._stations)
 
     # ---- its life ----
 
@@ -364,6 +386,30 @@ class GatewayLink:
         connection_id: str | None,
     ) -> Delivery:
         """Ask, and have the CALL named so that its repetition is known."""
+        ask = partial(
+            self._ask_named,
+            station_id,
+            version,
+            vendor_id,
+            body,
+            message_id,
+            timeout,
+            connection_id,
+        )
+        if self._traced is None:
+            return await ask()
+        return await self._traced.answer(station_id, version, vendor_id, message_id, ask)
+
+    async def _ask_named(
+        self,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        message_id: str | None,
+        timeout: float | None,
+        connection_id: str | None,
+    ) -> Delivery:
         station = self._stations.get(station_id)
         if connection_id is not None or station is None:
             return await self._ask(

@@ -79,18 +79,9 @@ def answer_of(handler: StationHandler, version: OcppVersion) -> Answer:
     That function raises what the handler raises, and TypeError or InvalidResponse if the handler
     returns what cannot be sent.
     """
+    function = function_of(handler)
     if isinstance(handler, PayloadHandler):
         return handler.on_payload
-    function: Callable[[DataTransferRequest], Any]
-    if isinstance(handler, ChargingStationHandler):
-        function = handler.on_data_transfer
-    elif callable(handler):
-        function = handler
-    else:
-        raise TypeError(
-            f"{type(handler).__name__} is no station handler:"
-            " it has no on_payload or on_data_transfer"
-        )
     is_async = inspect.iscoroutinefunction(function)
 
     async def answer(payload: bytes, _: float) -> Reply:
@@ -107,3 +98,16 @@ def answer_of(handler: StationHandler, version: OcppVersion) -> Answer:
         return Reply(encode_response(response, version))
 
     return answer
+
+
+def function_of(handler: StationHandler) -> Callable[..., Any]:
+    """What is called for a request. Raises TypeError for what is no station handler."""
+    if isinstance(handler, PayloadHandler):
+        return handler.on_payload
+    if isinstance(handler, ChargingStationHandler):
+        return handler.on_data_transfer
+    if callable(handler):
+        return handler
+    raise TypeError(
+        f"{type(handler).__name__} is no station handler: it has no on_payload or on_data_transfer"
+    )

@@ -15,9 +15,10 @@ from typing import Final
 from bridge.client.errors import StationOffline
 from bridge.dialects.headers import STATION_ID_MAX_LENGTH
 from bridge.gateway.connection_id import ConnectionId
-from bridge.gateway.station_handler import StationHandler, answer_of, payload_for
+from bridge.gateway.station_handler import StationHandler, answer_of, function_of, payload_for
 from bridge.gateway.turns import Turns
 from bridge.ocpp import CallError, ErrorCode, OcppVersion, encode_call_error
+from bridge.request.failures import Facts
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Failure,
@@ -31,9 +32,11 @@ from bridge.request.outcome import (
     call_error,
     describe_error,
     failed,
+    raised_by,
     timed_out,
 )
 from bridge.request.running import Race, start
+from bridge.telemetry.handled import HANDLED
 
 STATION_LIMIT: Final = 20
 """Requests to one station that are in hand at a time, the one it works on included. A tenth of what
@@ -150,7 +153,11 @@ class Stations:
         race = Race(
             request, call, calls, partial(self._settled, station), _answer, _time_out, _loss
         )
-        task = start(call.run(payload, loop.time() + seconds), loop)
+        token = HANDLED.set(Facts(request))  # the task copies the context that it is made in
+        try:
+            task = start(call.run(payload, loop.time() + seconds), loop)
+        finally:
+            HANDLED.reset(token)
         race.follow(task, loop, LONGEST, request.deadline)
 
     def _settled(self, station: Station, request: Request, outcome: Outcome) -> None:
@@ -194,7 +201,10 @@ class _Call:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - every error of a handler has its outcome
-            return outcome_of_error(error, request)
+            outcome = outcome_of_error(error, request)
+            if isinstance(outcome, Failure) and outcome.reason is Reason.FAILED:
+                return raised_by(function_of(self.station.handler), error, outcome)
+            return outcome
         if type(reply) is not Reply:
             return failed(
                 request, f"TypeError: on_payload returned a {type(reply).__name__}, not a Reply"

@@ -60,7 +60,8 @@ class Session:
     # These exist once the session has connected:
     _publishing: Connection
     _consuming: Connection
-    _url: URL
+    url: URL
+    """Where it goes."""
     _consume_channel: aiormq.abc.AbstractChannel
     consume_lane: ConsumeLane
     """For requests and replies."""
@@ -157,7 +158,7 @@ class Session:
         subscriptions: Sequence[Subscription],
         connect_timeout: float,
     ) -> None:
-        self._url = url
+        self.url = url
         self._publishing = await self._connect(url, "publish", connect_timeout)
         self._consuming = await self._connect(url, "consume", connect_timeout)
         self._watch = watch = Watch(
@@ -248,7 +249,7 @@ class Session:
     async def _open_direct_lane(self, on_end: Callable[[str], None]) -> PublishLane:
         name = f"{self._name} reply"
         connection, lane = await DirectConnection(on_end, self.on_blocked).open(
-            self._url, name, self._on_returned
+            self.url, name, self._on_returned
         )
         self._connections = [*self._connections[:2], connection]
         return lane

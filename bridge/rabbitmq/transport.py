@@ -98,6 +98,12 @@ class RabbitTransport:
         return self._state
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        if self._session is None or (url := self._session.url).host is None:
+            return None
+        return url.host, url.port or (5671 if url.scheme == "amqps" else 5672)
+
+    @property
     def reply_queue(self) -> str | None:
         return None if self._session is None else self._session.reply_queue
 

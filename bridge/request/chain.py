@@ -3,6 +3,8 @@
     intake → guard → dispatcher          a worker's, for each queue
     intake → guard → stations            a gateway's
 
+Where requests are traced, or a line is written for each, there are further steps between these.
+
 Requests go down the chain by `next`; their outcomes come back up by `settle`. :func:`chain` sets
 both, so that the order of the steps stands in one place. After that a message costs one call for
 each step and direction: the attributes hold bound methods.
@@ -48,6 +50,10 @@ def chain(first: Before, last: After, /) -> None: ...
 
 @overload
 def chain(first: Before, between: Between, last: After, /) -> None: ...
+
+
+@overload
+def chain(first: Before, /, *further: After) -> None: ...
 
 
 def chain(*steps: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.ocpp import DataTransferRequest, OcppVersion, RequestEnvelope
+from bridge.telemetry.handled import HANDLED, valid_traceparent
 from bridge.telemetry.measures import Tally
 from bridge.transport import Delivery
 
@@ -131,6 +132,19 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
         return MappingProxyType(self._request.source.properties.headers or {})
 
     @property
+    def correlation_id(self) -> str | None:
+        """What names the request between its sender and the bridge; None: it has no such name."""
+        return self._request.source.properties.correlation_id
+
+    @property
+    def traceparent(self) -> str | None:
+        """The header ``traceparent`` (W3C Trace Context); None: there is none, or it is malformed.
+
+        Where the bridge traces, it names the bridge's own span, which is the parent of others.
+        """
+        return valid_traceparent((self._request.source.properties.headers or {}).get("traceparent"))
+
+    @property
     def user_id(self) -> str | None:
         """The broker's user that published the message, if the message names it; None: not known.
 
@@ -151,3 +165,13 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
             f"<Call {self.vendor_id} {self.message_id} from {self.station_id}"
             f" attempt={self.attempt}>"
         )
+
+
+def current_call() -> Call | None:
+    """The call of the handler that runs in this context; None: none does.
+
+    For what is far from the handler, such as a filter of log records. It is found in the tasks and
+    threads that the handler starts as well (:func:`asyncio.to_thread`), for they get its context.
+    """
+    handled = HANDLED.get()
+    return handled if isinstance(handled, Call) else None

@@ -9,6 +9,7 @@ import enum
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from bridge.ocpp import (
 from bridge.ocpp.errors import encodable
 from bridge.request.incoming import Request
 from bridge.request.retry import RetryPolicy
+from bridge.telemetry.exceptions import begin_at
 
 
 class Rejected(Exception):
@@ -97,7 +99,18 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     kind: Kind = Kind.RESPONSE
 
 
-class Failure(msgspec.Struct, frozen=True, gc=False):
+class Raised(msgspec.Struct, frozen=True):
+    """What a handler raised, for logs and traces: no station, and no store of replies, is given it.
+
+    It holds the frames of the handler, so nobody may keep it longer than it takes to tell of it.
+    """
+
+    error: BaseException
+    handler: Callable[..., Any]
+    """The function."""
+
+
+class Failure(msgspec.Struct, frozen=True):
     """Answer with a CALLERROR if somebody still waits; then keep the request as a dead letter."""
 
     body: bytes | None
@@ -105,9 +118,11 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     error: str = ""
     """Type and text of what went wrong, for logs and the dead letter; never for the station."""
+    raised: Raised | None = None
+    """The exception, if one is the cause."""
 
 
-class RetryLater(msgspec.Struct, frozen=True, gc=False):
+class RetryLater(msgspec.Struct, frozen=True):
     """No answer yet: try the request again after a while."""
 
     after: float
@@ -115,6 +130,8 @@ class RetryLater(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     counts: bool = True
     """Whether this was a try. It was not if another worker is handling the request just now."""
+    raised: Raised | None = None
+    """As of a :class:`Failure`."""
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
@@ -149,15 +166,22 @@ _failure_bodies = {
 
 
 def describe_error(error: BaseException) -> str:
-    """Type and text of an error, for logs and dead letters. Never raises.
+    """Type and text of an error and of its cause, for logs and dead letters. Never raises.
 
     At most 512 characters: the text of an exception can hold a whole document.
     """
+    text = _type_and_text(error)
+    if error.__cause__ is not None:  # raise … from …
+        text += f", because of {_type_and_text(error.__cause__)}"
+    return encodable(text[:512])
+
+
+def _type_and_text(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - the error is somebody else's class
         text = "(its text cannot be had)"
-    return encodable(f"{type(error).__name__}: {text}"[:512])
+    return f"{type(error).__name__}: {text}"[:512]
 
 
 def failed(request: Request, error: str, reason: Reason = Reason.FAILED) -> Failure:
@@ -214,6 +238,14 @@ def outcome_of_error(
     if not late:
         return outcome
     return msgspec.structs.replace(outcome, body=None) if isinstance(outcome, Failure) else Late()
+
+
+def raised_by(handler: Callable[..., Any], error: BaseException, outcome: Outcome) -> Outcome:
+    """The same outcome, with the exception that it is the outcome of. Never raises."""
+    if not isinstance(outcome, Failure | RetryLater):
+        return outcome
+    begin_at(handler, error)
+    return msgspec.structs.replace(outcome, raised=Raised(error, handler))
 
 
 def _outcome_of_error(

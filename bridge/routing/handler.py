@@ -29,6 +29,7 @@ import msgspec
 from bridge.request.retry import RetryPolicy
 from bridge.routing.data import DataReader, data_reader, type_name
 from bridge.routing.errors import HandlerError
+from bridge.telemetry.exceptions import qualified_name
 
 
 class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -61,7 +62,7 @@ def compile_handler(
 
     Raises :class:`HandlerError` for a function that could not be called with a request.
     """
-    name = handler_name(function)
+    name = qualified_name(function)
     if not callable(function):
         raise HandlerError(f"{name} is not a function, so it cannot handle messages")
     if not timeout > 0:  # not `timeout <= 0`, which lets NaN pass
@@ -77,15 +78,6 @@ def compile_handler(
     data_type = _data_type(function, parameters[1].name, name)
     read_data = data_reader(data_type, parameters[1].default, name)
     return Handler(function, name, data_type, read_data, is_async, timeout, retry)
-
-
-def handler_name(function: Any) -> str:
-    """Module and name of a handler, for people."""
-    module = getattr(function, "__module__", None)
-    if isinstance(function, partial):
-        return handler_name(function.func)
-    qualified = getattr(function, "__qualname__", None) or repr(function)
-    return f"{module}.{qualified}" if module else str(qualified)
 
 
 def _positional_parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:

@@ -14,7 +14,8 @@ from bridge.request.incoming import Call
 from bridge.request.outcome import Reply
 from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import HandlerError
-from bridge.routing.handler import Handler, compile_handler, handler_name
+from bridge.routing.handler import Handler, compile_handler
+from bridge.telemetry.exceptions import qualified_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -104,7 +105,7 @@ class Router:
         """
         if not isinstance(message_id, str | None):
             raise HandlerError(
-                f"write @router.on() with parentheses above {handler_name(message_id)}"
+                f"write @router.on() with parentheses above {qualified_name(message_id)}"
             )
         spelling = message_id or ""
         if len(spelling) > MESSAGE_ID_MAX_LENGTH:

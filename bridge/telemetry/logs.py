@@ -14,6 +14,8 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+from bridge.telemetry.exceptions import ExcInfo, exc_info_of, exception_text
+from bridge.telemetry.handled import facts
 from bridge.telemetry.lines import Formatter, for_terminal, to_json
 
 LIBRARIES: Final = ("aio_pika", "aiormq", "websockets")
@@ -31,7 +33,8 @@ class EventLogger:
 
     The record's message is a line to read: ``consuming queues=3``. Handlers that want the parts
     find them in the record's attribute ``bridge``: ``{"queues": 3, "event": "consuming"}``. What
-    the application has bound with ``structlog.contextvars`` is in both.
+    the application has bound with ``structlog.contextvars`` is in both, and so is the request that
+    is being handled.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,14 +61,28 @@ class EventLogger:
         """An error, with the traceback of the exception that is being handled."""
         self._write(logging.ERROR, event, pairs, exc_info=True)
 
+    def raised(self, level: "LogLevel", event: str, error: BaseException, /, **pairs: Any) -> None:
+        """A line with the traceback of an exception that was handled elsewhere."""
+        self._write(_NUMBERS[level], event, pairs, exc_info=exc_info_of(error))
+
+    def is_enabled_for(self, level: "LogLevel") -> bool:
+        """Whether lines of this level go anywhere."""
+        return self._logger.isEnabledFor(_NUMBERS[level])
+
     def _write(
-        self, level: int, event: str, pairs: dict[str, Any], *, exc_info: bool = False
+        self,
+        level: int,
+        event: str,
+        pairs: dict[str, Any],
+        *,
+        exc_info: bool | ExcInfo | None = None,
     ) -> None:
         if not self._logger.isEnabledFor(level):
             return
         parts = {**pairs, "event": event}
-        for key, value in structlog.contextvars.get_contextvars().items():
-            parts.setdefault(key, value)
+        for bound in (structlog.contextvars.get_contextvars(), facts()):
+            for key, value in bound.items():
+                parts.setdefault(key, value)
         shown = {key: value for key, value in parts.items() if key != "event"}
         if shown:  # without arguments, logging leaves percent signs alone
             event = " ".join([_literally(event), *(f"{_literally(key)}=%r" for key in shown)])
@@ -109,6 +126,9 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+_NUMBERS: Final = {level: getattr(logging, level.name) for level in LogLevel}
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
@@ -172,19 +192,49 @@ def _write_to(output: _Output) -> None:
     )
 
 
+def _merge_request(
+    _logger: Any, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A processor: what is known of the request that is handled, unless the line says it itself."""
+    for key, value in facts().items():
+        line.setdefault(key, value)
+    return line
+
+
+_process: dict[str, int] = {}
+
+
+def name_process(number: int) -> None:
+    """Have every line of this process say which one of several it is."""
+    _process["process"] = number
+
+
+def _merge_process(
+    _logger: Any, _method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {**line, **_process}
+
+
 _SHARED: Final[tuple[structlog.typing.Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
+    _merge_request,
+    _merge_process,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
+    structlog.processors.ExceptionRenderer(exception_text),
 )
 """What becomes of every line, however it was logged."""
 
 
+def is_json(log_format: LogFormat, stream: TextIO) -> bool:
+    """Whether lines are objects of JSON when they are written to this stream."""
+    return log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not stream.isatty())
+
+
 def formatter(log_format: LogFormat, stream: TextIO) -> logging.Formatter:
     """What makes lines of that look for a stream."""
-    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not stream.isatty())
+    as_json = is_json(log_format, stream)
     rendering: tuple[structlog.typing.Processor, ...] = (
         (structlog.processors.JSONRenderer(to_json),)
         if as_json

@@ -38,8 +38,9 @@ async def ask(
     as JSON text in a string.
 
     Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR; if a handler failed, a note
-    on the error says how. Raises :class:`~bridge.request.outcome.Retry` if the handler asks for
-    another try, and ValueError for an unknown `version`.
+    on the error says how, and what it raised is its cause. Raises
+    :class:`~bridge.request.outcome.Retry` if the handler asks for another try, with what it raised
+    as its cause, and ValueError for an unknown `version`.
     """
     version = parse_version(version)
     body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)
@@ -72,10 +73,10 @@ def _response(outcome: Outcome, version: OcppVersion) -> DataTransferResponse:
             return decode_response(body, version)
         case Reply(body):
             raise decode_call_error(body)
-        case Failure(bytes(body), _, text):
+        case Failure(bytes(body), _, text, raised):
             error = decode_call_error(body)
             error.add_note(text)
-            raise error
-        case RetryLater(after, text):
-            raise Retry(after, text)
+            raise error from (raised.error if raised else None)
+        case RetryLater(after, text, _, raised):
+            raise Retry(after, text) from (raised.error if raised else None)
     raise AssertionError(f"a request without a deadline was given {outcome}")

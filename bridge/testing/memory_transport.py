@@ -47,6 +47,10 @@ class MemoryTransport:
         return self._state
 
     @property
+    def address(self) -> None:
+        return None
+
+    @property
     def reply_queue(self) -> str | None:
         return None if self._connection is None else self._connection.reply_queue
 

@@ -38,6 +38,7 @@ from bridge.request.outcome import (
     describe_error,
     failed,
     outcome_of_error,
+    raised_by,
     timed_out,
 )
 from bridge.request.retry import RetryPolicy
@@ -46,10 +47,14 @@ from bridge.routing.handler import Handler
 from bridge.routing.router import THREADS, Routes
 from bridge.telemetry import ticks
 from bridge.telemetry.counts import WorkerCounts
+from bridge.telemetry.handled import HANDLED
 from bridge.telemetry.measures import Tally
 from bridge.worker.threads import Threads
 
 fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
+
+_bind: Final = HANDLED.set
+_unbind: Final = HANDLED.reset
 
 INVALID_DATA: Final = "InvalidData"
 """The reasonCode for data that does not fit the handler's type (OCPP 2.0.1 Appendix 5 leaves the
@@ -154,9 +159,7 @@ class Dispatcher:
                 self.settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return
             except BaseException as error:  # noqa: BLE001 - decoding runs the type's __post_init__
-                self.settle(
-                    request, outcome_of_error(error, request, self._policy_of(handler), time.time())
-                )
+                self.settle(request, self._outcome_of(error, request, handler))
                 return
         self._call(request, handler, arguments)
 
@@ -167,21 +170,22 @@ class Dispatcher:
         return CallError(ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, text)
 
     def _call(self, request: Request, handler: Handler, arguments: tuple[Any, ...]) -> None:
-        if not handler.is_async:
-            self._threads.call(request, handler, arguments, self.settle)
-            return
-        loop = get_running_loop()
-        if request.arrived is not None:
-            request.begun = ticks.now()
+        token = _bind(arguments[0])  # a task, or a thread's call, copies the context that it is in
         try:
+            if not handler.is_async:
+                self._threads.call(request, handler, arguments, self.settle)
+                return
+            loop = get_running_loop()
+            if request.arrived is not None:
+                request.begun = ticks.now()
             task = running.start(handler.function(*arguments), loop)
         except BaseException as error:  # noqa: BLE001
             # A decorated function may raise before it is a coroutine. And a task lets SystemExit
             # and KeyboardInterrupt through, past its owner.
-            self.settle(
-                request, outcome_of_error(error, request, self._policy_of(handler), time.time())
-            )
+            self.settle(request, self._outcome_of(error, request, handler))
             return
+        finally:
+            _unbind(token)
         if task.done():
             self.settle(request, self._outcome(request, handler, task))
         else:
@@ -191,8 +195,10 @@ class Dispatcher:
             deadline = None if self._handles_expired else request.deadline
             race.follow(task, loop, handler.timeout, deadline)
 
-    def _policy_of(self, handler: Handler) -> RetryPolicy:
-        return handler.retry or self._policy
+    def _outcome_of(self, error: BaseException, request: Request, handler: Handler) -> Outcome:
+        policy = handler.retry or self._policy
+        outcome = outcome_of_error(error, request, policy, time.time())
+        return raised_by(handler.function, error, outcome)
 
     def _outcome(self, request: Request, handler: Handler, task: "Task[Any]") -> Outcome:
         """The outcome of a handler that has ended."""
@@ -203,7 +209,7 @@ class Dispatcher:
         except asyncio.CancelledError:
             return failed(request, "CancelledError: the handler was cancelled")
         except BaseException as error:  # noqa: BLE001 - every error has its outcome, a group too
-            return outcome_of_error(error, request, self._policy_of(handler), time.time())
+            return self._outcome_of(error, request, handler)
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
         try:
@@ -212,7 +218,7 @@ class Dispatcher:
             else:
                 body = encode_accepted(result, request.version)
         except BaseException as fault:  # noqa: BLE001 - encoding may run code of a vendor's type
-            return failed(request, describe_error(fault))
+            return raised_by(handler.function, fault, failed(request, describe_error(fault)))
         if len(body) > self._max_body:
             return failed(
                 request, f"the answer has {len(body)} bytes, and at most {self._max_body} are sent"

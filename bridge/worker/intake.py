@@ -23,6 +23,7 @@ from bridge.dialects.dialect import Dialect
 from bridge.ocpp.errors import encodable
 from bridge.request import counting
 from bridge.request.chain import Dispatch
+from bridge.request.failures import Failures
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Dropped,
@@ -39,8 +40,8 @@ from bridge.request.outcome import (
 from bridge.telemetry.causes import Causes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.outcomes import Counted
 from bridge.transport import Delivery, Publishing, Verdict
-from bridge.worker.events import EventRecorder
 from bridge.worker.ledger import Ledger
 from bridge.worker.pace import Pace
 from bridge.worker.room import LARGE, Room
@@ -52,7 +53,11 @@ fields.check((WorkerCounts, Reply, Request))
 _ACK: Final = Verdict.ACK
 """A name of its own: a member of an Enum is looked up at each use."""
 
-_ABSORBED: Final = counting.Counted.ABSORBED.value
+_ABSORBED: Final = Counted.ABSORBED.value
+
+Told = Callable[[Request, Outcome, int], None]
+"""Is told what became of a request, before the broker is: the request, its outcome, and the
+:class:`~bridge.telemetry.outcomes.Counted` of that. Never raises."""
 
 BUSY: Final = 0.75
 """The part of its handlers at work from which on an intake counts as busy."""
@@ -77,14 +82,14 @@ class Intake:
         worker: str,
         room: Room | None = None,
         ledger: Ledger | None = None,
-        events: EventRecorder | None = None,
+        told: Told | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
         `concurrency`: handlers running at most. `lacks`: whether the broker is known to have no
         exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
         None: as much as a worker has, for this intake alone. `ledger`: where requests are counted.
-        `events`: who is told what became of each request; None: nobody.
+        `told`: called with each request, its outcome and how that is counted; None: nobody asks.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -104,8 +109,9 @@ class Intake:
         self._lacks = lacks
         self._worker = worker
         self._room = Room() if room is None else room
-        self._events = events
+        self._told = told
         self._forbidden = Causes()
+        self._failures = Failures(log, queue=queue)
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
@@ -160,6 +166,7 @@ class Intake:
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
+        self._failures.close()
 
     def give_back(self) -> None:
         """Requeue what waits here for its next try: the worker is to stop."""
@@ -190,17 +197,19 @@ class Intake:
         if isinstance(outcome, Reply):
             # Publish the answer where somebody waits for it; then, once it is safe, acknowledge.
             reply: Reply = outcome
+            counted = _ABSORBED if request.absorbed else counting.of_reply(reply)
+            if self._told is not None:
+                self._told(request, outcome, counted)
             try:
                 request.source.settle(_ACK, self._reply(request, reply.body, reply.kind))
             except ValueError as error:
                 self._leave_unanswered(request.source, _ACK, error)
-            counted = _ABSORBED if request.absorbed else counting.of_reply(reply)
         else:
-            self._settle_otherwise(request, outcome)
             counted = counting.of_other(outcome)
+            if self._told is not None:
+                self._told(request, outcome, counted)
+            self._settle_otherwise(request, outcome)
         self.ledger.settled(request, counted)
-        if self._events is not None:
-            self._events.settled(request, outcome, counted)
         if len(request.body) > LARGE:
             self._room.give(len(request.body))
         if self._waiting and not self._starting:
@@ -216,10 +225,10 @@ class Intake:
         self.ledger.not_sent("impossible")
         self._counts.failed += 1
         failure = impossible(request, f"the broker does not take the answer: {reason}")
-        self._log_failure(request, failure)
+        self._failures.failed(request, failure)
         self._give_up(request, failure)
-        if self._events is not None:
-            self._events.settled(request, failure, counting.of_other(failure))
+        if self._told is not None:
+            self._told(request, failure, counting.of_other(failure))
 
     def _settle_otherwise(self, request: Request, outcome: Outcome) -> None:
         counts = self._counts
@@ -227,10 +236,12 @@ class Intake:
             case Failure():
                 counts.failed += 1
                 counts.overloaded += outcome.reason is Reason.OVERLOADED
-                self._log_failure(request, outcome)
+                self._failures.failed(request, outcome)
                 self._give_up(request, outcome)
             case RetryLater():
                 counts.retried += 1
+                if outcome.counts:
+                    self._failures.tried_again(request, outcome)
                 self._try_again(request, outcome)
             case Late():
                 counts.late += 1
@@ -332,15 +343,3 @@ class Intake:
                 station=encodable(request.station_id),
                 so_far=self._counts.forbidden,
             )
-
-    def _log_failure(self, request: Request, failure: Failure) -> None:
-        log.warning(
-            "request dead-lettered",
-            reason=failure.reason.value,
-            error=failure.error,
-            queue=self.queue,
-            # Bytes that are not UTF-8 came in as lone surrogates, which no log can be written with.
-            station=encodable(request.station_id),
-            ocpp_message_id=encodable(request.ocpp_message_id or ""),
-            attempt=request.attempt,
-        )

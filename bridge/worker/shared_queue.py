@@ -65,10 +65,10 @@ class Part(Intake):
         if error.answer is not None:
             self._counts.replied += 1
         failure = Failure(None, Reason.FOREIGN, error.reason)
+        if self._told is not None:
+            self._told(request, failure, Counted.FOREIGN)
         self._keep(request, failure, error.answer)
         self.ledger.settled(request, Counted.FOREIGN)
-        if self._events is not None:
-            self._events.settled(request, failure, Counted.FOREIGN)
 
     def _put_off(self, request: Request) -> None:
         now = time.time()

@@ -36,7 +36,7 @@ log = get_logger("bridge.worker")
 class _Call:
     """A function to call for a request."""
 
-    __slots__ = ("arguments", "handler", "request", "returned", "settle", "timer")
+    __slots__ = ("arguments", "context", "handler", "request", "returned", "settle", "timer")
 
     def __init__(
         self, request: Request, handler: Handler, arguments: tuple[Any, ...], settle: Settle
@@ -44,6 +44,9 @@ class _Call:
         self.request = request
         self.handler = handler
         self.arguments = arguments
+        self.context = copy_context()
+        """That in which it is called. It is its own: a thread is used again, and what one call sets
+        there would be seen by the next."""
         self.settle = settle
         self.timer: asyncio.TimerHandle | None = None
         """When it is given up; None: it does not wait for a thread."""
@@ -119,10 +122,8 @@ class Threads:
             lambda _, __: self._took_too_long(call),
         )
         try:
-            # In a context of its own: a thread is used again, and what one call sets there would be
-            # seen by the next.
             returned = loop.run_in_executor(
-                self._pool, copy_context().run, in_thread, handler.function, *call.arguments
+                self._pool, call.context.run, in_thread, handler.function, *call.arguments
             )
         except RuntimeError as error:  # no thread can be started
             race.abandon()
@@ -132,7 +133,8 @@ class Threads:
         self._at_work[returned] = race
         returned.add_done_callback(self._returned)
         deadline = None if self._handles_expired else request.deadline
-        race.follow(start(_result(returned), loop), loop, handler.timeout, deadline)
+        result = call.context.copy().run(start, _result(returned), loop)
+        race.follow(result, loop, handler.timeout, deadline)
 
     def _returned(self, returned: "asyncio.Future[Any]") -> None:
         """A thread is free again."""

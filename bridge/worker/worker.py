@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -13,7 +13,10 @@ from bridge.dialects.native import Native
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
 from bridge.request.chain import chain
+from bridge.request.incoming import Request
+from bridge.request.outcome import Outcome
 from bridge.request.retry import DELAYS, RetryPolicy
+from bridge.request.tracing import Traced
 from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.blocked import BLOCKED_AFTER, LoopWatch
 from bridge.telemetry.clock import ClockWatch
@@ -21,16 +24,22 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
+from bridge.telemetry.tracing import Tracing
+from bridge.telemetry.trackers import tell_sentry
 from bridge.transport import State, Subscription, Transport
 from bridge.worker import ledger
+from bridge.worker.access_log import AccessLog
 from bridge.worker.at_work import AtWork
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.events import EventRecorder
-from bridge.worker.intake import Intake
+from bridge.worker.intake import Intake, Told
 from bridge.worker.ledger import OTHER, Ledger
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 log = get_logger("bridge.worker")
 
@@ -79,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     blocked_after: float = BLOCKED_AFTER
     """Seconds for which a handler may hold the event loop; one that holds it longer is logged while
     it does. 0: none is."""
+    access_log: bool = False
+    """Log a line for each request."""
+    log_payloads: list[str] = []
+    """Vendors of whose requests a line is logged with the payloads, the request's and the answer's.
+    They may be anything; so they are bounded, and escaped where a terminal is written to."""
 
 
 class Worker:
@@ -98,14 +112,15 @@ class Worker:
         settings: Settings | None = None,
         store: Store | None = None,
         name: str = "dtbridge",
+        tracer_provider: "TracerProvider | None" = None,
     ) -> None:
         """`transport`: the broker; the worker starts and closes it.
 
         `dialect`: how the gateways write; None: as the wire contract says. `settings`: None: the
         defaults. `store`: where replies are kept for requests that come again; None: nowhere, so
         that each delivery is handled. `name`: who we are, in dead letters; the host and the process
-        id are added. Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one
-        vendor.
+        id are added. `tracer_provider`: who makes spans (OpenTelemetry); None: nobody.
+        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
         """
         self.settings = settings or Settings()
         self.dialect: Dialect = dialect or Native()
@@ -134,7 +149,8 @@ class Worker:
         self._is_counted = ledger.wanted()
         self.tallies = ledger.tallies(routers) if self._is_counted else {}
         """What was counted of the requests that a handler was called for, by handler."""
-        self._events = self._event_recorder(transport)
+        self._told = self._listeners(transport)
+        self._tracing = None if tracer_provider is None else Tracing(tracer_provider)
         self._delay_queues = [DelayQueue(delay, self.dialect.names) for delay in DELAYS]
         self._subscriptions = (
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
@@ -143,19 +159,32 @@ class Worker:
         self._stop = asyncio.Event()
         self._was_connected = False
 
-    def _event_recorder(self, transport: Transport) -> EventRecorder | None:
+    def _listeners(self, transport: Transport) -> Told | None:
+        """Who is told what became of each request; None: nobody."""
         settings = self.settings
-        if settings.events is EventMode.NONE:
-            return None
-        return EventRecorder(
-            settings.events,
-            bodies=settings.event_bodies,
-            exchange=self.dialect.names.events,
-            vendor_ids=[router.vendor_id for router in self._routes.routers],
-            emit=transport.emit,
-            counts=self.counts,
-            worker=self._name,
-        )
+        told: list[Told] = []
+        if settings.access_log or settings.log_payloads:
+            access_log = AccessLog(every=settings.access_log, payloads_of=settings.log_payloads)
+            told.append(access_log.settled)
+        if settings.events is not EventMode.NONE:
+            recorder = EventRecorder(
+                settings.events,
+                bodies=settings.event_bodies,
+                exchange=self.dialect.names.events,
+                vendor_ids=[router.vendor_id for router in self._routes.routers],
+                emit=transport.emit,
+                counts=self.counts,
+                worker=self._name,
+            )
+            told.append(recorder.settled)
+        if len(told) < 2:
+            return told[0] if told else None
+
+        def tell(request: Request, outcome: Outcome, counted: int) -> None:
+            for each in told:
+                each(request, outcome, counted)
+
+        return tell
 
     def _subscribe_vendors(self) -> list[Subscription]:
         """A queue for each vendor, and one for the requests of all vendors without a router."""
@@ -208,7 +237,7 @@ class Worker:
             worker=self._name,
             room=self.room,
             ledger=Ledger(router.vendor_id if router else OTHER, counts=self._is_counted),
-            events=self._events,
+            told=self._told,
         )
         dispatcher = Dispatcher(
             self._routes,
@@ -220,13 +249,23 @@ class Worker:
             counts=self.counts,
             tallies=self.tallies,
         )
-        if self._once is None:
-            chain(intake, dispatcher)
-        else:
-            chain(intake, Guard(self._once), dispatcher)
+        chain(intake, *self._steps_after(intake.queue), dispatcher)
         self.intakes.append(intake)
         self._dispatchers.append(dispatcher)
         return intake
+
+    def _steps_after(self, queue: str) -> list[Any]:
+        """What stands between the intake of a queue and the dispatcher."""
+        steps: list[Any] = []
+        if self._tracing is not None:
+            named = "" if self.dialect.queues else queue
+            steps.append(Traced(self._tracing, queue=named, target=queue, address=self._address))
+        if self._once is not None:
+            steps.append(Guard(self._once))
+        return steps
+
+    def _address(self) -> tuple[str, int] | None:
+        return self._transport.address
 
     @property
     def _holders(self) -> list[Room | Intake | DelayQueue]:
@@ -272,6 +311,7 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
+        tell_sentry()
         self._loop_watch.start()
         self.clock.start()
         try:

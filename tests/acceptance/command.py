@@ -1,5 +1,6 @@
 """The installed command as a process."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,8 +31,13 @@ def dtbridge(
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence on standard error beside log lines. Checks that there is no more."""
+    """What is said at the end on standard error, beside log lines. Checks that there is no more.
+
+    A command that logs says it as a record, where its log is JSON.
+    """
     lines = [line for line in done.stderr.splitlines() if not line.startswith('{"')]
+    records = [json.loads(line) for line in done.stderr.splitlines() if line.startswith('{"')]
+    lines += [f"dtbridge: {each['event']}" for each in records if "exit_code" in each]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("dtbridge: ")
     assert done.returncode not in {0, None}

@@ -35,14 +35,14 @@ def run(folder: Path, command: list[str], *arguments: str) -> str:
 @pytest.mark.parametrize("command", [SCRIPT, MODULE])
 def test_what_stands_after_two_dashes_stays_a_target(folder: Path, command: list[str]) -> None:
     told = run(folder, command, "--processes", "2", "--", "vendor:router")
-    assert "dtbridge: no broker at " in told
+    assert "no broker at " in told
 
 
 def test_a_package_of_our_name_in_the_users_folder_is_not_taken_for_ours(folder: Path) -> None:
     (folder / "bridge").mkdir()
     (folder / "bridge" / "__init__.py").write_text("raise RuntimeError('not the bridge')")
     told = run(folder, SCRIPT, "--processes", "2", "vendor:router")
-    assert "dtbridge: no broker at " in told
+    assert "no broker at " in told
     assert "not the bridge" not in told
 
 
@@ -50,4 +50,4 @@ def test_the_interpreters_own_options_are_kept(folder: Path) -> None:
     (folder / "optimised.py").write_text(f"{GOOD}assert False, 'python -O leaves this out'\n")
     optimised = [MODULE[0], "-O", *MODULE[1:]]
     told = run(folder, optimised, "--processes", "2", "optimised:router")
-    assert "dtbridge: no broker at " in told
+    assert "no broker at " in told

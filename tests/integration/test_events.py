@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import aio_pika
@@ -327,7 +326,11 @@ async def test_while_the_broker_blocks_publishing_events_are_dropped_and_come_ag
 ) -> None:
     url = breakable_broker.add_vhost("blocked-events")
     async with telling(url) as it, Client(url, timeout=PATIENCE) as client:
-        alarm = partial(asyncio.to_thread, breakable_broker.ctl, "set_vm_memory_high_watermark")
+
+        async def alarm(watermark: str) -> None:
+            arguments = ("set_vm_memory_high_watermark", watermark)
+            await asyncio.to_thread(breakable_broker.ctl, *arguments)
+
         gate.clear()
         asked = [
             asyncio.create_task(client.data_transfer("CP", request(message_id="hold")))

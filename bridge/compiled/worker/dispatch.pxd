@@ -11,7 +11,7 @@ from bridge.request cimport running
 from bridge.routing.router cimport Routes
 from bridge.telemetry cimport ticks
 
-cdef object Call, encode_accepted, get_running_loop
+cdef object Call, encode_accepted, get_running_loop, _bind, _unbind
 
 cdef class Dispatcher:
     cdef Routes _routes

@@ -170,7 +170,7 @@ async def test_a_worker_that_tells_has_an_exchange_for_it(mode: EventMode) -> No
     ) as worker:
         assert isinstance(worker._transport, RabbitTransport)
         assert (worker._transport._emitter is not None) is (mode is not EventMode.NONE)
-        assert (worker._events is not None) is (mode is not EventMode.NONE)
+        assert (worker.intakes[0]._told is not None) is (mode is not EventMode.NONE)
 
 
 def test_a_listener_is_put_together() -> None:

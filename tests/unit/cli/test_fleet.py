@@ -82,9 +82,9 @@ async def test_all_are_ready_if_each_is_and_each_is_named(running: Running) -> N
 
 
 async def test_metrics_of_all_are_told_apart(running: Running) -> None:
-    assert [running.value("asked_total", name) for name in "01"] == [7.0, 7.0]
-    assert [running.value("dtbridge_process_up", name) for name in "01"] == [1.0, 1.0]
-    assert [running.value("dtbridge_process_restarts_total", name) for name in "01"] == [0.0, 0.0]
+    assert [running.value("asked_total", name) for name in "12"] == [7.0, 7.0]
+    assert [running.value("dtbridge_process_up", name) for name in "12"] == [1.0, 1.0]
+    assert [running.value("dtbridge_process_restarts_total", name) for name in "12"] == [0.0, 0.0]
     assert running.value("process_cpu_seconds_total", "supervisor") is not None
 
 
@@ -95,7 +95,7 @@ async def test_a_child_that_hangs_is_missed_after_a_second(running: Running) -> 
         found = await asyncio.to_thread(running.fleet.live)
         assert not found.ok
         assert found.reason.endswith("it does not answer within 1 s")
-        up = [running.value("dtbridge_process_up", name) for name in "01"]
+        up = [running.value("dtbridge_process_up", name) for name in "12"]
         assert sorted(up, key=str) == [0.0, 1.0]
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -109,7 +109,7 @@ async def test_a_child_that_has_died_is_missed_until_it_is_back(
     os.kill(running.supervisor.pids[0], signal.SIGKILL)
     await until(lambda: not running.fleet.live().ok)
     await until(lambda: running.fleet.live().ok)
-    restarts = [running.value("dtbridge_process_restarts_total", name) for name in "01"]
+    restarts = [running.value("dtbridge_process_restarts_total", name) for name in "12"]
     assert sorted(restarts, key=str) == [0.0, 1.0]
 
 

@@ -249,7 +249,8 @@ async def test_a_handlers_policy_comes_before_its_routers_and_that_before_the_wo
 ) -> None:
     outcome = await dispatched(registered(how, routers, own), a_request(), policy=workers)
     if tried_again:
-        assert outcome == RetryLater(0.1, "ConnectionResetError: down")
+        assert isinstance(outcome, RetryLater)
+        assert (outcome.after, outcome.error) == (0.1, "ConnectionResetError: down")
     else:
         assert isinstance(outcome, Failure)
         assert outcome.reason is Reason.FAILED

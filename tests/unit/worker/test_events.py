@@ -15,6 +15,7 @@ from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.memory import MemoryStore
 from bridge.ocpp import OcppVersion
 from bridge.request.chain import chain
+from bridge.request.counting import of_other, of_reply
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
     Dropped,
@@ -31,6 +32,7 @@ from bridge.request.outcome import (
 from bridge.routing.router import Routes
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.events import BODY_AT_MOST, EventMode
+from bridge.telemetry.outcomes import Counted
 from bridge.transport import Delivery, Properties, Publishing
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.events import EventRecorder
@@ -67,6 +69,20 @@ def outside() -> Outside:
     return Outside()
 
 
+class Recorder:
+    """Is told an outcome, and how it is counted, as an intake tells it."""
+
+    def __init__(self, made: EventRecorder) -> None:
+        self.made = made
+
+    def settled(self, request: Request, outcome: Outcome) -> None:
+        if request.absorbed:
+            counted: int = Counted.ABSORBED
+        else:
+            counted = of_reply(outcome) if isinstance(outcome, Reply) else of_other(outcome)
+        self.made.settled(request, outcome, counted)
+
+
 def recorder(
     outside: Outside,
     mode: EventMode = EventMode.ALL,
@@ -74,15 +90,17 @@ def recorder(
     bodies: bool = False,
     vendors: tuple[str, ...] = ("v",),
     counts: WorkerCounts | None = None,
-) -> EventRecorder:
-    return EventRecorder(
-        mode,
-        bodies=bodies,
-        exchange="datatransfer.events",
-        vendor_ids=vendors,
-        emit=outside.emit,
-        counts=WorkerCounts() if counts is None else counts,
-        worker="dtbridge@host:1",
+) -> Recorder:
+    return Recorder(
+        EventRecorder(
+            mode,
+            bodies=bodies,
+            exchange="datatransfer.events",
+            vendor_ids=vendors,
+            emit=outside.emit,
+            counts=WorkerCounts() if counts is None else counts,
+            worker="dtbridge@host:1",
+        )
     )
 
 
@@ -408,7 +426,7 @@ class Bench:
             concurrency=concurrency,
             lacks=lambda _: False,
             worker="dtbridge@host:1",
-            events=recorder(outside, counts=self.counts),
+            told=recorder(outside, counts=self.counts).made.settled,
         )
         chain(self.intake, Guard(self.once), Dispatcher(Routes([self.router])))
 
@@ -533,7 +551,7 @@ async def test_a_message_that_is_no_request_is_told_as_foreign(outside: Outside)
         concurrency=10,
         lacks=lambda _: False,
         worker="dtbridge@host:1",
-        events=recorder(outside),
+        told=recorder(outside).made.settled,
     )
     source = Kept("amq.topic", "ocpp16.x", False, Properties(), b"no frame")
     part.refuse(a_request(b"no frame", source=source), Foreign("secret: it is no frame"))
