@@ -108,7 +108,6 @@ _INSTALLED: Final = tuple(
         if (path := sysconfig.get_paths().get(name))
     }
 )
-_PACKAGE: Final = str(Path(__file__).parents[1])
 
 
 def users_place(error: BaseException) -> str:
@@ -124,7 +123,9 @@ def users_place(error: BaseException) -> str:
     else:
         for frames in _each(error.__traceback__):
             file = frames.tb_frame.f_code.co_filename
-            if not file.startswith(("<", _PACKAGE, *_INSTALLED)):
+            module = str(frames.tb_frame.f_globals.get("__name__", ""))
+            # A compiled module of ours names its file from wherever it was built.
+            if not (module.startswith("bridge.") or file.startswith(("<", *_INSTALLED))):
                 found = file, frames.tb_lineno
     if found is None:
         return ""

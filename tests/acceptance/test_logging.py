@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.testing.rabbitmq import free_ports
-from tests.acceptance.command import dtbridge, sentence
+from tests.acceptance.command import dtbridge
 
 MODULE = """
 import logging, warnings
@@ -33,8 +33,9 @@ def run(folder: Path, log_format: str) -> tuple[list[str], list[str]]:
     options = ["--amqp-url", url, "--connect-timeout", "0.2", "--log-format", log_format]
     done = dtbridge("run", "vendor:router", *options, folder=folder)
     assert (done.returncode, done.stdout) == (1, "")
-    *lines, _ = done.stderr.splitlines()
-    assert sentence(done).startswith(f"no broker at {url}: ")
+    *lines, last = done.stderr.splitlines()
+    told = json.loads(last)["event"] if log_format == "json" else last.removeprefix("dtbridge: ")
+    assert told.startswith(f"no broker at {url}: ")
     return lines, (folder / "vendor.log").read_text().splitlines()
 
 
