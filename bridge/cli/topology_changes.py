@@ -251,7 +251,13 @@ def migrate(
         say(json_text(outcome))
     else:
         say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
-        if outcome.migrated and not outcome.given_up:
+        differ = {each.name for each in difference.of(Mark.DIFFERENT) if each.kind == "queue"}
+        if left := differ - {*outcome.migrated, *map(aside, outcome.migrated)}:
+            say(
+                f"{counted(len(left), 'queue')} still differ: until they are migrated too, start "
+                "workers with --topology verify."
+            )
+        elif outcome.migrated:
             say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
         told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])
