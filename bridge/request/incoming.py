@@ -40,6 +40,15 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Its key in the idempotency store, from when its handling begins; None: it has none."""
     started: float | None = None
     """When its handling began, in seconds of the monotonic clock; None: not measured."""
+    first_try: float | None = None
+    """When it was handled first, in seconds of Unix time; None: this is the first try."""
+    origin: Any = None
+    """What else names it, beside version, station, message id and payload: the connection that it
+    came on, or else the message that it is, and who sent it. A hashable value, whose repr says all
+    of it."""
+    told_apart: bool = False
+    """Whether a later request of the station would have another name. If not, one that is named as
+    one before is a repetition only if the broker, or the bridge, has sent it again."""
     arrived: float | None = None
     """When its delivery came. This and the next two are for measuring, in seconds of the monotonic
     clock; None: it is not measured, or not yet."""
@@ -51,15 +60,6 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Where its outcome is counted; None: no handler was found for it yet."""
     absorbed: bool = False
     """Whether it is answered with what another delivery of it was answered."""
-    first_try: float | None = None
-    """When it was handled first, in seconds of Unix time; None: this is the first try."""
-    origin: Any = None
-    """What else names it, beside version, station, message id and payload: the connection that it
-    came on, or else the message that it is, and who sent it. A hashable value, whose repr says all
-    of it."""
-    told_apart: bool = False
-    """Whether a later request of the station would have another name. If not, one that is named as
-    one before is a repetition only if the broker, or the bridge, has sent it again."""
 
 
 class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):
