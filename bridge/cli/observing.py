@@ -5,7 +5,7 @@ The parts are in :mod:`bridge.telemetry`; here they are given what they look at.
 
 import contextlib
 import platform
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Final, Protocol
@@ -13,12 +13,11 @@ from typing import Annotated, Final, Protocol
 import typer
 from prometheus_client import (
     CollectorRegistry,
+    Gauge,
     GCCollector,
-    Info,
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.registry import Collector
 
 from bridge.cli.addresses import parse_listen
 from bridge.cli.exits import fail
@@ -87,22 +86,21 @@ def open_listener(http: str | None, start: Start | None = None) -> Listener | No
         fail(str(error))
 
 
-def new_registry(collectors: Iterable[Collector] = ()) -> CollectorRegistry:
-    """What there is to say of any process, and these."""
+def new_registry() -> CollectorRegistry:
+    """What there is to say of any process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    build = Info("dtbridge_build", "Which build runs.", registry=registry)
-    build.info(
-        {
-            "version": _version(),
-            "compiled": str(any(each.form == "compiled" for each in running().values())).lower(),
-            "python": platform.python_version(),
-        }
+    build = Gauge(
+        "dtbridge_build_info",
+        "Always 1: what runs.",
+        ("version", "python", "compiled"),
+        registry=registry,
     )
-    for collector in collectors:
-        registry.register(collector)
+    forms = {each.form for each in running().values()}
+    form = "yes" if forms == {"compiled"} else "partly" if "compiled" in forms else "no"
+    build.labels(_version(), platform.python_version(), form).set(1)
     return registry
 
 
@@ -140,9 +138,12 @@ def beating() -> Iterator[Pulse]:
 
 @asynccontextmanager
 async def observing_worker(
-    listener: Listener | None, worker: "HasStore", collectors: Iterable[Collector] = ()
+    listener: Listener | None, worker: "HasStore", registry: CollectorRegistry | None = None
 ) -> AsyncIterator[None]:
-    """Answer for a worker, if there is a listener."""
+    """Answer for a worker, if there is a listener.
+
+    `registry`: its metrics; None: what there is to say of any process.
+    """
     if listener is None:
         yield
         return
@@ -150,7 +151,7 @@ async def observing_worker(
         ready = broker_checks(worker) | await _asking(stack, answering=worker.transport)
         ready |= await _asking(stack, store=worker.store) or {"store": _in_this_process}
         pulse = stack.enter_context(beating())
-        registry = new_registry(collectors)
+        registry = registry or new_registry()
         served = dict(pages(_health(pulse, ready), registry))
         if listener.is_private:
             served[FAMILIES] = families_page(registry)
@@ -172,9 +173,12 @@ async def observing_gateway(
     link: "HasBroker",
     server: Server,
     blocked_after: float,
-    collectors: Iterable[Collector] = (),
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[None]:
-    """Watch a gateway's event loop, and answer for the gateway, if there is a listener."""
+    """Watch a gateway's event loop, and answer for the gateway, if there is a listener.
+
+    `registry`: as for a worker.
+    """
     loop_watch = LoopWatch(blocked_after)
     loop_watch.start()
     try:
@@ -183,7 +187,7 @@ async def observing_gateway(
                 pulse = stack.enter_context(beating())
                 ready = broker_checks(link) | await _asking(stack, answering=link.transport)
                 ready["stations"] = lambda: _accepting(server)
-                served = pages(_health(pulse, ready), new_registry(collectors))
+                served = pages(_health(pulse, ready), registry or new_registry())
                 stack.enter_context(serving(listener, served))
             yield
     finally:

@@ -93,7 +93,6 @@ class Supervisor:
         each child is to answer questions, at a socket that has its number; None: nobody asks.
         """
         self._start = start
-        self._count = count
         self._start_timeout = start_timeout
         self._patience = patience
         self._killing: asyncio.TimerHandle | None = None
@@ -102,9 +101,11 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._sockets = sockets
-        self._not_running = dict.fromkeys(range(count), "it has not been started yet")
+        self.numbers = range(count)
+        """Of the children."""
+        self._not_running = dict.fromkeys(self.numbers, "it has not been started yet")
         """Why, by the child's number."""
-        self._restarts = dict.fromkeys(range(count), 0)
+        self._restarts = dict.fromkeys(self.numbers, 0)
 
     @property
     def pids(self) -> list[int]:
@@ -121,11 +122,6 @@ class Supervisor:
         return self._restarts[number]
 
     @property
-    def numbers(self) -> range:
-        """The numbers of the children."""
-        return range(self._count)
-
-    @property
     def stopping(self) -> bool:
         """Whether it has been told to stop."""
         return self._stopping.is_set()
@@ -140,7 +136,7 @@ class Supervisor:
         Returns 0, or the exit code of the first child that failed.
         """
         async with asyncio.TaskGroup() as group:
-            for number in range(self._count):
+            for number in self.numbers:
                 group.create_task(self._keep_running(number))
         if self._killing is not None:
             self._killing.cancel()

@@ -106,6 +106,7 @@ class Worker:
         """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
+        self._loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._once: Once | None = None
         if store is not None:
@@ -215,9 +216,8 @@ class Worker:
         is missing or not as it must be.
         """
         left = 0
-        loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
-        loop_watch.start()
-        watch = ClockWatch(told_since=loop_watch.noticed_since)
+        self._loop_watch.start()
+        watch = ClockWatch(told_since=self._loop_watch.noticed_since)
         watch.start()
         try:
             if await self._started():
@@ -227,7 +227,7 @@ class Worker:
                 left = await self._transport.drain(self.settings.drain_timeout)
         finally:
             watch.stop()
-            loop_watch.stop()
+            self._loop_watch.stop()
             for dispatcher in self._dispatchers:
                 dispatcher.close()
             for holder in self._holders:

@@ -33,7 +33,7 @@ def test_only_who_consumes_and_may_publish_is_ready(state: State, well: set[str]
 
 def test_any_process_says_what_it_is_and_what_it_takes() -> None:
     names = {metric.name for metric in new_registry().collect()}
-    assert {"dtbridge_build", "process_cpu_seconds", "python_info"} <= names
+    assert {"dtbridge_build_info", "process_cpu_seconds", "python_info"} <= names
 
 
 def test_without_an_address_nobody_listens() -> None:
