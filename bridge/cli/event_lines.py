@@ -13,7 +13,7 @@ _CLOCK: Final = slice(11, 23)
 """Of an RFC 3339 time, hours to milliseconds."""
 _INDENT: Final = 13
 """Columns of the clock, under which a second line has nothing."""
-_FIXED: Final = 12 + 1 + 15 + 1 + 1 + 1 + 9
+_FIXED: Final = 12 + 1 + 17 + 1 + 1 + 1 + 9
 """Columns of the clock, the outcome and the time it took, with the spaces around them."""
 _STATION_AT_LEAST: Final = 12
 _WAITED: Final = 0.1
@@ -31,7 +31,7 @@ def lines(event: Event, width: int) -> list[str]:
     what = " ".join(filter(None, (event.vendor or "?", event.message)))
     rest = width - _FIXED - place
     first = (
-        f"{_shown(event.time[_CLOCK], 12):<12} {_shown(event.outcome, 15):<15} "
+        f"{_shown(event.time[_CLOCK], 12):<12} {_shown(event.outcome, 17):<17} "
         f"{_shown(event.station or '?', place):<{place}} {_shown(what, rest):<{rest}} "
         f"{_duration(event.answer_s):>9}"
     )

@@ -98,7 +98,6 @@ class Supervisor:
         each child is to answer questions, at a socket that has its number; None: nobody asks.
         """
         self._start = start
-        self._count = count
         self._start_timeout = start_timeout
         self._patience = patience
         self._killing: asyncio.TimerHandle | None = None
@@ -107,9 +106,11 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._sockets = sockets
-        self._not_running = dict.fromkeys(range(1, count + 1), "it has not been started yet")
+        self.numbers = range(1, count + 1)
+        """Of the children."""
+        self._not_running = dict.fromkeys(self.numbers, "it has not been started yet")
         """Why, by the child's number."""
-        self._restarts = dict.fromkeys(range(1, count + 1), 0)
+        self._restarts = dict.fromkeys(self.numbers, 0)
 
     @property
     def pids(self) -> list[int]:
@@ -124,11 +125,6 @@ class Supervisor:
     def restarts_of(self, number: int) -> int:
         """Times that this child was started again."""
         return self._restarts[number]
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of the children."""
-        return range(1, self._count + 1)
 
     @property
     def stopping(self) -> bool:

@@ -131,6 +131,7 @@ class Worker:
         """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
+        self._loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._once: Once | None = None
         if store is not None:
