@@ -188,6 +188,7 @@ class Dispatcher:
             _unbind(token)
         if task.done():
             self.settle(request, self._outcome(request, handler, task))
+            del task  # the frames of its exception lead back to this one, which would keep it
         else:
             race = running.Race(
                 request, handler, self.waiting, self.settle, self._answer, _took_too_long
