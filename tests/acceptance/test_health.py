@@ -213,6 +213,8 @@ async def test_who_drains_is_alive_and_not_ready(amqp_url: str) -> None:
         assert (await asked).data == "done"
         assert await asyncio.to_thread(process.wait) == 0
     assert "Connection refused" in probe(probes.address, "/livez").line
+    assert all("event" in line for line in process.log)  # nothing but the log is written
+    assert {line["level"] for line in process.log} == {"info"}
 
 
 async def test_a_loop_that_is_blocked_is_seen_while_it_is_and_named(amqp_url: str) -> None:
