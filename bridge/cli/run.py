@@ -252,7 +252,7 @@ def run(
         max_bytes=max_bytes,
         retry=RetryPolicy(attempts=attempts),
         access_log=access_log,
-        log_payloads=log_payloads,
+        log_payloads=words(log_payloads),
     )
     schedule(scheduling)
 
