@@ -273,7 +273,7 @@ def run(
         event_bodies=event_bodies,
         blocked_after=blocked_after,
         access_log=access_log,
-        log_payloads=log_payloads,
+        log_payloads=words(log_payloads),
     )
     schedule(scheduling)
 

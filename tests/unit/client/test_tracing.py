@@ -11,8 +11,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from bridge import Call, CallError, Client, NoAnswer, Router, StationOffline, Worker
+from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.native import Native
 from bridge.dialects.topology import worker_topology
+from bridge.dialects.web_ocpp import WebOcpp
 from bridge.gateway import GatewayLink
 from bridge.ocpp import DataTransferRequest, DataTransferResponse
 from bridge.testing import MemoryBroker
@@ -179,3 +181,27 @@ async def test_without_a_provider_there_is_no_trace_in_a_message() -> None:
     worker.stop()
     await running
     assert seen == [None]
+
+
+@pytest.mark.parametrize("dialect", [CitrineOs(), WebOcpp()], ids=lambda dialect: dialect.name)
+async def test_a_foreign_gateway_is_sent_the_trace_as_well(dialect: Any) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    broker = MemoryBroker()
+    broker.declare(worker_topology(dialect, ["v"]))
+    transport = MemoryTransport(broker)
+    sent: list[Any] = []
+    publish = transport.publish
+
+    def keeping(publishing: Any, on_confirm: Any) -> None:
+        sent.append(publishing)
+        publish(publishing, on_confirm)
+
+    transport.publish = keeping  # type: ignore[method-assign] # to see what is sent
+    async with Client(transport=transport, dialect=dialect, tracer_provider=provider) as client:
+        with pytest.raises((NoAnswer, StationOffline)):
+            await client.send_to_station("CP1", DataTransferRequest("v", "m"), timeout=0.05)
+    (span,) = exporter.get_finished_spans()
+    headers = sent[0].properties.headers
+    assert headers["traceparent"].split("-")[2] == f"{span.context.span_id:016x}"

@@ -66,6 +66,19 @@ async def test_ask_tells_in_a_note_what_a_station_is_not_told(router: Router) ->
     assert caught.value.__notes__ == ["ValueError: the cause"]
 
 
+async def test_what_a_handler_raised_is_the_cause_with_its_traceback(router: Router) -> None:
+    with pytest.raises(CallError) as failed:
+        await ask(router, "com.acme", "Break")
+    cause = failed.value.__cause__
+    assert isinstance(cause, ValueError)
+    assert cause.__traceback__ is not None
+    assert cause.__traceback__.tb_frame.f_code.co_name == "break_"
+    with pytest.raises(Retry) as later:
+        await ask(router, "com.acme", "Later")
+    assert isinstance(later.value.__cause__, Retry)
+    assert later.value.__cause__.reason == "db down"
+
+
 async def test_asking_can_be_given_up(router: Router) -> None:
     cancelled = asyncio.Event()
 
