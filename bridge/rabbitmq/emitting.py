@@ -2,11 +2,14 @@
 
 They are not confirmed, and whatever becomes of them must cost nobody anything. A channel of a
 worker's publishing connection would not do: where the queue behind an exchange is slow, RabbitMQ
-stops reading from the whole connection that feeds it, and replies would wait for events. So there
-is a third connection, whose end is nobody's loss: when it is gone, or the broker has closed the
-channel (the exchange was deleted), it is opened again after a pause, and meanwhile everything is
-dropped. It is dropped, too, while the broker blocks publishing, and while :data:`WAITING` bytes are
-not yet taken by the socket.
+stops reading from the whole connection that feeds it (https://www.rabbitmq.com/docs/flow-control),
+and replies would wait for events. So there is a third connection, whose end is nobody's loss. When
+it is gone, or the broker has closed the channel (the exchange was deleted), it is opened again
+after a pause, and meanwhile everything is dropped. It is dropped, too, while the broker blocks
+publishing, and while more than :data:`WAITING` bytes wait for the socket.
+
+A write of its own for each turn of the event loop would cost more than all else here. So what is
+sent gathers for :data:`LINGER`.
 """
 
 import asyncio
@@ -30,8 +33,11 @@ from bridge.transport import Publishing, TopologyError, TransportError
 log = get_logger("bridge.rabbitmq")
 
 WAITING: Final = 256 * 1024
-"""Bytes that wait for the socket, from which on there is no room; and as many in one turn of the
-event loop."""
+"""Bytes that wait for the socket, above which there is no room for more."""
+LINGER: Final = 0.01
+"""Seconds for which publishings gather, to be written together."""
+TOGETHER: Final = 64 * 1024
+"""Bytes that are written without waiting for more."""
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts to open what cannot be opened, at most."""
 FAREWELL: Final = 1.0
@@ -94,8 +100,10 @@ class Emitter:
         self._blocked = False
         self._takes = False
         """It is open, and neither blocked nor paused."""
-        self._room = WAITING
-        """Bytes that may still be sent in this turn."""
+        self._gathered = 0
+        """Bytes that wait to be written."""
+        self._writing: asyncio.TimerHandle | None = None
+        """When they are; None: none wait."""
         self._why = "there is no connection for them yet"
         self._told = ""
         """Why there are none at all, as far as the log has it."""
@@ -133,12 +141,13 @@ class Emitter:
         except ValueError as error:
             self._drop(str(error))
             return False
-        room = self._room - len(frames)
-        if room < 0:
-            self._drop("there are too many of them at a time")
-            return False
-        self._room = room
-        connection.outbox.add(frames)
+        outbox = connection.outbox
+        outbox.parts.append(frames)
+        self._gathered += len(frames)
+        if self._gathered >= TOGETHER:
+            self._write()
+        elif self._writing is None:
+            self._writing = outbox.loop.call_later(LINGER, self._write)
         return True
 
     async def close(self) -> None:
@@ -147,11 +156,13 @@ class Emitter:
             self._task.cancel()
             await asyncio.wait((self._task,))
         connection, takes = self._connection, self._takes
-        self._stop("closed")
         if connection is None:
+            self._stop("closed")
             return
         if takes:
-            connection.outbox.flush()
+            self._write()
+        self._stop("closed")
+        if takes:
             with contextlib.suppress(asyncio.TimeoutError):
                 async with asyncio.timeout(FAREWELL):
                     await connection.close()
@@ -193,7 +204,6 @@ class Emitter:
             self._listener = listener = _Listener(self)
             connection = await open_connection(self._url(), self._name, listener, CONNECT_TIMEOUT)
             connection.protocol.limit_waiting(WAITING)
-            connection.outbox.add_source(self._make_room)
             self._connection = connection
         elif self._channel:
             connection.protocol.unregister(self._channel)
@@ -232,6 +242,13 @@ class Emitter:
 
     def _stop(self, reason: str) -> None:
         self._open = self._takes = False
+        self._gathered = 0
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        if self._connection is not None:
+            # It is for a channel that the broker does not know any more.
+            self._connection.outbox.parts.clear()
         self._why = reason
         self._ended.set()
 
@@ -242,8 +259,14 @@ class Emitter:
             blocked = "the broker blocks publishing"
             self._why = blocked if self._blocked else "the broker takes them too slowly"
 
-    def _make_room(self) -> None:
-        self._room = WAITING
+    def _write(self) -> None:
+        """Write what has gathered."""
+        self._gathered = 0
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        if self._connection is not None:
+            self._connection.outbox.flush()
 
     def _drop(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -44,6 +44,9 @@ OPEN_TIMEOUT_PER_QUEUE: Final = 1.0
 """Seconds more for each queue. A healthy broker declares, binds and consumes one in some
 milliseconds."""
 
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that wait in a private queue with a bound at most."""
+
 LAST_WORDS: Final = 0.5
 """Seconds that whoever waits for an answer has, after the end of a connection, to be told why."""
 REFUSED_PAUSE: Final = 0.25
@@ -325,9 +328,9 @@ class Session:
         return channel, lane
 
     async def _private_queue(self, channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
-        bound: dict[str, Any] = {"x-max-length": max_length} if max_length else {}
+        bound: dict[str, Any] = {"x-max-length": max_length, "x-max-length-bytes": MAX_BYTES}
         declared = await channel.queue_declare(
-            "", exclusive=True, auto_delete=True, arguments=bound
+            "", exclusive=True, auto_delete=True, arguments=bound if max_length else None
         )
         return str(declared.queue)
 

@@ -321,28 +321,28 @@ async def test_a_worker_without_the_right_to_the_exchange_works(
         assert it.transport.sessions == 1
 
 
+async def set_watermark(broker: PrivateBroker, part: str) -> None:
+    """The part of the memory from which on the broker blocks publishers."""
+    await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", part)
+
+
 async def test_while_the_broker_blocks_publishing_events_are_dropped_and_come_again(
     breakable_broker: PrivateBroker,
 ) -> None:
     url = breakable_broker.add_vhost("blocked-events")
     async with telling(url) as it, Client(url, timeout=PATIENCE) as client:
-
-        async def alarm(watermark: str) -> None:
-            arguments = ("set_vm_memory_high_watermark", watermark)
-            await asyncio.to_thread(breakable_broker.ctl, *arguments)
-
         gate.clear()
         asked = [
             asyncio.create_task(client.data_transfer("CP", request(message_id="hold")))
             for _ in range(50)
         ]
         await until(lambda: it.worker.intakes[0].in_hand == 50)
-        await alarm("0.00001")
+        await set_watermark(breakable_broker, "0.00001")
         try:
             gate.set()
             await it.transport.until(State.BLOCKED)
         finally:
-            await alarm("0.6")
+            await set_watermark(breakable_broker, "0.6")
         await it.transport.until(State.BLOCKED, State.CONSUMING)
         answers = await asyncio.gather(*asked)
         assert [answer.data for answer in answers] == ["held"] * 50

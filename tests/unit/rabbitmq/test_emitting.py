@@ -10,7 +10,7 @@ from yarl import URL
 
 from bridge.dialects.topology import Exchange, Mode, Purpose, Topology
 from bridge.rabbitmq import emitting
-from bridge.rabbitmq.emitting import EPISODE, WAITING, Emitter
+from bridge.rabbitmq.emitting import EPISODE, TOGETHER, WAITING, Emitter
 from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.frames.writing import Encoder
 from bridge.rabbitmq.outbox import Outbox
@@ -102,31 +102,38 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_is_emitted_in_a_turn_is_written_at_once(
+async def test_what_is_emitted_one_after_the_other_is_written_together(
     emitter: Emitter, broker: Broker
 ) -> None:
     assert emitter.emit(event(b"one"))
     assert emitter.emit(event(b"two"))
     (connection,) = broker.connections
     assert connection.socket.writes == []
-    await asyncio.sleep(0)
+    await until(lambda: connection.socket.writes)
     (written,) = connection.socket.writes
     assert written.index(b"one") < written.index(b"two")
     assert connection.limit == WAITING
 
 
-async def test_no_more_than_the_room_of_a_turn_is_taken(emitter: Emitter, broker: Broker) -> None:
-    body = b"x" * (WAITING // 8)
-    assert [emitter.emit(event(body)) for _ in range(9)] == [True] * 7 + [False] * 2
-    assert emitter.emit(event(b"small"))
-    await asyncio.sleep(0)
-    assert sum(map(len, broker.connections[0].socket.writes)) <= WAITING
-    assert emitter.emit(event(body))
+async def test_much_is_written_without_waiting_for_more(emitter: Emitter, broker: Broker) -> None:
+    (connection,) = broker.connections
+    for _ in range(8):
+        assert emitter.emit(event(b"x" * (TOGETHER // 4)))
+    assert len(connection.socket.writes) == 2
+    assert emitter.emit(event(b"x" * TOGETHER))
+    assert len(connection.socket.writes) == 3
+    assert connection.outbox.parts == []
 
 
-async def test_what_is_larger_than_the_room_is_never_taken(emitter: Emitter) -> None:
-    assert not emitter.emit(event(b"x" * WAITING))
-    assert emitter.emit(event())
+async def test_what_has_gathered_goes_down_with_its_connection(
+    emitter: Emitter, broker: Broker
+) -> None:
+    assert emitter.emit(event(b"lost"))
+    broker.connections[0].listener.on_ended("gone")
+    await until(lambda: emitter.emit(event(b"next")))
+    await until(lambda: broker.connections[1].socket.writes)
+    assert b"lost" not in b"".join(broker.connections[1].socket.writes)
+    assert broker.connections[0].socket.writes == []
 
 
 @pytest.mark.parametrize("cause", ["blocked", "paused"])
@@ -177,17 +184,19 @@ async def test_what_cannot_be_sent_is_dropped(
     emitter: Emitter, broker: Broker, wrong: Publishing
 ) -> None:
     assert not emitter.emit(wrong)
-    await asyncio.sleep(0)
-    assert broker.connections[0].socket.writes == []
+    assert broker.connections[0].outbox.parts == []
 
 
 async def test_a_channel_that_is_closed_is_opened_again_on_its_connection(
     emitter: Emitter, broker: Broker
 ) -> None:
+    assert emitter.emit(event(b"for the old channel"))
     emitter.on_channel_close(404, "NOT_FOUND - no exchange 'events'")
     assert not emitter.emit(event())
     await until(lambda: emitter.emit(event()))
     (connection,) = broker.connections
+    await until(lambda: connection.socket.writes)
+    assert b"for the old channel" not in b"".join(connection.socket.writes)
     assert connection.channels == 2
     assert len(broker.asked) == 2
     assert not connection.aborted

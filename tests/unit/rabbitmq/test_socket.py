@@ -320,6 +320,16 @@ async def test_a_broker_that_does_not_read_pauses_the_outbox_until_it_reads_agai
         assert paused.qsize() == 2
 
 
+async def test_a_connection_can_be_paused_by_less_than_others() -> None:
+    loop = asyncio.get_running_loop()
+    protocol = LaneProtocol("here", asyncio.StreamReader(loop=loop), loop, Listener())
+    protocol.limit_waiting(1_024)  # before there is a socket, it does nothing
+    socket = Mock(asyncio.WriteTransport)
+    protocol.connection_made(socket)
+    protocol.limit_waiting(1_024)
+    socket.set_write_buffer_limits.assert_called_with(high=1_024, low=256)
+
+
 # ---- heartbeats for the library ----
 
 
