@@ -47,6 +47,7 @@ from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
+GOES_ON: Final = "; run it again, and it goes on"
 TOLD: Final = frozenset({"switched", "switched back", "done"})
 """Steps of a migration that are told of each queue: between the first two, its requests wait."""
 
@@ -110,7 +111,7 @@ def apply(
         if retired:
             question += f" and delete {counted(len(retired), 'queue')}"
         confirmed(f"{question}?", yes=yes)
-        applied = run(lambda: _apply(command, difference, retired, patience))
+        applied = run(lambda: _apply(command, difference, retired, patience), GOES_ON)
     if as_json:
         say(json_text(applied))
     else:
@@ -246,7 +247,7 @@ def migrate(
             for line in lines_of(shown):
                 say(line)
         confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
-        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json))
+        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json), GOES_ON)
     if as_json:
         say(json_text(outcome))
     else:

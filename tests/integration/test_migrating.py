@@ -167,6 +167,22 @@ async def test_a_migration_under_load_that_is_killed_and_run_again_loses_no_requ
     assert [body for body in letters if b"marker" not in body] == []
 
 
+@pytest.mark.parametrize("step", ["switched", "emptied", "deleted", "replaced"])
+async def test_a_migration_that_was_killed_can_be_taken_back(place: Place, step: str) -> None:
+    old, new = QueueType.CLASSIC, QueueType.QUORUM
+    async with working(place.url, echo(Counter()), queue_type=old), loaded(place.url) as load:
+        await more(load)
+        await killed(place, new, step)
+        outcome = await migrate(place.url, place.broker.management_url, old.value, "v")
+        assert outcome.given_up == {}
+        await more(load)
+    assert load.wrong == []
+    assert await place.leftovers() == []
+    live = await place.management.queue(place.vhost, QUEUE)
+    assert live is not None
+    assert live.type == "classic"
+
+
 async def run(place: Place, new: QueueType, only: str | None = None, **settings: Any) -> Outcome:
     topology = worker_topology(Native(), ["v"], queue_type=new)
     async with open_changes(parse_urls([place.url]), "migration") as changes:
