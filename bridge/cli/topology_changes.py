@@ -47,6 +47,7 @@ from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
+GOES_ON: Final = "; run it again, and it goes on"
 TOLD: Final = frozenset({"switched", "switched back", "done"})
 """Steps of a migration that are told of each queue: between the first two, its requests wait."""
 
@@ -110,7 +111,7 @@ def apply(
         if retired:
             question += f" and delete {counted(len(retired), 'queue')}"
         confirmed(f"{question}?", yes=yes)
-        applied = run(lambda: _apply(command, difference, retired, patience))
+        applied = run(lambda: _apply(command, difference, retired, patience), GOES_ON)
     if as_json:
         say(json_text(applied))
     else:
@@ -246,12 +247,18 @@ def migrate(
             for line in lines_of(shown):
                 say(line)
         confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
-        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json))
+        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json), GOES_ON)
     if as_json:
         say(json_text(outcome))
     else:
         say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
-        if outcome.migrated and not outcome.given_up:
+        differ = {each.name for each in difference.of(Mark.DIFFERENT) if each.kind == "queue"}
+        if left := differ - {*outcome.migrated, *map(aside, outcome.migrated)}:
+            say(
+                f"{counted(len(left), 'queue')} still differ: until they are migrated too, start "
+                "workers with --topology verify."
+            )
+        elif outcome.migrated:
             say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
         told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])

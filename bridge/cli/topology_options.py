@@ -9,7 +9,7 @@ import typer
 from yarl import URL
 
 from bridge.cli.assembly import DialectName, make_dialect, make_topology, names_of_others
-from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.exits import EXIT_INTERRUPTED, EXIT_USAGE, fail
 from bridge.cli.options import broker_urls, exchange_name, finite, management_hosts, words
 from bridge.cli.output import say
 from bridge.cli.process import complete
@@ -134,14 +134,18 @@ def command_of(
     )
 
 
-def run(work: Callable[[], Awaitable[Result]]) -> Result:
+def run(work: Callable[[], Awaitable[Result]], advice: str = "") -> Result:
+    """Await `work`. What it fails with ends the command, with `advice` after it."""
+
     async def main() -> Result:
         return await work()
 
     try:
         return complete(main())
     except TransportError as error:
-        fail(str(error))
+        fail(f"{error}{advice}")
+    except KeyboardInterrupt:
+        fail(f"interrupted{advice}", EXIT_INTERRUPTED)
 
 
 def print_json(difference: Difference) -> None:

@@ -236,6 +236,8 @@ def _besides(
         if name.endswith(ASIDE):
             yield _under_way(name, queue)
             continue
+        if queue.exclusive:
+            continue  # of a connection that looks on
         bound = sorted(each for each in live.bindings if each[3] == name)
         keys = {key for exchange, key, _, _ in bound if exchange == requests}
         vendors = requests is not None and name.startswith(f"{prefix}.") and not keys & handled

@@ -382,7 +382,7 @@ class Migration:
         await changes.delete_exchange(task.rest)
         seen = await changes.look(task.beside)
         if seen is not None and seen.ready == 0:
-            await changes.delete(task.beside, only_if_empty=_type(task.wanted) == "classic")
+            await changes.delete(task.beside, only_if_empty=False)  # nothing leads there now
         elif seen is not None:
             raise TopologyError(
                 f"queue {task.beside!r} holds {seen.ready} messages that came late; run it again"
@@ -454,7 +454,3 @@ def _queue_beside(task: Task) -> Queue:
     if "x-delivery-limit" in arguments:
         arguments["x-delivery-limit"] = UNLIMITED
     return Queue(task.beside, task.wanted.purpose, arguments)
-
-
-def _type(queue: Queue) -> str:
-    return str(queue.arguments.get("x-queue-type", "classic"))

@@ -99,4 +99,5 @@ async def _who_consumes(management: Management, vhost: str, queue: str, count: i
             break
         await asyncio.sleep(BETWEEN_TRIES)
     told = f" ({', '.join(names)})" if names else ""
-    return f"queue {queue!r} still has {count} consumers{told}: stop those workers first"
+    consumers = "a consumer" if count == 1 else f"{count} consumers"
+    return f"queue {queue!r} still has {consumers}{told}: stop those workers first"

@@ -21,12 +21,15 @@ from bridge.rabbitmq.changing import open_changes
 from bridge.rabbitmq.difference import ASIDE, compare_queue
 from bridge.rabbitmq.management import Management
 from bridge.rabbitmq.migrating import STEPS, Migration, Outcome
+from bridge.rabbitmq.moving import SETTLE
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.killed_migration import migrate
 from tests.integration.support import NAMES, PATIENCE, ROOT, dead_letters, request, working
 
 QUEUE = NAMES.vendor_queue("v")
+TICK = 6.0
+"""Seconds in which a quorum queue tells its counts."""
 LONG = 300_000
 """Milliseconds."""
 ASKING = 8
@@ -164,6 +167,22 @@ async def test_a_migration_under_load_that_is_killed_and_run_again_loses_no_requ
     assert [body for body in letters if b"marker" not in body] == []
 
 
+@pytest.mark.parametrize("step", ["switched", "emptied", "deleted", "replaced"])
+async def test_a_migration_that_was_killed_can_be_taken_back(place: Place, step: str) -> None:
+    old, new = QueueType.CLASSIC, QueueType.QUORUM
+    async with working(place.url, echo(Counter()), queue_type=old), loaded(place.url) as load:
+        await more(load)
+        await killed(place, new, step)
+        outcome = await migrate(place.url, place.broker.management_url, old.value, "v")
+        assert outcome.given_up == {}
+        await more(load)
+    assert load.wrong == []
+    assert await place.leftovers() == []
+    live = await place.management.queue(place.vhost, QUEUE)
+    assert live is not None
+    assert live.type == "classic"
+
+
 async def run(place: Place, new: QueueType, only: str | None = None, **settings: Any) -> Outcome:
     topology = worker_topology(Native(), ["v"], queue_type=new)
     async with open_changes(parse_urls([place.url]), "migration") as changes:
@@ -259,6 +278,45 @@ async def test_workers_that_do_not_settle_in_time_keep_their_queue(place: Place)
     live = await place.management.queue(place.vhost, QUEUE)
     assert live is not None
     assert live.type == "classic"
+
+
+@pytest.mark.parametrize(("old", "new"), [tuple(QueueType), tuple(reversed(QueueType))])
+async def test_a_queue_is_not_deleted_while_a_request_is_in_hand(
+    place: Place, old: QueueType, new: QueueType
+) -> None:
+    release = asyncio.Event()
+    runs = 0
+    router = Router("v")
+
+    @router.default
+    async def hang(call: Call, data: int) -> int:
+        nonlocal runs
+        runs += 1
+        await release.wait()
+        return data
+
+    steps: list[str] = []
+    switched = asyncio.Event()
+
+    def on_step(step: str, *_: object) -> None:
+        steps.append(step)
+        if step == "switched":
+            switched.set()
+
+    async with (
+        working(place.url, router, queue_type=old),
+        Client(place.url, timeout=PATIENCE) as client,
+    ):
+        asked = asyncio.create_task(client.data_transfer("CP", request(data=1)))
+        migrating = asyncio.create_task(run(place, new, only=QUEUE, on_step=on_step))
+        async with asyncio.timeout(PATIENCE):
+            await switched.wait()
+        await asyncio.sleep(SETTLE + TICK)  # as long as an empty queue would need
+        assert steps[-1] == "switched"
+        release.set()
+        assert (await asked).data == 1
+        assert (await migrating).migrated == [QUEUE]
+    assert runs == 1
 
 
 async def test_two_migrations_at_a_time_are_refused(place: Place) -> None:

@@ -194,6 +194,12 @@ def test_a_queue_of_somebody_else_is_not_retired() -> None:
     assert only(difference(live)).mark is Mark.UNKNOWN
 
 
+def test_a_queue_of_a_connection_that_looks_on_is_not_reported() -> None:
+    live = as_declared(QUORUM, LiveQueue("amq.gen-1", exclusive=True))
+    copied = live.bindings | {("datatransfer", "acme", "{}", "amq.gen-1")}
+    assert difference(msgspec.structs.replace(live, bindings=copied)).findings == ()
+
+
 def test_reply_queues_of_gateways_are_none_of_its_business() -> None:
     live = as_declared(QUORUM, LiveQueue("datatransfer.replies.gateway-1"))
     assert difference(live).findings == ()
