@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 DEFAULTS: Final = Settings()
-START_MARGIN: Final = 5.0
+START_MARGIN: Final = 15.0
 """Seconds beyond the time to find a broker in which a child may fail at its first start, and so end
 the supervisor: it has to import the vendors' modules, too."""
 KILL_MARGIN: Final = 0.8
