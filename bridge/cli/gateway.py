@@ -38,7 +38,6 @@ from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.handshake import ID
-from bridge.gateway.websocket.metrics import gateway_registry
 from bridge.gateway.websocket.passwords import (
     PasswordFile,
     PasswordHash,
@@ -349,6 +348,7 @@ def gateway(
     """Hold the WebSocket connections of charging stations, until SIGTERM, SIGINT or SIGHUP."""
     if importlib.util.find_spec("websockets") is None:
         fail("the gateway needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
+    from bridge.gateway.websocket.metrics import gateway_registry
     from bridge.gateway.websocket.server import Gateway
 
     try:

@@ -21,12 +21,12 @@ import aiormq
 from yarl import URL
 
 from bridge.dialects.topology import Topology
-from bridge.rabbitmq.connection import CONNECT_TIMEOUT
+from bridge.rabbitmq.connection import CONNECT_TIMEOUT, never_called
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.delivery import LaneDelivery
 from bridge.rabbitmq.frames.writing import encode_nack
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
-from bridge.rabbitmq.session import Session, never_called
+from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import printable
 from bridge.telemetry.logs import get_logger
 from bridge.transport import (

@@ -156,3 +156,7 @@ def _frame_max(connection: aio_pika.Connection) -> int:
     if connection.transport is None:
         raise ConnectionError("the connection was lost")
     return connection.transport.connection.connection_tune.frame_max or FRAME_MAX
+
+
+async def never_called(_: object) -> None:
+    """aiormq's callback for deliveries. It is never called: a lane takes every one of them."""

@@ -22,7 +22,10 @@ from bridge.dialects.topology import (
     QueueType,
     Topology,
 )
+from bridge.telemetry.logs import get_logger
 from bridge.transport import Binding, TopologyError
+
+log = get_logger("bridge.rabbitmq")
 
 _REFUSALS: Final = (
     aiormq.exceptions.ChannelNotFoundEntity,
@@ -43,6 +46,21 @@ _ADVICE: Final = (
     "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
     "without losing a message, and the mode verify takes them as they are"
 )
+
+
+async def see_to(
+    connection: aio_pika.abc.AbstractConnection, topology: Topology, *, lenient: bool = False
+) -> frozenset[str]:
+    """As :func:`ensure`, with warnings for whoever runs it.
+
+    Returns those of the topology's exchanges that do not exist.
+    """
+    if other := await ensure(connection, topology, lenient=lenient):
+        log.warning("queues are taken as they are", reason=other)
+    absent = await missing(connection, topology)
+    for warning in await check_delivery_limits(connection, topology):
+        log.warning("delivery limit", warning=warning)
+    return absent
 
 
 async def ensure(

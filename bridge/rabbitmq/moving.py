@@ -30,10 +30,10 @@ from bridge.dialects.headers import DEADLINE, PERSISTENT
 from bridge.dialects.topology import Purpose
 from bridge.rabbitmq.browser import BrowsingLane
 from bridge.rabbitmq.changing import Changes
-from bridge.rabbitmq.connection import CONNECT_TIMEOUT
+from bridge.rabbitmq.connection import CONNECT_TIMEOUT, never_called
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors
-from bridge.rabbitmq.session import Session, never_called
+from bridge.rabbitmq.session import Session
 from bridge.telemetry.logs import get_logger
 from bridge.transport import (
     Confirm,

@@ -23,9 +23,9 @@ from yarl import URL
 from bridge.dialects.topology import Mode, Topology
 from bridge.rabbitmq.binding import BindLane
 from bridge.rabbitmq.careful import KNOWN_SIZE, Sizes, refusal
-from bridge.rabbitmq.connection import Connection, open_connection
+from bridge.rabbitmq.connection import Connection, never_called, open_connection
 from bridge.rabbitmq.consuming import ConsumeLane
-from bridge.rabbitmq.declaring import bind, check_delivery_limits, ensure, missing
+from bridge.rabbitmq.declaring import bind, see_to
 from bridge.rabbitmq.delivery import Confirmable, Pending
 from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
@@ -187,12 +187,8 @@ class Session:
         self, topology: Topology | None, subscriptions: Sequence[Subscription], watch: Watch
     ) -> None:
         if topology is not None:
-            other = await ensure(self._publishing.connection, topology, lenient=self.lenient)
-            if other:
-                log.warning("queues are taken as they are", reason=other)
-            self.missing = await missing(self._publishing.connection, topology)
-            for warning in await check_delivery_limits(self._publishing.connection, topology):
-                log.warning("delivery limit", warning=warning)
+            connection = self._publishing.connection
+            self.missing = await see_to(connection, topology, lenient=self.lenient)
         self.publish_lane = await self._open_publish_lane()
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
         self._consume_channel, self.consume_lane = await self._consume(
@@ -203,18 +199,25 @@ class Session:
             await self._consume(present)
 
     async def _open_publish_lane(self) -> PublishLane:
-        channel = await self._publishing.channel(confirms=True)
-        lane = PublishLane(
-            channel.number,
-            self._publishing.outbox,
-            self._publishing.encoder,
-            on_end=lambda reason: self._publishing_ended(lane, reason),
-            on_returned=self._on_returned,
+        lane = await self._open_lane(
+            lambda reason: self._publishing_ended(lane, reason),
             on_refused=self._refused,
             aside=self._aside,
             time_confirm=self._time_confirm,
         )
         lane.proven = self._proven
+        return lane
+
+    async def _open_lane(self, on_end: Callable[[str], None], **more: Any) -> PublishLane:
+        channel = await self._publishing.channel(confirms=True)
+        lane = PublishLane(
+            channel.number,
+            self._publishing.outbox,
+            self._publishing.encoder,
+            on_end=on_end,
+            on_returned=self._on_returned,
+            **more,
+        )
         self._publishing.protocol.register(channel.number, lane)
         self._publish_channels[lane] = channel
         return lane
@@ -224,9 +227,8 @@ class Session:
         direct = publishing.routing_key.startswith(DIRECT) and not publishing.mandatory
         if direct and self._direct_replies.takes(publishing, waiting):
             return True
-        if len(publishing.body) <= self.publish_lane.proven:
-            return False
-        return self._sizes.takes(publishing, waiting)
+        large = len(publishing.body) > self.publish_lane.proven
+        return large and self._sizes.takes(publishing, waiting)
 
     def _prove(self, size: int) -> None:
         self._proven = max(self._proven, size)
@@ -236,18 +238,8 @@ class Session:
     async def _open_sizes_lane(self, on_end: Callable[[str], None]) -> PublishLane:
         if self._sizes_lane is not None:  # the broker has closed it
             self._publish_channels.pop(self._sizes_lane, None)
-        channel = await self._publishing.channel(confirms=True)
-        self._sizes_lane = lane = PublishLane(
-            channel.number,
-            self._publishing.outbox,
-            self._publishing.encoder,
-            on_end=on_end,
-            on_returned=self._on_returned,
-            on_refused=lambda: None,
-        )
-        self._publishing.protocol.register(channel.number, lane)
-        self._publish_channels[lane] = channel
-        return lane
+        self._sizes_lane = await self._open_lane(on_end, on_refused=lambda: None)
+        return self._sizes_lane
 
     async def _open_direct_lane(self, on_end: Callable[[str], None]) -> PublishLane:
         name = f"{self._name} reply"
@@ -296,13 +288,9 @@ class Session:
         self, subscriptions: Sequence[Subscription]
     ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
         """From these queues, on a channel of their own."""
-        channel = await self._consuming.channel(confirms=False)
+        channel, outbox = await self._consuming.channel(confirms=False), self._consuming.outbox
         lane = self.lane_type(
-            channel.number,
-            self._consuming.outbox,
-            self.publish_lane,
-            on_end=self.end,
-            on_settled=self._settled.set,
+            channel.number, outbox, self.publish_lane, on_end=self.end, on_settled=self._settled.set
         )
         self._lanes.append(lane)
         self._consuming.protocol.register(channel.number, lane)
@@ -510,7 +498,3 @@ class Session:
     def after_turn(self) -> None:
         for outbox in self._outboxes:
             outbox.flush()
-
-
-async def never_called(_: object) -> None:
-    """aiormq's callback for deliveries. It is never called: the lane takes every one of them."""

@@ -3,15 +3,23 @@
 import msgspec
 
 from bridge.ocpp.faults import DECODE_FAULTS
-from bridge.request.counting import of_other, of_reply
-from bridge.request.outcome import Failure, Offline, Outcome, Reply
-from bridge.telemetry.outcomes import KINDS
+from bridge.request.counting import of_other
+from bridge.request.outcome import Failure, Kind, Offline, Outcome, Reply
+from bridge.telemetry.outcomes import KINDS, Counted
 
 
 class _Answer(msgspec.Struct, rename="camel"):
     status: str | None = None
     error_code: str | None = None
 
+
+_WORDS: dict[str | None, str] = {
+    "Accepted": KINDS[Counted.ACCEPTED],
+    "Rejected": KINDS[Counted.REJECTED],
+    "UnknownMessageId": KINDS[Counted.UNKNOWN_MESSAGE],
+    "UnknownVendorId": KINDS[Counted.UNKNOWN_VENDOR],
+}
+"""The outcome of an answer with this status. Stations write theirs as they like."""
 
 _decode = msgspec.json.Decoder(_Answer).decode
 
@@ -21,8 +29,10 @@ def outcome_word(outcome: Outcome) -> str:
     match outcome:
         case Offline():
             return "offline"
+        case Reply(body, Kind.RESPONSE):
+            return _WORDS.get(status_of(body)[0], KINDS[Counted.ACCEPTED])
         case Reply():
-            return KINDS[of_reply(outcome)]
+            return KINDS[Counted.CALL_ERROR]
         case _:
             return KINDS[of_other(outcome)]
 

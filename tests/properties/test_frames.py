@@ -422,9 +422,9 @@ def test_any_bytes_after_a_sound_stream_are_refused_or_met_with_silence(
 def test_what_becomes_of_bytes_does_not_depend_on_how_they_were_split(
     garbage: bytes, sizes: list[int]
 ) -> None:
-    whole = outcome(garbage, ())
-    assert outcome(garbage, sizes) == whole
-    assert outcome(garbage, [1] * len(garbage)) == whole
+    whole = repr(outcome(garbage, ()))  # as text: not a number is not equal to itself
+    assert repr(outcome(garbage, sizes)) == whole
+    assert repr(outcome(garbage, [1] * len(garbage))) == whole
 
 
 @given(st.data(), conversations(), piece_sizes)
@@ -437,7 +437,7 @@ def test_a_byte_turned_in_a_sound_stream_leaves_the_messages_before_it_as_they_w
     at = data.draw(st.integers(0, len(sound) - 1), label="at")
     turned[at] ^= data.draw(st.integers(1, 255), label="bits")
     told, failed = outcome(bytes(turned), sizes)
-    assert (told, failed) == outcome(bytes(turned), ())
+    assert repr((told, failed)) == repr(outcome(bytes(turned), ()))
     safe, end = 0, 0
     for piece, event in zip(talk.frames, talk.events, strict=True):
         end += len(piece)

@@ -15,7 +15,7 @@ def test_an_event_is_a_line() -> None:
         TIME, "accepted", "CP001", "com.acme", "GetTariff", answer_s=0.0012, status="Accepted"
     )
     assert lines(event, 80) == [
-        "08:15:00.123 accepted        CP001         com.acme GetTariff             1.2 ms"
+        "08:15:00.123 accepted          CP001        com.acme GetTariff            1.2 ms"
     ]
 
 

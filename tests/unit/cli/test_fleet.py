@@ -72,7 +72,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 async def test_all_are_ready_if_each_is_and_each_is_named(running: Running) -> None:
-    assert list(running.fleet.ready().checks) == ["supervisor", "process 0", "process 1"]
+    assert list(running.fleet.ready().checks) == ["supervisor", "process 1", "process 2"]
     (running.folder / "1.ill").touch()
     found = await asyncio.to_thread(running.fleet.ready)
     assert (found.ok, found.reason) == (False, "process 1: ill")

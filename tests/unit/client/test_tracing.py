@@ -152,7 +152,7 @@ async def test_the_other_direction(world: World, kind: str) -> None:
     assert world.parent_of("own") == "process datatransfer.stations"
     assert world.parent_of("process datatransfer.stations") == "send datatransfer.stations"
     told = world.span("process datatransfer.stations")
-    assert (told["ocpp.station.id"], told["ocpp.outcome"]) == ("CP1", "response")
+    assert (told["ocpp.station.id"], told["ocpp.outcome"]) == ("CP1", "accepted")
     await world.link.disconnect_station("CP1")
 
 

@@ -1,5 +1,6 @@
 """Exceptions as text: enough to mend their cause, bounded, and without what only holds memory."""
 
+import importlib
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -157,7 +158,7 @@ def test_a_users_place_is_in_no_installed_package(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    import mine  # type: ignore[import-not-found] # just written
+    mine = importlib.import_module("mine")
 
     assert users_place(caught(mine.fail)) == "mine.py:4"
     (tmp_path / "elsewhere").mkdir()

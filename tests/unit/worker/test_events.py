@@ -109,7 +109,6 @@ def recorder(
 
 OUTCOMES: list[tuple[Outcome, str, dict[str, str]]] = [
     (ACCEPTED, "accepted", {"status": "Accepted"}),
-    (Reply(b'{ "data":1, "status" : "Accepted"}'), "accepted", {"status": "Accepted"}),
     (Reply(b'{"status":"Rejected"}'), "rejected", {"status": "Rejected"}),
     (
         Reply(b'{"status":"Rejected","statusInfo":{"reasonCode":"InvalidData"}}'),
@@ -130,7 +129,7 @@ OUTCOMES: list[tuple[Outcome, str, dict[str, str]]] = [
     ),
     (
         Failure(b'{"errorCode":"InternalError"}', Reason.RETRIES_EXHAUSTED, "Retry: (5, 'x')"),
-        "failed",
+        "retries_exhausted",
         {"code": "InternalError", "reason": "retries-exhausted", "error": "Retry"},
     ),
     (
@@ -140,7 +139,7 @@ OUTCOMES: list[tuple[Outcome, str, dict[str, str]]] = [
     ),
     (
         Failure(None, Reason.BROKEN, "CallError: FormatViolation: secret"),
-        "failed",
+        "broken",
         {"reason": "broken", "error": "CallError"},
     ),
     (
@@ -149,7 +148,7 @@ OUTCOMES: list[tuple[Outcome, str, dict[str, str]]] = [
         {"code": "GenericError", "reason": "timed-out", "error": "TimeoutError"},
     ),
     (RetryLater(5.0, "Retry: (5, 'secret')"), "retried", {"error": "Retry"}),
-    (RetryLater(1.0, "another worker is handling it", counts=False), "retried", {}),
+    (RetryLater(1.0, "another worker is handling it", counts=False), "put_off", {}),
     (Failure(None, Reason.EXPIRED, "its deadline: passed"), "expired", {"reason": "expired"}),
     (Late(), "late", {}),
     (Dropped(), "dropped", {}),
@@ -227,7 +226,7 @@ def test_attempt_and_redelivery_are_told(outside: Outside) -> None:
 def test_waiting_handling_and_answering_are_told_apart(outside: Outside) -> None:
     request = a_request()
     now = time.monotonic()
-    request.arrived, request.started = now - 3.0, now - 2.0
+    request.arrived, request.begun = now - 3.0, now - 2.0
     recorder(outside).settled(request, ACCEPTED)
     (event,) = outside.events
     assert event["waiting_s"] == pytest.approx(1.0)
@@ -237,7 +236,7 @@ def test_waiting_handling_and_answering_are_told_apart(outside: Outside) -> None
 
 def test_what_was_begun_at_once_has_not_waited(outside: Outside) -> None:
     request = a_request()
-    request.arrived = time.monotonic() - 2.0
+    request.arrived = request.begun = time.monotonic() - 2.0
     recorder(outside).settled(request, ACCEPTED)
     (event,) = outside.events
     assert event["waiting_s"] == 0
@@ -308,7 +307,7 @@ def test_what_cannot_be_read_is_told_without_vendor(outside: Outside, body: byte
     recorder(outside).settled(a_request(body), Failure(None, Reason.BROKEN, "CallError: no"))
     (event,) = outside.events
     assert (event.get("vendor"), event.get("message")) == (None, None)
-    assert outside.keys == ["other.failed"]
+    assert outside.keys == ["other.broken"]
 
 
 def test_nothing_that_others_write_makes_an_event_long_or_unwritable(outside: Outside) -> None:
