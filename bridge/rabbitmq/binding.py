@@ -19,9 +19,10 @@ bindings in one queue it waited 9 minutes. Spread over 64 queues, the 10,000 tak
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
+import aiormq
 import msgspec
 
 from bridge.rabbitmq.frames.ids import (
@@ -38,9 +39,24 @@ IN_FLIGHT: Final = 500
 """Methods that the broker has not answered. More would not make it faster: it takes them one by
 one, 0.1 ms each. And an acknowledgement written after them waits no longer than they take."""
 
+PRIVATE_BYTES: Final = 64 * 1024 * 1024
+"""Bytes that wait in a private queue with a bound, at most."""
+
 _OKS: Final = frozenset({QUEUE_BIND_OK, QUEUE_UNBIND_OK})
 _NOT_NOWAIT: Final = b"\0"
 _NO_ARGUMENTS: Final = b"\0\0\0\0"
+
+
+async def private_queue(channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
+    """A queue of this connection alone, which is gone with it. Returns the broker's name for it.
+
+    `max_length`: messages that wait in it at most, and :data:`PRIVATE_BYTES` then; 0: no bound.
+    """
+    bound: dict[str, Any] = {"x-max-length": max_length, "x-max-length-bytes": PRIVATE_BYTES}
+    declared = await channel.queue_declare(
+        "", exclusive=True, auto_delete=True, arguments=bound if max_length else None
+    )
+    return str(declared.queue)
 
 
 def encode_bind(channel: int, queue: bytes, exchange: bytes, key: bytes) -> bytes:

@@ -15,13 +15,13 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import aiormq
 from yarl import URL
 
 from bridge.dialects.topology import Mode, Topology
-from bridge.rabbitmq.binding import BindLane
+from bridge.rabbitmq.binding import BindLane, private_queue
 from bridge.rabbitmq.careful import KNOWN_SIZE, Sizes, refusal
 from bridge.rabbitmq.connection import Connection, never_called, open_connection
 from bridge.rabbitmq.consuming import ConsumeLane
@@ -43,9 +43,6 @@ broker itself waits as long for what a quorum queue, or the other nodes, do not 
 OPEN_TIMEOUT_PER_QUEUE: Final = 1.0
 """Seconds more for each queue. A healthy broker declares, binds and consumes one in some
 milliseconds."""
-
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that wait in a private queue with a bound at most."""
 
 LAST_WORDS: Final = 0.5
 """Seconds that whoever waits for an answer has, after the end of a connection, to be told why."""
@@ -304,7 +301,7 @@ class Session:
                 continue
             count = subscription.queues if subscription.exchange else 1
             length = subscription.max_length
-            queues = [await self._private_queue(channel, length) for _ in range(count)]
+            queues = [await private_queue(channel, length) for _ in range(count)]
             for queue in queues:
                 for binding in subscription.bindings:
                     await bind(channel, queue, binding)
@@ -314,13 +311,6 @@ class Session:
             else:
                 self.reply_queue = queues[0]
         return channel, lane
-
-    async def _private_queue(self, channel: aiormq.abc.AbstractChannel, max_length: int) -> str:
-        bound: dict[str, Any] = {"x-max-length": max_length, "x-max-length-bytes": MAX_BYTES}
-        declared = await channel.queue_declare(
-            "", exclusive=True, auto_delete=True, arguments=bound if max_length else None
-        )
-        return str(declared.queue)
 
     async def _consume_from(
         self,
