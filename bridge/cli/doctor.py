@@ -204,9 +204,13 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     counts = Counter(finding.level for finding in findings)
     say("")
     say(
-        f"{counts[Level.FAIL]} failures, {counts[Level.WARN]} warnings, "
+        f"{_counted(counts[Level.FAIL], 'failure')}, {_counted(counts[Level.WARN], 'warning')}, "
         f"{counts[Level.UNKNOWN]} unknown, {counts[Level.OK]} ok"
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def lines_of(finding: Finding, width: int) -> list[str]:

@@ -90,7 +90,7 @@ def check_as_planned(known: Surroundings) -> Iterator[Finding]:
             compared += 1
             fine += 1
     if not compared:
-        if any(part.there is Right.GRANTED for part in known.broker.parts):
+        if any(part.configure is Right.REFUSED for part in known.broker.parts):
             yield unknown(
                 "arguments",
                 "without the permission to configure or the management API, arguments of "
