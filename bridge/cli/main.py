@@ -4,7 +4,8 @@ Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is tol
 """
 
 import sys
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 import typer
 
@@ -42,10 +43,15 @@ app.command()(demo)
 
 @ending()
 def main() -> None:
-    """The console script."""
+    """The console script. Its process ends with it."""
+    dtbridge(sys.argv[1:])
+
+
+def dtbridge(arguments: Sequence[str]) -> NoReturn:
+    """Run a command, and raise SystemExit with its exit code."""
     open_standard_streams()
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        sys.exit(app(list(arguments) or ["--help"], standalone_mode=False))
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except _UsageError as error:

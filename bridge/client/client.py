@@ -7,7 +7,7 @@ from typing import Self
 
 from bridge.client.asking import asked
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.client.limits import check_message_id, check_station_id
+from bridge.client.limits import check_station_id
 from bridge.client.requester import TIMEOUT, Requester, read_response
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
@@ -139,7 +139,6 @@ class Client:
         than 255 characters or a message id of more than 36, and in any dialect but the native one.
         """
         check_station_id(station_id)
-        check_message_id(message_id)
         version = parse_version(ocpp_version)
         body = encode_request(request, version)
         seconds = self._timeout if timeout is None else timeout
@@ -186,7 +185,6 @@ class Client:
         or for a station id or message id that the dialect cannot carry.
         """
         check_station_id(station_id)
-        check_message_id(message_id)
         given = None if ocpp_version is None else parse_version(ocpp_version)
         version = self._dialect.station_version(given)
         body = encode_request(request, version)

@@ -25,7 +25,7 @@ from bridge.dialects.headers import (
 )
 from bridge.dialects.names import Names
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
-from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH
+from bridge.ocpp.rpc import check_message_id
 from bridge.request.incoming import Request
 from bridge.request.outcome import Failure, Reply
 from bridge.request.retry import milliseconds
@@ -122,11 +122,7 @@ class SharedDialect(Dialect):
         message_id: str | None,
     ) -> Question:
         """As :meth:`~Dialect.question_to_station`."""
-        if message_id is not None and not 0 < len(message_id) <= OCPP_MESSAGE_ID_MAX_LENGTH:
-            raise ValueError(
-                f"a message id has 1 to {OCPP_MESSAGE_ID_MAX_LENGTH} characters, "
-                f"not {len(message_id)}"
-            )
+        check_message_id(message_id)
         publishing = partial(
             self.station_request,
             station_id=station_id,

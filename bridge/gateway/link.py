@@ -338,7 +338,7 @@ class GatewayLink:
                 version,
                 read_vendor_id(payload),
                 payload,
-                message_id,
+                message_id or None,  # an empty one names nothing, and the station is answered
                 timeout,
                 connection_id,
             )

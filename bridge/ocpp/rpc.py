@@ -36,11 +36,25 @@ UNREADABLE_MESSAGE_ID = "-1"
 
 
 def check_message_id(message_id: str | None) -> None:
-    """Raise ValueError for a message id that OCPP-J does not allow; None stands for a new one."""
-    if message_id is not None and len(message_id) > OCPP_MESSAGE_ID_MAX_LENGTH:
-        raise ValueError(
-            f"a message id has 1 to {OCPP_MESSAGE_ID_MAX_LENGTH} characters, not {len(message_id)}"
-        )
+    """Raise ValueError, with a sentence, for a message id that no request can be sent with.
+
+    None stands for a new one.
+    """
+    if message_id is not None:
+        check_length("a message id", message_id, OCPP_MESSAGE_ID_MAX_LENGTH)
+
+
+def check_length(what: str, text: str, longest: int) -> None:
+    """Raise ValueError for text that is empty, too long, or has no form in UTF-8.
+
+    `what`: what it is, with an article. `longest`: characters.
+    """
+    if not 0 < len(text) <= longest:
+        raise ValueError(f"{what} has 1 to {longest} characters, not {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is text, and {text!r} has no form in UTF-8") from None
 
 
 _MessageId = Annotated[str, Meta(max_length=OCPP_MESSAGE_ID_MAX_LENGTH)]

@@ -509,7 +509,14 @@ TABLE = [
         dead=True,
         error="ValueError: password=secret",
     ),
-    Row(situation="nobody waits, and the payload is broken", body=b"{", reply_to=None),
+    Row(
+        situation="nobody waits, and the payload is broken",
+        body=b"{",
+        reply_to=None,
+        dead=True,
+        reason="broken",
+        error="CallError: FormatViolation: payload: not valid JSON",
+    ),
     Row(situation="reply_to is not allowed", message_id="Nothing", reply_to="somebody-elses-queue"),
     Row(
         situation="reply_to is the vendor's own queue",
@@ -619,12 +626,13 @@ def check_dead_letter(
     assert error.startswith(row.error)
     assert row.error
     assert re.fullmatch(r"dtbridge@.+:\d+", headers.pop("dtbridge-worker"))
+    unreadable = row.reason == "broken"
     assert headers == {
         **(given.headers or {}),
         "dtbridge-reason": row.reason,
         "dtbridge-attempt": row.attempts,
-        "dtbridge-vendor": "com.Acme",
-        "dtbridge-message": row.message_id,
+        "dtbridge-vendor": "" if unreadable else "com.Acme",
+        "dtbridge-message": "" if unreadable else row.message_id,
         "dtbridge-exchange": "datatransfer",
         "dtbridge-routing-key": "com.acme",
     }

@@ -382,7 +382,7 @@ async def test_a_station_that_cannot_be_is_refused_even_without_a_connection(
 ) -> None:
     side.cut(client._transport)
     await until(lambda: client.state is not State.CONSUMING)
-    with pytest.raises(ValueError, match="is no station of"):
+    with pytest.raises(ValueError, match="1 to 255 characters, not 256"):
         await client.send_to_station("s" * 256, HELLO)
     assert client.outstanding == 0
 

@@ -880,6 +880,8 @@ async def test_a_payload_is_forwarded_as_it_is_whatever_it_is(
             )
         unknown = await link.forward("CP1", "ocpp1.6", b'{"vendorId":"nobody"}', message_id="id-3")
         assert unknown == Reply(b'{"status":"UnknownVendorId"}')
+        unnamed = await link.forward("CP1", "ocpp2.0.1", payload, message_id="")
+        assert unnamed == Reply(b'{"status":"Accepted","data":{"n":123456789012345678901}}')
         large = await link.forward("CP1", "ocpp1.6", b" " * 17_000_000, message_id="id-4")
         assert msgspec.json.decode(large.body)["errorCode"] == "PropertyConstraintViolation"
 

@@ -232,13 +232,13 @@ async def test_a_message_at_the_limit_is_taken_and_an_answer_above_it_is_none() 
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        (websocket_frame(TEXT, b"\xff\xfe"), 1007),
-        (websocket_frame(3, b""), 1002),  # a reserved opcode
-        (websocket_frame(0, b""), 1002),  # a continuation of nothing
-        (websocket_frame(PING, b"x" * 126), 1002),  # a control frame above the limit
-        (websocket_frame(CLOSE, b"\x00"), 1002),
-        (b"\x81\x02hi", 1002),  # not masked
-        (b"\xf1\x80\x00\x00\x00\x00", 1002),  # reserved bits
+        pytest.param(websocket_frame(TEXT, b"\xff\xfe"), 1007, id="not UTF-8"),
+        pytest.param(websocket_frame(3, b""), 1002, id="a reserved opcode"),
+        pytest.param(websocket_frame(0, b""), 1002, id="a continuation of nothing"),
+        pytest.param(websocket_frame(PING, b"x" * 126), 1002, id="a long control frame"),
+        pytest.param(websocket_frame(CLOSE, b"\x00"), 1002, id="half a close code"),
+        pytest.param(b"\x81\x02hi", 1002, id="not masked"),
+        pytest.param(b"\xf1\x80\x00\x00\x00\x00", 1002, id="reserved bits"),
     ],
 )
 async def test_bytes_that_break_the_websocket_protocol_end_their_connection(

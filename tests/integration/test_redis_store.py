@@ -85,6 +85,23 @@ async def test_replies_and_leases_end(server: RedisServer, client: "redis.asynci
         assert 599_000 < await client.pttl(name) <= 600_000
 
 
+async def test_the_defaults_are_the_documented_ones(
+    server: RedisServer, client: "redis.asyncio.Redis"
+) -> None:
+    async with RedisStore(server.url) as store:
+        await store.begin(KEY)
+        (name,) = await client.keys()
+        assert 9_000 < await client.pttl(name) <= 10_000
+        await store.finish(KEY, REPLY)
+        assert 599_000 < await client.pttl(name) <= 600_000
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises((TimeoutError, redis.RedisError)):
+            await store.begin("00000007:1:3:CP001")
+        assert 1.5 < time.monotonic() - began < 9
+        server.resume()
+
+
 async def test_a_request_whose_worker_died_is_free_after_its_lease(server: RedisServer) -> None:
     async with RedisStore(server.url) as other:
         async with RedisStore(server.url, lease=0.3) as dead:

@@ -21,6 +21,7 @@ from bridge.ocpp import (
     decode_frame,
     encode_frame,
 )
+from bridge.ocpp.rpc import check_message_id
 
 V16, V20, V201, V21 = OcppVersion
 ID = "x" * 36
@@ -263,3 +264,21 @@ def test_a_call_error_can_always_be_framed(details: dict[str, Any]) -> None:
     assert decode_frame(encode_frame(frame), V16) == CallErrorFrame(
         "1", "OccurenceConstraintViolation", "?", sendable
     )
+
+
+@pytest.mark.parametrize("message_id", [None, "1", ID, "é" * 36])
+def test_what_a_request_can_be_named(message_id: str | None) -> None:
+    check_message_id(message_id)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "why"),
+    [
+        ("", "1 to 36 characters, not 0"),
+        (ID + "x", "1 to 36 characters, not 37"),
+        ("\ud800", "has no form in UTF-8"),
+    ],
+)
+def test_what_no_request_can_be_named(message_id: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_message_id(message_id)

@@ -88,7 +88,10 @@ async def test_one_whose_pause_is_over_when_it_comes_goes_at_once() -> None:
     assert (request.verdict, request.copy is not None) == (Verdict.ACK, True)
 
 
-@pytest.mark.parametrize("not_before", [None, "soon", 1.5, [1], in_milliseconds(3600)])
+FAR = pytest.param(in_milliseconds(3600), id="an hour")
+
+
+@pytest.mark.parametrize("not_before", [None, "soon", 1.5, [1], FAR])
 async def test_none_waits_longer_than_its_queue_says(not_before: Any) -> None:
     """Neither one that was put there by somebody else, nor one by a worker whose clock is fast."""
     waiting = delay_queue(0.1)
