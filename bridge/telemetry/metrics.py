@@ -7,7 +7,6 @@ the event loop goes on counting.
 
 import platform
 import sys
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from bridge.compiled.switch import running
+from bridge.telemetry import LOADED_AT
 from bridge.telemetry.measures import Histogram
 from bridge.telemetry.sessions import STATES, Sessions
 
@@ -114,8 +114,6 @@ class Collector(PrometheusCollector):
 BUILD: Final = "dtbridge_build_info"
 STARTED: Final = "dtbridge_start_time_seconds"
 
-_MADE_AT: Final = time.time()
-
 
 class BuildCollector(Collector):
     """What runs, and since when."""
@@ -127,12 +125,12 @@ class BuildCollector(Collector):
             "Always 1: version, Python, and whether the hot path is compiled (yes, no, partly).",
             ("version", "python", "compiled"),
         ),
-        Family(STARTED, "gauge", "When the process began to count, in seconds of Unix time."),
+        Family(STARTED, "gauge", "When the process imported the bridge, in seconds of Unix time."),
     )
 
     def fill(self, samples: Samples) -> None:
         samples.number(BUILD, 1, _version(), platform.python_version(), compiled())
-        samples.number(STARTED, _MADE_AT)
+        samples.number(STARTED, LOADED_AT)
 
 
 def _version() -> str:

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+import time
 from typing import Literal
 
 import pytest
@@ -88,11 +89,12 @@ def test_a_registry_asks_for_the_names_without_asking_for_values() -> None:
 
 
 def test_the_build_says_what_runs() -> None:
-    ((build, labels), (started, _)) = scraped(BuildCollector())
+    ((build, labels), (started, _)) = samples = scraped(BuildCollector())
     assert build == "dtbridge_build_info"
     assert dict(labels)["python"] == platform.python_version()
     assert dict(labels)["compiled"] == module.compiled()
     assert started == "dtbridge_start_time_seconds"
+    assert 0 <= time.time() - samples[started, ()] < 24 * 3600
 
 
 @pytest.mark.parametrize(
