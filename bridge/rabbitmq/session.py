@@ -15,7 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import aiormq
 from yarl import URL
