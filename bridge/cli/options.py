@@ -115,7 +115,7 @@ ManagementUrl = Annotated[
     list[str],
     typer.Option(
         "--management",
-        envvar="DTBRIDGE_MANAGEMENT_URL",
+        envvar="DTBRIDGE_MANAGEMENT",
         help="RabbitMQ's management API, http:// or https://, or @FILE that holds it. By default, "
         "the broker's hosts at port 15672 (amqps: 15671), with the broker's login.",
     ),

@@ -92,7 +92,11 @@ async def _few_at_a_time(
 async def consumers_of(
     management: Management, vhost: str, queues: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Who consumes each of the queues, by the names that their connections gave themselves."""
+    """Who consumes each of the queues, by the names that their connections gave themselves.
+
+    The broker learns of a consumer first, and seconds later of its connection: without that, a
+    consumer is left out.
+    """
     wanted = set(queues)
     consumers = [each for each in await management.consumers(vhost) if each.queue.name in wanted]
     if not consumers:
@@ -100,17 +104,18 @@ async def consumers_of(
     connections = {each.name: each for each in await management.connections(vhost)}
     found: dict[str, list[str]] = defaultdict(list)
     for consumer in consumers:
-        names = found[consumer.queue.name]
-        if len(names) < NAMED:
-            names.append(_name_of(consumer, connections))
+        names, name = found[consumer.queue.name], _name_of(consumer, connections)
+        if name and len(names) < NAMED:
+            names.append(name)
     return dict(found)
 
 
 def _name_of(consumer: LiveConsumer, connections: dict[str, LiveConnection]) -> str:
+    """Empty: it is not known yet."""
     details = consumer.channel_details
     connection = connections.get(details.connection_name)
     name = connection.user_provided_name if connection else ""
-    return escaped(name or details.connection_name or consumer.consumer_tag)[:200]
+    return escaped(name or details.connection_name)[:200]
 
 
 # ---- without the management API ----

@@ -107,6 +107,9 @@ def _parse(text: str) -> tuple[URL | None, str]:
         return None, "its user or password has one of [ ] \\"
     if host.endswith(":"):
         return None, "there is no number after the host's colon"
+    if "%" in host and not host.startswith("["):
+        # Whoever encoded the colon between user and password has a password for a host, or a part.
+        return None, "its host has a %"
     try:
         url = URL(text)
         if url.host and url.port != 0:

@@ -148,11 +148,14 @@ def test_run_takes_everything_from_the_environment(amqp_url: str) -> None:
 
 
 def test_every_option_is_an_environment_variable_and_every_variable_has_one_meaning() -> None:
+    """What means something else in a command than in others has the command's name before it."""
     meanings: dict[str, set[str]] = {}
-    for command in typer.main.get_group(app).commands.values():
+    for name, command in typer.main.get_group(app).commands.items():
+        own = name.partition("-")[0].upper()
         for parameter in command.params:
             if parameter.name != "help":
-                assert parameter.envvar == f"DTBRIDGE_{parameter.name.upper()}"
+                option = parameter.opts[0].removeprefix("--").replace("-", "_").upper()
+                assert parameter.envvar in {f"DTBRIDGE_{option}", f"DTBRIDGE_{own}_{option}"}
                 meanings.setdefault(parameter.envvar, set()).add(str(parameter.name))
     assert {len(names) for names in meanings.values()} == {1}
     assert len(meanings) > 20

@@ -7,7 +7,7 @@ from bridge.testing.rabbitmq import free_ports
 from tests.acceptance.command import dtbridge, sentence
 from tests.acceptance.test_dead_cli import fill
 
-QUIET = {"DTBRIDGE_MANAGEMENT_URL": "http://127.0.0.1:1"}
+QUIET = {"DTBRIDGE_MANAGEMENT": "http://127.0.0.1:1"}
 """The tests' broker has no management API."""
 
 

@@ -79,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("run good:router --events some", "'some' is not one of 'none', 'failures', 'all'"),
         ("run good:router --event-bodies", "--event-bodies is for --events failures or all"),
-        ("tap --outcome lost", "'lost' is not one of 'accepted', 'rejected'"),
+        ("tap --outcome lost", "there is no outcome 'lost', but accepted, rejected"),
         ("tap --count 0", "greater than or equal to 1"),
         ("tap --amqp-url http://localhost/", "is not a broker URL"),
         ("run", "Missing argument 'MODULE:NAME…'"),

@@ -19,7 +19,7 @@ from tests.integration.support import PATIENCE, clean_environment
 from tests.unit.top.exposition import a_worker
 from tests.unit.top.test_scraping import serving, silent
 
-QUIET = {"DTBRIDGE_MANAGEMENT_URL": "http://127.0.0.1:1"}
+QUIET = {"DTBRIDGE_MANAGEMENT": "http://127.0.0.1:1"}
 
 
 def test_in_a_pipe_it_is_shown_once(amqp_url: str) -> None:

@@ -42,7 +42,7 @@ async def test_the_vendors_of_a_fleet_are_seen_and_why_one_is_slow(
     (tmp_path / "some_vendors.py").write_text(VENDORS)
     ports = free_ports(2)
     listeners = [f"127.0.0.1:{port}" for port in ports]
-    settings = {"DTBRIDGE_MANAGEMENT_URL": "http://127.0.0.1:1", "DTBRIDGE_AMQP_URL": amqp_url}
+    settings = {"DTBRIDGE_MANAGEMENT": "http://127.0.0.1:1", "DTBRIDGE_AMQP_URL": amqp_url}
     looking = ["top", "--json", "--once", "--interval", "2"]
     looking += [word for each in listeners for word in ("--workers", each)]
     async with (

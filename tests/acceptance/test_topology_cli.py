@@ -27,7 +27,7 @@ class Place:
         self.vhost = f"test-{secrets.token_hex(6)}"
         self.settings = {
             "DTBRIDGE_AMQP_URL": broker.add_vhost(self.vhost),
-            "DTBRIDGE_MANAGEMENT_URL": broker.management_url,
+            "DTBRIDGE_MANAGEMENT": broker.management_url,
         }
 
     @property

@@ -38,6 +38,7 @@ def assert_untold(text: str, url: str) -> None:
 @given(URLS)
 @example("amqp://me%3AQx7kZk9w?Jv3q")
 @example("amqp://me:@Qx7kZk9w?Jv3q=1")
+@example("amqp://me%3AQx7kZk9w/Jv3q")
 def test_no_part_of_a_password_is_in_an_exception_or_in_what_people_see(url: str) -> None:
     for texts in ([url], ["amqp://first/", url], [f"amqp://first/,{url}"]):
         try:
