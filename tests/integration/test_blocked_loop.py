@@ -31,16 +31,17 @@ def test_what_a_blocked_loop_has_not_heard_is_not_missed(
     monkeypatch: pytest.MonkeyPatch,
     new_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
-    """The broker sent heartbeats all the while. uvloop runs timers before it reads."""
-    monkeypatch.setattr(watch, "SILENCE", 0.75)  # heartbeats, so less than the loop is blocked
-    url = f"{amqp_url}?heartbeat={HEARTBEAT}"
+    """The broker sends heartbeats all the while. uvloop runs timers before it reads."""
+    heartbeat = 4  # it sends one every 2 s, and itself waits for at least 8 s
+    monkeypatch.setattr(watch, "SILENCE", 1.0)  # heartbeats, so less than the loop is blocked
+    url = f"{amqp_url}?heartbeat={heartbeat}"
 
     async def block() -> list[State]:
         async with working(url, router) as worker, Client(amqp_url, timeout=PATIENCE) as client:
-            for _ in range(3):
-                answer = await client.data_transfer("CP", request(data=2.2, message_id="block"))
+            for _ in range(2):
+                answer = await client.data_transfer("CP", request(data=4.6, message_id="block"))
                 assert answer.data == "done"
-            await asyncio.sleep(HEARTBEAT)  # the watch has looked
+            await asyncio.sleep(heartbeat / 2)  # the watch has looked
             return worker.transport.history.copy()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
