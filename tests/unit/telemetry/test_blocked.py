@@ -97,8 +97,10 @@ async def test_one_who_blocks_again_is_counted_and_told_of_once_a_minute(
     for times in (1, 2, 3):
         await until_blocked_again(watch, times)
     assert len(told.lines) == 1
+    told.news.clear()
     monkeypatch.setattr(blocked, "QUIET", 0.0)
     await until_blocked_again(watch, 4)
+    assert told.news.wait(PATIENCE)
     watch.stop()
     assert [line.get("not_told_before") for line in told.lines] == [None, 2]
 
