@@ -20,7 +20,8 @@ from tests.integration.support import (
 )
 from tests.integration.test_session import RECOVERED, Gate, answers, ask
 
-FRAME_MAX = 4096
+FRAME_MAX = 8192
+"""Bytes. RabbitMQ 4.1 and later refuse to agree on less."""
 QUEUE = NAMES.vendor_queue("v")
 
 
