@@ -4,6 +4,7 @@ A library is silent. All that is logged here goes to loggers of the standard lib
 ``bridge``, and an application decides what becomes of it. Only the commands call :func:`configure`.
 """
 
+import contextlib
 import enum
 import logging
 import sys
@@ -77,6 +78,7 @@ class EventLogger:
         *,
         exc_info: bool | ExcInfo | None = None,
     ) -> None:
+        """Never raises: a request is settled after its line is written."""
         if not self._logger.isEnabledFor(level):
             return
         parts = {**pairs, "event": event}
@@ -86,14 +88,16 @@ class EventLogger:
         shown = {key: value for key, value in parts.items() if key != "event"}
         if shown:  # without arguments, logging leaves percent signs alone
             event = " ".join([_literally(event), *(f"{_literally(key)}=%r" for key in shown)])
-        self._logger.log(
-            level,
-            event,
-            *shown.values(),
-            exc_info=exc_info,
-            extra={"bridge": parts},
-            stacklevel=3,  # whoever called info(), or one of its siblings
-        )
+        # logging sees to a handler that fails, and lets through what a filter raises.
+        with contextlib.suppress(Exception):
+            self._logger.log(
+                level,
+                event,
+                *shown.values(),
+                exc_info=exc_info,
+                extra={"bridge": parts},
+                stacklevel=3,  # whoever called info(), or one of its siblings
+            )
 
 
 def _literally(text: str) -> str:

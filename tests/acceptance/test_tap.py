@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> N
     assert "cannot be written: No such file or directory" in sentence(done)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("where", ["file", "output"])
 def test_a_disk_that_is_full_ends_it_with_a_sentence(amqp_url: str, where: str) -> None:

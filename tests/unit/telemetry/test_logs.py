@@ -190,6 +190,18 @@ def test_a_failure_is_on_the_record(caplog: pytest.LogCaptureFixture) -> None:
     assert record.getMessage() == "it failed station='CP1'"
 
 
+def test_a_filter_of_the_application_that_fails_costs_its_line_alone() -> None:
+    def fails(_: logging.LogRecord) -> bool:
+        raise RuntimeError
+
+    logger = logging.getLogger(NAME)
+    logger.addFilter(fails)
+    try:
+        log.error("lost")
+    finally:
+        logger.removeFilter(fails)
+
+
 def test_what_the_application_has_bound_is_there(caplog: pytest.LogCaptureFixture) -> None:
     with structlog.contextvars.bound_contextvars(tenant="north", event="none of ours"):
         log.warning("own", tenant="south")
