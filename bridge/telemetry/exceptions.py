@@ -73,7 +73,8 @@ def begin_at(function: Callable[..., Any], error: BaseException) -> None:
         if first is None and not _is_machinery(frames.tb_frame):
             first = frames
     if first is not None:
-        error.__traceback__ = first
+        # Not by assignment, which a frozen dataclass refuses.
+        BaseException.with_traceback(error, first)
 
 
 def qualified_name(function: Any) -> str:

@@ -1,6 +1,7 @@
 """What the log says of failures: once, with all that it takes to mend them, and within bounds."""
 
 import asyncio
+import dataclasses
 import gc
 import json
 import logging
@@ -107,6 +108,23 @@ async def test_an_exception_is_one_record_with_all_that_it_takes(
     assert frames is not None
     assert frames.tb_frame.f_code is function.__code__
     assert record.exc_info[1].args == (SECRET,)  # type: ignore[union-attr] # there is one
+
+
+async def test_an_exception_that_cannot_be_changed_is_told_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    async def fails_for_good(call: Call) -> None:
+        await asyncio.sleep(0)
+        raise FrozenError(7)
+
+    await handled(fails_for_good)
+    (record,) = records(caplog, "request dead-lettered")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], FrozenError)
 
 
 async def test_an_answer_that_cannot_be_sent_has_its_record_too(
