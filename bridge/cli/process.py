@@ -59,7 +59,8 @@ def complete(main: Coroutine[Any, Any, Result]) -> Result:
     loop.set_default_executor(threads)
     task = loop.create_task(main)
     try:
-        return _run(loop, task)
+        with _interrupting(loop):
+            return _run(loop, task)
     finally:
         try:
             if not task.done():  # interrupted
@@ -88,6 +89,35 @@ def _run(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Result]") -> Resul
                 log.warning("a handler raised KeyboardInterrupt")  # no signal is one here
             else:
                 raise
+
+
+@contextlib.contextmanager
+def _interrupting(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Within, the first Ctrl-C raises KeyboardInterrupt between two callbacks of the loop.
+
+    Python's own way raises it wherever the program happens to be: within a protocol that takes
+    bytes, it would end a connection instead of the command. A second Ctrl-C does it Python's way.
+    A command that has signals of its own (:func:`on_signals`) sets them over this.
+    """
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def on_sigint(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        loop.call_soon_threadsafe(interrupt)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, on_sigint)
+    try:
+        yield
+    finally:
+        if ours and signal.getsignal(signal.SIGINT) is on_sigint:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _wind_up(loop: asyncio.AbstractEventLoop) -> None:

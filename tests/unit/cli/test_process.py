@@ -62,6 +62,49 @@ def test_a_handler_that_interrupts_does_not_end_a_command_that_heeds_signals() -
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_breaks_into_no_callback_and_cancels_the_command() -> None:
+    """A protocol that takes bytes is such a callback: it would close its connection."""
+    seen: list[str] = []
+
+    def callback() -> None:
+        signal.raise_signal(signal.SIGINT)
+        seen.append("the callback went on")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(callback)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("tidied up")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            complete(main())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["the callback went on", "tidied up"]
+
+
+def test_a_second_ctrl_c_ends_a_command_whose_loop_is_blocked() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        signal.raise_signal(signal.SIGINT)
+        seen.append("the first waits for the loop")
+        signal.raise_signal(signal.SIGINT)
+        seen.append("never")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            complete(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["the first waits for the loop"]
+
+
 def test_a_thread_that_a_command_leaves_running_is_not_waited_for() -> None:
     let_go = threading.Event()
 
