@@ -102,6 +102,7 @@ class Supervisor:
         self._patience = patience
         self._killing: asyncio.TimerHandle | None = None
         self._stopped_by = 0
+        self._hurried = False
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -158,6 +159,7 @@ class Supervisor:
             self._stopped_by = number
             self._kill_after(self._patience)
         elif not number == self._stopped_by == getattr(signal, "SIGHUP", None):
+            self._hurried = True
             self._kill_after(HURRY)
         self._signal(number)
 
@@ -181,7 +183,9 @@ class Supervisor:
             code = await self._run_child(number)
             lived = loop.time() - started
             if self._stopping.is_set():
-                self._exit_code = self._exit_code or _as_exit_code(code)
+                # A child that had not begun yet has no hand on the signal, and nothing to drain.
+                if code != -self._stopped_by or self._hurried:
+                    self._exit_code = self._exit_code or _as_exit_code(code)
                 self._not_running[number] = "it has stopped"
                 return
             if first and code > 0 and lived < self._start_timeout:
@@ -224,7 +228,7 @@ class Supervisor:
         self._children[number] = child
         self._not_running.pop(number, None)
         if self._stopping.is_set():  # since the loop asked, and before there was a child to stop
-            child.send_signal(signal.SIGTERM)
+            child.send_signal(self._stopped_by)
         try:
             return await child.wait()
         finally:

@@ -134,6 +134,7 @@ class BridgeProcess:
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
+        self._processes = int(str(settings.get("processes", 1)))
         self._command = [*self.within, sys.executable, "-m", "bridge", *arguments]
         self._folder = folder
         self._news = threading.Condition()
@@ -154,7 +155,7 @@ class BridgeProcess:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
-            self.until(self.ready)
+            self.until(self.ready, self._processes)
         except BaseException:
             self.__exit__(RuntimeError)
             raise

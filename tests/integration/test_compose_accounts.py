@@ -1,5 +1,6 @@
 """The accounts of compose.yaml can do what their services do, and no more."""
 
+import shutil
 from pathlib import Path
 
 from bridge import DataTransferRequest, DataTransferResponse
@@ -19,7 +20,10 @@ async def test_each_account_has_the_rights_that_its_service_needs(
 ) -> None:
     host = f"127.0.0.1:{breakable_broker.port}"
     make_secrets.make(tmp_path, host)
-    breakable_broker.ctl("import_definitions", str(tmp_path / "broker" / "definitions.json"))
+    # Into the broker's own folder: it may run in another root folder, and sees no more of ours.
+    definitions = breakable_broker.folder / "definitions.json"
+    shutil.copy(tmp_path / "broker" / "definitions.json", definitions)
+    breakable_broker.ctl("import_definitions", str(definitions))
     urls = {
         name: (tmp_path / name / "amqp-url").read_text().strip()
         for name in make_secrets.PERMISSIONS

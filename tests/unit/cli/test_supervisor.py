@@ -64,17 +64,45 @@ async def test_a_child_that_fails_at_its_first_start_ends_all_with_its_exit_code
     assert code == 7
 
 
-async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -> None:
+def pausing(tmp_path: Path, on_signal: str) -> Start:
+    """A child that does this at SIGTERM, and leaves a file named by its number once it is up."""
     code = (
-        "import os, pathlib, signal\n"
+        "import os, pathlib, signal, sys\n"
+        f"signal.signal(signal.SIGTERM, {on_signal})\n"
         f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
-        "signal.pause()\n"
+        "while True: signal.pause()\n"
     )
-    supervisor = Supervisor(Start(command=[sys.executable, "-c", code]), 1, 5.0)
+    return Start(command=[sys.executable, "-c", code])
+
+
+async def test_a_child_that_does_not_end_well_is_the_exit_code(tmp_path: Path) -> None:
+    supervisor = Supervisor(pausing(tmp_path, "lambda *_: sys.exit(5)"), 1, 5.0)
     running = asyncio.create_task(supervisor.run())
     await until(lambda: len(children_of(supervisor, tmp_path)) == 1)
-    supervisor.stop(signal.SIGINT)
-    assert await running in {1, 128 + signal.SIGINT}  # Python turns SIGINT into KeyboardInterrupt
+    supervisor.stop()
+    assert await running == 5
+
+
+async def test_a_child_that_is_stopped_before_it_has_begun_ends_well(tmp_path: Path) -> None:
+    """It has not set up what happens at a signal yet, so the signal ends it."""
+    supervisor = Supervisor(pausing(tmp_path, "signal.SIG_DFL"), 2, 5.0)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 2)
+    supervisor.stop()
+    assert await running == 0
+
+
+async def test_a_second_signal_that_ends_a_child_is_the_exit_code(tmp_path: Path) -> None:
+    supervisor = Supervisor(
+        pausing(tmp_path, "lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL)"), 1, 5.0
+    )
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 1)
+    supervisor.stop()
+    while not running.done():
+        supervisor.stop()
+        await asyncio.sleep(0.01)
+    assert await running == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
