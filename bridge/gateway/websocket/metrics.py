@@ -105,7 +105,8 @@ class GatewayCollector(Collector):
     def __init__(self, gateway: Gateway, certificate: Path | None = None) -> None:
         """`certificate`: the certificate chain for stations, PEM; None: there is no TLS."""
         self._gateway = gateway
-        self._expires_at = None if certificate is None else expires_at(certificate)
+        self._certificate = certificate
+        self._expires_at: float | None = None
 
     def fill(self, samples: Samples) -> None:
         gateway = self._gateway
@@ -125,6 +126,9 @@ class GatewayCollector(Collector):
         samples.number("dtbridge_gateway_late_answers_total", counts.late)
         samples.number("dtbridge_gateway_ignored_total", counts.ignored)
         samples.number("dtbridge_gateway_bytes_in_hand", gateway.in_hand.used)
+        if self._certificate is not None:
+            # It may have been renewed. One that cannot be read is not in use, but the one before.
+            self._expires_at = expires_at(self._certificate) or self._expires_at
         if self._expires_at is not None:
             samples.number("dtbridge_gateway_certificate_expiry_time_seconds", self._expires_at)
         samples.histogram("dtbridge_gateway_event_loop_lag_seconds", gateway.clock.lag)
