@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import pytest
 import typer
 
@@ -78,7 +77,7 @@ PARAMETERS = [
     ids=[f"{command} {parameter.opts[0]}" for command, parameter in PARAMETERS],
 )
 def test_an_option_stands_there_with_its_variable_and_its_default(
-    command: str, parameter: click.Parameter
+    command: str, parameter: Any
 ) -> None:
     option = parameter.opts[0]
     row = (WORKER if command == "run" else GATEWAY)[option]
