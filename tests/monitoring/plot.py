@@ -40,7 +40,7 @@ def shown(value: float, unit: str) -> str:
     match unit:
         case "percentunit":
             return f"{100 * value:.3g} %"
-        case "s" if value >= 2 * 86_400:
+        case "s" if value >= 86_400:
             return f"{value / 86_400:.3g} days"
         case "s" if value >= 120:
             return f"{value / 60:.3g} min"
