@@ -31,9 +31,9 @@ RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ALERTS = {rule["alert"]: rule for rule in rules("alert")}
 COMMANDS = typer.main.get_group(app)
-EXPRESSIONS = {
+EXPRESSIONS: dict[str, str] = {
     **{f"{query.panel}: {query.legend}": query.expression for query in queries()},
-    **{rule.get("alert", rule.get("record")): rule["expr"] for rule in rules("expr")},
+    **{str(rule.get("alert", rule.get("record"))): rule["expr"] for rule in rules("expr")},
 }
 
 
