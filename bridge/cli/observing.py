@@ -16,12 +16,14 @@ from bridge.cli.exits import fail
 from bridge.cli.options import finite
 from bridge.cli.supervisor import Start
 from bridge.telemetry.blocked import LoopWatch
+from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.health import STALE, STALLED, Check, Finding, Health, all_of, loop_check
 from bridge.telemetry.http import Listener, ListenError, Page
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.pages import FAMILIES, families_page, pages
 from bridge.telemetry.pulse import Pulse
 from bridge.telemetry.reachability import Pingable, Reachability
+from bridge.telemetry.readiness import ReadinessCollector
 from bridge.transport import State, Transport
 
 log = get_logger("bridge.cli")
@@ -115,7 +117,9 @@ async def observing_worker(
         ready = broker_checks(worker) | await _asking(stack, answering=worker.transport)
         ready |= await _asking(stack, store=worker.store) or {"store": _in_this_process}
         pulse = stack.enter_context(beating())
-        served = dict(pages(_health(pulse, ready), registry))
+        health = _health(pulse, ready)
+        registry.register(ReadinessCollector(health.ready))
+        served = dict(pages(health, registry))
         if listener.is_private:
             served[FAMILIES] = families_page(registry)
         stack.enter_context(serving(listener, served))
@@ -128,6 +132,10 @@ class Server(Protocol):
     @property
     def accepts(self) -> bool:
         """Whether stations can connect."""
+
+    @property
+    def clock(self) -> ClockWatch:
+        """Measures how late its event loop is."""
 
 
 @asynccontextmanager
@@ -144,14 +152,16 @@ async def observing_gateway(
     """
     loop_watch = LoopWatch(blocked_after)
     loop_watch.start()
+    server.clock.told_since = loop_watch.noticed_since
     try:
         async with AsyncExitStack() as stack:
             if listener is not None:
                 pulse = stack.enter_context(beating())
                 ready = broker_checks(link) | await _asking(stack, answering=link.transport)
                 ready["stations"] = lambda: _accepting(server)
-                served = pages(_health(pulse, ready), registry)
-                stack.enter_context(serving(listener, served))
+                health = _health(pulse, ready)
+                registry.register(ReadinessCollector(health.ready))
+                stack.enter_context(serving(listener, pages(health, registry)))
             yield
     finally:
         loop_watch.stop()

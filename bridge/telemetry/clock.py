@@ -39,7 +39,7 @@ class ClockWatch:
         """
         self._wall = wall
         self._monotonic = monotonic
-        self._told_since = told_since
+        self.told_since = told_since
         self._apart = 0.0
         self._looked = 0.0
         self._quiet_until = -QUIET
@@ -77,7 +77,7 @@ class ClockWatch:
                 hint="deadlines of requests are times of day: keep the clocks of gateways and"
                 " workers together, by NTP",
             )
-        if late >= STEP and now >= self._quiet_until and not self._told_since(now - late - LOOK):
+        if late >= STEP and now >= self._quiet_until and not self.told_since(now - late - LOOK):
             self._quiet_until = now + QUIET
             log.warning(
                 "the event loop was held up",

@@ -395,6 +395,9 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
     )
     kind = _kind(reading)
     prefix = {"gateway": "dtbridge_link"}.get(kind, "dtbridge")
+    loop_lag = {"gateway": "dtbridge_gateway_event_loop_lag_seconds"}.get(
+        kind, "dtbridge_event_loop_lag_seconds"
+    )
     return WorkerRow(
         name=name,
         kind=kind,
@@ -409,7 +412,7 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
             else None
         ),
         memory=int(reading.sum_of("process_resident_memory_bytes")) or None,
-        loop_lag_p99=quantile(buckets(changes, "dtbridge_event_loop_lag_seconds"), 0.99),
+        loop_lag_p99=quantile(buckets(changes, loop_lag), 0.99),
         confirm_p99=quantile(buckets(changes, f"{prefix}_confirm_seconds"), 0.99),
         sessions_lost=int(reading.sum_of(f"{prefix}_sessions_lost_total")),
         blocked=reading.sum_of(f"{prefix}_blocked_seconds_total"),

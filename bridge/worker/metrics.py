@@ -87,6 +87,18 @@ class WorkerCollector(Collector):
             ("vendor",),
         ),
         Family(
+            "dtbridge_handler_timeout_seconds",
+            "gauge",
+            "How long the handler may take.",
+            ("vendor", "message"),
+        ),
+        Family(
+            "dtbridge_queue_info",
+            "gauge",
+            "Always 1: the queue that the vendor's requests come by, if it is the vendor's alone.",
+            ("vendor", "queue"),
+        ),
+        Family(
             "dtbridge_dead_letters_total",
             "counter",
             "Requests that were kept as dead letters, by reason.",
@@ -148,8 +160,9 @@ class WorkerCollector(Collector):
 
     def fill(self, samples: Samples) -> None:
         worker = self._worker
-        for tally in worker.tallies.values():
+        for handler, tally in worker.tallies.items():
             _fill_tally(samples, tally, _FROM_THE_START)
+            samples.number("dtbridge_handler_timeout_seconds", handler.timeout, *tally.labels)
         for intake, dispatcher in worker.chains:
             ledger = intake.ledger
             vendor = ledger.vendor
@@ -163,6 +176,8 @@ class WorkerCollector(Collector):
             samples.number("dtbridge_requests_running", intake.running, vendor)
             samples.number("dtbridge_requests_waiting", intake.waiting, vendor)
             samples.number("dtbridge_concurrency_limit", intake.concurrency, vendor)
+            if not worker.dialect.queues:
+                samples.number("dtbridge_queue_info", 1, vendor, intake.queue)
             samples.numbers("dtbridge_dead_letters_total", ledger.dead, vendor)
             samples.numbers("dtbridge_answers_unsent_total", ledger.unsent, vendor)
             samples.number("dtbridge_threads_stuck", dispatcher.stuck, vendor)

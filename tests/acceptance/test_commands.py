@@ -161,8 +161,8 @@ def test_every_option_is_an_environment_variable_and_every_variable_has_one_mean
     assert len(meanings) > 20
 
 
-def test_the_operations_page_lists_every_variable() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
+def test_the_pages_of_settings_and_of_running_list_every_option() -> None:
+    page = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("settings", "running"))
     for name in ("run", "gateway", "password"):
         command = typer.main.get_group(app).commands[name]
         options = {

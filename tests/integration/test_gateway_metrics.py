@@ -1,12 +1,17 @@
 """What a gateway's scrape says: who connects, who does not, and the CALLs both ways."""
 
 import asyncio
+import time
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from bridge.gateway.websocket.metrics import GatewayCollector
 from bridge.gateway.websocket.passwords import SharedPassword
 from tests.integration.gateway_server import Running, refusal, running
+from tests.integration.raw_station import PATIENCE, make_certificate
+
+DAY = 86_400
 
 
 def value(here: Running, name: str, **labels: str) -> float:
@@ -77,3 +82,22 @@ async def test_logins_and_refusals_are_counted() -> None:
             assert value(here, "dtbridge_gateway_connected_total") == 1
         for cause in ("wrong password, or none", "no station in the path"):
             assert value(here, "dtbridge_gateway_refused_total", cause=cause) == 1
+
+
+async def test_a_gateway_measures_how_late_its_event_loop_is() -> None:
+    async with running() as here:
+        async with asyncio.timeout(PATIENCE):
+            while not value(here, "dtbridge_gateway_event_loop_lag_seconds_count"):
+                await asyncio.sleep(0.05)
+
+
+async def test_the_end_of_the_certificate_is_told_with_tls_alone(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make_certificate(cert, key)
+    name = "dtbridge_gateway_certificate_expiry_time_seconds"
+    async with running() as here:
+        registry = CollectorRegistry()
+        registry.register(GatewayCollector(here.gateway, cert))
+        left = (registry.get_sample_value(name) or 0.0) - time.time()
+        assert DAY < left <= 2 * DAY  # as it was made
+        assert value(here, name) == 0

@@ -9,6 +9,7 @@ from bridge.gateway.metrics import LinkCollector
 from bridge.gateway.websocket.metrics import GatewayCollector
 from bridge.telemetry.metrics import BuildCollector, Collector
 from bridge.telemetry.outcomes import KINDS
+from bridge.telemetry.readiness import ReadinessCollector
 from bridge.telemetry.sessions import CAUSES, OTHER
 from bridge.worker.metrics import WorkerCollector
 
@@ -18,6 +19,7 @@ COLLECTORS: tuple[type[Collector], ...] = (
     ClientCollector,
     GatewayCollector,
     LinkCollector,
+    ReadinessCollector,
     WorkerCollector,
 )
 

@@ -36,6 +36,7 @@ from bridge.gateway.websocket.station_socket import (
 from bridge.gateway.websocket.traffic import Traffic
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import describe_error
+from bridge.telemetry.clock import ClockWatch
 from bridge.telemetry.logs import get_logger
 from bridge.transport import TransportError
 
@@ -110,6 +111,8 @@ class Gateway:
         """Of requests of stations."""
         self.traffic = Traffic()
         """CALLs in both directions."""
+        self.clock = ClockWatch()
+        """Looks at the clocks, and at the event loop, while the gateway runs."""
         self._entries: dict[StationConnection, object] = {}
         self._stop = asyncio.Event()
         self._listening: asyncio.Future[list[tuple[str, int]]] = (
@@ -142,6 +145,7 @@ class Gateway:
         """Serve until :meth:`stop` is called, then drain. Raises OSError if it cannot listen."""
         settings = self.settings
         watch = asyncio.create_task(self._watch_passwords())
+        self.clock.start()
         try:
             async with serve(
                 self._serve,
@@ -170,6 +174,7 @@ class Gateway:
                 await self._drain()
         finally:
             self._listening.cancel()
+            self.clock.stop()
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             if self._logins is not None:

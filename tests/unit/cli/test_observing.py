@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.cli.observing import broker_checks, observing_gateway, open_listener
 from bridge.cli.probe import LIVE, READY, probe
+from bridge.telemetry.clock import ClockWatch
 from bridge.transport import State
 
 CHECKS = ("connected", "consuming", "publishing")
@@ -52,7 +53,7 @@ def test_an_address_that_is_taken_ends_the_command_in_a_sentence(
 
 async def test_a_gateway_is_ready_when_stations_can_connect_and_the_broker_is_there() -> None:
     link: Any = SimpleNamespace(state=State.CONNECTING, reason="to the broker", transport=None)
-    server: Any = SimpleNamespace(accepts=False)
+    server: Any = SimpleNamespace(accepts=False, clock=ClockWatch())
     listener = open_listener("127.0.0.1:0")
     assert listener is not None
     async with observing_gateway(listener, link, server, 0.0, CollectorRegistry()):

@@ -1,60 +1,18 @@
 """When certificates expire."""
 
 import datetime as dt
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from yarl import URL
 
-from bridge.doctor.certificates import check_certificates, see_certificates, validity
+from bridge.doctor.certificates import check_certificates, see_certificates
 from bridge.doctor.facts import Certificate
 from bridge.doctor.findings import Level
 from tests.unit.doctor.surroundings import told, worst
+from tests.unit.telemetry.certificate import make
 
 NOW = dt.datetime.now(dt.UTC)
-
-
-def make(folder: Path, name: str, days: int) -> Path:
-    """A certificate that signs itself."""
-    path = folder / name
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", "/dev/null", "-out", path, "-days", str(days), "-subj", "/CN=x"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return path
-
-
-def test_a_certificate_is_read_as_openssl_reads_it(tmp_path: Path) -> None:
-    path = make(tmp_path, "c.pem", 40_000)  # beyond 2050, where the form of times changes
-    begins, ends = validity(ssl.PEM_cert_to_DER_cert(path.read_text()))
-    shown = subprocess.run(
-        ["openssl", "x509", "-in", path, "-noout", "-dates"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name, time in (("notBefore", begins), ("notAfter", ends)):
-        assert f"{name}={time:%b} {time.day:2d} {time:%H:%M:%S %Y} GMT" in shown
-
-
-@given(st.binary(max_size=200))
-def test_what_is_no_certificate_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match="no certificate"):
-        validity(data)
-
-
-def test_a_certificate_that_is_cut_short_is_a_value_error(tmp_path: Path) -> None:
-    der = ssl.PEM_cert_to_DER_cert(make(tmp_path, "c.pem", 1).read_text())
-    validity(der)
-    for length in range(0, len(der), 7):
-        with pytest.raises(ValueError, match="no certificate"):
-            validity(der[:length])
 
 
 def test_of_a_clients_file_the_first_counts_and_of_authorities_the_last_to_expire(

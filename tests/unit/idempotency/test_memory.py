@@ -158,7 +158,7 @@ def test_a_key_that_ages_out_as_it_comes_again_is_handled_by_whoever_asks(clock:
 
 
 def test_its_bounds_are_those_of_the_documents() -> None:
-    """docs/gateways.md, docs/operations.md."""
+    """docs/gateways.md, docs/running.md."""
     assert (TTL, ENTRIES, BYTES, LARGE) == (600.0, 20_000, 32 * 1024 * 1024, 1024)
 
 

@@ -27,7 +27,7 @@ def test_the_example_of_a_handlers_own_policy_says_again_what_means_retry() -> N
 
 
 @pytest.mark.parametrize("value", ["json", "console", "auto", "none"])
-def test_every_form_of_log_lines_is_on_the_page_of_operations(value: str) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+def test_every_form_of_log_lines_is_on_the_page_of_settings(value: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith("| `--log-format` |")]
     assert f"`{value}`" in row
