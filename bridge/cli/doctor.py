@@ -15,6 +15,7 @@ from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
+    STORE,
     AmqpUrl,
     LogLevelOption,
     ManagementUrl,
@@ -23,6 +24,7 @@ from bridge.cli.options import (
     exchange_name,
     finite,
     management_hosts,
+    secret,
     words,
 )
 from bridge.cli.output import say
@@ -120,6 +122,7 @@ def doctor(
     """
     urls = broker_urls(amqp_url)
     hosts = management_hosts(management, urls)
+    idempotency = secret(idempotency, STORE)
     try:
         check_store(idempotency)
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)

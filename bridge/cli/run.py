@@ -12,6 +12,7 @@ from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, ope
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
+    STORE,
     AmqpUrl,
     ConnectionName,
     ConnectTimeout,
@@ -24,6 +25,7 @@ from bridge.cli.options import (
     exchange_name,
     finite,
     reply_prefixes,
+    secret,
     words,
 )
 from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
@@ -170,7 +172,7 @@ def run(
         typer.Option(
             envvar="DTBRIDGE_IDEMPOTENCY",
             help="Where replies are kept for requests that come again: memory, "
-            "redis://HOST:PORT/DB for a fleet, or none.",
+            "redis://HOST:PORT/DB for a fleet (@FILE holds it), or none.",
         ),
     ] = IN_MEMORY,
     events: Annotated[
@@ -236,6 +238,7 @@ def run(
     with configuring(log_format, log_level):
         routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
+    idempotency = secret(idempotency, STORE)
     try:
         check_store(idempotency)
         spoken = make_dialect(

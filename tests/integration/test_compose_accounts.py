@@ -34,5 +34,5 @@ async def test_each_account_has_the_rights_that_its_service_needs(
         await link.connect_station("CP1", "ocpp2.0.1", accept)
         assert (await client.send_to_station("CP1", request)).status == "Accepted"
         assert (await client.data_transfer("CP1", request)).data == ["CP1", 1]
-    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN):
+    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER):
         breakable_broker.ctl("delete_user", name)
