@@ -59,7 +59,7 @@ class Image:
     def copy(self, context: Path, *paths: str) -> None:
         *sources, target = paths
         for source in sources:
-            place = self.workdir / target
+            place = self.workdir / self.place(target)
             if (context / source).is_dir():
                 shutil.copytree(context / source, place, ignore=_ignored, dirs_exist_ok=True)
             else:
