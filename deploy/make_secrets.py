@@ -7,6 +7,7 @@ more rights than it needs. A folder of its own holds what one service may read::
     worker/    amqp-url, redis-url
     gateway/   amqp-url
     client/    amqp-url
+    operator/  amqp-url
     scaler/    management-url: KEDA's
     redis/     users.acl, which Redis reads
     grafana/   admin-password
@@ -27,22 +28,38 @@ from urllib.parse import quote
 
 PERMISSIONS = {
     "worker": (
-        r"^datatransfer(\..*)?$",
-        r"^(amq\.default|datatransfer(\..*)?)$",
-        r"^datatransfer(\..*)?$",
+        r"^datatransfer(?!\.replies\.)(\..*)?$",
+        r"^(amq\.default|datatransfer(?!\.replies\.)(\..*)?)$",
+        r"^datatransfer(?!\.replies\.)(\..*)?$",
     ),
-    "gateway": (  # docs/gateways.md
-        r"^(amq\.gen-.*|datatransfer(\.unrouted|\.stations)?)$",
+    "gateway": (
+        r"^amq\.gen-.*$",
         r"^(amq\.gen-.*|amq\.default|datatransfer(\.unrouted)?)$",
-        r"^(amq\.gen-.*|datatransfer(\.stations)?)$",
+        r"^(amq\.gen-.*|datatransfer\.stations)$",
     ),
     "client": (
         r"^amq\.gen-.*$",
-        r"^(amq\.gen-.*|datatransfer(\.stations)?)$",
+        r"^datatransfer(\.stations)?$",
         r"^amq\.gen-.*$",
     ),
+    "operator": (
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
+        r"^(amq\.gen-.*|amq\.default|datatransfer(?!\.replies\.)([.:].*)?)$",
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
+    ),
 }
-"""What an account may configure, write and read."""
+"""What an account may configure, write and read: bridge/dialects/permissions.py, as far as this
+file can do without it. The workers declare their queues; the gateway declares nothing."""
+
+TAGS = {"operator": ["monitoring"]}
+"""For the management API."""
+
+EXCHANGES = (
+    ("datatransfer.unrouted", "fanout", {}),
+    ("datatransfer", "direct", {"alternate-exchange": "datatransfer.unrouted"}),
+    ("datatransfer.stations", "direct", {}),
+)
+"""Name, type and arguments of what a gateway needs, which may come before the first worker."""
 
 ADMIN = "admin"
 """The one account of the management interface."""
@@ -69,7 +86,7 @@ def definitions(
 
     `more`: further definitions, such as ``deploy/rabbitmq/policies.json``.
     """
-    tags = {ADMIN: ["administrator"], SCALER: ["monitoring"]}
+    tags = {**TAGS, ADMIN: ["administrator"], SCALER: ["monitoring"]}
     rights = {**PERMISSIONS, ADMIN: (".*", ".*", ".*"), SCALER: ("^$", "^$", "^$")}
     made: dict[str, Any] = {
         "vhosts": [{"name": vhost}],
@@ -85,6 +102,18 @@ def definitions(
         "permissions": [
             {"user": name, "vhost": vhost, "configure": configure, "write": write, "read": read}
             for name, (configure, write, read) in rights.items()
+        ],
+        "exchanges": [
+            {
+                "name": name,
+                "vhost": vhost,
+                "type": kind,
+                "durable": True,
+                "auto_delete": False,
+                "internal": False,
+                "arguments": arguments,
+            }
+            for name, kind, arguments in EXCHANGES
         ],
     }
     for each in more:

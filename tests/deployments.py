@@ -61,7 +61,7 @@ class Container(msgspec.Struct):
         """The Secret, and the key in it, of each file that a variable names."""
         found = set()
         for value in self.environment.values():
-            folder, _, file = value.removeprefix("@").rpartition("/")
+            folder, _, file = value.rpartition("/")
             if folder in self.secrets:
                 found.add((self.secrets[folder], file))
         return found
@@ -87,7 +87,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def variables(command: str) -> set[str]:
-    """The environment variables that a command of `dtbridge` reads."""
+    """The environment variables that a command of `dtbridge` reads. Each may name a file instead."""
     group: Any = typer.main.get_command(app)
     found: set[str] = set()
     for parameter in group.commands[command].params:
@@ -96,7 +96,7 @@ def variables(command: str) -> set[str]:
                 found.add(name)
             case [*names]:
                 found.update(names)
-    return found
+    return found | {f"{name}_FILE" for name in found}
 
 
 def longest_stop(command: str, environment: Mapping[str, str]) -> float:

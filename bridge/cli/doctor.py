@@ -15,7 +15,6 @@ from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
-    STORE,
     AmqpUrl,
     LogLevelOption,
     ManagementUrl,
@@ -24,7 +23,6 @@ from bridge.cli.options import (
     exchange_name,
     finite,
     management_hosts,
-    secret,
     words,
 )
 from bridge.cli.output import say
@@ -122,7 +120,6 @@ def doctor(
     """
     urls = broker_urls(amqp_url)
     hosts = management_hosts(management, urls)
-    idempotency = secret(idempotency, STORE)
     try:
         check_store(idempotency)
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)

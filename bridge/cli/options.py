@@ -18,9 +18,6 @@ LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
 """A RabbitMQ on this machine, as it is installed."""
 
 
-STORE: Final = "the URL of the store"
-"""What ``--idempotency @FILE`` names, in the words of :func:`secret`."""
-
 NONE_GIVEN: Final[list[str]] = []
 """The default of an option that can be given several times. Typer copies it."""
 

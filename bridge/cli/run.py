@@ -12,7 +12,6 @@ from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, ope
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
-    STORE,
     AmqpUrl,
     ConnectionName,
     ConnectTimeout,
@@ -25,7 +24,6 @@ from bridge.cli.options import (
     exchange_name,
     finite,
     reply_prefixes,
-    secret,
     words,
 )
 from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
@@ -172,7 +170,7 @@ def run(
         typer.Option(
             envvar="DTBRIDGE_IDEMPOTENCY",
             help="Where replies are kept for requests that come again: memory, "
-            "redis://HOST:PORT/DB for a fleet (@FILE holds it), or none.",
+            "redis://HOST:PORT/DB for a fleet, or none.",
         ),
     ] = IN_MEMORY,
     events: Annotated[
@@ -238,7 +236,6 @@ def run(
     with configuring(log_format, log_level):
         routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
-    idempotency = secret(idempotency, STORE)
     try:
         check_store(idempotency)
         spoken = make_dialect(

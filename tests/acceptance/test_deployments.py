@@ -69,9 +69,8 @@ class ContainerProcess(BridgeProcess):
         self.container = container
         self.ready = {"run": "consuming", "gateway": "listening"}[container.command]
         environment = files.environment(container)
-        url = environment.pop("DTBRIDGE_AMQP_URL")
         settings = {name.removeprefix("DTBRIDGE_"): value for name, value in environment.items()}
-        super().__init__(*container.spec["args"], url=url, settings=settings)
+        super().__init__(*container.spec["args"], url=None, settings=settings)
 
     def probed(self, kind: str) -> bool:
         """What a probe of the container says. The log says where it listens."""

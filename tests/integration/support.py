@@ -127,10 +127,11 @@ class BridgeProcess:
     """A command that runs it."""
 
     def __init__(
-        self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
+        self, *arguments: str, url: str | None, settings: Mapping[str, object], folder: Path = ROOT
     ) -> None:
+        """`url`: the broker's, unless `settings` name it."""
         self._environment = clean_environment() | {
-            "DTBRIDGE_AMQP_URL": url,
+            **({} if url is None else {"DTBRIDGE_AMQP_URL": url}),
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }

@@ -22,6 +22,10 @@ from ruamel.yaml import YAML
 from yarl import URL
 
 from bridge.cli.addresses import parse_listen
+from bridge.dialects.definitions import definitions
+from bridge.dialects.names import Names
+from bridge.dialects.permissions import TAGS, Role, permissions
+from bridge.dialects.topology import gateway_topology
 from deploy import make_secrets
 from tests.deployments import variables
 
@@ -213,11 +217,11 @@ def test_ours_wait_for_a_broker_whose_health_is_checked(
     ]
 
 
-@pytest.mark.parametrize("name", ["worker", "gateway", "client"])
+@pytest.mark.parametrize("name", ["worker", "gateway", "client", "operator"])
 def test_ours_connect_with_an_account_of_their_own_that_nobody_else_sees(
     services: dict[str, Any], name: str
 ) -> None:
-    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == "@/secrets/amqp-url"
+    assert services[name]["environment"]["DTBRIDGE_AMQP_URL_FILE"] == "/secrets/amqp-url"
     mounted = [each for each in services[name]["volumes"] if "secrets" in each]
     assert mounted == [f"{name}-secrets:/secrets:ro"]
     assert f"{name}-secrets:/secrets/{name}" in services["secrets"]["volumes"]
@@ -261,7 +265,7 @@ def test_each_folder_of_secrets_is_a_volume_that_one_service_reads(
 
 def test_every_file_that_a_service_names_is_made(services: dict[str, Any], tmp_path: Path) -> None:
     make_secrets.make(tmp_path, "rabbitmq:5672")
-    for name in ("worker", "gateway", "client", "grafana"):
+    for name in ("worker", "gateway", "client", "operator", "grafana"):
         for value in services[name]["environment"].values():
             if "/secrets/" in value:
                 assert (tmp_path / name / value.rpartition("/")[2]).exists()
@@ -293,9 +297,10 @@ def test_handlers_of_ones_own_are_mounted_where_python_finds_them(
     assert (ROOT / "examples" / f"{target[1]}.py").exists()
 
 
-@pytest.mark.parametrize("name", ["worker", "gateway", "client"])
+@pytest.mark.parametrize("name", ["worker", "gateway", "client", "operator"])
 def test_every_variable_of_ours_is_one_of_the_command(services: dict[str, Any], name: str) -> None:
-    command = "send" if name == "client" else services[name]["command"][0]
+    tools = {"client": "send", "operator": "doctor"}
+    command = tools.get(name) or services[name]["command"][0]
     assert set(services[name]["environment"]) <= variables(command)
 
 
@@ -338,10 +343,26 @@ def test_a_password_that_is_special_in_a_url_is_escaped() -> None:
     )
 
 
-def test_the_gateways_rights_are_those_of_its_page() -> None:
-    page = (ROOT / "docs" / "gateways.md").read_text()
-    rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
-    assert tuple(rights) == make_secrets.PERMISSIONS["gateway"]
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("worker", Role.WORKER_DECLARING),
+        ("gateway", Role.GATEWAY),
+        ("client", Role.CLIENT),
+        ("operator", Role.OPERATOR),
+    ],
+)
+def test_each_account_has_the_rights_of_its_role(name: str, role: Role) -> None:
+    assert make_secrets.PERMISSIONS[name] == tuple(permissions(role))
+    assert tuple(make_secrets.TAGS.get(name, ())) == TAGS.get(role, ())
+
+
+def test_the_accounts_file_has_the_exchanges_that_a_gateway_only_looks_for(
+    services: dict[str, Any],
+) -> None:
+    assert services["gateway"]["environment"]["DTBRIDGE_TOPOLOGY"] == "verify"
+    made = make_secrets.definitions({"worker": "secret"})["exchanges"]
+    assert made == definitions(gateway_topology(Names()), "/")["exchanges"]
 
 
 @OURS
@@ -365,7 +386,7 @@ def test_whoever_runs_is_asked_whether_it_is_well_and_has_no_rights(
     services: dict[str, Any],
 ) -> None:
     for name, service in services.items():
-        if name not in {"secrets", "client"}:  # they end
+        if name not in {"secrets", "client", "operator"}:  # they end
             assert service["healthcheck"]["test"][0] == "CMD", name
         if name != "rabbitmq":  # its image begins as root
             assert service["cap_drop"] == ["ALL"], name

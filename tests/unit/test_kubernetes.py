@@ -246,7 +246,7 @@ def test_pods_may_do_nothing_on_the_network_but_what_they_need(container: Contai
         into.add(9000)
     if of_kind(container.overlay, "PodMonitor"):
         into.add(9100)
-    if "DTBRIDGE_IDEMPOTENCY" in container.environment:
+    if "DTBRIDGE_IDEMPOTENCY_FILE" in container.environment:
         out.add(6379)
     assert set(allowed(container.overlay, container, "ingress")) == into
     assert set(allowed(container.overlay, container, "egress")) == out
@@ -299,6 +299,8 @@ def test_workers_are_scaled_by_the_queues_that_they_consume_and_no_others() -> N
             if settings.get("useRegex") != "true":
                 pattern = f"^{re.escape(pattern)}$"
             assert {queue.name for queue in queues if re.search(pattern, queue.name)} == own
+            if settings.get("useRegex") == "true":  # of partitions, too
+                assert all(re.search(pattern, f"{name}:4.0") for name in own)
 
 
 def vendors(container: Container) -> set[str]:

@@ -54,7 +54,7 @@ def test_what_it_needs_to_end_it_is_given(name: str) -> None:
 def test_the_brokers_url_is_a_credential(name: str) -> None:
     unit = Unit(name)
     credential, _, file = unit.settings["LoadCredential"].partition(":")
-    assert unit.environment["DTBRIDGE_AMQP_URL"] == f"@%d/{credential}"
+    assert unit.environment["DTBRIDGE_AMQP_URL_FILE"] == f"%d/{credential}"
     assert file.startswith("/etc/dtbridge/")
 
 
