@@ -13,6 +13,10 @@ from bridge.cli.run import DEFAULTS as WORKER
 from deploy.check import Manifest, overlays, rendered
 
 
+SECRET = {"DTBRIDGE_AMQP_URL", "DTBRIDGE_IDEMPOTENCY", "DTBRIDGE_STATION_PASSWORD"}
+"""What may stand in a file, which a variable of that name and _FILE names."""
+
+
 class Container(msgspec.Struct):
     """The one container of a Deployment."""
 
@@ -87,7 +91,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def variables(command: str) -> set[str]:
-    """The environment variables that a command of `dtbridge` reads. Each may name a file instead."""
+    """The environment variables that a command of `dtbridge` reads."""
     group: Any = typer.main.get_command(app)
     found: set[str] = set()
     for parameter in group.commands[command].params:
@@ -96,7 +100,7 @@ def variables(command: str) -> set[str]:
                 found.add(name)
             case [*names]:
                 found.update(names)
-    return found | {f"{name}_FILE" for name in found}
+    return found | {f"{name}_FILE" for name in found & SECRET}
 
 
 def longest_stop(command: str, environment: Mapping[str, str]) -> float:
