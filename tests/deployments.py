@@ -12,7 +12,6 @@ from bridge.cli.process import FAREWELL, LAST_RESORT
 from bridge.cli.run import DEFAULTS as WORKER
 from deploy.check import Manifest, overlays, rendered
 
-
 SECRET = {"DTBRIDGE_AMQP_URL", "DTBRIDGE_IDEMPOTENCY", "DTBRIDGE_STATION_PASSWORD"}
 """What may stand in a file, which a variable of that name and _FILE names."""
 
