@@ -23,7 +23,7 @@ from deploy import make_secrets
 from deploy.check import overlays
 from tests.deployments import Container, containers
 from tests.integration.raw_station import raw_station
-from tests.integration.support import PATIENCE, BridgeProcess
+from tests.integration.support import PATIENCE, BridgeProcess, import_definitions
 from tests.redis_server import RedisServer
 
 DEPLOY = Path(make_secrets.__file__).parent
@@ -38,7 +38,8 @@ class Files:
         self.folder = folder
         policies = json.loads(POLICIES.read_text())
         make_secrets.make(folder, f"127.0.0.1:{broker.port}", f"127.0.0.1:{redis.port}", [policies])
-        broker.ctl("import_definitions", str(folder / "broker" / "definitions.json"))
+        made = json.loads((folder / "broker" / "definitions.json").read_text())
+        import_definitions(broker, made)
         self.add("stations", "passwords", f"CP001:{PasswordHash.of(PASSWORD.encode())}\n")
         certificates = folder / "certificates"
         certificates.mkdir()

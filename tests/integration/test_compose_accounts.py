@@ -1,5 +1,6 @@
 """The accounts of compose.yaml can do what their services do, and no more."""
 
+import json
 from pathlib import Path
 
 from bridge import DataTransferRequest, DataTransferResponse
@@ -7,7 +8,7 @@ from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.testing.rabbitmq import PrivateBroker
 from deploy import make_secrets
-from tests.integration.support import PATIENCE, WorkerProcess
+from tests.integration.support import PATIENCE, WorkerProcess, import_definitions
 
 
 async def accept(request: DataTransferRequest) -> DataTransferResponse:
@@ -19,7 +20,8 @@ async def test_each_account_has_the_rights_that_its_service_needs(
 ) -> None:
     host = f"127.0.0.1:{breakable_broker.port}"
     make_secrets.make(tmp_path, host)
-    breakable_broker.ctl("import_definitions", str(tmp_path / "broker" / "definitions.json"))
+    definitions = json.loads((tmp_path / "broker" / "definitions.json").read_text())
+    import_definitions(breakable_broker, definitions)
     urls = {
         name: (tmp_path / name / "amqp-url").read_text().strip()
         for name in make_secrets.PERMISSIONS

@@ -30,7 +30,14 @@ from bridge.testing.rabbitmq import PrivateBroker
 from deploy import make_secrets
 from tests.acceptance.command import dtbridge
 from tests.deployments import of_kind
-from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, request
+from tests.integration.support import (
+    NAMES,
+    PATIENCE,
+    ROOT,
+    WorkerProcess,
+    import_definitions,
+    request,
+)
 from tests.redis_server import RedisServer
 
 POLICIES = Path(make_secrets.__file__).parent / "rabbitmq" / "policies.json"
@@ -46,21 +53,15 @@ def policies(vhost: str, **changed: int) -> dict[str, Any]:
     return found
 
 
-def importing(broker: PrivateBroker, folder: Path, definitions: dict[str, Any]) -> None:
-    file = folder / "definitions.json"
-    file.write_text(json.dumps(definitions))
-    broker.ctl("import_definitions", str(file))
-
-
 # ---- policies ----
 
 
 @pytest.fixture
-def url(managed_broker: PrivateBroker, tmp_path: Path) -> Iterator[str]:
+def url(managed_broker: PrivateBroker) -> Iterator[str]:
     """A virtual host with the policies."""
     name = "operated"
     url = managed_broker.add_vhost(name)
-    importing(managed_broker, tmp_path, policies(name))
+    import_definitions(managed_broker, policies(name))
     yield url
     managed_broker.delete_vhost(name)
 
@@ -98,11 +99,11 @@ async def bounds(api: Management) -> dict[str, str | None]:
 
 
 async def test_a_vendor_whose_workers_are_gone_is_refused_at_its_bound(
-    breakable_broker: PrivateBroker, tmp_path: Path
+    breakable_broker: PrivateBroker,
 ) -> None:
     """And the disk is not filled, which would stop all the others."""
     url = breakable_broker.add_vhost("bounded")
-    importing(breakable_broker, tmp_path, policies("bounded", **{"max-length": 3}))
+    import_definitions(breakable_broker, policies("bounded", **{"max-length": 3}))
     async with WorkerProcess("tests.integration.echo_vendor:router", url):
         pass
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
@@ -156,7 +157,7 @@ def get(url: str, path: str, method: str = "GET") -> Any:
 
 
 @pytest.fixture
-def scaler(managed_broker: PrivateBroker, tmp_path: Path) -> Iterator[str]:
+def scaler(managed_broker: PrivateBroker) -> Iterator[str]:
     """The management API's URL, for the user that KEDA has."""
     vhost = "scaled"
     managed_broker.add_vhost(vhost)
@@ -165,7 +166,7 @@ def scaler(managed_broker: PrivateBroker, tmp_path: Path) -> Iterator[str]:
     definitions["permissions"] = [
         each for each in definitions["permissions"] if each["user"] in passwords
     ]
-    importing(managed_broker, tmp_path, definitions)
+    import_definitions(managed_broker, definitions)
     port = urllib.parse.urlsplit(managed_broker.management_url).port
     yield f"http://{make_secrets.SCALER}:scaler-password@127.0.0.1:{port}"
     managed_broker.ctl("delete_user", make_secrets.SCALER)
