@@ -44,7 +44,7 @@ def overlays() -> list[str]:
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     """The objects of an overlay. Raises CalledProcessError if it cannot be rendered."""
     done = subprocess.run(
-        [_kubectl(), "kustomize", str(KUBERNETES / "overlays" / overlay)],
+        [kubectl(), "kustomize", str(KUBERNETES / "overlays" / overlay)],
         capture_output=True,
         text=True,
         check=True,
@@ -54,7 +54,7 @@ def rendered(overlay: str) -> tuple[Manifest, ...]:
     return tuple(YAML(typ="safe").load_all(done.stdout))
 
 
-def _kubectl() -> str:
+def kubectl() -> str:
     """The one that `make` has unpacked, where the system's is too old, or the system's."""
     own = ROOT / "build" / "kubectl" / "usr" / "bin" / "kubectl"
     return str(own) if own.exists() else "kubectl"

@@ -1,7 +1,11 @@
 """The manifests agree with the code, and with each other. Their schemas are for `make lint`."""
 
 import copy
+import json
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,15 @@ from bridge.dialects.names import Names
 from bridge.dialects.native import Native
 from bridge.dialects.topology import worker_topology
 from deploy import make_secrets
-from deploy.check import KUBERNETES, Manifest, faults, overlays, rendered, shown_dockerfiles
+from deploy.check import (
+    KUBERNETES,
+    Manifest,
+    faults,
+    kubectl,
+    overlays,
+    rendered,
+    shown_dockerfiles,
+)
 from tests.deployments import Container, containers, longest_stop, of_kind, selects, variables
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +199,54 @@ def test_keda_reads_a_secret_that_is_made(made: set[tuple[str, str]]) -> None:
     assert f"create secret generic {reference['name']} " in DOCUMENT
 
 
+def shown(language: str, beginning: str) -> str:
+    """The first block of the document that begins so."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return next(str(block) for block in blocks if block.startswith(beginning))
+
+
+def test_the_commands_that_make_secrets_do_so(tmp_path: Path) -> None:
+    """As the document has them, but for a cluster that takes them."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "passwords").write_text("CP001:…\n")
+    lines = shown("", "python deploy/make_secrets.py").splitlines()
+    lines += [line for line in shown("", "dtbridge password").splitlines() if " generic " in line]
+    objects = {}
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        if name == "python":
+            run([sys.executable, *arguments], tmp_path)
+        else:
+            made = run([kubectl(), *arguments, "--dry-run=client", "--output=json"], tmp_path)
+            manifest = json.loads(made)
+            objects[manifest["kind"], manifest["metadata"]["name"]] = manifest.get("data", {})
+    assert ("Namespace", "dtbridge") in objects
+    secrets = {
+        (name, key) for (kind, name), data in objects.items() if kind == "Secret" for key in data
+    }
+    needed = {file for container in ALL for file in container.secret_files}
+    assert {each for each in needed if each[0] != "gateway-tls"} <= secrets
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_overlay_that_is_shown_takes_ours_with_another_image(tmp_path: Path) -> None:
+    (tmp_path / "datatransfer-bridge").symlink_to(ROOT)
+    text = shown("yaml", "apiVersion: kustomize").replace("sha256:…", f"sha256:{'0' * 64}")
+    (tmp_path / "kustomization.yaml").write_text(text)
+    rendered = list(YAML(typ="safe").load_all(run([kubectl(), "kustomize", "."], tmp_path)))
+    images = {
+        each["spec"]["template"]["spec"]["containers"][0]["image"]
+        for each in rendered
+        if each["kind"] == "Deployment"
+    }
+    assert images == {f"registry.example/my-bridge@sha256:{'0' * 64}"}
+
+
 # ---- who selects whom ----
 
 
@@ -262,6 +322,17 @@ def test_metrics_are_read_from_every_pod_where_they_are() -> None:
         }
         [endpoint] = monitor["spec"]["podMetricsEndpoints"]
         assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+
+
+def test_jobs_have_the_names_that_rules_and_dashboard_know() -> None:
+    config = YAML(typ="safe").load(ROOT / "deploy" / "prometheus" / "prometheus.yml")
+    jobs = {each["job_name"] for each in config["scrape_configs"]}
+    [monitor] = of_kind("production", "PodMonitor")
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    [naming] = [each for each in endpoint["relabelings"] if each["targetLabel"] == "job"]
+    assert naming["sourceLabels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_component"]
+    components = {each.labels["app.kubernetes.io/component"] for each in ALL}
+    assert {naming["replacement"].replace("$1", each) for each in components} <= jobs
 
 
 # ---- scaling ----
