@@ -71,7 +71,7 @@ class Image:
         command = re.sub(r"\bpython -m venv", f"{sys.executable} -m venv", self.place(command))
         done = subprocess.run(
             ["bash", "-ec", command],
-            env=clean() | self.environment | {"CFLAGS": "-O0"},  # it is not to be fast, but soon
+            env=clean() | self.environment,
             cwd=self.workdir,
             capture_output=True,
             text=True,
