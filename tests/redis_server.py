@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Self
 
 from bridge.testing.rabbitmq import free_ports
@@ -25,14 +26,18 @@ class RedisServer:
     What it knew is gone when it is killed.
     """
 
-    def __init__(self) -> None:
-        """Raises RedisMissingError if Redis is not installed."""
+    def __init__(self, conf: Path | None = None, users: Path | None = None) -> None:
+        """`conf`: its configuration. `users`: the list of its users, by the time that it starts.
+
+        Raises RedisMissingError if Redis is not installed.
+        """
         found = next(filter(None, map(shutil.which, PROGRAMS)), None)
         if found is None:
             raise RedisMissingError(
                 "redis-server is not on PATH: `make test` and `make faults` install it with apt-get"
             )
-        self._program = found
+        self._command = [found] if conf is None else [found, str(conf)]
+        self._users = users
         self._folder = tempfile.TemporaryDirectory(prefix="dtbridge-redis-")
         self._process: subprocess.Popen[bytes] | None = None
         [self.port] = free_ports(1)
@@ -60,9 +65,11 @@ class RedisServer:
             "appendonly": "no",
             "dir": self._folder.name,
         }
+        if self._users is not None:
+            settings["aclfile"] = str(self._users)
         arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._process = subprocess.Popen(
-            [self._program, *arguments],
+            [*self._command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -77,7 +84,7 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 

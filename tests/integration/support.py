@@ -127,10 +127,11 @@ class BridgeProcess:
     """A command that runs it."""
 
     def __init__(
-        self, *arguments: str, url: str, settings: Mapping[str, object], folder: Path = ROOT
+        self, *arguments: str, url: str | None, settings: Mapping[str, object], folder: Path = ROOT
     ) -> None:
+        """`url`: the broker's, unless `settings` name it."""
         self._environment = clean_environment() | {
-            "DTBRIDGE_AMQP_URL": url,
+            **({} if url is None else {"DTBRIDGE_AMQP_URL": url}),
             "DTBRIDGE_LOG_FORMAT": "json",
             **{f"DTBRIDGE_{name.upper()}": str(value) for name, value in settings.items()},
         }
@@ -306,6 +307,14 @@ async def dead_letters(url: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
         while (message := await queue.get(fail=False, no_ack=True)) is not None:
             messages.append(message)
     return messages
+
+
+def import_definitions(broker: PrivateBroker, definitions: Mapping[str, Any]) -> None:
+    """As an operator does. Only a node's own folder is sure to be one that it can read."""
+    file = broker.folder / "definitions.json"
+    file.write_text(json.dumps(definitions))
+    broker.ctl("import_definitions", str(file))
+    file.unlink()
 
 
 def close_connections(broker: PrivateBroker, url: str) -> None:

@@ -1,6 +1,10 @@
 """The accounts of compose.yaml can do what their services do, and no more."""
 
+<<<<<<< HEAD
 import shutil
+=======
+import json
+>>>>>>> f7ba3845aaac0e0fe14c4e880ff785654beeeb48
 from pathlib import Path
 
 from bridge import DataTransferRequest, DataTransferResponse
@@ -8,7 +12,7 @@ from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.testing.rabbitmq import PrivateBroker
 from deploy import make_secrets
-from tests.integration.support import PATIENCE, WorkerProcess
+from tests.integration.support import PATIENCE, WorkerProcess, import_definitions
 
 
 async def accept(request: DataTransferRequest) -> DataTransferResponse:
@@ -20,17 +24,22 @@ async def test_each_account_has_the_rights_that_its_service_needs(
 ) -> None:
     host = f"127.0.0.1:{breakable_broker.port}"
     make_secrets.make(tmp_path, host)
+<<<<<<< HEAD
     # Into the broker's own folder: it may run in another root folder, and sees no more of ours.
     definitions = breakable_broker.folder / "definitions.json"
     shutil.copy(tmp_path / "broker" / "definitions.json", definitions)
     breakable_broker.ctl("import_definitions", str(definitions))
+=======
+    definitions = json.loads((tmp_path / "broker" / "definitions.json").read_text())
+    import_definitions(breakable_broker, definitions)
+>>>>>>> f7ba3845aaac0e0fe14c4e880ff785654beeeb48
     urls = {
         name: (tmp_path / name / "amqp-url").read_text().strip()
         for name in make_secrets.PERMISSIONS
     }
     async with (
         WorkerProcess("tests.integration.echo_vendor:router", urls["worker"]),
-        GatewayLink(urls["gateway"], timeout=PATIENCE) as link,
+        GatewayLink(urls["gateway"], timeout=PATIENCE, topology="verify") as link,
         Client(urls["client"], timeout=PATIENCE) as client,
     ):
         request = DataTransferRequest("echo", "m", [1])
@@ -38,5 +47,5 @@ async def test_each_account_has_the_rights_that_its_service_needs(
         await link.connect_station("CP1", "ocpp2.0.1", accept)
         assert (await client.send_to_station("CP1", request)).status == "Accepted"
         assert (await client.data_transfer("CP1", request)).data == ["CP1", 1]
-    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN):
+    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER):
         breakable_broker.ctl("delete_user", name)

@@ -5,7 +5,9 @@
 
 import ast
 import fnmatch
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +22,12 @@ from ruamel.yaml import YAML
 from yarl import URL
 
 from bridge.cli.addresses import parse_listen
+from bridge.dialects.definitions import definitions
+from bridge.dialects.names import Names
+from bridge.dialects.permissions import TAGS, Role, permissions
+from bridge.dialects.topology import gateway_topology
 from deploy import make_secrets
+from tests.deployments import variables
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -72,6 +79,7 @@ def imported(folder: str) -> dict[str, str]:
         ("bridge", NEEDED),
         ("examples", PROJECT["project"]["dependencies"]),
         ("tests", NEEDED + PROJECT["dependency-groups"]["dev"]),
+        ("deploy", NEEDED + PROJECT["dependency-groups"]["dev"]),
     ],
 )
 def test_every_imported_distribution_is_declared(folder: str, declared: list[str]) -> None:
@@ -150,9 +158,9 @@ def test_everything_the_image_copies_is_there_and_not_ignored() -> None:
 def test_the_worker_gets_its_signals_and_is_not_root() -> None:
     [command] = PROJECT["project"]["scripts"]
     assert instructions("ENTRYPOINT") == [f'["{command}"]']
-    user = instructions("USER")[-1]
-    assert user.isdecimal()
+    user, group = instructions("USER")[-1].split(":")
     assert int(user) > 0
+    assert int(group) > 0
 
 
 def test_the_image_has_a_python_the_project_supports() -> None:
@@ -199,53 +207,130 @@ def test_ours_are_built_from_the_projects_dockerfile(services: dict[str, Any], n
 def test_ours_wait_for_a_broker_whose_health_is_checked(
     services: dict[str, Any], name: str
 ) -> None:
-    for other, wanted in services[name]["depends_on"].items():
+    for wanted in services[name]["depends_on"].values():
         assert wanted["condition"] == "service_healthy"
-        assert services[other]["healthcheck"]["test"] == [
-            "CMD",
-            "rabbitmq-diagnostics",
-            "-q",
-            "ping",
-        ]
+    assert services["rabbitmq"]["healthcheck"]["test"] == [
+        "CMD",
+        "rabbitmq-diagnostics",
+        "-q",
+        "ping",
+    ]
 
 
-@pytest.mark.parametrize("name", ["worker", "gateway", "client"])
+@pytest.mark.parametrize("name", ["worker", "gateway", "client", "operator"])
 def test_ours_connect_with_an_account_of_their_own_that_nobody_else_sees(
     services: dict[str, Any], name: str
 ) -> None:
-    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == "@/secrets/amqp-url"
-    assert services[name]["volumes"] == [f"{name}-secrets:/secrets:ro"]
+    assert services[name]["environment"]["DTBRIDGE_AMQP_URL_FILE"] == "/secrets/amqp-url"
+    mounted = [each for each in services[name]["volumes"] if "secrets" in each]
+    assert mounted == [f"{name}-secrets:/secrets:ro"]
     assert f"{name}-secrets:/secrets/{name}" in services["secrets"]["volumes"]
     assert name in make_secrets.PERMISSIONS
 
 
 def test_no_password_stands_in_the_file() -> None:
     text = (ROOT / "compose.yaml").read_text()
-    assert not re.search(r"RABBITMQ_DEFAULT|PASSWORD:|amqp://", text)
+    assert not re.search(r"RABBITMQ_DEFAULT|PASSWORD:|amqp://|redis://", text)
 
 
 def test_the_broker_imports_the_accounts_when_they_are_made(services: dict[str, Any]) -> None:
     broker = services["rabbitmq"]
     assert broker["depends_on"]["secrets"]["condition"] == "service_completed_successfully"
     assert "broker-secrets:/secrets:ro" in broker["volumes"]
-    script, folder, _ = services["secrets"]["command"][-3:]
+    _, _, script, *options = services["secrets"]["command"]
     assert f"./deploy{script}:{script}:ro" in services["secrets"]["volumes"]
-    assert folder == "/secrets"
-    conf = (ROOT / "deploy" / "rabbitmq.conf").read_text()
+    assert options == ["--import", "/policies.json", "/secrets", "rabbitmq:5672"]
+    assert "./deploy/rabbitmq/policies.json:/policies.json:ro" in services["secrets"]["volumes"]
+    conf = (ROOT / "deploy" / "rabbitmq" / "rabbitmq.conf").read_text()
     assert "load_definitions = /secrets/definitions.json" in conf
+
+
+def test_each_folder_of_secrets_is_a_volume_that_one_service_reads(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    make_secrets.make(tmp_path, "rabbitmq:5672")
+    readers = {
+        "rabbitmq" if name == "broker" else name
+        for name in (path.name for path in tmp_path.iterdir())
+    }
+    for name in readers - {make_secrets.SCALER}:  # KEDA's, of Kubernetes
+        volume = f"{'broker' if name == 'rabbitmq' else name}-secrets"
+        assert (
+            f"{volume}:/secrets/{volume.removesuffix('-secrets')}" in services["secrets"]["volumes"]
+        )
+        assert f"{volume}:/secrets:ro" in services[name]["volumes"]
+        others = [each for each in services if each not in {name, "secrets"}]
+        assert not any(volume in str(services[each].get("volumes")) for each in others)
+
+
+def test_every_file_that_a_service_names_is_made(services: dict[str, Any], tmp_path: Path) -> None:
+    make_secrets.make(tmp_path, "rabbitmq:5672")
+    for name in ("worker", "gateway", "client", "operator", "grafana"):
+        for value in services[name]["environment"].values():
+            if "/secrets/" in value:
+                assert (tmp_path / name / value.rpartition("/")[2]).exists()
+    assert (tmp_path / "redis" / "users.acl").exists()
+    conf = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
+    assert "aclfile /secrets/users.acl" in conf
+
+
+def test_everything_that_is_mounted_is_there(services: dict[str, Any]) -> None:
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            if volume.startswith("."):
+                assert (ROOT / volume.partition(":")[0]).exists(), volume
+
+
+def test_handlers_of_ones_own_are_mounted_where_python_finds_them(
+    services: dict[str, Any],
+) -> None:
+    """Or they are in an image of one's own; the example does both."""
+    worker = services["worker"]
+    assert "${HANDLERS:-./examples}:/handlers:ro" in worker["volumes"]
+    assert worker["image"].startswith("${BRIDGE_IMAGE:-")
+    [path] = re.findall(r"PYTHONPATH=(\S+)", DOCKERFILE)
+    assert "/handlers" in path.split(":")
+    target = re.fullmatch(
+        r"\$\{DTBRIDGE_TARGETS:-(\w+):\w+\}", worker["environment"]["DTBRIDGE_TARGETS"]
+    )
+    assert target
+    assert (ROOT / "examples" / f"{target[1]}.py").exists()
+
+
+@pytest.mark.parametrize("name", ["worker", "gateway", "client", "operator"])
+def test_every_variable_of_ours_is_one_of_the_command(services: dict[str, Any], name: str) -> None:
+    tools = {"client": "send", "operator": "doctor"}
+    command = tools.get(name) or services[name]["command"][0]
+    assert set(services[name]["environment"]) <= variables(command)
 
 
 def test_accounts_are_made_once_with_passwords_that_no_two_share(tmp_path: Path) -> None:
     assert make_secrets.make(tmp_path, "rabbitmq:5672")
     made = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(made) == len(make_secrets.PERMISSIONS) + 2
-    urls = [URL(text.strip()) for path, text in made.items() if path.name == "amqp-url"]
-    assert {url.user for url in urls} == set(make_secrets.PERMISSIONS)
+    urls = [URL(text.strip()) for path, text in made.items() if path.name.endswith("-url")]
+    assert {str(url.user) for url in urls} == {*make_secrets.PERMISSIONS, make_secrets.SCALER}
     assert len({url.password for url in urls}) == len(urls)
-    broker = made[tmp_path / "broker" / "definitions.json"]
-    assert not any(str(url.password) in broker for url in urls)  # hashed
+    for file in ("broker/definitions.json", "redis/users.acl"):  # hashed
+        assert not any(str(url.password) in made[tmp_path / file] for url in urls)
+    passwords = {text for path, text in made.items() if path.name == "admin-password"}
+    assert len(passwords) == 2
     assert not make_secrets.make(tmp_path, "rabbitmq:5672")
     assert made == {path: path.read_text() for path in made}
+
+
+def test_what_an_older_version_has_not_made_is_made_beside_the_rest(tmp_path: Path) -> None:
+    assert make_secrets.make(tmp_path, "rabbitmq:5672") == ["broker", "redis", "grafana"]
+    url = (tmp_path / "worker" / "amqp-url").read_text()
+    shutil.rmtree(tmp_path / "redis")
+    assert make_secrets.make(tmp_path, "rabbitmq:5672") == ["redis"]
+    assert (tmp_path / "worker" / "amqp-url").read_text() == url
+
+
+def test_policies_come_with_the_accounts() -> None:
+    policies = json.loads((ROOT / "deploy" / "rabbitmq" / "policies.json").read_text())
+    made = make_secrets.definitions({"worker": "x"}, more=[policies])
+    assert made["parameters"] == policies["parameters"]
+    assert made["users"]
 
 
 def test_a_password_that_is_special_in_a_url_is_escaped() -> None:
@@ -258,10 +343,26 @@ def test_a_password_that_is_special_in_a_url_is_escaped() -> None:
     )
 
 
-def test_the_gateways_rights_are_those_of_its_page() -> None:
-    page = (ROOT / "docs" / "gateways.md").read_text()
-    rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
-    assert tuple(rights) == make_secrets.PERMISSIONS["gateway"]
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("worker", Role.WORKER_DECLARING),
+        ("gateway", Role.GATEWAY),
+        ("client", Role.CLIENT),
+        ("operator", Role.OPERATOR),
+    ],
+)
+def test_each_account_has_the_rights_of_its_role(name: str, role: Role) -> None:
+    assert make_secrets.PERMISSIONS[name] == tuple(permissions(role))
+    assert tuple(make_secrets.TAGS.get(name, ())) == TAGS.get(role, ())
+
+
+def test_the_accounts_file_has_the_exchanges_that_a_gateway_only_looks_for(
+    services: dict[str, Any],
+) -> None:
+    assert services["gateway"]["environment"]["DTBRIDGE_TOPOLOGY"] == "verify"
+    made = make_secrets.definitions({"worker": "secret"})["exchanges"]
+    assert made == definitions(gateway_topology(Names()), "/")["exchanges"]
 
 
 @OURS
@@ -275,9 +376,26 @@ def test_ours_have_time_to_drain_are_bounded_and_cannot_write(
     assert service["cap_drop"] == ["ALL"]
 
 
-@pytest.mark.parametrize("name", ["rabbitmq", "gateway"])
-def test_ports_are_published_on_loopback_only(services: dict[str, Any], name: str) -> None:
-    assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+def test_ports_are_published_on_loopback_only(services: dict[str, Any]) -> None:
+    ports = {name: each["ports"] for name, each in services.items() if "ports" in each}
+    assert ports.keys() == {"rabbitmq", "gateway", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for each in ports.values() for port in each)
+
+
+def test_whoever_runs_is_asked_whether_it_is_well_and_has_no_rights(
+    services: dict[str, Any],
+) -> None:
+    for name, service in services.items():
+        if name not in {"secrets", "client", "operator"}:  # they end
+            assert service["healthcheck"]["test"][0] == "CMD", name
+        if name != "rabbitmq":  # its image begins as root
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_only_workers_reach_the_store(services: dict[str, Any]) -> None:
+    there = {name for name, each in services.items() if "store" in each.get("networks", ())}
+    assert there == {"redis", "worker"}
 
 
 def test_the_gateway_listens_where_its_port_is_published(services: dict[str, Any]) -> None:
