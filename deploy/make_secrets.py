@@ -15,22 +15,38 @@ from urllib.parse import quote
 
 PERMISSIONS = {
     "worker": (
-        r"^datatransfer(\..*)?$",
-        r"^(amq\.default|datatransfer(\..*)?)$",
-        r"^datatransfer(\..*)?$",
+        r"^datatransfer(?!\.replies\.)(\..*)?$",
+        r"^(amq\.default|datatransfer(?!\.replies\.)(\..*)?)$",
+        r"^datatransfer(?!\.replies\.)(\..*)?$",
     ),
-    "gateway": (  # docs/gateways.md
-        r"^(amq\.gen-.*|datatransfer(\.unrouted|\.stations)?)$",
+    "gateway": (
+        r"^amq\.gen-.*$",
         r"^(amq\.gen-.*|amq\.default|datatransfer(\.unrouted)?)$",
-        r"^(amq\.gen-.*|datatransfer(\.stations)?)$",
+        r"^(amq\.gen-.*|datatransfer\.stations)$",
     ),
     "client": (
         r"^amq\.gen-.*$",
-        r"^(amq\.gen-.*|datatransfer(\.stations)?)$",
+        r"^datatransfer(\.stations)?$",
         r"^amq\.gen-.*$",
     ),
+    "operator": (
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
+        r"^(amq\.gen-.*|amq\.default|datatransfer(?!\.replies\.)([.:].*)?)$",
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
+    ),
 }
-"""What an account may configure, write and read."""
+"""What an account may configure, write and read: bridge/dialects/permissions.py, as far as this
+file can do without it. The workers declare their queues; the gateway declares nothing."""
+
+TAGS = {"operator": ["monitoring"]}
+"""For the management API."""
+
+EXCHANGES = (
+    ("datatransfer.unrouted", "fanout", {}),
+    ("datatransfer", "direct", {"alternate-exchange": "datatransfer.unrouted"}),
+    ("datatransfer.stations", "direct", {}),
+)
+"""Name, type and arguments of what a gateway needs, which may come before the first worker."""
 
 ADMIN = "admin"
 """The one account of the management interface."""
@@ -51,7 +67,7 @@ def definitions(passwords: dict[str, str], vhost: str = "/") -> dict[str, object
                 "name": name,
                 "password_hash": password_hash(password),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": ["administrator"] if name == ADMIN else [],
+                "tags": ["administrator"] if name == ADMIN else TAGS.get(name, []),
             }
             for name, password in passwords.items()
         ],
@@ -61,6 +77,18 @@ def definitions(passwords: dict[str, str], vhost: str = "/") -> dict[str, object
                 **PERMISSIONS,
                 ADMIN: (".*", ".*", ".*"),
             }.items()
+        ],
+        "exchanges": [
+            {
+                "name": name,
+                "vhost": vhost,
+                "type": kind,
+                "durable": True,
+                "auto_delete": False,
+                "internal": False,
+                "arguments": arguments,
+            }
+            for name, kind, arguments in EXCHANGES
         ],
     }
 

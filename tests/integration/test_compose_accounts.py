@@ -26,7 +26,7 @@ async def test_each_account_has_the_rights_that_its_service_needs(
     }
     async with (
         WorkerProcess("tests.integration.echo_vendor:router", urls["worker"]),
-        GatewayLink(urls["gateway"], timeout=PATIENCE) as link,
+        GatewayLink(urls["gateway"], timeout=PATIENCE, topology="verify") as link,
         Client(urls["client"], timeout=PATIENCE) as client,
     ):
         request = DataTransferRequest("echo", "m", [1])

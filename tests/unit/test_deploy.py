@@ -20,6 +20,10 @@ from ruamel.yaml import YAML
 from yarl import URL
 
 from bridge.cli.addresses import parse_listen
+from bridge.dialects.definitions import definitions
+from bridge.dialects.names import Names
+from bridge.dialects.permissions import TAGS, Role, permissions
+from bridge.dialects.topology import gateway_topology
 from deploy import make_secrets
 
 ROOT = Path(__file__).parents[2]
@@ -209,11 +213,11 @@ def test_ours_wait_for_a_broker_whose_health_is_checked(
         ]
 
 
-@pytest.mark.parametrize("name", ["worker", "gateway", "client"])
+@pytest.mark.parametrize("name", ["worker", "gateway", "client", "operator"])
 def test_ours_connect_with_an_account_of_their_own_that_nobody_else_sees(
     services: dict[str, Any], name: str
 ) -> None:
-    assert services[name]["environment"]["DTBRIDGE_AMQP_URL"] == "@/secrets/amqp-url"
+    assert services[name]["environment"]["DTBRIDGE_AMQP_URL_FILE"] == "/secrets/amqp-url"
     assert services[name]["volumes"] == [f"{name}-secrets:/secrets:ro"]
     assert f"{name}-secrets:/secrets/{name}" in services["secrets"]["volumes"]
     assert name in make_secrets.PERMISSIONS
@@ -258,10 +262,26 @@ def test_a_password_that_is_special_in_a_url_is_escaped() -> None:
     )
 
 
-def test_the_gateways_rights_are_those_of_its_page() -> None:
-    page = (ROOT / "docs" / "gateways.md").read_text()
-    rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
-    assert tuple(rights) == make_secrets.PERMISSIONS["gateway"]
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("worker", Role.WORKER_DECLARING),
+        ("gateway", Role.GATEWAY),
+        ("client", Role.CLIENT),
+        ("operator", Role.OPERATOR),
+    ],
+)
+def test_each_account_has_the_rights_of_its_role(name: str, role: Role) -> None:
+    assert make_secrets.PERMISSIONS[name] == tuple(permissions(role))
+    assert tuple(make_secrets.TAGS.get(name, ())) == TAGS.get(role, ())
+
+
+def test_the_accounts_file_has_the_exchanges_that_a_gateway_only_looks_for(
+    services: dict[str, Any],
+) -> None:
+    assert services["gateway"]["environment"]["DTBRIDGE_TOPOLOGY"] == "verify"
+    made = make_secrets.definitions({"worker": "secret"})["exchanges"]
+    assert made == definitions(gateway_topology(Names()), "/")["exchanges"]
 
 
 @OURS
