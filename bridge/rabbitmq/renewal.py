@@ -39,6 +39,9 @@ class Renewal:
         except ValueError as error:
             self._tell(str(error))
             return
+        except Exception:  # whoever reconnects must go on
+            log.exception("broker URL not read")
+            return
         self._told = ""
         if changed:
             log.info("broker URL read again", hosts=len(self._hosts))
