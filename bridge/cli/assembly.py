@@ -11,6 +11,7 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from yarl import URL
@@ -28,6 +29,7 @@ from bridge.gateway.link import GatewayLink
 from bridge.idempotency.memory import MemoryStore
 from bridge.idempotency.store import Store
 from bridge.rabbitmq.browser import Browser
+from bridge.rabbitmq.hosts import FROM_FILE, read_secret
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import HostOrder, without_secrets
 from bridge.routing.router import Router
@@ -46,6 +48,34 @@ _REDIS: Final = ("redis://", "rediss://", "unix://")
 
 def check_store(location: str) -> None:
     """Raises ValueError for a location that :func:`open_store` could not open."""
+    _store_url(location)
+
+
+def _store_url(location: str) -> str:
+    """Checked; what a file holds, if `location` is ``@FILE``."""
+    url = _from_file(location)
+    if url is not location and url not in {IN_MEMORY, NOWHERE} and not url.startswith(_REDIS):
+        # It is not quoted: it is secret.
+        raise ValueError(
+            f"the file {location[1:]} does not say where the store of replies is: "
+            "expected redis://HOST:PORT/DB"
+        )
+    _check_location(url)
+    return url
+
+
+def _from_file(location: str) -> str:
+    if not location.startswith(FROM_FILE):
+        return location
+    try:
+        return read_secret(location[len(FROM_FILE) :])
+    except ValueError as error:
+        raise ValueError(
+            f"the URL of the store cannot be read from the file {location[1:]}: {error}"
+        ) from None
+
+
+def _check_location(location: str) -> None:
     if location in {IN_MEMORY, NOWHERE}:
         return
     if not location.startswith(_REDIS):
@@ -76,16 +106,20 @@ def _is_url(location: str) -> bool:
 
 @asynccontextmanager
 async def open_store(location: str) -> AsyncIterator[Store | None]:
-    """The store at `location`: ``memory``, ``none`` (no store) or the URL of a Redis."""
-    check_store(location)
-    if location == NOWHERE:
+    """The store at `location`: ``memory``, ``none`` (no store) or the URL of a Redis.
+
+    ``@FILE`` stands for what a file holds. It is read again at each connection to a Redis.
+    """
+    url = _store_url(location)
+    if url == NOWHERE:
         yield None
-    elif location == IN_MEMORY:
+    elif url == IN_MEMORY:
         yield MemoryStore()
     else:
         from bridge.idempotency.redis import RedisStore
 
-        async with RedisStore(location) as store:
+        again = partial(_store_url, location) if location.startswith(FROM_FILE) else None
+        async with RedisStore(url, url_again=again) as store:
             yield store
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.secrets import file_variable, secret
 from bridge.demo import run_demo
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 
@@ -14,7 +15,9 @@ def demo(
     amqp_url: Annotated[
         str | None,
         typer.Option(
-            envvar="DTBRIDGE_AMQP_URL", help="A broker to use; else one is found, or started."
+            envvar="DTBRIDGE_AMQP_URL",
+            callback=file_variable,
+            help="A broker to use, or @FILE that holds it; else one is found, or started.",
         ),
     ] = None,
     count: Annotated[
@@ -30,4 +33,5 @@ def demo(
     if importlib.util.find_spec("websockets") is None:
         fail("the demo needs the extra: pip install 'datatransfer-bridge[gateway]'", EXIT_USAGE)
     configure(LogFormat.AUTO, LogLevel.ERROR)
-    raise typer.Exit(run_demo(amqp_url, count, pace))
+    url = None if amqp_url is None else secret(amqp_url, "the broker's URL")
+    raise typer.Exit(run_demo(url, count, pace))

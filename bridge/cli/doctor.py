@@ -28,6 +28,7 @@ from bridge.cli.options import (
 from bridge.cli.output import say
 from bridge.cli.process import complete
 from bridge.cli.routers import load_routers
+from bridge.cli.secrets import file_variable, secret
 from bridge.cli.tables import json_text
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import PREFIX
@@ -97,7 +98,10 @@ def doctor(
         ),
     ] = None,
     idempotency: Annotated[
-        str, typer.Option(envvar="DTBRIDGE_IDEMPOTENCY", help="As of dtbridge run.")
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_IDEMPOTENCY", callback=file_variable, help="As of dtbridge run."
+        ),
     ] = IN_MEMORY,
     connect_timeout: Annotated[
         float,
@@ -125,6 +129,7 @@ def doctor(
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+    idempotency = secret(idempotency, "the URL of the store")
     with configuring(LogFormat.AUTO, log_level):
         vendors = _vendors(targets or ())
         known = complete(

@@ -1,10 +1,8 @@
 """``dtbridge gateway`` for charging stations, and ``dtbridge password`` for their passwords."""
 
-import enum
 import getpass
 import importlib.util
 import re
-import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -28,15 +26,16 @@ from bridge.cli.options import (
     Prefix,
     broker_urls,
     finite,
-    secret,
     words,
 )
 from bridge.cli.output import say
 from bridge.cli.process import FAREWELL, complete, on_signals
 from bridge.cli.routers import hook_or_fail
+from bridge.cli.secrets import file_variable, secret
 from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
 from bridge.dialects.topology import Mode
+from bridge.gateway.websocket.certificates import Certificates, TlsVersion
 from bridge.gateway.websocket.handshake import ID
 from bridge.gateway.websocket.passwords import (
     PasswordFile,
@@ -83,51 +82,24 @@ def _pattern(pattern: str, path: str) -> str:
     return pattern
 
 
-class TlsVersion(enum.StrEnum):
-    """The least version of TLS: OCPP's security profiles ask for 1.2 or later."""
-
-    V1_2 = "1.2"
-    V1_3 = "1.3"
-
-
 def _tls(
     cert: Path | None,
     key: Path | None,
     client_ca: Path | None = None,
     ciphers: str | None = None,
     least: TlsVersion = TlsVersion.V1_2,
-) -> ssl.SSLContext | None:
-    """TLS 1.2 or later, as OCPP's security profile 2 demands; None without a certificate and a key.
-
-    A key with a passphrase cannot be used: nobody is there to be asked for it.
-    """
+) -> Certificates | None:
+    """TLS as OCPP's security profile 2 demands it; None without a certificate and a key."""
     if cert is None and key is None:
         if client_ca is not None or ciphers is not None:
             fail("--tls-client-ca and --tls-ciphers need --tls-cert and --tls-key", EXIT_USAGE)
         return None
     if cert is None or key is None:
         fail("--tls-cert and --tls-key go together", EXIT_USAGE)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = {
-        TlsVersion.V1_2: ssl.TLSVersion.TLSv1_2,
-        TlsVersion.V1_3: ssl.TLSVersion.TLSv1_3,
-    }[least]
     try:
-        context.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        fail(f"the certificate {cert} or its key {key} cannot be used: {error}", EXIT_USAGE)
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError:
-            fail(f"--tls-ciphers {ciphers!r} names no cipher suite that OpenSSL has", EXIT_USAGE)
-    if client_ca is not None:
-        try:
-            context.load_verify_locations(client_ca)
-        except (OSError, ssl.SSLError) as error:
-            fail(f"the stations' certificate authority {client_ca}: {error}", EXIT_USAGE)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        return Certificates(cert, key, client_ca, ciphers=ciphers, least=least)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
 
 
 def _passwords(shared: str | None, file: Path | None) -> Passwords | None:
@@ -222,6 +194,7 @@ def gateway(
         str | None,
         typer.Option(
             envvar="DTBRIDGE_STATION_PASSWORD",
+            callback=file_variable,
             help="One password for every station, or @FILE that holds it. For labs.",
         ),
     ] = None,

@@ -3,15 +3,16 @@
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from yarl import URL
 
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.secrets import file_variable, secret
+from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.management import management_urls
-from bridge.rabbitmq.urls import HostOrder, parse_urls
+from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.logs import LogFormat, LogLevel
 
 LOCAL: Final = ["amqp://guest:guest@localhost:5672/"]
@@ -30,24 +31,10 @@ def words(values: Sequence[str]) -> list[str]:
     return [word for value in values for word in value.replace(",", " ").split()]
 
 
-def secret(value: str, what: str) -> str:
-    """A value that others on the machine must not see: ``@FILE`` stands for what the file holds.
-
-    Everybody sees the arguments of a process. Ends the command if the file cannot be read.
-    """
-    if not value.startswith("@"):
-        return value
-    try:
-        return Path(value[1:]).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        fail(f"{what} cannot be read from the file {value[1:]}: {error}", EXIT_USAGE)
-
-
-def broker_urls(values: Sequence[str]) -> list[URL]:
+def broker_urls(values: Sequence[str]) -> Hosts:
     """The hosts of a broker. Ends the command if one of them is not a URL."""
-    texts = [secret(value, "the broker's URL") for value in values]
     try:
-        return parse_urls(texts)
+        return Hosts(values)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
 
@@ -106,6 +93,7 @@ AmqpUrl = Annotated[
     list[str],
     typer.Option(
         envvar="DTBRIDGE_AMQP_URL",
+        callback=file_variable,
         help="A broker, amqp:// or amqps://, or @FILE that holds it: others see what is given "
         "here. Give the hosts of a cluster one by one; they are tried in turn. TLS takes "
         "?cafile=…&certfile=…&keyfile=…&keypassfile=…; ?heartbeat=SECONDS is 10 unless given.",
@@ -116,6 +104,7 @@ ManagementUrl = Annotated[
     typer.Option(
         "--management",
         envvar="DTBRIDGE_MANAGEMENT",
+        callback=file_variable,
         help="RabbitMQ's management API, http:// or https://, or @FILE that holds it. By default, "
         "the broker's hosts at port 15672 (amqps: 15671), with the broker's login.",
     ),

@@ -28,6 +28,7 @@ from bridge.cli.options import (
 )
 from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
 from bridge.cli.routers import Targets, routers_or_fail
+from bridge.cli.secrets import file_variable
 from bridge.cli.supervisor import Start
 from bridge.cli.tracing import tracing
 from bridge.dialects import citrineos, web_ocpp
@@ -169,8 +170,9 @@ def run(
         str,
         typer.Option(
             envvar="DTBRIDGE_IDEMPOTENCY",
+            callback=file_variable,
             help="Where replies are kept for requests that come again: memory, "
-            "redis://HOST:PORT/DB for a fleet, or none.",
+            "redis://HOST:PORT/DB for a fleet (or @FILE that holds it), or none.",
         ),
     ] = IN_MEMORY,
     events: Annotated[

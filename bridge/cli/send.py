@@ -1,6 +1,6 @@
 """``dtbridge send`` and ``send-to-station``: one request, and its answer as JSON."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -144,7 +144,7 @@ def _request(
 
 
 def _client(
-    urls: list[URL], name: str, prefix: str, timeout: float, provider: "TracerProvider | None"
+    urls: Sequence[URL], name: str, prefix: str, timeout: float, provider: "TracerProvider | None"
 ) -> Client:
     return make_client(
         urls,

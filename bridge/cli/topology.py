@@ -1,10 +1,12 @@
 """``dtbridge topology``: what the broker must have, what it has, and how one becomes the other."""
 
+from typing import Annotated
+
 import typer
 
 from bridge.cli.assembly import DialectName
 from bridge.cli.changes import lines, sentences, summary
-from bridge.cli.exits import EXIT_DIFFERENT
+from bridge.cli.exits import EXIT_DIFFERENT, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
     NONE_GIVEN,
@@ -12,6 +14,7 @@ from bridge.cli.options import (
     LogLevelOption,
     ManagementUrl,
     Prefix,
+    words,
 )
 from bridge.cli.output import say
 from bridge.cli.routers import Targets
@@ -29,6 +32,7 @@ from bridge.cli.topology_options import (
 )
 from bridge.dialects.definitions import definitions
 from bridge.dialects.names import PREFIX
+from bridge.dialects.permissions import Role, permission_definitions
 from bridge.dialects.topology import QueueType
 from bridge.rabbitmq.difference import Mark
 from bridge.telemetry.logs import LogLevel
@@ -127,11 +131,20 @@ def export(
     dialect: DialectOption = DialectName.NATIVE,
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
+    user: Annotated[
+        list[str],
+        typer.Option(
+            envvar="DTBRIDGE_TOPOLOGY_USER",
+            metavar="ROLE=NAME",
+            help="Give this user, who exists, the rights of a role: " + ", ".join(Role) + ".",
+        ),
+    ] = NONE_GIVEN,
 ) -> None:
     """Print the topology as RabbitMQ's definitions, for `rabbitmqctl import_definitions`.
 
     They are for the virtual host of --amqp-url. No broker is asked.
     """
+    users = _users(user, dialect)
     command = command_of(
         targets,
         amqp_url,
@@ -143,7 +156,23 @@ def export(
         answer_within,
         LogLevel.WARNING,
     )
-    say(json_text(definitions(command.topology, command.vhost), indent=2))
+    made = definitions(command.topology, command.vhost)
+    if users:
+        names = command.dialect.names
+        made["permissions"] = permission_definitions(users, command.vhost, names)
+    say(json_text(made, indent=2))
+
+
+def _users(texts: list[str], dialect: DialectName) -> list[tuple[str, Role]]:
+    if texts and dialect is not DialectName.NATIVE:
+        fail("--user is for the native dialect", EXIT_USAGE)
+    users = []
+    for text in words(texts):
+        role, _, name = text.partition("=")
+        if role not in set(Role) or not name:
+            fail(f"--user {text!r}: expected ROLE=NAME, of {', '.join(Role)}", EXIT_USAGE)
+        users.append((name, Role(role)))
+    return users
 
 
 topology.command()(apply)

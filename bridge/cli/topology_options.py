@@ -1,7 +1,7 @@
 """What the commands of ``dtbridge topology`` share: their options, and what they know."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -67,7 +67,7 @@ Patience = Annotated[
 class Command(msgspec.Struct):
     """What all commands here know."""
 
-    urls: list[URL]
+    urls: Sequence[URL]
     management: list[URL]
     is_given: bool
     """The management API's URL was given, and not made of the broker's."""

@@ -20,8 +20,8 @@ from bridge.ocpp import (
     encode_request,
     parse_version,
 )
+from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import parse_urls
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
 from bridge.telemetry.tracing import Tracing
@@ -59,7 +59,8 @@ class Client:
         transport: Transport | None = None,
         tracer_provider: "TracerProvider | None" = None,
     ) -> None:
-        """`urls`: the URL of a broker, or one for each of its hosts.
+        """`urls`: the URL of a broker, or one for each of its hosts; ``@FILE`` stands for those
+        that a file holds, which is read again when it changes.
 
         `timeout`: seconds to wait for an answer, for requests that do not say.
         `dialect`: how the gateway writes; None: :class:`~bridge.dialects.native.Native`. In any
@@ -71,7 +72,7 @@ class Client:
         """
         if transport is None:
             urls = [urls] if isinstance(urls, str) else urls
-            transport = RabbitTransport(parse_urls(urls), name="dtbridge client")
+            transport = RabbitTransport(Hosts(urls), name="dtbridge client")
         self._transport = transport
         self._dialect: Dialect = dialect or Native()
         self._timeout = timeout

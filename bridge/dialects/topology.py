@@ -180,6 +180,9 @@ def worker_topology(
     names = dialect.names
     if dialect.exchange is None:
         exchanges = _exchanges(names)
+        if mode is not Mode.DECLARE:
+            # It makes that one for others, and RabbitMQ 4.3 shows it only to who may use it.
+            exchanges = (each for each in exchanges if each.purpose is not Purpose.STATIONS)
         queues = _vendor_queues(names, vendor_ids, queue_type)
     else:
         theirs = dialect.exchange
@@ -200,7 +203,7 @@ def gateway_topology(names: Names, mode: Mode = Mode.DECLARE) -> Topology:
     return Topology(tuple(_exchanges(names)), mode)
 
 
-def _exchanges(names: Names) -> Iterator[Part]:
+def _exchanges(names: Names) -> Iterator[Exchange]:
     alternate = {"alternate-exchange": names.unrouted}
     yield Exchange(names.unrouted, "fanout", Purpose.REQUESTS)
     yield Exchange(names.requests, "direct", Purpose.REQUESTS, arguments=alternate)

@@ -238,7 +238,13 @@ def check_rights(known: Surroundings) -> Iterator[Finding]:
         seen = _seen(known, part)
         if seen is None or seen.there is not Right.GRANTED:
             continue
-        wanted = {"read": seen.read} if isinstance(part, Queue) else {}
+        wanted = {}
+        if isinstance(part, Queue) and (
+            part.purpose is not Purpose.DEAD or known.mode is Mode.DECLARE
+        ):
+            # Dead letters are for others. But who binds a queue must be able to read its exchange,
+            # which has the same name.
+            wanted["read"] = seen.read
         if isinstance(part, Exchange) and part.purpose in _PUBLISHED:
             wanted["write"] = seen.write
         if known.mode is Mode.DECLARE:

@@ -22,7 +22,7 @@ from bridge.client.requester import TIMEOUT, Requester, read_response
 from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
-from bridge.dialects.topology import gateway_topology
+from bridge.dialects.topology import Mode, gateway_topology
 from bridge.gateway.intake import LinkCounts, StationIntake, to_stations
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
@@ -39,8 +39,8 @@ from bridge.ocpp import (
     encode_request,
     parse_version,
 )
+from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.transport import RabbitTransport
-from bridge.rabbitmq.urls import parse_urls
 from bridge.request.chain import chain
 from bridge.request.outcome import Reply, call_error
 from bridge.request.tracing import Traced
@@ -94,21 +94,24 @@ class GatewayLink:
         dialect: Native | None = None,
         transport: Transport | None = None,
         name: str = "dtbridge gateway",
+        topology: Mode | str = Mode.DECLARE,
         tracer_provider: "TracerProvider | None" = None,
     ) -> None:
-        """`urls`: the broker's URL, or one for each of its hosts.
+        """`urls`: the broker's URL, or one for each of its hosts; ``@FILE`` stands for those that
+        a file holds, which is read again when it changes.
 
         `timeout`: seconds, for requests that have none of their own, in both directions. `dialect`:
         the names of exchanges and queues; None: those of the wire contract. `transport`: in place
-        of the URLs. `name`: shown in the broker's list of connections. `tracer_provider`:
-        makes spans for the requests of both directions (OpenTelemetry); None: there are none.
+        of the URLs. `name`: shown in the broker's list of connections. `topology`: ``declare``,
+        or ``verify`` or ``none`` for a user without the right to declare. `tracer_provider`: makes
+        spans for the requests of both directions (OpenTelemetry); None: there are none.
         Raises ValueError for an invalid URL.
         """
         self._dialect = dialect or Native()
         if transport is None:
             urls = [urls] if isinstance(urls, str) else urls
-            topology = gateway_topology(self._dialect.names)
-            transport = RabbitTransport(parse_urls(urls), name=name, topology=topology)
+            needed = gateway_topology(self._dialect.names, Mode(topology))
+            transport = RabbitTransport(Hosts(urls), name=name, topology=needed)
         self._transport = transport
         self._timeout = timeout
         self.counts = LinkCounts()

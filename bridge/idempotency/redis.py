@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -42,33 +43,65 @@ _KINDS: Final = {Kind.RESPONSE: b"R", Kind.CALL_ERROR: b"E"}
 _KIND_OF: Final = {mark[0]: kind for kind, mark in _KINDS.items()}
 
 
+class _Login(redis.CredentialProvider):
+    """User and password of a URL that may have others by the next connection."""
+
+    def __init__(self, url: str, url_again: Callable[[], str]) -> None:
+        self._url = url
+        self._url_again = url_again
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        with contextlib.suppress(ValueError):
+            self._url = await asyncio.to_thread(self._url_again)
+        parts = urlsplit(self._url)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if not password:
+            return ()  # type: ignore[return-value]  # the library takes it: there is no login
+        return (user, password) if user else (password,)
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 class RedisStore:
     """A :class:`~bridge.idempotency.store.Store` that many workers share."""
 
     def __init__(
-        self, url: str, *, ttl: float = TTL, lease: float = LEASE, timeout: float = TIMEOUT
+        self,
+        url: str,
+        *,
+        ttl: float = TTL,
+        lease: float = LEASE,
+        timeout: float = TIMEOUT,
+        url_again: Callable[[], str] | None = None,
     ) -> None:
         """`url`: ``redis://HOST:PORT/DB``, ``rediss://…`` or ``unix:///…``.
 
-        `ttl`: seconds that a reply is kept. `lease`: seconds that a request belongs to a worker
-        without renewal. `timeout`: seconds that a call may take; then it raises TimeoutError.
-        Connects with the first call.
+        `url_again`: called at each connection for the URL as it is now, in a thread; its user and
+        password count. It may raise ValueError: then those before count. None: `url` does not
+        change. `ttl`: seconds that a reply is kept. `lease`: seconds that a request belongs to a
+        worker without renewal. `timeout`: seconds that a call may take; then it raises
+        TimeoutError. Connects with the first call.
         """
         self._ttl = round(ttl * 1000)
         self._lease = round(lease * 1000)
         self._timeout = timeout
+        self._provider = None if url_again is None else _Login(url, url_again)
+        self._url = url if self._provider is None else _without_login(url)
         # The library's own pool would try three times, with pauses of seconds, and fail from its
         # hundredth connection on.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url,
+            self._url,
             max_connections=CONNECTIONS,
+            credential_provider=self._provider,
             timeout=timeout,
             socket_timeout=timeout,  # the library can miss a cancellation, and wait for this
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
-        self._url = url
         self._probe: redis.asyncio.Redis | None = None
         """For :meth:`ping`: the connections for requests may all be taken."""
         self._mark = _MARK + secrets.token_hex(8).encode()
@@ -100,6 +133,7 @@ class RedisStore:
             self._probe = redis.asyncio.Redis.from_url(
                 self._url,
                 max_connections=1,
+                credential_provider=self._provider,
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import ssl
 from typing import Final
@@ -23,6 +24,10 @@ CONNECT_TIMEOUT: Final = 10.0
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds for the farewells of an orderly close. A broker that hangs does not answer them."""
 
+
+UPDATE_TIMEOUT: Final = 10.0
+"""Seconds for the broker to confirm a new password or token. While an alarm is on, it does not read
+from connections that publish, and takes it later."""
 
 CHANNEL_MAX: Final = 65_535
 """Channels of a connection where no fewer are agreed (AMQP 0-9-1 §1.4.2.6)."""
@@ -75,6 +80,20 @@ class Connection:
         """Heartbeat intervals since the last byte from the broker."""
         silence = asyncio.get_running_loop().time() - self.protocol.received_at
         return silence / self.protocol.heartbeat
+
+    async def update_secret(self, secret: str) -> None:
+        """Give the broker a new password or token, for the connection to live on.
+
+        It is RabbitMQ's own method, Connection.UpdateSecret. A broker that refuses the token closes
+        the connection. Raises what the libraries raise, and TimeoutError if it says nothing.
+        """
+        if self.connection.transport is None:
+            raise ConnectionError("the connection was lost")
+        _keep_secrets_out_of_the_log()
+        with losses_as_errors():
+            await self.connection.transport.connection.update_secret(
+                secret, reason="renewed", timeout=UPDATE_TIMEOUT
+            )
 
     async def close(self) -> None:
         """In order, so that the broker has read every frame sent before."""
@@ -132,6 +151,23 @@ async def _tls(url: URL) -> ssl.SSLContext | None:
         return await asyncio.to_thread(tls_context, url)
     except ValueError as error:
         raise ConnectionError(str(error)) from error
+
+
+_UPDATE_SECRET: Final = b"\x00\x0a\x00\x46"
+"""Class and method of Connection.UpdateSecret: where they stand in a frame, its channel and size
+come before."""
+
+
+def _keep_secrets_out_of_the_log() -> None:
+    """The library writes each frame that it sends to its log, at the level debug."""
+    logging.getLogger("aiormq.connection").addFilter(holds_no_secret)  # one filter, however often
+
+
+def holds_no_secret(record: logging.LogRecord) -> bool:
+    """A filter of log records."""
+    values = record.args if isinstance(record.args, tuple) else ()
+    payloads = (getattr(value, "payload", b"") for value in values)
+    return not any(_UPDATE_SECRET in payload[:11] for payload in payloads)
 
 
 def _check_capabilities(connection: aio_pika.Connection) -> None:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from yarl import URL
@@ -27,6 +27,7 @@ from bridge.rabbitmq.connection import CONNECT_TIMEOUT, Connection, open_connect
 from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors
+from bridge.rabbitmq.renewal import renew
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Publishing, TopologyError, TransportError
 
@@ -88,6 +89,7 @@ class Emitter:
         self._url = url
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
+        self._connected_to: URL | None = None
         self._listener = _Listener(self)
         """The connection's own."""
         self._channel = 0
@@ -126,6 +128,12 @@ class Emitter:
         with contextlib.suppress(asyncio.TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._decided.wait()
+
+    async def renew(self, urls: Sequence[URL]) -> None:
+        """As of :class:`~bridge.rabbitmq.session.Session`."""
+        connection, url = self._connection, self._connected_to
+        if connection is not None and url is not None:
+            self._connected_to = await renew([connection], url, urls)
 
     def emit(self, publishing: Publishing) -> bool:
         """As :meth:`~bridge.transport.Transport.emit`."""
@@ -202,7 +210,8 @@ class Emitter:
             if connection is not None:
                 await connection.close()
             self._listener = listener = _Listener(self)
-            connection = await open_connection(self._url(), self._name, listener, CONNECT_TIMEOUT)
+            self._connected_to = url = self._url()
+            connection = await open_connection(url, self._name, listener, CONNECT_TIMEOUT)
             connection.protocol.limit_waiting(WAITING)
             self._connection = connection
         elif self._channel:

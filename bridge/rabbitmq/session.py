@@ -31,6 +31,7 @@ from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
+from bridge.rabbitmq.renewal import renew
 from bridge.rabbitmq.watch import Watch
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Confirm, Publishing, Subscription, TopologyError, TransportError
@@ -427,6 +428,10 @@ class Session:
             await asyncio.wait((happened, self.ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             happened.cancel()
+
+    async def renew(self, urls: Sequence[URL]) -> None:
+        """Go on with the password that `urls` have now for this host and user. Never raises."""
+        self.url = await renew(tuple(self._connections), self.url, urls)
 
     def end(self, reason: str) -> None:
         """Its life is over. The first reason counts."""

@@ -12,7 +12,9 @@ from bridge.dialects.topology import Topology
 from bridge.rabbitmq.binding import Bindings
 from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.emitting import Emitter
+from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
+from bridge.rabbitmq.renewal import Renewal
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import HostOrder, in_order, printable
 from bridge.telemetry.logs import get_logger
@@ -57,7 +59,8 @@ class RabbitTransport:
         start_timeout: float = START_TIMEOUT,
         host_order: HostOrder = HostOrder.RANDOM,
     ) -> None:
-        """`urls`: the broker's hosts, tried in turn. `name`: for its list of connections.
+        """`urls`: the broker's hosts, tried in turn; :class:`~bridge.rabbitmq.hosts.Hosts` are read
+        again when their files change. `name`: for its list of connections.
 
         `topology`: what is declared or looked for at each connection; None: nothing. If it has an
         exchange for events, :meth:`emit` publishes there.
@@ -65,6 +68,11 @@ class RabbitTransport:
         `host_order`: which of the hosts is the first.
         """
         self._urls = in_order(urls, host_order)
+        self._hosts = urls
+        self._first = list(urls).index(self._urls[0])
+        self._renewal: Renewal | None = None
+        if isinstance(urls, Hosts) and urls.can_change:
+            self._renewal = Renewal(urls, self._take_urls)
         self._name = name
         self._topology = topology
         self._emitter: Emitter | None = None
@@ -126,6 +134,8 @@ class RabbitTransport:
         if self._emitter is not None:
             self._emitter.start()
         session = await self._first_session()
+        if self._renewal is not None:
+            self._renewal.start(self._renew)
         self._supervisor = asyncio.create_task(self._supervise(session), name="dtbridge-supervisor")
 
     async def _first_session(self) -> Session:
@@ -151,6 +161,7 @@ class RabbitTransport:
                     raise BrokerUnreachable(self._no_broker(url, reason)) from reason
                 self._warn(url, error, failures)
             await asyncio.sleep(max(0.0, min(left, back_off(failures))))
+            await self._look_again()
 
     def _no_broker(self, url: URL, error: BaseException) -> str:
         others = len(self._urls) - 1
@@ -175,7 +186,8 @@ class RabbitTransport:
         except BaseException:
             self._abandon(session)
             raise
-        self._next_url = self._urls.index(url)  # stay with a host that works
+        if url in self._urls:  # it may just have got another password
+            self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session
         self.sessions += 1
         session.opened.set()
@@ -206,6 +218,21 @@ class RabbitTransport:
         if session.ended.done():
             raise ConnectionError(session.ended.result())
 
+    async def _look_again(self) -> None:
+        if self._renewal is not None:
+            await self._renewal.look()
+
+    def _take_urls(self) -> None:
+        """The hosts have other URLs now."""
+        first = self._first % len(self._hosts)
+        self._urls = [*self._hosts[first:], *self._hosts[:first]]
+        self._next_url %= len(self._urls)
+
+    async def _renew(self) -> None:
+        for user in (self._session, self._emitter):
+            if user is not None:
+                await user.renew(self._urls)
+
     def _lose(self, session: Session) -> None:
         self._session = None
         self._bindings.lost()
@@ -235,6 +262,7 @@ class RabbitTransport:
         pause = back_off(failures, longest=LOST_PAUSE)
         while True:
             await asyncio.sleep(pause)
+            await self._look_again()
             url = self._urls[self._next_url]
             try:
                 return await self._open(url), failures
@@ -310,6 +338,8 @@ class RabbitTransport:
         return 0 if session.ended.done() else session.unsettled
 
     async def close(self) -> None:
+        if self._renewal is not None:
+            await self._renewal.close()
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait((self._supervisor,))

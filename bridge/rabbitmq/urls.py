@@ -16,7 +16,7 @@ HEARTBEAT: Final = 10
 _HEARTBEAT_MAX: Final = 65_535
 """Seconds; a short integer in Connection.Tune (AMQP 0-9-1 §1.4.2.6)."""
 
-_OPTIONS: Final = ("heartbeat", "auth", *TLS_OPTIONS)
+_OPTIONS: Final = ("heartbeat", "auth", "passwordfile", *TLS_OPTIONS)
 _BETWEEN: Final = re.compile(r"[\s,]+(?=amqps?:)", re.IGNORECASE)
 """What separates URLs. Anywhere else, a comma is part of one: passwords may have it."""
 _HOW: Final = (

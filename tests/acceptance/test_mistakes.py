@@ -127,7 +127,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             "run good:router --amqp-url amqp://localhost/?cacertfile=x&cafiel=y",
-            "unknown options: 'cacertfile', 'cafiel'; known are heartbeat, auth, cafile",
+            "unknown options: 'cacertfile', 'cafiel'; known are heartbeat, auth, passwordfile",
+        ),
+        (
+            "run good:router --amqp-url amqp://me@localhost/?passwordfile=nowhere",
+            "passwordfile=nowhere cannot be read: No such file or directory",
         ),
         ("run good:router --host-order first", "'first' is not one of 'random', 'given'"),
         ("run good:router --amqp-url amqp://localhost/?heartbeat=soon", "heartbeat=soon"),
@@ -202,6 +206,36 @@ def test_a_mistake_in_an_environment_variable_is_told_as_well(folder: Path) -> N
         folder=folder,
     )
     assert "DTBRIDGE_CONCURRENCY" in sentence(done)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"DTBRIDGE_AMQP_URL": "amqp://u:Qx7@b", "DTBRIDGE_AMQP_URL_FILE": "good.py"},
+            "DTBRIDGE_AMQP_URL and DTBRIDGE_AMQP_URL_FILE exclude each other",
+        ),
+        (
+            {"DTBRIDGE_AMQP_URL_FILE": "nowhere"},
+            "the broker's URL cannot be read from the file nowhere: No such file or directory",
+        ),
+        (
+            {"DTBRIDGE_IDEMPOTENCY_FILE": "nowhere"},
+            "the URL of the store cannot be read from the file nowhere: No such file",
+        ),
+        (
+            {"DTBRIDGE_IDEMPOTENCY_FILE": "good.py"},
+            "the file good.py does not say where the store of replies is",
+        ),
+    ],
+)
+def test_a_mistake_about_a_file_with_a_secret_is_told_in_one_sentence(
+    folder: Path, settings: dict[str, str], told: str
+) -> None:
+    done = dtbridge("run", "good:router", settings=settings, folder=folder)
+    assert told in sentence(done)
+    assert done.returncode == 2
+    assert "Qx7" not in done.stderr
 
 
 @pytest.mark.parametrize(

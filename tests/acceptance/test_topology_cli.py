@@ -201,6 +201,13 @@ def test_without_the_management_api_it_says_what_amqp_tells(amqp_url: str) -> No
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
+        (("export", "--user", "gateway"), USAGE, "expected ROLE=NAME, of worker, "),
+        (("export", "--user", "king=me"), USAGE, "expected ROLE=NAME, of worker, "),
+        (
+            ("export", "--user", "worker=me", "--dialect", "web-ocpp"),
+            USAGE,
+            "for the native dialect",
+        ),
         (("plan", "--management", "m:15672"), USAGE, "not a URL of the management API"),
         (("plan", "--management", "http://127.0.0.1:1"), FAILED, "no management API at"),
         (("apply",), USAGE, "nobody to ask"),

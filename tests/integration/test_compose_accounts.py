@@ -1,10 +1,6 @@
 """The accounts of compose.yaml can do what their services do, and no more."""
 
-<<<<<<< HEAD
-import shutil
-=======
 import json
->>>>>>> f7ba3845aaac0e0fe14c4e880ff785654beeeb48
 from pathlib import Path
 
 from bridge import DataTransferRequest, DataTransferResponse
@@ -24,15 +20,8 @@ async def test_each_account_has_the_rights_that_its_service_needs(
 ) -> None:
     host = f"127.0.0.1:{breakable_broker.port}"
     make_secrets.make(tmp_path, host)
-<<<<<<< HEAD
-    # Into the broker's own folder: it may run in another root folder, and sees no more of ours.
-    definitions = breakable_broker.folder / "definitions.json"
-    shutil.copy(tmp_path / "broker" / "definitions.json", definitions)
-    breakable_broker.ctl("import_definitions", str(definitions))
-=======
     definitions = json.loads((tmp_path / "broker" / "definitions.json").read_text())
     import_definitions(breakable_broker, definitions)
->>>>>>> f7ba3845aaac0e0fe14c4e880ff785654beeeb48
     urls = {
         name: (tmp_path / name / "amqp-url").read_text().strip()
         for name in make_secrets.PERMISSIONS

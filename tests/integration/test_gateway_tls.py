@@ -1,16 +1,22 @@
 """TLS of the gateway command: suites, versions, and certificates of stations."""
 
+import asyncio
+import shutil
+import socket
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from bridge.cli.gateway import TlsVersion, _tls
+from bridge.cli.gateway import _tls
+from bridge.gateway.websocket import certificates
+from bridge.gateway.websocket.certificates import TlsVersion
 from tests.integration.gateway_server import running
-from tests.integration.raw_station import raw_station
+from tests.integration.raw_station import PATIENCE, raw_station
 
 RSA_SUITE = "AES128-GCM-SHA256"
 """TLS_RSA_WITH_AES_128_GCM_SHA256, of OCPP's security profile 2."""
@@ -98,3 +104,103 @@ def test_suites_and_authorities_that_are_none_are_told(
         with pytest.raises(typer.Exit):
             _tls(*own, *arguments)
         assert told in capsys.readouterr().err
+
+
+# ---- renewed under a gateway ----
+
+
+@pytest.fixture
+def renewed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with copies for a gateway of its own, which looks at them at each handshake."""
+    monkeypatch.setattr(certificates, "LOOK_EVERY", 0.0)
+    for name in ("gateway.pem", "gateway.key", "ca.pem"):
+        shutil.copy(folder / name, tmp_path / name)
+    return tmp_path
+
+
+def sign(folder: Path, out: Path, ca: str, name: str) -> None:
+    """A certificate and key `name` in `out`, by the authority `ca` in `folder`."""
+    key, csr, cert = (str(out / f"{name}.{end}") for end in ("key", "csr", "pem"))
+    openssl(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", csr
+    )
+    signed = ("x509", "-req", "-in", csr, "-CA", str(folder / f"{ca}.pem"), "-CAkey")
+    names = ("-extfile", str(folder / "names"))
+    openssl(
+        *signed, str(folder / f"{ca}.key"), "-CAcreateserial", "-days", "2", "-out", cert, *names
+    )
+
+
+def serial(station: Any) -> str:
+    """Of the gateway's certificate, as a station sees it."""
+    return str(station.connection.transport.get_extra_info("peercert")["serialNumber"])
+
+
+async def test_a_renewed_certificate_is_for_new_handshakes(folder: Path, renewed: Path) -> None:
+    tls = _tls(renewed / "gateway.pem", renewed / "gateway.key")
+    async with running(tls=tls) as here, here.station("CP001", ssl=client(folder)) as old:
+        sign(folder, renewed, "ca", "gateway")
+        async with here.station("CP002", ssl=client(folder)) as new:
+            assert serial(new) != serial(old)
+            assert (await new.call("Heartbeat"))[0] == 3
+            assert (await old.call("Heartbeat"))[0] == 3  # it lives on
+        assert here.gateway.counts.causes == {}
+
+
+async def test_one_that_cannot_be_used_does_not_replace_the_one_before(
+    folder: Path, renewed: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = _tls(renewed / "gateway.pem", renewed / "gateway.key")
+    async with running(tls=tls) as here:
+        (renewed / "gateway.key").write_bytes((folder / "CP001.key").read_bytes())
+        async with here.station("CP001", ssl=client(folder)) as station:
+            before = serial(station)
+        assert "certificate not read" not in caplog.text  # the other half may be about to come
+        monkeypatch.setattr(certificates, "SETTLED", 0.0)
+        for _ in range(2):
+            async with here.station("CP001", ssl=client(folder)) as station:
+                assert serial(station) == before
+        assert caplog.text.count("certificate not read") == 1
+        sign(folder, renewed, "ca", "gateway")
+        async with here.station("CP001", ssl=client(folder)) as station:
+            assert serial(station) != before
+
+
+async def test_the_stations_authorities_are_renewed_and_an_old_session_is_no_way_in(
+    folder: Path, renewed: Path
+) -> None:
+    ca, ca_key = str(folder / "other.pem"), str(folder / "other.key")
+    new = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=other", "-keyout", ca_key, "-out", ca)
+    sign(folder, renewed, "other", "CP009")
+    tls = _tls(renewed / "gateway.pem", renewed / "gateway.key", renewed / "ca.pem")
+    of_old = client(folder, "CP001")
+    of_new = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    of_new.load_cert_chain(renewed / "CP009.pem", renewed / "CP009.key")
+    async with running(tls=tls) as here, here.station("CP001", ssl=of_old) as station:
+        assert (await station.call("Heartbeat"))[0] == 3
+        session = await asyncio.to_thread(_resumed, here.port, of_old, None)
+        assert session is not None
+        shutil.copy(ca, renewed / "ca.pem")
+        with pytest.raises((OSError, EOFError, WebSocketException)):
+            async with raw_station(f"{here.url}/CP001", ssl=of_old):
+                pass
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(_resumed, here.port, of_old, session)
+        async with here.station("CP009", ssl=of_new) as other:
+            assert (await other.call("Heartbeat"))[0] == 3
+        assert (await station.call("Heartbeat"))[0] == 3  # it lives on
+
+
+def _resumed(
+    port: int, tls: ssl.SSLContext, session: ssl.SSLSession | None
+) -> ssl.SSLSession | None:
+    """Ask for the page of health, with a session from before; return that for next time."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as tcp,
+        tls.wrap_socket(tcp, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        if not connection.recv(4096):
+            raise ConnectionError("the gateway said nothing")
+        return connection.session

@@ -280,10 +280,14 @@ async def test_a_gateway_needs_no_more_rights_than_its_page_says(
     page = (ROOT / "docs" / "gateways.md").read_text()
     rights = re.findall(r"^    '(.*)'", page, re.MULTILINE)
     url = breakable_broker.add_vhost("rights")
+    async with GatewayLink(url):  # it makes the exchanges
+        pass
     breakable_broker.ctl("add_user", "gateway", "gateway")
     breakable_broker.ctl("set_permissions", "-p", "rights", "gateway", *rights)
     async with (
-        GatewayLink(url.replace("guest:guest", "gateway:gateway"), timeout=PATIENCE) as link,
+        GatewayLink(
+            url.replace("guest:guest", "gateway:gateway"), timeout=PATIENCE, topology="verify"
+        ) as link,
         Client(url, timeout=PATIENCE) as client,
     ):
         await link.connect_station("CP1", "ocpp2.0.1", accept)

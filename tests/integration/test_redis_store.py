@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import redis.asyncio
@@ -39,6 +40,37 @@ async def client(server: RedisServer) -> AsyncIterator["redis.asyncio.Redis"]:
 
 
 # ---- the store ----
+
+
+async def test_a_password_is_renewed_at_the_next_connection(
+    server: RedisServer, client: "redis.asyncio.Redis", tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+
+    async def change(password: str) -> None:
+        await client.config_set("requirepass", password)
+        file.write_text(server.url.replace("//", f"//:{password}@") + "\n")
+
+    await change("Qx7%40")  # in a URL; Redis takes it as it is written
+    await client.config_set("requirepass", "Qx7@")
+    async with open_store(f"@{file}") as store:
+        assert isinstance(store, RedisStore)
+        assert await store.begin(KEY) is None
+        await change("second")
+        await _reconnected(client, store)
+        assert await store.begin(KEY) is Running.HERE
+        await store.ping(PATIENCE)
+        # What cannot be read changes nothing.
+        file.write_text("nonsense")
+        await _reconnected(client, store)
+        assert await store.begin(KEY) is Running.HERE
+
+
+async def _reconnected(client: "redis.asyncio.Redis", store: RedisStore) -> None:
+    """Drop all connections but the client's; the store may notice only when it uses its own."""
+    await client.client_kill_filter(_type="normal", skipme=True)
+    with suppress(redis.ConnectionError):
+        await store.forget(f"{KEY}0")
 
 
 async def test_what_one_worker_keeps_another_is_given(server: RedisServer) -> None:

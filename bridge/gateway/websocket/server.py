@@ -6,7 +6,6 @@ Needs the extra ``gateway``.
 import asyncio
 import http
 import logging
-import ssl
 import time
 from typing import Final, Protocol, cast
 
@@ -235,8 +234,7 @@ class Gateway:
                 http.HTTPStatus.NOT_FOUND, "The path ends with the id of a charging station.\n"
             )
         connection.station_id = station_id
-        tls = self.settings.tls
-        if tls is not None and tls.verify_mode is ssl.CERT_REQUIRED:
+        if self.settings.verifies:
             names = handshake.certificate_names(connection.transport.get_extra_info("peercert"))
             if station_id not in names:
                 connection.refuse("its certificate is another station's", names=sorted(names)[:3])

@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from bridge.gateway.websocket.boot import BootHook
+from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.connection import CALL_TIMEOUT
 from bridge.gateway.websocket.handshake import PREFERRED
 from bridge.ocpp import OcppVersion
@@ -53,9 +54,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """The versions of OCPP that the gateway speaks, the preferred one first."""
     default_version: OcppVersion | None = None
     """What is spoken with a station that offers no version at all. None: it is closed."""
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | Certificates | None = None
     """None: without TLS. If it demands certificates of clients, the common name or a DNS name of a
-    station's certificate is the station's id (OCPP's security profile 3)."""
+    station's certificate is the station's id (OCPP's security profile 3). The files of
+    :class:`~bridge.gateway.websocket.certificates.Certificates` are read again when they change."""
     call_timeout: float = CALL_TIMEOUT
     """Seconds that the bridge may take to answer a station's DataTransfer."""
     heartbeat_interval: int = HEARTBEAT_INTERVAL
@@ -80,3 +82,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Seconds to wait for the pong."""
     drain_timeout: float = DRAIN_TIMEOUT
     """Seconds to finish what is outstanding when the gateway is asked to stop."""
+
+    @property
+    def verifies(self) -> bool:
+        """Whether stations must have certificates."""
+        if isinstance(self.tls, Certificates):
+            return self.tls.verifies
+        return self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED

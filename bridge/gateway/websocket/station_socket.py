@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.connection import Gone
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
 from bridge.gateway.websocket.notices import Notices
@@ -353,7 +354,8 @@ def owned_by(gateway: SocketOwner) -> type[StationSocket]:
         return connections
 
     def over_tls(*arguments: Any, **options: Any) -> Doorway:
-        return Doorway(connections(*arguments, **options), tls)
+        context = tls.context() if isinstance(tls, Certificates) else tls
+        return Doorway(connections(*arguments, **options), context)
 
     # The library gives to the event loop what it gets; that it is a protocol is enough.
     return cast("type[StationSocket]", over_tls)

@@ -137,9 +137,18 @@ def test_a_gateway_needs_exchanges_alone() -> None:
     assert gateway_topology(Names("acme"), Mode.VERIFY) == Topology(EXCHANGES, Mode.VERIFY)
 
 
-def test_a_plan_shows_its_parts_by_kind_in_their_order() -> None:
+def test_a_worker_that_declares_nothing_does_without_the_exchange_of_others() -> None:
     plan = worker_topology(Native(Names("acme")), ["v"], Mode.VERIFY)
     assert plan.mode is Mode.VERIFY
+    all_parts = worker_topology(Native(Names("acme")), ["v"]).parts
+    assert set(map(repr, all_parts)) - set(map(repr, plan.parts)) == {
+        repr(Exchange("acme.stations", "direct", Purpose.STATIONS))
+    }
+
+
+def test_a_plan_shows_its_parts_by_kind_in_their_order() -> None:
+    plan = worker_topology(Native(Names("acme")), ["v"])
+    assert plan.mode is Mode.DECLARE
     assert plan.exchanges[:4] == (*EXCHANGES, Exchange("acme.dead", "fanout", Purpose.DEAD))
     assert [queue.name for queue in plan.request_queues] == ["acme.unknown-vendor", "acme.v"]
     assert len(plan.queues) == len(plan.bindings) == 1 + len(RETRIES) + 2
