@@ -22,7 +22,9 @@ def _seen(known: Surroundings, part: Exchange | Queue) -> PartSeen | None:
 
 
 def _parts(known: Surroundings) -> tuple[Exchange | Queue, ...]:
-    return (*known.plan.exchanges, *known.plan.queues)
+    """But for those of pauses, which have a check of their own."""
+    parts: list[Exchange | Queue] = [*known.plan.exchanges, *known.plan.queues]
+    return tuple(part for part in parts if part.purpose is not Purpose.CONTROL)
 
 
 def _kind(part: Exchange | Queue) -> str:
@@ -58,7 +60,8 @@ def check_present(known: Surroundings) -> Iterator[Finding]:
     if not missing and not hidden:
         yield ok(
             "topology",
-            f"{len(known.plan.exchanges)} exchanges and {len(known.plan.queues)} queues are there",
+            f"{sum(isinstance(part, Exchange) for part in _parts(known))} exchanges and "
+            f"{sum(isinstance(part, Queue) for part in _parts(known))} queues are there",
         )
 
 

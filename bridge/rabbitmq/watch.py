@@ -181,9 +181,10 @@ class Watch:
                         if found is None:
                             continue
                         waiting, consumers = found
-                        if consumers == 0 or (
+                        forgotten = consumers == 0 or (
                             quiet and waiting > 0 and await self._another_is_served(queue)
-                        ):
+                        )
+                        if forgotten and queue in lane.queues:  # and not paused just now
                             self._end(
                                 f"not consuming: queue {queue!r} has {consumers} consumers "
                                 f"and {waiting} messages waiting"

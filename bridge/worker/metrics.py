@@ -87,6 +87,24 @@ class WorkerCollector(Collector):
             ("vendor",),
         ),
         Family(
+            "dtbridge_vendor_paused",
+            "gauge",
+            "1 while the vendor is paused: its requests wait in the queue.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_rate_limit",
+            "gauge",
+            "Requests of the vendor that are begun in a second at most; 0: no bound.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_rate_waits_total",
+            "counter",
+            "Requests that waited because of the vendor's rate.",
+            ("vendor",),
+        ),
+        Family(
             "dtbridge_dead_letters_total",
             "counter",
             "Requests that were kept as dead letters, by reason.",
@@ -163,6 +181,9 @@ class WorkerCollector(Collector):
             samples.number("dtbridge_requests_running", intake.running, vendor)
             samples.number("dtbridge_requests_waiting", intake.waiting, vendor)
             samples.number("dtbridge_concurrency_limit", intake.concurrency, vendor)
+            samples.number("dtbridge_vendor_paused", int(intake.paused), vendor)
+            samples.number("dtbridge_rate_limit", intake.rate, vendor)
+            samples.number("dtbridge_rate_waits_total", intake.held_back, vendor)
             samples.numbers("dtbridge_dead_letters_total", ledger.dead, vendor)
             samples.numbers("dtbridge_answers_unsent_total", ledger.unsent, vendor)
             samples.number("dtbridge_threads_stuck", dispatcher.stuck, vendor)

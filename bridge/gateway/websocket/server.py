@@ -8,6 +8,7 @@ import http
 import logging
 import ssl
 import time
+from functools import partial
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -377,6 +378,10 @@ class Gateway:
             counts=self.counts,
             traffic=self.traffic,
             call_timeout=self.settings.call_timeout,
+            max_rate=self.settings.max_rate,
+            on_slowed=partial(
+                self.notices.slowed, "it sends more than --max-rate", station=connection.station_id
+            ),
         )
         started = time.monotonic()
         self.counts.connected += 1
