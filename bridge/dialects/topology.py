@@ -167,8 +167,12 @@ class Topology(msgspec.Struct, frozen=True):
     @property
     def needed(self) -> "Topology":
         """Without what a worker can do without."""
-        without = {self.events, *self.control} if self.events else {*self.control}
-        parts = (part for part in self.parts if part not in without)
+        optional = {Purpose.EVENTS, Purpose.CONTROL}
+        parts = (
+            part
+            for part in self.parts
+            if isinstance(part, QueueBinding) or part.purpose not in optional
+        )
         return Topology(tuple(parts), self.mode)
 
     @property

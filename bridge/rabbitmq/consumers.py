@@ -36,6 +36,9 @@ class Consumers:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._all: list[Consumer] = []
+        self.steps = 0
+        """Grows when a consumer is about to be started or stopped, and again when it is: odd in
+        between."""
         self._by_key: defaultdict[str, list[Consumer]] = defaultdict(list)
 
     def add(
@@ -61,6 +64,7 @@ class Consumers:
 
         Raises :class:`~bridge.transport.TopologyError` if the broker refuses it.
         """
+        self.steps += 1
         tag = f"dtbridge-{next(self._numbers)}"
         subscription = consumer.subscription
         consumer.lane.subscribe(tag, subscription)
@@ -73,6 +77,7 @@ class Consumers:
                 f"queue {consumer.queue!r} cannot be consumed: {error.args[0]}"
             ) from error
         consumer.tag = tag
+        self.steps += 1
 
     async def resume(self, consumer: Consumer) -> None:
         """Start one that was stopped, or was never started. Raises as :meth:`start`."""
@@ -84,9 +89,11 @@ class Consumers:
     async def pause(self, consumer: Consumer) -> None:
         """Have the broker deliver no more to it. What it has delivered can still be settled."""
         if consumer.tag:
+            self.steps += 1
             tag, consumer.tag = consumer.tag, ""
             await consumer.channel.basic_cancel(tag)
             consumer.lane.unsubscribe(tag)  # what was on its way has come before the answer
+            self.steps += 1
 
     async def stop_requests(self, ended: asyncio.Future[str]) -> None:
         """Stop all but those of replies, which are wanted to the end.

@@ -171,6 +171,7 @@ class Session:
             publish_lanes=self._publish_channels.keys(),
             is_blocked=lambda: self.blocked,
             end=self.end,
+            steps=lambda: self._consumers.steps,
         )
         watch.start()
         async with asyncio.timeout(OPEN_TIMEOUT + OPEN_TIMEOUT_PER_QUEUE * len(subscriptions)):
@@ -296,6 +297,7 @@ class Session:
         lane = self.lane_type(
             channel.number, outbox, self.publish_lane, on_end=self.end, on_settled=self._settled.set
         )
+        lane.hold = self.blocked  # since before
         self._lanes.append(lane)
         self._consuming.protocol.register(channel.number, lane)
         prefetch = -1
