@@ -28,7 +28,7 @@ from bridge.rabbitmq.changing import Seen, open_changes
 from bridge.rabbitmq.management import ManagementError, open_management, virtual_host
 from bridge.rabbitmq.switching import Switch
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
-from bridge.transport import TransportError
+from bridge.transport import TopologyError, TransportError
 
 CONNECTION: Final = "dtbridge pause"
 """In the broker's list of connections."""
@@ -75,7 +75,7 @@ def pause(
 
     async def work(switch: Switch) -> Seen | None:
         if not force and await switch.until_consumed(queue, consumed=True, seconds=0) is None:
-            fail(
+            raise TopologyError(
                 f"nobody handles {vendor!r}: there is no queue {queue!r} (--force pauses it all "
                 "the same)"
             )

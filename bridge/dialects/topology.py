@@ -207,7 +207,7 @@ def worker_topology(
     dead_letters, retries = _dead_letters(names, queue_type), _retries(names, queue_type)
     told = (Exchange(names.events, "topic", Purpose.EVENTS),) if events else ()
     control = control_parts(names)
-    return Topology((*exchanges, *dead_letters, *retries, *queues, *told, *control), mode)
+    return Topology((*exchanges, *dead_letters, *retries, *queues, *control, *told), mode)
 
 
 def gateway_topology(names: Names, mode: Mode = Mode.DECLARE) -> Topology:

@@ -12,6 +12,8 @@ from bridge.dead_letters.queue import find, open_dead_queue, purge
 from bridge.dead_letters.replay import Replayed, replay
 from bridge.dialects.names import Names
 from bridge.ocpp import DataTransferRequest
+from bridge.rabbitmq.changing import open_changes
+from bridge.rabbitmq.switching import Switch
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
@@ -34,6 +36,7 @@ async def test_nobody_needs_more_rights_than_the_contract_says(
     users = {
         "worker": rights("worker"),
         "client": rights("client, `dtbridge send` and `send-to-station`"),
+        "pausing": rights("`dtbridge pause`, `resume`, `paused`"),
         "listening": rights("`dtbridge tap`, and other listeners to [events](events.md)"),
         "looking": rights("`dtbridge dead list`, `show`, `purge`"),
         "replaying": rights("`dtbridge dead replay`"),
@@ -51,6 +54,7 @@ async def test_nobody_needs_more_rights_than_the_contract_says(
         answer = await client.data_transfer("CP1", DataTransferRequest("echo", "m", [1]))
         assert answer.data == ["CP1", 1]
         await _listen(urls["listening"], client)
+        await _pause_and_resume(urls["pausing"])
     await _with_dead_letters(url, urls["looking"], urls["replaying"])
 
 
@@ -64,6 +68,18 @@ async def _listen(url: str, client: Client) -> None:
     async with asyncio.timeout(PATIENCE):
         assert (await events.get()).routing_key == "echo.accepted"
     await transport.close()
+
+
+async def _pause_and_resume(url: str) -> None:
+    async with open_changes(parse_urls([url]), "pausing") as changes:
+        switch = Switch(changes, Names())
+        queue = Names().vendor_queue("echo")
+        for paused in (True, False):
+            await (switch.pause if paused else switch.resume)("echo")
+            assert await switch.are_paused(["echo", "other"]) == ({"echo"} if paused else set())
+            seen = await switch.until_consumed(queue, consumed=not paused, seconds=PATIENCE)
+            assert seen is not None
+            assert seen.consumers == (0 if paused else 1)
 
 
 async def _with_dead_letters(url: str, looking: str, replaying: str) -> None:

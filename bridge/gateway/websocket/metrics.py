@@ -59,7 +59,7 @@ class GatewayCollector(Collector):
         Family(
             "dtbridge_gateway_slowed_total",
             "counter",
-            "Times that a station was read later, because it had sent more than --max-rate.",
+            "Times that a station was read later, because it had sent more than it may.",
         ),
         Family(
             "dtbridge_gateway_calls_total",

@@ -380,7 +380,7 @@ class Gateway:
             call_timeout=self.settings.call_timeout,
             max_rate=self.settings.max_rate,
             on_slowed=partial(
-                self.notices.slowed, "it sends more than --max-rate", station=connection.station_id
+                self.notices.slowed, "it sends more than it may", station=connection.station_id
             ),
         )
         started = time.monotonic()
