@@ -27,6 +27,7 @@ from tests.integration.support import (
     PATIENCE,
     ROOT,
     WorkerProcess,
+    Working,
     clean_environment,
     ready,
     request,
@@ -105,6 +106,10 @@ class Station:
         return self.answers.total()
 
 
+def loaded(url: str) -> WorkerProcess:
+    return WorkerProcess(LOAD, url, concurrency=1, prefetch=50, access_log="true")
+
+
 async def settled(station: Station, url: str) -> tuple[int, int]:
     """Answers and requests in the queue, when they do not change any more."""
     before, now = None, (0, 0)
@@ -119,9 +124,8 @@ async def test_a_fleet_pauses_under_load_and_across_restarts_and_loses_nothing(
 ) -> None:
     url = breakable_broker.add_vhost("paused-fleet")
     station = Station(url)
-    settings = {"concurrency": 1, "prefetch": 50, "access_log": "true"}
-    async with WorkerProcess(LOAD, url, **settings) as first:
-        async with WorkerProcess(LOAD, url, **settings) as second:
+    async with loaded(url) as first:
+        async with loaded(url) as second:
             await station.ask("slow", REQUESTS)
             await asyncio.to_thread(first.until, "request", 20)
             said = await dtbridge(url, "pause", "SLOW")
@@ -139,7 +143,7 @@ async def test_a_fleet_pauses_under_load_and_across_restarts_and_loses_nothing(
             await asyncio.to_thread(breakable_broker.restart)
             for worker in (first, second):
                 await asyncio.to_thread(worker.until, "consuming", 2)
-        async with WorkerProcess(LOAD, url, **settings) as third:
+        async with loaded(url) as third:
             await asyncio.to_thread(third.until, "vendor paused")
             assert await settled(station, url) == (answered, waiting)
             assert "slow" in await dtbridge(url, "paused", "slow", "hostile")
@@ -168,10 +172,14 @@ async def test_a_command_that_is_killed_has_paused_it_or_not_and_the_workers_kno
             process.communicate()
             async with switch(amqp_url) as operator:
                 truth = await operator.are_paused(["v"]) == {"v"}
-            await until(lambda truth=truth: it.worker.intakes[0].paused is truth)  # type: ignore[misc] - bound at once
+            await until_paused(it, truth)
         async with switch(amqp_url) as operator:
             await operator.resume("v")
-        await until(lambda: not it.worker.intakes[0].paused)
+        await until_paused(it, False)
+
+
+async def until_paused(it: Working, paused: bool) -> None:
+    await until(lambda: it.worker.intakes[0].paused is paused)
 
 
 async def _done(call: Call) -> str:
