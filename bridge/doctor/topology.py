@@ -144,7 +144,7 @@ def check_delivery_limits(known: Surroundings) -> Iterator[Finding]:
 def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[Finding]:
     set_by = live.operator_policy or live.policy or "a policy"
     definition = live.effective_policy_definition
-    limit = _limit_of(live, known)
+    limit = None if queue.purpose is Purpose.CONTROL else _limit_of(live, known)
     holds = queue.purpose is not Purpose.REQUESTS
     if live.type == QueueType.QUORUM.value:
         if limit is None and queue.purpose is Purpose.REQUESTS:
@@ -180,6 +180,8 @@ def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[Fi
             f"exempt the bridge's queues from {set_by!r}",
         )
     ttl, wanted = definition.get("message-ttl"), queue.arguments.get("x-message-ttl")
+    if queue.purpose is Purpose.CONTROL:
+        return  # it is there for its bindings
     if isinstance(ttl, int) and (wanted is None or ttl < wanted):
         yield warn(
             "policies",

@@ -6,7 +6,16 @@ import pytest
 from bridge.doctor import pauses, queues, topology
 from bridge.doctor.findings import Level
 from bridge.rabbitmq.probing import Right
-from tests.unit.doctor.surroundings import NAMES, a_broker, a_plan, seen, told, worst
+from tests.unit.doctor.surroundings import (
+    NAMES,
+    a_broker,
+    a_management,
+    a_plan,
+    live,
+    seen,
+    told,
+    worst,
+)
 
 PAUSED = {"acme": NAMES.vendor_queue("acme")}
 
@@ -51,3 +60,13 @@ def test_a_worker_that_cannot_know_is_a_warning_and_no_more(
         for check in (topology.check_present, topology.check_rights)
         for level, _ in told(check, broker=a_broker(parts=parts))
     )
+
+
+def test_a_policy_that_ends_all_pauses_is_found_and_one_of_limits_is_not() -> None:
+    plan = a_plan()
+    limits = {"effective_policy_definition": {"delivery-limit": 1, "message-ttl": 1}}
+    ends = {"effective_policy_definition": {"expires": 60_000}}
+    for definition, level in ((limits, Level.OK), (ends, Level.FAIL)):
+        queues_there = live(plan, datatransfer_paused=definition)
+        found = told(topology.check_delivery_limits, management=a_management(queues=queues_there))
+        assert {each for each, _ in found} == {level}
