@@ -22,6 +22,8 @@ promises:
 * :meth:`Transport.publish` reports exactly one :class:`Confirm` for each publishing.
 * :meth:`Transport.emit` never delays anything else and never ends a connection that others use:
   what cannot be sent at once is dropped. Nobody is told what becomes of the rest.
+* A subscription with a `pause_key` is not consumed while the broker has that key as paused, in this
+  connection and in later ones. What has been delivered stays in hand, to be settled as ever.
 * A subscription without a queue's name has private queues. The broker names them anew for each
   connection, nobody else can consume from them, and they are gone with the connection, messages
   included. One such subscription may be for replies. Another may name an exchange: it takes what is
@@ -183,6 +185,8 @@ class Subscription(msgspec.Struct, eq=False):
     max_length: int = 0
     """Of private queues: messages that wait in one at most; beyond it the oldest go. 0: no
     bound."""
+    pause_key: str = ""
+    """One of those given to :meth:`Transport.watch_pauses`. Empty: it is never paused."""
 
 
 class State(enum.Enum):
@@ -241,6 +245,15 @@ class Transport(Protocol):
         """Call `observe` with the seconds that a publishing has waited for its confirm.
 
         Not with those of each: one at a time is timed. Call it before :meth:`start`.
+        """
+
+    def watch_pauses(self, keys: Sequence[str], on_pause: Callable[[str, bool], None]) -> None:
+        """Look at the broker, again and again, which of these keys are paused.
+
+        `on_pause` is called with a key when it is paused (True) or is not any more (False), on the
+        event loop, and must not raise. It is called when no more deliveries of its subscriptions
+        come, and before they come again. A key is not paused until it was called. Call it before
+        :meth:`start`. Where the topology has nothing to tell it by, nothing is ever paused.
         """
 
     def lacks(self, exchange: str) -> bool:

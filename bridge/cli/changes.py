@@ -20,6 +20,9 @@ def lines(difference: Difference) -> Iterator[str]:
     yield from lines_of(difference.findings)
     for sentence in difference.unseen:
         yield from _wrapped(sentence, "")
+    for vendor in difference.paused:
+        name = printable(vendor)
+        yield from _wrapped(f"{name} is paused, until `dtbridge resume {name}`.", "")
     yield summary(difference)
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import importlib.util
+import math
 import re
 import sys
 from pathlib import Path
@@ -140,6 +141,13 @@ def _allow_files(connections: int) -> None:
             needed=needed,
             reason=f"--max-connections {connections}",
         )
+
+
+def _none_or_one_a_second(rate: float) -> float:
+    """Checks how often a station is read: one that is read more seldom would seem to be silent."""
+    if rate and not 1 <= rate < math.inf:
+        raise typer.BadParameter("expected 0, for no bound, or at least 1")
+    return rate
 
 
 def gateway(
@@ -291,6 +299,15 @@ def gateway(
             envvar="DTBRIDGE_MAX_MESSAGE", min=1024, help="Bytes of a message at most, both ways."
         ),
     ] = DEFAULTS.max_message,
+    max_rate: Annotated[
+        float,
+        typer.Option(
+            envvar="DTBRIDGE_MAX_RATE",
+            min=0,
+            callback=_none_or_one_a_second,
+            help="Messages of one station in a second; what is beyond is read later. 0: no bound.",
+        ),
+    ] = DEFAULTS.max_rate,
     max_connections: Annotated[
         int, typer.Option(envvar="DTBRIDGE_MAX_CONNECTIONS", min=1, help="Connections at a time.")
     ] = DEFAULTS.max_connections,
@@ -343,6 +360,7 @@ def gateway(
         heartbeat_interval=heartbeat_interval,
         on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
+        max_rate=max_rate,
         max_connections=max_connections,
         max_per_address=max_per_address,
         allowed_origins=words(allow_origin),

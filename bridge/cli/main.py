@@ -18,6 +18,7 @@ from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say_fail
 from bridge.cli.gateway import gateway, password
 from bridge.cli.health import health
 from bridge.cli.output import is_unwritable, open_standard_streams
+from bridge.cli.pausing import pause, paused, resume
 from bridge.cli.process import ending
 from bridge.cli.replay_check import replay_check
 from bridge.cli.run import run
@@ -46,6 +47,9 @@ app.command("send-to-station")(send_to_station)
 app.command()(tap)
 app.command("replay-check")(replay_check)
 app.command()(health)
+app.command()(pause)
+app.command()(resume)
+app.command()(paused)
 app.add_typer(dead)
 app.add_typer(topology)
 app.command()(check)

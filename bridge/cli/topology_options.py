@@ -156,6 +156,7 @@ def print_json(difference: Difference) -> None:
                 "counts": counts,
                 "findings": difference.findings,
                 "unseen": difference.unseen,
+                "paused": difference.paused,
             },
             indent=2,
         )

@@ -48,6 +48,7 @@ cdef extern from *:
         PyObject *no_ack;
         PyObject *on_delivery;
         PyObject *on_impossible;
+        PyObject *pause_key;
         PyObject *prefetch;
         PyObject *queue;
         PyObject *queues;
@@ -93,6 +94,7 @@ cdef extern from *:
         cdef object no_ack
         cdef object on_delivery
         cdef object on_impossible
+        cdef object pause_key
         cdef object prefetch
         cdef object queue
         cdef object queues

@@ -1,6 +1,7 @@
 """Routing keys, and the names of exchanges and queues (``docs/contract.md``)."""
 
 import hashlib
+import urllib.parse
 from typing import Annotated, Final
 
 import msgspec
@@ -39,6 +40,16 @@ def vendor_key(vendor_id: str) -> str:
     return _bounded(
         "".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower()))
     )
+
+
+def vendor_of_key(key: str) -> str:
+    """The vendorId that has this key, in lower case; the key itself, if it was cut or is none."""
+    escaped = key.replace("_", "%")
+    try:
+        vendor_id = urllib.parse.unquote(escaped, errors="strict")
+    except UnicodeDecodeError:
+        return key
+    return vendor_id if vendor_key(vendor_id) == key else key
 
 
 def station_key(station_id: str) -> str:
@@ -141,6 +152,23 @@ class Names(msgspec.Struct, frozen=True):
     def events(self) -> str:
         """Topic exchange: what becomes of requests, by :func:`event_word` and outcome."""
         return f"{self.prefix}.events"
+
+    @property
+    def paused(self) -> str:
+        """Direct exchange and queue: a vendor is paused while its key binds the one to the other.
+
+        No vendor's queue can have this name, or that of :attr:`control`: theirs begin with the
+        prefix and a dot.
+        """
+        return f"{self.prefix}-paused"
+
+    @property
+    def control(self) -> str:
+        """Fanout exchange: tells workers to look again which vendors are paused.
+
+        How the names of the private queues begin that workers bind to it, too; a dot follows.
+        """
+        return f"{self.prefix}-control"
 
     @property
     def stations(self) -> str:

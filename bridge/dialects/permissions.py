@@ -23,7 +23,7 @@ class Role(enum.StrEnum):
     """A kind of user."""
 
     WORKER = "worker"
-    """A worker that declares nothing: in mode verify or none."""
+    """A worker that declares nothing but a private queue: in mode verify or none."""
     WORKER_DECLARING = "worker-declaring"
     """A worker that declares its exchanges and queues."""
     GATEWAY = "gateway"
@@ -35,6 +35,8 @@ class Role(enum.StrEnum):
     """Whoever asks workers and stations, as the CSMS does."""
     OPERATOR = "operator"
     """Whoever looks after it all: dead letters, events, topology."""
+    PAUSER = "pauser"
+    """Whoever pauses vendors and resumes them."""
     LISTENER = "listener"
     """Whoever listens to events."""
     DEAD_READER = "dead-reader"
@@ -76,13 +78,13 @@ def permissions(role: Role, names: Names | None = None) -> Permissions:
     match role:
         case Role.WORKER:
             return Permissions(
-                NOTHING,
-                rf"^({_DEFAULT}|{p}(\.(dead|events|unrouted|retry\..*))?)$",
-                rf"^{p}\.(?!(dead|events|stations|unrouted)$|replies\.).*$",
+                rf"^{p}-control\..*$",
+                rf"^({_DEFAULT}|{p}(\.(dead|events|unrouted|retry\..*)|-paused|-control\..*)?)$",
+                rf"^{p}(-control(\..*)?|\.(?!(dead|events|stations|unrouted)$|replies\.).*)$",
             )
         case Role.WORKER_DECLARING:
             return Permissions(
-                rf"^{ours}(\..*)?$", rf"^({_DEFAULT}|{ours}(\..*)?)$", rf"^{ours}(\..*)?$"
+                rf"^{ours}([.-].*)?$", rf"^({_DEFAULT}|{ours}([.-].*)?)$", rf"^{ours}([.-].*)?$"
             )
         case Role.GATEWAY:
             return Permissions(
@@ -100,11 +102,16 @@ def permissions(role: Role, names: Names | None = None) -> Permissions:
             return Permissions(rf"^{_PRIVATE}$", rf"^{p}(\.stations)?$", rf"^{_PRIVATE}$")
         case Role.OPERATOR:
             # What a migration makes has a colon in its name.
-            all_ours = rf"{ours}([.:].*)?"
+            all_ours = rf"{ours}([.:-].*)?"
             return Permissions(
                 rf"^({_PRIVATE}|{all_ours})$",
                 rf"^({_PRIVATE}|{_DEFAULT}|{all_ours})$",
                 rf"^({_PRIVATE}|{all_ours})$",
+            )
+        case Role.PAUSER:
+            # How many consumers a queue has says whether the workers have heard.
+            return Permissions(
+                NOTHING, rf"^{p}-(paused|control)$", rf"^{p}(-paused|\.(?!replies\.).*)$"
             )
         case Role.LISTENER:
             return Permissions(rf"^{_PRIVATE}$", rf"^{_PRIVATE}$", rf"^({_PRIVATE}|{p}\.events)$")

@@ -11,6 +11,8 @@ dialect a worker needs::
     datatransfer.dead ──→ a queue of that name
     datatransfer.stations (direct): gateways bind their own queues to it
     datatransfer.events (topic): whoever listens binds a queue to it; only where events are on
+    datatransfer-paused (direct) ── key of a paused vendor ──→ a queue of that name
+    datatransfer-control (fanout): workers bind private queues to it
 
 Queues of requests send what is rejected, has expired or was delivered too often to
 ``datatransfer.dead``. In a dialect whose gateway does not route by vendor, the gateway's exchange
@@ -62,6 +64,8 @@ class Purpose(enum.StrEnum):
     """Requests that were given up."""
     EVENTS = "events"
     """What became of requests. Workers do without it if it is not there."""
+    CONTROL = "control"
+    """Which vendors are paused. Workers do without it as well: nothing is paused then."""
 
 
 DELIVERY_LIMIT: Final = 20
@@ -84,6 +88,9 @@ UNLIMITED: Final = 1_000_000
 delivery. RabbitMQ 4 drops a message of a quorum queue after 20 unless told otherwise. "No limit" is
 -1 there, which 3.x refuses or takes for 0. And only a quorum queue with a limit puts back in its
 place what is given back."""
+
+ASKED_TTL_MS: Final = 60_000
+"""Milliseconds that an answered question whether a vendor is paused stays in its queue."""
 
 _AT_LEAST_ONCE: Final = {
     # Without the first two, a quorum queue silently dead-letters at most once.
@@ -152,9 +159,20 @@ class Topology(msgspec.Struct, frozen=True):
         return next((each for each in self.exchanges if each.purpose is Purpose.EVENTS), None)
 
     @property
+    def control(self) -> tuple[Exchange | Queue, ...]:
+        """What pausing a vendor needs; nothing: none can be paused."""
+        parts: list[Exchange | Queue] = [*self.exchanges, *self.queues]
+        return tuple(part for part in parts if part.purpose is Purpose.CONTROL)
+
+    @property
     def needed(self) -> "Topology":
         """Without what a worker can do without."""
-        parts = (part for part in self.parts if part != self.events)
+        optional = {Purpose.EVENTS, Purpose.CONTROL}
+        parts = (
+            part
+            for part in self.parts
+            if isinstance(part, QueueBinding) or part.purpose not in optional
+        )
         return Topology(tuple(parts), self.mode)
 
     @property
@@ -191,7 +209,8 @@ def worker_topology(
         queues = _shared_queues(names, dialect.queues, queue_type)
     dead_letters, retries = _dead_letters(names, queue_type), _retries(names, queue_type)
     told = (Exchange(names.events, "topic", Purpose.EVENTS),) if events else ()
-    return Topology((*exchanges, *dead_letters, *retries, *queues, *told), mode)
+    control = control_parts(names)
+    return Topology((*exchanges, *dead_letters, *retries, *queues, *control, *told), mode)
 
 
 def gateway_topology(names: Names, mode: Mode = Mode.DECLARE) -> Topology:
@@ -201,6 +220,24 @@ def gateway_topology(names: Names, mode: Mode = Mode.DECLARE) -> Topology:
     requests are returned to it. Without the exchanges, publishing would end its connection.
     """
     return Topology(tuple(_exchanges(names)), mode)
+
+
+def control_parts(names: Names) -> tuple[Exchange | Queue, ...]:
+    """What pausing a vendor needs.
+
+    The queue is a quorum queue whatever the others are: a classic one takes its bindings with it
+    while its node is away, and no vendor would be paused. It holds nothing that is of use.
+    """
+    arguments = {
+        "x-queue-type": QueueType.QUORUM.value,
+        "x-max-length": 1,
+        "x-message-ttl": ASKED_TTL_MS,
+    }
+    return (
+        Exchange(names.paused, "direct", Purpose.CONTROL),
+        Exchange(names.control, "fanout", Purpose.CONTROL),
+        Queue(names.paused, Purpose.CONTROL, arguments),
+    )
 
 
 def _exchanges(names: Names) -> Iterator[Exchange]:

@@ -109,6 +109,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     vendors: Vendors | None
     """None: no routers were given."""
     broker: BrokerSeen
+    paused: dict[str, str] = {}
+    """vendorId → queue, of the vendors of the routers that are paused."""
     broker_error: str = ""
     """What went wrong after it had been reached."""
     management: ManagementSeen | None = None

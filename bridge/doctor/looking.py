@@ -8,8 +8,9 @@ from typing import Final, Literal
 from yarl import URL
 
 from bridge.dialects.dialect import Dialect
+from bridge.dialects.names import vendor_key
 from bridge.dialects.topology import Mode, Purpose, QueueType, Topology, worker_topology
-from bridge.doctor import broker, certificates, machine, queues, store, topology
+from bridge.doctor import broker, certificates, machine, pauses, queues, store, topology
 from bridge.doctor.certificates import see_certificates
 from bridge.doctor.facts import Certificate, ManagementSeen, StoreSeen, Surroundings, Vendors
 from bridge.doctor.findings import Check
@@ -29,6 +30,7 @@ CHECKS: Final[tuple[Check[Surroundings], ...]] = (
     *broker.CHECKS,
     *topology.CHECKS,
     *queues.CHECKS,
+    *pauses.CHECKS,
     *certificates.CHECKS,
     *store.CHECKS,
     *machine.CHECKS,
@@ -53,9 +55,10 @@ async def look_around(
 ) -> Surroundings:
     """Look at everything, each thing bounded in time. What cannot be known is said as such."""
     names = dialect.names
-    plan = worker_topology(dialect, list(vendors.handlers) if vendors else (), mode, queue_type)
+    named = list(vendors.handlers) if vendors else []
+    plan = worker_topology(dialect, named, mode, queue_type)
     (seen, error), (management, management_error), found, kept = await asyncio.gather(
-        _look(urls, plan, connect_timeout),
+        _look(urls, plan, list(map(vendor_key, named)), connect_timeout),
         _ask(management_urls, urls, names.prefix, [queue.name for queue in plan.queues]),
         _certificates(urls),
         _store(redis_url),
@@ -73,6 +76,9 @@ async def look_around(
         machine=see_machine(),
         vendors=vendors,
         broker=seen,
+        paused={
+            each: names.vendor_queue(each) for each in named if vendor_key(each) in seen.paused
+        },
         broker_error=error,
         management=management,
         management_error=management_error,
@@ -83,10 +89,10 @@ async def look_around(
 
 
 async def _look(
-    urls: Sequence[URL], plan: Topology, connect_timeout: float
+    urls: Sequence[URL], plan: Topology, pause_keys: Sequence[str], connect_timeout: float
 ) -> tuple[BrokerSeen, str]:
     try:
-        return await look(urls, plan, "dtbridge doctor", connect_timeout), ""
+        return await look(urls, plan, "dtbridge doctor", connect_timeout, pause_keys), ""
     except TransportError as error:
         return BrokerSeen(()), str(error)
 

@@ -37,7 +37,8 @@ def check_consumers(known: Surroundings) -> Iterator[Finding]:
     idle, served = [], 0
     for queue in known.plan.queues:
         counts = _Counts(known, queue)
-        if not counts.known or queue.purpose is Purpose.DEAD:
+        nobody = {Purpose.DEAD, Purpose.CONTROL}
+        if not counts.known or queue.purpose in nobody or queue.name in known.paused.values():
             continue
         if counts.consumers:
             served += 1

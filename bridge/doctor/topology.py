@@ -22,7 +22,9 @@ def _seen(known: Surroundings, part: Exchange | Queue) -> PartSeen | None:
 
 
 def _parts(known: Surroundings) -> tuple[Exchange | Queue, ...]:
-    return (*known.plan.exchanges, *known.plan.queues)
+    """But for those of pauses, which have a check of their own."""
+    parts: list[Exchange | Queue] = [*known.plan.exchanges, *known.plan.queues]
+    return tuple(part for part in parts if part.purpose is not Purpose.CONTROL)
 
 
 def _kind(part: Exchange | Queue) -> str:
@@ -58,7 +60,8 @@ def check_present(known: Surroundings) -> Iterator[Finding]:
     if not missing and not hidden:
         yield ok(
             "topology",
-            f"{len(known.plan.exchanges)} exchanges and {len(known.plan.queues)} queues are there",
+            f"{sum(isinstance(part, Exchange) for part in _parts(known))} exchanges and "
+            f"{sum(isinstance(part, Queue) for part in _parts(known))} queues are there",
         )
 
 
@@ -141,7 +144,7 @@ def check_delivery_limits(known: Surroundings) -> Iterator[Finding]:
 def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[Finding]:
     set_by = live.operator_policy or live.policy or "a policy"
     definition = live.effective_policy_definition
-    limit = _limit_of(live, known)
+    limit = None if queue.purpose is Purpose.CONTROL else _limit_of(live, known)
     holds = queue.purpose is not Purpose.REQUESTS
     if live.type == QueueType.QUORUM.value:
         if limit is None and queue.purpose is Purpose.REQUESTS:
@@ -177,6 +180,8 @@ def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[Fi
             f"exempt the bridge's queues from {set_by!r}",
         )
     ttl, wanted = definition.get("message-ttl"), queue.arguments.get("x-message-ttl")
+    if queue.purpose is Purpose.CONTROL:
+        return  # it is there for its bindings
     if isinstance(ttl, int) and (wanted is None or ttl < wanted):
         yield warn(
             "policies",

@@ -131,12 +131,14 @@ class _BrowsingSession(Session):
     async def add_consumer(self) -> None:
         """Take up to :data:`WINDOW` messages more."""
         tag = f"{self._name.replace(' ', '-')}-{self.consumers}"
-        self.consume_lane.subscribe(tag, Subscription(self._queue, WINDOW, self._take))
+        subscription = Subscription(self._queue, WINDOW, self._take)
+        self.consume_lane.subscribe(tag, subscription)
         try:
             await self._consume_channel.basic_consume(self._queue, never_called, consumer_tag=tag)
         except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {self._queue!r} cannot be read: {error.args[0]}") from error
-        self._consumers.append((self._consume_channel, tag))
+        lane = self.consume_lane
+        self._consumers.add(self._consume_channel, lane, self._queue, subscription).tag = tag
         self.consumers += 1
 
     def _take(self, delivery: Delivery) -> None:

@@ -118,6 +118,10 @@ class ConsumeLane:
         if subscription.prefetch:
             self._together = min(self._together, max(1, subscription.prefetch // 4))
 
+    def unsubscribe(self, consumer_tag: str) -> None:
+        """Call it after Basic.CancelOk: nothing comes any more."""
+        self._subscriptions.pop(consumer_tag.encode(), None)
+
     def on_deliver(
         self,
         consumer_tag: bytes,

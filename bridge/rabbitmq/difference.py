@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from bridge.dialects.names import vendor_of_key
 from bridge.dialects.topology import Exchange, Purpose, Queue, QueueBinding, Topology
 from bridge.rabbitmq.management import LiveBinding, LiveExchange, LiveQueue
 
@@ -83,6 +84,8 @@ class Difference(msgspec.Struct, frozen=True):
     fine: int
     unseen: tuple[str, ...] = ()
     """Sentences about what could not be seen."""
+    paused: tuple[str, ...] = ()
+    """Vendors that are paused."""
 
     def of(self, *marks: Mark) -> list[Finding]:
         return [finding for finding in self.findings if finding.mark in marks]
@@ -127,7 +130,14 @@ def compare(
         else:
             findings.append(found)
     findings += _besides(topology, live, prefix, requests, known)
-    return Difference(tuple(findings), fine)
+    return Difference(tuple(findings), fine, paused=tuple(_paused(topology, live)))
+
+
+def _paused(topology: Topology, live: Live) -> Iterator[str]:
+    names = {part.name for part in topology.control}
+    for exchange, key, _, queue in sorted(live.bindings):
+        if exchange == queue and exchange in names:
+            yield vendor_of_key(key)
 
 
 def compare_exchange(wanted: Exchange, live: LiveExchange | None) -> Finding | None:

@@ -32,8 +32,9 @@ from yarl import URL
 from bridge.dialects.topology import Exchange, Purpose, Queue, Topology
 from bridge.rabbitmq.connection import Connection, open_connection
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
+from bridge.rabbitmq.switching import are_paused
 from bridge.rabbitmq.urls import printable
-from bridge.transport import TransportError
+from bridge.transport import TopologyError, TransportError
 
 ANSWER_WITHIN: Final = 5.0
 """Seconds for one answer of the broker. One that has an alarm does not read publishings."""
@@ -113,6 +114,8 @@ class BrokerSeen(msgspec.Struct, frozen=True):
     blocked: str = ""
     """Why the broker takes no publishings; empty if it does."""
     clock: ClockSeen = ClockSeen()
+    paused: frozenset[str] = frozenset()
+    """Of the keys that were asked for, those that are paused."""
 
     @property
     def host(self) -> HostSeen | None:
@@ -143,11 +146,16 @@ class _Listener:
 
 
 async def look(
-    urls: Sequence[URL], topology: Topology, name: str, connect_timeout: float
+    urls: Sequence[URL],
+    topology: Topology,
+    name: str,
+    connect_timeout: float,
+    pause_keys: Sequence[str] = (),
 ) -> BrokerSeen:
     """Look at every host, and through the first that can be used at the parts of a topology.
 
-    `name`: begins the names of the connections. `connect_timeout`: seconds for each host. Raises
+    `name`: begins the names of the connections. `connect_timeout`: seconds for each host.
+    `pause_keys`: of vendors that may be paused. Raises
     :class:`~bridge.transport.TransportError` when a connection is lost meanwhile.
     """
     hosts: list[HostSeen] = []
@@ -160,7 +168,7 @@ async def look(
         return BrokerSeen(tuple(hosts))
     try:
         with losses_as_errors():
-            return await _look_at(usable, tuple(hosts), topology, name, connect_timeout)
+            return await _look_at(usable, hosts, topology, name, connect_timeout, pause_keys)
     except LOST as error:
         raise TransportError(f"the connection was lost: {explain(error)}") from error
 
@@ -203,7 +211,12 @@ async def _connected(
 
 
 async def _look_at(
-    url: URL, hosts: tuple[HostSeen, ...], topology: Topology, name: str, connect_timeout: float
+    url: URL,
+    hosts: Sequence[HostSeen],
+    topology: Topology,
+    name: str,
+    connect_timeout: float,
+    pause_keys: Sequence[str],
 ) -> BrokerSeen:
     publishing = _Listener()
     async with (
@@ -228,7 +241,14 @@ async def _look_at(
             if publishing.blocked
             else await _clock(writing, dead)
         )
-        return BrokerSeen(hosts, tuple(parts), default, publishing.blocked, clock)
+        paused: set[str] = set()
+        if topology.control and not publishing.blocked:
+            with contextlib.suppress(TopologyError, TimeoutError):
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    paused = await are_paused(writing, topology.control[0].name, pause_keys)
+        return BrokerSeen(
+            tuple(hosts), tuple(parts), default, publishing.blocked, clock, frozenset(paused)
+        )
 
 
 def _few(parts: Sequence[PartSeen], number: int, *, is_queue: bool) -> bool:

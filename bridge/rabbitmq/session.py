@@ -10,7 +10,6 @@ its list, after a pause with full jitter.
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import socket
@@ -23,13 +22,15 @@ from yarl import URL
 from bridge.dialects.topology import Mode, Topology
 from bridge.rabbitmq.binding import BindLane, private_queue
 from bridge.rabbitmq.careful import KNOWN_SIZE, Sizes, refusal
-from bridge.rabbitmq.connection import Connection, never_called, open_connection
+from bridge.rabbitmq.connection import Connection, open_connection
+from bridge.rabbitmq.consumers import Consumers
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.declaring import bind, see_to
 from bridge.rabbitmq.delivery import Confirmable, Pending
 from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.pausing import Pauses, PauseWatch
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.rabbitmq.renewal import renew
 from bridge.rabbitmq.watch import Watch
@@ -76,13 +77,15 @@ class Session:
         on_returned: Callable[[], None],
         on_refused: Callable[[], None] | None = None,
         time_confirm: Callable[[float], None] | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         """`name`: begins the names of the connections. Host and process follow it.
 
         `on_blocked` is called when the broker blocks publishing, with its reason, and with None
         when it no longer does; `on_returned` for each publishing that no queue took, `on_refused`
         when the broker refuses some; `time_confirm` as
-        :meth:`~bridge.transport.Transport.time_confirms` asks for it.
+        :meth:`~bridge.transport.Transport.time_confirms` asks for it. `pauses`: what is paused;
+        None: nothing ever is.
         """
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._on_blocked = on_blocked
@@ -103,10 +106,10 @@ class Session:
         self._sizes = Sizes(self._open_sizes_lane, self._end_by_publishing, self._prove)
         self._sizes_lane: PublishLane | None = None
         self._direct_replies = DirectReplies(self._open_direct_lane, self.end)
-        self._consumers: list[tuple[aiormq.abc.AbstractChannel, str]] = []
-        """Channel and tag of each, but for those of replies, which are wanted to the end."""
-        self._numbers = itertools.count(1)
-        """Of consumer tags."""
+        self._consumers = Consumers()
+        self._pause_watch = (
+            None if pauses is None else PauseWatch(pauses, self._consumers, self.end)
+        )
         self._settled = asyncio.Event()
         """Acknowledgements have been sent while draining."""
         self._renewal: asyncio.Task[None] | None = None
@@ -169,6 +172,7 @@ class Session:
             publish_lanes=self._publish_channels.keys(),
             is_blocked=lambda: self.blocked,
             end=self.end,
+            steps=lambda: self._consumers.steps,
         )
         watch.start()
         async with asyncio.timeout(OPEN_TIMEOUT + OPEN_TIMEOUT_PER_QUEUE * len(subscriptions)):
@@ -189,12 +193,16 @@ class Session:
             self.missing = await see_to(connection, topology, lenient=self.lenient)
         self.publish_lane = await self._open_publish_lane()
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
+        if self._pause_watch is not None:
+            await self._pause_watch.open(self._publishing, self._consuming)
         self._consume_channel, self.consume_lane = await self._consume(
             [each for each in subscriptions if not each.waits]
         )
         waiting = [each for each in subscriptions if each.waits]
         if present := await self._present(waiting, topology, watch):
             await self._consume(present)
+        if self._pause_watch is not None:
+            self._pause_watch.start()
 
     async def _open_publish_lane(self) -> PublishLane:
         lane = await self._open_lane(
@@ -290,6 +298,7 @@ class Session:
         lane = self.lane_type(
             channel.number, outbox, self.publish_lane, on_end=self.end, on_settled=self._settled.set
         )
+        lane.hold = self.blocked  # since before
         self._lanes.append(lane)
         self._consuming.protocol.register(channel.number, lane)
         prefetch = -1
@@ -320,16 +329,9 @@ class Session:
         queue: str,
         subscription: Subscription,
     ) -> None:
-        tag = f"dtbridge-{next(self._numbers)}"
-        lane.subscribe(tag, subscription)
-        try:
-            await channel.basic_consume(
-                queue, never_called, no_ack=subscription.no_ack, consumer_tag=tag
-            )
-        except aiormq.exceptions.AMQPChannelError as error:
-            raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
-        if subscription.queue or subscription.exchange:
-            self._consumers.append((channel, tag))
+        consumer = self._consumers.add(channel, lane, queue, subscription)
+        if self._pause_watch is None or not self._pause_watch.holds(subscription.pause_key):
+            await self._consumers.start(consumer)
 
     @property
     def consumes(self) -> bool:
@@ -395,16 +397,12 @@ class Session:
         self.end(reason)
 
     async def cancel_consumers(self) -> None:
-        """Have the broker send no more requests.
-
-        It deletes private queues with their last consumer, and so their bindings.
-        """
+        """Have the broker send no more requests."""
         if self._watch is not None:
             self._watch.stop_audit()
-        for channel, tag in self._consumers:
-            if self.ended.done():
-                return
-            await channel.basic_cancel(tag)
+        if self._pause_watch is not None:
+            await self._pause_watch.finish()
+        await self._consumers.stop_requests(self.ended)
 
     async def ping(self, timeout: float) -> None:
         """As :meth:`~bridge.rabbitmq.watch.Watch.ping`."""
@@ -451,6 +449,8 @@ class Session:
             publishing.close()
         self._sizes.close()
         self._direct_replies.close()
+        if self._pause_watch is not None:
+            self._pause_watch.stop()
 
     async def close(self) -> None:
         """End it in order, so that the broker has read every frame sent before."""
@@ -472,6 +472,8 @@ class Session:
 
     def on_blocked(self, reason: str | None) -> None:
         self.blocked = reason is not None
+        if self.blocked and self._pause_watch is not None:
+            self._pause_watch.wait_no_more()
         self.on_paused()
         self._on_blocked(reason)
 

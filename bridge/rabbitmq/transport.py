@@ -14,6 +14,7 @@ from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.emitting import Emitter
 from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
+from bridge.rabbitmq.pausing import Pauses
 from bridge.rabbitmq.renewal import Renewal
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import HostOrder, in_order, printable
@@ -74,11 +75,11 @@ class RabbitTransport:
         if isinstance(urls, Hosts) and urls.can_change:
             self._renewal = Renewal(urls, self._take_urls)
         self._name = name
-        self._topology = topology
+        self._topology = None if topology is None else topology.needed
+        self._control = None if topology is None else Topology(topology.control, topology.mode)
         self._emitter: Emitter | None = None
         self._told_no_events = False
         if topology is not None and (events := topology.events) is not None:
-            self._topology = topology.needed
             self._emitter = Emitter(name, events, topology.mode, self._present_url)
         self._start_timeout = start_timeout
         # Every host gets its turn before a start is given up, even if one of them never answers.
@@ -100,6 +101,7 @@ class RabbitTransport:
         self.refused = 0
         """As :attr:`~bridge.transport.Transport.refused`."""
         self._observe: Callable[[float], None] | None = None
+        self._pauses: Pauses | None = None
 
     @property
     def state(self) -> State:
@@ -120,6 +122,10 @@ class RabbitTransport:
         if self._session is None:
             raise ConnectionError("there is no session")
         await self._session.ping(timeout)
+
+    def watch_pauses(self, keys: Sequence[str], on_pause: Callable[[str, bool], None]) -> None:
+        if keys and self._control is not None and self._control.parts:
+            self._pauses = Pauses(self._control, keys, on_pause)
 
     def lacks(self, exchange: str) -> bool:
         return self._session is not None and exchange in self._session.missing
@@ -177,7 +183,12 @@ class RabbitTransport:
         self._next_url = (self._next_url + 1) % len(self._urls)
         self._enter(State.CONNECTING, f"to {printable(url)}")
         self._opening = session = Session(
-            self._name, self._blocked, self._count_returned, self._count_refused, self._observe
+            self._name,
+            self._blocked,
+            self._count_returned,
+            self._count_refused,
+            self._observe,
+            self._pauses,
         )
         session.lenient = self.sessions > 0  # somebody has migrated them under us
         try:

@@ -57,13 +57,15 @@ class Watch:
         publish_lanes: Collection[PublishLane],
         is_blocked: Callable[[], bool],
         end: Callable[[str], None],
+        steps: Callable[[], int] = lambda: 0,
         pulse: Pulse | None = None,
     ) -> None:
         """The lanes are the session's own, which may still become more.
 
         `is_blocked`: whether the broker takes no publishings for now. `end`: called with the reason
-        when the session is found dead. `pulse`: of the event loop, for the watch to start and stop;
-        None: one of its own.
+        when the session is found dead. `steps`: grows when a consumer is about to be started or
+        stopped, and again when it is: odd in between. `pulse`: of the event loop, for the watch to
+        start and stop; None: one of its own.
         """
         self._consuming = consuming
         self._publishing = publishing
@@ -71,6 +73,7 @@ class Watch:
         self._publish_lanes = publish_lanes
         self._is_blocked = is_blocked
         self._end = end
+        self._steps = steps
         self._pulse = pulse or Pulse()
         self._timer: asyncio.TimerHandle | None = None
         self._auditing: asyncio.Task[None] | None = None
@@ -171,6 +174,7 @@ class Watch:
                     quiet = lane.received == last[number] and not lane.unsettled
                     last[number] = lane.received
                     for queue in lane.queues:
+                        steps = self._steps()
                         try:
                             found = await self.look_at(queue)
                         except TimeoutError:
@@ -181,9 +185,11 @@ class Watch:
                         if found is None:
                             continue
                         waiting, consumers = found
-                        if consumers == 0 or (
+                        forgotten = consumers == 0 or (
                             quiet and waiting > 0 and await self._another_is_served(queue)
-                        ):
+                        )
+                        undisturbed = steps % 2 == 0 and steps == self._steps()
+                        if forgotten and undisturbed and queue in lane.queues:
                             self._end(
                                 f"not consuming: queue {queue!r} has {consumers} consumers "
                                 f"and {waiting} messages waiting"

@@ -5,6 +5,7 @@ case-insensitive (§3.1, CiString), and OCPP 2.x says nothing.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, overload
 
@@ -58,14 +59,17 @@ class Router:
         prefetch: int | None = None,
         concurrency: int | None = None,
         threads: int = THREADS,
+        rate: float | None = None,
     ) -> None:
         """`vendor_id`: at most 255 characters (OCPP 1.6 §6.17); the case of letters does not count.
 
         `timeout`: seconds that each handler may take. `retry`: when requests are tried again; None:
         as the worker says. `prefetch`: requests of this vendor in hand at most, `concurrency`:
         handlers that run at a time; None: as the worker says. `threads`: plain ``def`` handlers
-        that run at a time; more wait their turn. Raises :class:`HandlerError` for a vendorId that
-        no station could send, and for a number below 1.
+        that run at a time; more wait their turn. `rate`: requests a second that a worker begins at
+        most, it need not be whole; what is beyond waits in the queue; None: no bound. Raises
+        :class:`HandlerError` for a vendorId that no station could send, and for a number below 1
+        (`rate`: that is not above 0).
         """
         if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
             text = f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters"
@@ -79,12 +83,15 @@ class Router:
                 raise HandlerError(
                     f"{name} of Router({vendor_id!r}) must be at least 1, not {value}"
                 )
+        if rate is not None and not 0 < rate < math.inf:
+            raise HandlerError(f"rate of Router({vendor_id!r}) must be above 0, not {rate}")
         self.vendor_id = vendor_id
         self.timeout = timeout
         self.retry = retry
         self.prefetch = prefetch
         self.concurrency = concurrency
         self.threads = threads
+        self.rate = rate
         self._handlers: dict[str, Handler] = {}
         self._spellings: dict[str, str] = {}
         self._default: Handler | None = None

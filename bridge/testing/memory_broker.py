@@ -55,6 +55,9 @@ class Connection(Protocol):
 
     def end(self, reason: str) -> None: ...
 
+    def look(self, pause_key: str) -> None:
+        """See whether that key is paused."""
+
 
 class MemoryQueue:
     """Messages in order: the ready ones here, the unsettled ones with their consumers."""
@@ -225,6 +228,8 @@ class MemoryBroker:
         self.queues: dict[str, MemoryQueue] = {}
         self.exchanges: dict[str, MemoryExchange] = {}
         self.connections: list[Connection] = []
+        self.paused: set[str] = set()
+        """Keys of the vendors that are paused: see :meth:`pause`."""
         self._numbers = itertools.count(1)
 
     def declare(self, topology: Topology) -> None:
@@ -353,6 +358,19 @@ class MemoryBroker:
         if not queues and found.alternate is not None:
             return self._route(found.alternate, routing_key, headers)
         return queues
+
+    def pause(self, key: str, *, paused: bool = True) -> None:
+        """Pause a vendor, or end that, as ``dtbridge pause`` does.
+
+        `key`: its :func:`~bridge.dialects.names.vendor_key`.
+        """
+        (self.paused.add if paused else self.paused.discard)(key)
+        for connection in tuple(self.connections):
+            asyncio.get_running_loop().call_soon(connection.look, key)
+
+    def resume(self, key: str) -> None:
+        """Take back :meth:`pause`."""
+        self.pause(key, paused=False)
 
     def cut(self, reason: str = "the connection was cut") -> None:
         """End every connection.

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from bridge.testing.memory_broker import MemoryBroker, MemoryQueue, Message
 from bridge.transport import Confirm, Delivery, Publishing, Subscription, TopologyError, Verdict
@@ -62,6 +63,11 @@ class MemoryConsumer:
         self._subscription = subscription
 
     @property
+    def pause_key(self) -> str:
+        """That of its subscription."""
+        return self._subscription.pause_key
+
+    @property
     def has_room(self) -> bool:
         """Whether the prefetch allows another message. A prefetch of 0 is no bound."""
         prefetch = self._subscription.prefetch
@@ -110,6 +116,21 @@ class MemoryConsumer:
         self.queue.put_back(messages)
 
 
+class MemoryPauses:
+    """What a transport knows of pauses, from one connection to the next."""
+
+    def __init__(self, keys: Iterable[str], on_pause: Callable[[str, bool], None]) -> None:
+        self.keys = frozenset(keys)
+        self._paused: set[str] = set()
+        self._on_pause = on_pause
+
+    def tell(self, key: str, *, paused: bool) -> None:
+        """Tell the listener, if that is new."""
+        if paused != (key in self._paused):
+            (self._paused.add if paused else self._paused.discard)(key)
+            self._on_pause(key, paused)
+
+
 class MemoryConnection:
     """One connection's life."""
 
@@ -120,6 +141,7 @@ class MemoryConnection:
         on_end: Callable[[str], None],
         on_return: Callable[[], None],
         on_refuse: Callable[[], None],
+        pauses: MemoryPauses | None = None,
     ) -> None:
         """Consume. Raises TopologyError if a queue or an exchange is missing that must be there."""
         subscriptions = [
@@ -139,6 +161,9 @@ class MemoryConnection:
         self._on_refuse = on_refuse
         self._unconfirmed: dict[int, Callable[[Confirm], None]] = {}
         self._numbers = itertools.count(1)
+        self._pauses = MemoryPauses((), lambda *_: None) if pauses is None else pauses
+        for key in self._pauses.keys:
+            self._pauses.tell(key, paused=key in broker.paused)
         broker.connections.append(self)
         self._consumers = [self._consume(subscription) for subscription in subscriptions]
 
@@ -153,9 +178,30 @@ class MemoryConnection:
                     queue.name, binding.exchange, binding.routing_key, binding.arguments
                 )
         consumer = MemoryConsumer(self, queue, subscription)
-        queue.consumers.append(consumer)
-        queue.hand_out()
+        if not self._is_paused(consumer.pause_key):
+            queue.consumers.append(consumer)
+            queue.hand_out()
         return consumer
+
+    def _is_paused(self, key: str) -> bool:
+        return key in self._pauses.keys and key in self._broker.paused
+
+    def look(self, pause_key: str) -> None:
+        """Stop or start what has this key, if that has been paused or resumed."""
+        if not self.alive or pause_key not in self._pauses.keys:
+            return
+        consumers = [each for each in self._consumers if each.pause_key == pause_key]
+        if self._is_paused(pause_key):
+            self._cancel(lambda consumer: consumer in consumers)
+            # After what was handed out before.
+            tell = partial(self._pauses.tell, pause_key, paused=True)
+            asyncio.get_running_loop().call_soon(tell)
+        else:
+            self._pauses.tell(pause_key, paused=False)
+            for consumer in consumers:
+                if consumer not in consumer.queue.consumers:
+                    consumer.queue.consumers.append(consumer)
+                    consumer.queue.hand_out()
 
     @property
     def unsettled(self) -> int:

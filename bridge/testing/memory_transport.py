@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bridge.testing.memory_broker import MemoryBroker
-from bridge.testing.memory_connection import MemoryConnection
+from bridge.testing.memory_connection import MemoryConnection, MemoryPauses
 from bridge.transport import (
     Confirm,
     Publishing,
@@ -35,6 +35,7 @@ class MemoryTransport:
         self._keys: dict[str, None] = {}
         self._asked: deque[tuple[bool, Callable[[], None]]] = deque()
         """Bindings (True) and unbindings still to be made, and whom to tell then."""
+        self._pauses: MemoryPauses | None = None
         self._waiting: list[Callable[[], None]] = []
         """Whom to tell when the next connection has bound all keys."""
         self.returned = 0
@@ -61,6 +62,9 @@ class MemoryTransport:
     def time_confirms(self, observe: Callable[[float], None]) -> None:
         """In memory they take no time."""
 
+    def watch_pauses(self, keys: Sequence[str], on_pause: Callable[[str, bool], None]) -> None:
+        self._pauses = MemoryPauses(keys, on_pause)
+
     def lacks(self, exchange: str) -> bool:
         return exchange not in self._broker.exchanges
 
@@ -77,6 +81,7 @@ class MemoryTransport:
             self._lost,
             self._count_return,
             self._count_refusal,
+            self._pauses,
         )
         for routing_key in self._keys:
             self._connection.bind(routing_key)

@@ -88,6 +88,8 @@ class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     concurrency: int = 0
+    paused: int = 0
+    """Processes that have the vendor as paused."""
     backlog: int | None = None
     """Ready in the queue, for any worker to take; None: not known."""
     consumers: int | None = None
@@ -264,6 +266,7 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             "requests_running",
             "requests_waiting",
             "concurrency_limit",
+            "vendor_paused",
             "deliveries_total",
         )
     }
@@ -291,6 +294,7 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             running=int(gauges["requests_running"].get((vendor,), 0)),
             waiting=int(gauges["requests_waiting"].get((vendor,), 0)),
             concurrency=int(gauges["concurrency_limit"].get((vendor,), 0)),
+            paused=int(gauges["vendor_paused"].get((vendor,), 0)),
             backlog=None if depth is None else depth.ready,
             consumers=None if depth is None else depth.consumers,
             oldest=None if depth is None else depth.oldest,
@@ -352,7 +356,10 @@ def _why(row: VendorRow, handlers: Mapping[str, Buckets], busy: tuple[int, int])
     `busy`: processes whose handlers are all at work, and all that handle the vendor.
     """
     told = []
-    if row.consumers == 0 and row.backlog:
+    if row.paused:
+        where = "" if row.paused == busy[1] else f" in {row.paused} of {busy[1]} processes"
+        told.append(f"paused{where}: dtbridge resume ends that")
+    elif row.consumers == 0 and row.backlog:
         told.append("nobody takes from its queue")
     slowest = max(
         ((quantile(found, 0.99) or 0.0, message) for message, found in handlers.items()),

@@ -8,6 +8,9 @@ When more comes than can be handled, requests wait until their deadlines are nea
 tried, all would be answered too late. So a busy intake (:data:`BUSY`) measures how long handling
 takes, and does not begin with a request whose deadline is nearer than that: it answers that one
 with a CALLERROR at once, and gives the time to a younger one that can still be answered.
+
+A vendor may have a rate: so many requests a second are begun, and what is beyond waits as it does
+for a handler. While a vendor is paused none is begun, and what waits goes back to its queue.
 """
 
 import asyncio
@@ -43,7 +46,7 @@ from bridge.telemetry.logs import get_logger
 from bridge.telemetry.outcomes import Counted
 from bridge.transport import Delivery, Publishing, Verdict
 from bridge.worker.ledger import Ledger
-from bridge.worker.pace import Pace
+from bridge.worker.pace import Pace, Rate
 from bridge.worker.room import LARGE, Room
 
 log = get_logger("bridge.worker")
@@ -83,6 +86,7 @@ class Intake:
         room: Room | None = None,
         ledger: Ledger | None = None,
         told: Told | None = None,
+        rate: Rate | None = None,
     ) -> None:
         """`queue`: its name, for logs. `prefetch`: deliveries in hand at most.
 
@@ -90,6 +94,7 @@ class Intake:
         exchange of that name. `worker`: who we are, for dead letters. `room`: for large payloads;
         None: as much as a worker has, for this intake alone. `ledger`: where requests are counted.
         `told`: called with each request, its outcome and how that is counted; None: nobody asks.
+        `rate`: how often a request is begun; None: as often as one comes.
         """
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
@@ -100,9 +105,19 @@ class Intake:
         self._read = dialect.request
         self._make_reply = dialect.reply
         self._counts = counts
-        self._concurrency = concurrency
+        self.concurrency = concurrency
+        """Handlers running at most."""
+        self.paused = False
+        """Whether the vendor is paused: none is begun."""
+        self._limit = concurrency
+        """As :attr:`concurrency`; 0 while the vendor is paused."""
         self._busy = max(1, int(BUSY * min(concurrency, prefetch)))
         self._pace = Pace()
+        self._rate = rate
+        self._pacing: asyncio.TimerHandle | None = None
+        """When one more may begin that waits for that alone."""
+        self.held_back = 0
+        """Requests that have waited because of the rate."""
         self._running = 0
         self._waiting: deque[Request] = deque()
         self._starting = False
@@ -115,9 +130,9 @@ class Intake:
         self._delayed: dict[asyncio.TimerHandle, Delivery] = {}
 
     @property
-    def concurrency(self) -> int:
-        """Handlers running at most."""
-        return self._concurrency
+    def rate(self) -> float:
+        """Requests that are begun in a second at most; 0: no bound."""
+        return 0.0 if self._rate is None else self._rate.per_second
 
     @property
     def running(self) -> int:
@@ -146,13 +161,67 @@ class Intake:
         if len(request.body) > LARGE and not self._room.take(len(request.body)):
             self._room.wait(request.source)
             return
+        if self._rate is not None and self._waits_for_rate(request):
+            return
         if self._running < self._busy:
             self._running += 1
             self.next(request)
-        elif self._running < self._concurrency:
+        elif self._running < self._limit:
             self._begin_if_in_time(request)
+        elif self.paused:
+            self._turn_away(request)
         else:
             self._waiting.append(request)
+
+    def _waits_for_rate(self, request: Request) -> bool:
+        """Have a request wait that could begin, if its vendor has had its share of this moment."""
+        if self._running >= self._limit or (not self._waiting and self._may_begin()):
+            return False
+        self.held_back += 1
+        self._waiting.append(request)
+        return True
+
+    def _may_begin(self) -> bool:
+        """Whether one more may begin by the rate. If not, what waits does when it may."""
+        left = 0.0 if self._rate is None else self._rate.take()
+        if left > 0.0 and self._pacing is None:
+            self._pacing = asyncio.get_running_loop().call_later(left, self._go_on)
+        return left <= 0.0
+
+    def _go_on(self) -> None:
+        self._pacing = None
+        if not self._starting:
+            self._start_waiting()
+
+    def pause(self) -> int:
+        """Begin with none from now on, and give back what waits. What runs goes on.
+
+        Returns how many went back.
+        """
+        if self.paused:
+            return 0
+        self.paused = True
+        self._limit = self._busy = 0
+        waiting = len(self._waiting)
+        while self._waiting:
+            self._turn_away(self._waiting.popleft())
+        return waiting
+
+    def resume(self) -> None:
+        """Take back :meth:`pause`."""
+        if self.paused:
+            self.paused = False
+            self._limit = self.concurrency
+            self._busy = max(1, int(BUSY * min(self.concurrency, self.prefetch)))
+
+    def _turn_away(self, request: Request) -> None:
+        if len(request.body) > LARGE:
+            self._room.give(len(request.body))
+        self._put_back(request)
+
+    def _put_back(self, request: Request) -> None:
+        """Give back a request whose vendor is paused."""
+        request.source.settle(Verdict.REQUEUE)
 
     def void(self) -> None:
         """Forget what waits: the connection is gone, and the broker delivers it again.
@@ -166,6 +235,9 @@ class Intake:
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
+        if self._pacing is not None:
+            self._pacing.cancel()
+            self._pacing = None
         self._failures.close()
 
     def give_back(self) -> None:
@@ -320,6 +392,11 @@ class Intake:
         timer = asyncio.get_running_loop().call_later(after, requeue)
         self._delayed[timer] = delivery
 
+    def _is_in_time(self, request: Request) -> bool:
+        """Whether it would be handled if it began now; if not, it counts against no rate."""
+        deadline = request.deadline
+        return deadline is None or deadline - time.time() >= max(self._pace.needed, 0.001)
+
     def _start_waiting(self) -> None:
         """Begin with what waits, in one loop.
 
@@ -327,7 +404,13 @@ class Intake:
         """
         self._starting = True
         try:
-            while self._waiting and self._running < self._concurrency:
+            while self._waiting and self._running < self._limit:
+                if (
+                    self._rate is not None
+                    and self._is_in_time(self._waiting[0])
+                    and not self._may_begin()
+                ):
+                    break
                 self._begin_if_in_time(self._waiting.popleft())
         finally:
             self._starting = False

@@ -97,6 +97,22 @@ class WorkerCollector(Collector):
             "gauge",
             "Always 1: the queue that the vendor's requests come by, if it is the vendor's alone.",
             ("vendor", "queue"),
+            "dtbridge_vendor_paused",
+            "gauge",
+            "1 while the vendor is paused: its requests wait in the queue.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_rate_limit",
+            "gauge",
+            "Requests of the vendor that are begun in a second at most; 0: no bound.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_rate_waits_total",
+            "counter",
+            "Requests that waited because of the vendor's rate.",
+            ("vendor",),
         ),
         Family(
             "dtbridge_dead_letters_total",
@@ -178,6 +194,9 @@ class WorkerCollector(Collector):
             samples.number("dtbridge_concurrency_limit", intake.concurrency, vendor)
             if not worker.dialect.queues:
                 samples.number("dtbridge_queue_info", 1, vendor, intake.queue)
+            samples.number("dtbridge_vendor_paused", int(intake.paused), vendor)
+            samples.number("dtbridge_rate_limit", intake.rate, vendor)
+            samples.number("dtbridge_rate_waits_total", intake.held_back, vendor)
             samples.numbers("dtbridge_dead_letters_total", ledger.dead, vendor)
             samples.numbers("dtbridge_answers_unsent_total", ledger.unsent, vendor)
             samples.number("dtbridge_threads_stuck", dispatcher.stuck, vendor)

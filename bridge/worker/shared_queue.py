@@ -9,6 +9,9 @@ together are no more than the whole. One more request of a vendor that has its s
 round by a delay queue, which lets the others behind it through. Each round is longer than the one
 before, and when no time is left for another the request is answered.
 
+So it is while the vendor is paused, whether it has anything in hand or not: to stop consuming would
+stop the others.
+
 A message in such a queue that is not a request is kept as a dead letter, with the reason.
 """
 
@@ -55,7 +58,7 @@ class Part(Intake):
 
     def take(self, request: Request) -> None:
         """Handle a request now or when a handler of this vendor has finished, or put it off."""
-        if self.in_hand >= self.prefetch:
+        if self.paused or self.in_hand >= self.prefetch:
             self._put_off(request)
         else:
             super().take(request)
@@ -70,6 +73,10 @@ class Part(Intake):
         self._keep(request, failure, error.answer)
         self.ledger.settled(request, Counted.FOREIGN)
 
+    def _put_back(self, request: Request) -> None:
+        """Given back to the queue that others' requests come from, it would come again at once."""
+        self._put_off(request)
+
     def _put_off(self, request: Request) -> None:
         now = time.time()
         age = 0.0 if request.first_try is None else now - request.first_try
@@ -78,18 +85,14 @@ class Part(Intake):
             if len(request.body) > LARGE:
                 self._room.hold(len(request.body))
             self._running += 1  # as if it had begun: it is settled like all others
-            self.settled(
-                request,
-                overloaded(
-                    request, f"{self.prefetch} others of its vendor were in hand all the time"
-                ),
-            )
+            others = f"{self.prefetch} others of its vendor were in hand"
+            text = f"{'its vendor was paused' if self.paused else others} all the time"
+            self.settled(request, overloaded(request, text))
             return
         self._counts.put_off += 1
         self.ledger.settled(request, Counted.PUT_OFF)
-        self._try_again(
-            request, RetryLater(delay, "its vendor has its share in hand", counts=False)
-        )
+        why = "its vendor is paused" if self.paused else "its vendor has its share in hand"
+        self._try_again(request, RetryLater(delay, why, counts=False))
 
 
 class Sorter:

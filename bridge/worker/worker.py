@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from bridge.dialects.dialect import Dialect
+from bridge.dialects.names import vendor_key
 from bridge.dialects.native import Native
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
@@ -35,6 +36,8 @@ from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.events import EventRecorder
 from bridge.worker.intake import Intake, Told
 from bridge.worker.ledger import OTHER, Ledger
+from bridge.worker.pace import Rate, in_hand
+from bridge.worker.pausing import Pausing
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
 
@@ -139,6 +142,8 @@ class Worker:
                 store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error
             )
         self.intakes: list[Intake] = []
+        self._vendors: dict[str, tuple[str, Intake]] = {}
+        """By the key that pauses it: a vendor, and its intake."""
         self._dispatchers: list[Dispatcher] = []
         self.room = Room(self.settings.max_bytes)
         """For large payloads."""
@@ -157,6 +162,8 @@ class Worker:
             self._subscribe_vendors() if not self.dialect.queues else self._subscribe_shared()
         )
         self._subscriptions += [queue.subscription for queue in self._delay_queues]
+        pausing = Pausing(self._vendors, shared=bool(self.dialect.queues))
+        transport.watch_pauses(pausing.keys, pausing.on_pause)
         self._stop = asyncio.Event()
         self._was_connected = False
 
@@ -195,8 +202,15 @@ class Worker:
                 Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight
             )
         self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
+        keys = {id(intake): key for key, (_, intake) in self._vendors.items()}
         return [
-            Subscription(intake.queue, intake.prefetch, intake.on_delivery, intake.on_impossible)
+            Subscription(
+                intake.queue,
+                intake.prefetch,
+                intake.on_delivery,
+                intake.on_impossible,
+                pause_key=keys.get(id(intake), ""),
+            )
             for intake in self.intakes
         ]
 
@@ -226,7 +240,9 @@ class Worker:
         are shared out among all intakes.
         """
         settings = self.settings
-        prefetch = router.prefetch if router and router.prefetch else settings.prefetch
+        rate = Rate(router.rate) if router and router.rate else None
+        prefetch = settings.prefetch if rate is None else min(settings.prefetch, in_hand(rate))
+        prefetch = router.prefetch if router and router.prefetch else prefetch
         concurrency = router.concurrency if router and router.concurrency else settings.concurrency
         intake = kind(
             queue,
@@ -239,7 +255,10 @@ class Worker:
             room=self.room,
             ledger=Ledger(router.vendor_id if router else OTHER, counts=self._is_counted),
             told=self._told,
+            rate=rate,
         )
+        if router is not None:
+            self._vendors[vendor_key(router.vendor_id)] = router.vendor_id, intake
         dispatcher = Dispatcher(
             self._routes,
             strict=settings.strict,

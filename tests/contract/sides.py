@@ -78,6 +78,9 @@ class Side(Protocol):
     async def make_room(self, name: str) -> None:
         """Let a full queue take publishings."""
 
+    async def pause(self, key: str, *, paused: bool = True, told: bool = True) -> None:
+        """Pause the vendor with this key, or end that. `told`: and tell the workers."""
+
     def transport(self, topology: Topology | None = None) -> Transport:
         """A transport. `topology`: what it needs; in mode declare, it is declared."""
 
@@ -121,6 +124,12 @@ class MemorySide:
 
     async def make_room(self, name: str) -> None:
         self._broker.queues[name].full = False
+
+    async def pause(self, key: str, *, paused: bool = True, told: bool = True) -> None:
+        if told:
+            self._broker.pause(key, paused=paused)
+        else:
+            (self._broker.paused.add if paused else self._broker.paused.discard)(key)
 
     def transport(self, topology: Topology | None = None) -> Transport:
         if topology is not None and topology.mode is Mode.DECLARE:
@@ -200,6 +209,14 @@ class RabbitSide:
 
     async def make_room(self, name: str) -> None:
         await self._channel.queue_purge(name)
+
+    async def pause(self, key: str, *, paused: bool = True, told: bool = True) -> None:
+        if paused:
+            await self._channel.queue_bind(NAMES.paused, NAMES.paused, key)
+        else:
+            await self._channel.queue_unbind(NAMES.paused, NAMES.paused, key)
+        if told:
+            await self._channel.basic_publish(b"", exchange=NAMES.control, routing_key=key)
 
     def transport(self, topology: Topology | None = None) -> Transport:
         return RabbitTransport(parse_urls([self._url]), topology=topology)

@@ -20,6 +20,8 @@ from bridge.dialects.names import Names
 from bridge.dialects.permissions import TAGS, Role, permissions
 from bridge.dialects.topology import Mode, gateway_topology
 from bridge.gateway import GatewayLink
+from bridge.rabbitmq.changing import open_changes
+from bridge.rabbitmq.switching import Switch
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
@@ -29,6 +31,7 @@ from tests.integration.support import PATIENCE, ROOT, WorkerProcess
 
 TARGET = "tests.integration.rights_vendor:router"
 NAMES = Names()
+ACME = NAMES.vendor_queue("acme")
 REPLIES = "datatransfer.replies.another"
 """A reply queue that somebody has named."""
 ORDERS = "orders"
@@ -236,6 +239,27 @@ async def _listens(url: str, client: Client) -> None:
     async with asyncio.timeout(PATIENCE):
         assert (await events.get()).routing_key == "acme.accepted"
     await transport.close()
+
+
+@pytest.mark.parametrize("role", [Role.PAUSER, Role.OPERATOR])
+async def test_vendors_are_paused_by_who_may_under_workers_that_listen(
+    place: Place, role: Role
+) -> None:
+    async with (
+        worker_of(place) as worker,
+        Client(place.of(Role.CLIENT), timeout=PATIENCE) as client,
+        open_changes(parse_urls([place.of(role)]), "pausing") as changes,
+    ):
+        switch = Switch(changes, NAMES)
+        await switch.pause("acme")
+        assert await switch.are_paused(["acme", "other"]) == {"acme"}
+        seen = await switch.until_consumed(ACME, consumed=False, seconds=PATIENCE)
+        assert seen is not None
+        assert seen.consumers == 0
+        asked = asyncio.create_task(client.data_transfer("CP1", asks("Echo", 1)))
+        await switch.resume("acme")
+        assert (await asked).data == ["CP1", 1]
+        assert not [line for line in worker.log if "refused" in str(line).lower()]
 
 
 async def test_the_operator_changes_queues_under_a_worker(managed_broker: PrivateBroker) -> None:

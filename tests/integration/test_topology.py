@@ -101,7 +101,7 @@ async def test_all_queues_with_other_arguments_are_named_at_once_with_what_to_do
     async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC):
         pass
     told = await refusal(amqp_url, Mode.DECLARE)
-    for queue in worker_topology(Native(NAMES), ["v"]).queues:
+    for queue in worker_topology(Native(NAMES), ["v"]).needed.queues:
         assert f"'{queue.name}'" in told
     assert told.count("PRECONDITION_FAILED") == 1
     assert "`dtbridge topology migrate`" in told

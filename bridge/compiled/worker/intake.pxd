@@ -7,7 +7,7 @@ from bridge.request.outcome cimport Reply
 from bridge.request cimport counting
 from bridge.request.incoming cimport Request
 from bridge.worker.ledger cimport Ledger
-from bridge.worker.pace cimport Pace
+from bridge.worker.pace cimport Pace, Rate
 
 cdef object _ACK
 cdef int _ABSORBED
@@ -21,8 +21,12 @@ cdef class Intake:
     cdef readonly object _told
     cdef readonly WorkerCounts _counts
     cdef Pace _pace
+    cdef Rate _rate
+    cdef object _pacing
+    cdef readonly bint paused
+    cdef readonly Py_ssize_t held_back, concurrency
     cdef readonly Ledger ledger
-    cdef Py_ssize_t _busy, _concurrency
+    cdef Py_ssize_t _busy, _limit
     cdef public Py_ssize_t _running
     cdef bint _starting
     cdef str _worker
@@ -31,6 +35,10 @@ cdef class Intake:
     cpdef on_delivery(self, delivery)
 
     cpdef take(self, Request request)
+
+    cpdef bint _waits_for_rate(self, Request request) except? -1
+
+    cpdef bint _may_begin(self) except? -1
 
     cpdef _begin_if_in_time(self, Request request)
 

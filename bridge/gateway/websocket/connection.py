@@ -6,7 +6,7 @@ The socket and the bridge are two small protocols, so this module is tested with
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -33,6 +33,7 @@ from bridge.request.outcome import (
 from bridge.telemetry import ticks
 from bridge.telemetry.logs import get_logger
 from bridge.transport import TransportError
+from bridge.worker.pace import Rate
 
 log = get_logger("bridge.gateway")
 
@@ -102,6 +103,8 @@ class GatewayCounts(msgspec.Struct):
     """Forwarded DataTransfers that the bridge did not answer; the station got a CALLERROR."""
     calls: int = 0
     """CALLs to stations."""
+    slowed: int = 0
+    """Times that a station was read later because it had sent more than it may in a second."""
     late: int = 0
     """Answers from stations that nobody was waiting for."""
     ignored: int = 0
@@ -121,8 +124,14 @@ class StationConnection:
         counts: GatewayCounts,
         traffic: Traffic | None = None,
         call_timeout: float = CALL_TIMEOUT,
+        max_rate: float = 0.0,
+        on_slowed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`call_timeout`: seconds that the bridge may take to answer a CALL of the station."""
+        """`call_timeout`: seconds that the bridge may take to answer a CALL of the station.
+
+        `max_rate`: messages of the station that are read in a second; 0: no bound. `on_slowed`:
+        called when one is read later because of that, once.
+        """
         self.station_id = station_id
         self.version = conversation.version
         self._socket = socket
@@ -131,6 +140,8 @@ class StationConnection:
         self._counts = counts
         self._traffic = Traffic() if traffic is None else traffic
         self._call_timeout = call_timeout
+        self._rate = Rate(max_rate) if max_rate else None
+        self._on_slowed: Callable[[], None] | None = on_slowed
         self._answer: asyncio.Future[Reply] | None = None
         self._gone = False
         self._warned = False
@@ -145,6 +156,8 @@ class StationConnection:
         try:
             async for message in self._socket.messages():
                 await self._receive(message)
+                if self._rate is not None:
+                    await self._slow_down(self._rate)
                 # A station that sends a thousand messages at once must not starve the others.
                 await asyncio.sleep(0)
         except Gone:
@@ -153,6 +166,21 @@ class StationConnection:
             forwards = tuple(self._forwards)
             self.abandon()
             await asyncio.gather(*forwards, return_exceptions=True)
+
+    async def _slow_down(self, rate: Rate) -> None:
+        """Read the next message when it may be read. Till then TCP holds the station up.
+
+        It is not refused: a station that is told no sends the message again, and one that waits a
+        moment for its answer notices nothing.
+        """
+        left = rate.take()
+        if left > 0.0:
+            self._counts.slowed += 1
+            if self._on_slowed is not None:
+                tell, self._on_slowed = self._on_slowed, None
+                tell()
+            await asyncio.sleep(left)
+            rate.take()
 
     def abandon(self) -> None:
         """Give the connection up: end at once whatever waits for the station or for the bridge."""

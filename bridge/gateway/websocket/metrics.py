@@ -60,6 +60,11 @@ class GatewayCollector(Collector):
             ("cause",),
         ),
         Family(
+            "dtbridge_gateway_slowed_total",
+            "counter",
+            "Times that a station was read later, because it had sent more than it may.",
+        ),
+        Family(
             "dtbridge_gateway_calls_total",
             "counter",
             "CALLs that have ended, by direction (from_station, to_station), action and outcome.",
@@ -119,6 +124,7 @@ class GatewayCollector(Collector):
         samples.numbers("dtbridge_gateway_refused_total", notices.refusals)
         samples.numbers("dtbridge_gateway_cut_off_total", notices.cuts)
         samples.numbers("dtbridge_gateway_held_back_total", notices.holds)
+        samples.number("dtbridge_gateway_slowed_total", counts.slowed)
         for labels, number in dict(traffic.calls).items():
             samples.number("dtbridge_gateway_calls_total", number, *labels)
         samples.histogram("dtbridge_gateway_forward_seconds", traffic.forwarded)

@@ -52,6 +52,10 @@ class Notices:
         _count(self.holds, cause)
         self._tell(log.warning, "request refused", cause, facts)
 
+    def slowed(self, cause: str, **facts: Any) -> None:
+        """A station is read more slowly than it sends, from now on and again and again."""
+        self._tell(log.warning, "station slowed down", cause, facts)
+
     def close(self) -> None:
         """Write what has not been told yet."""
         for key, period in tuple(self._periods.items()):

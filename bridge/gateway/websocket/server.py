@@ -7,6 +7,7 @@ import asyncio
 import http
 import logging
 import time
+from functools import partial
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -380,6 +381,10 @@ class Gateway:
             counts=self.counts,
             traffic=self.traffic,
             call_timeout=self.settings.call_timeout,
+            max_rate=self.settings.max_rate,
+            on_slowed=partial(
+                self.notices.slowed, "it sends more than it may", station=connection.station_id
+            ),
         )
         started = time.monotonic()
         self.counts.connected += 1

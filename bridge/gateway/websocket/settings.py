@@ -67,6 +67,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     max_message: int = MAX_MESSAGE
     """Bytes of a message. A station that sends a longer one is disconnected (close code 1009); a
     longer payload is not sent to a station."""
+    max_rate: float = 0.0
+    """Messages of one station that are read in a second, and a tenth of that at once. What is
+    beyond is read later. 0: no bound."""
     max_connections: int = MAX_CONNECTIONS
     """Connections at a time. One more is closed as soon as it opens."""
     max_per_address: int = MAX_CONNECTIONS

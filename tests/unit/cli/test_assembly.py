@@ -146,9 +146,11 @@ async def test_a_worker_is_put_together(store: str, keeps: bool) -> None:
     ) as worker:
         transport = worker._transport
         assert isinstance(transport, RabbitTransport)
-        assert transport._topology == worker_topology(
-            Native(Names("north")), ["v", "w"], Mode.VERIFY, QueueType.CLASSIC
-        )
+        plan = worker_topology(Native(Names("north")), ["v", "w"], Mode.VERIFY, QueueType.CLASSIC)
+        assert transport._topology == plan.needed
+        assert transport._pauses is not None
+        assert transport._pauses.topology.parts == plan.control
+        assert transport._pauses.keys == {"v", "w"}
         assert (transport._name, transport._start_timeout) == ("mine", 3.0)
         assert worker.settings is settings
         assert worker.dialect.names == Names("north")

@@ -14,6 +14,7 @@ from bridge.dialects.names import (
     read_vendor_id,
     station_key,
     vendor_key,
+    vendor_of_key,
 )
 
 VECTORS: list[dict[str, str]] = json.loads(
@@ -129,3 +130,22 @@ def test_no_vendor_has_the_word_of_those_that_nobody_handles() -> None:
     assert event_word("other.") == "other."
     assert vendor_key("_6fther") != "_6fther"
     assert Names("north").events == "north.events"
+
+
+@pytest.mark.parametrize("vendor_id", ["com.acme", "EN+", "a_b", "%41", "Große Säule", "⚡"])
+def test_a_vendor_can_be_read_from_its_key_but_for_case(vendor_id: str) -> None:
+    found = vendor_of_key(vendor_key(vendor_id))
+    assert vendor_key(found) == vendor_key(vendor_id)
+    assert found.lower() == vendor_id.lower()
+
+
+@pytest.mark.parametrize("key", [vendor_key("é" * 100), vendor_key("\udc80"), "_2B", "A", "_zz"])
+def test_a_key_that_was_cut_or_is_none_stands_for_itself(key: str) -> None:
+    assert vendor_of_key(key) == key
+
+
+def test_no_vendors_queue_has_the_name_of_what_pauses_need() -> None:
+    names = Names()
+    for vendor_id in ("paused", "control", "-paused", "-control", "-control.1"):
+        assert names.vendor_queue(vendor_id) not in {names.paused, names.control}
+        assert not names.vendor_queue(vendor_id).startswith(f"{names.control}.")

@@ -73,6 +73,17 @@ def kept(queue_type: str, own: str = "acme", after_retry: str = "acme") -> tuple
     return tuple(parts)
 
 
+CONTROL = (
+    Exchange("acme-paused", "direct", Purpose.CONTROL),
+    Exchange("acme-control", "fanout", Purpose.CONTROL),
+    Queue(
+        "acme-paused",
+        Purpose.CONTROL,
+        {"x-queue-type": "quorum", "x-max-length": 1, "x-message-ttl": 60_000},
+    ),
+)
+
+
 @pytest.mark.parametrize(
     ("queue_type", "arguments"), [(QueueType.QUORUM, QUORUM), (QueueType.CLASSIC, CLASSIC)]
 )
@@ -90,6 +101,7 @@ def test_a_native_worker_needs_a_queue_for_each_vendor(
             QueueBinding("acme", "en_2b", queue="acme.en_2b"),
             Queue("acme._64ead", Purpose.REQUESTS, arguments),
             QueueBinding("acme", "dead", queue="acme._64ead"),
+            *CONTROL,
         )
     )
 
@@ -109,6 +121,7 @@ def test_the_queues_of_web_ocpp_are_classic_whatever_the_others_are(queue_type: 
             Exchange("amq.topic", "topic", Purpose.REQUESTS),
             *kept(queue_type.value, "acme-web-ocpp", ""),
             *queues,
+            *CONTROL,
         )
     )
     assert [exchange.name for exchange in plan.exchanges if exchange.predeclared] == ["amq.topic"]
@@ -128,6 +141,7 @@ def test_citrineos_has_one_queue_and_an_exchange_that_does_not_last(
             *kept(queue_type.value, "acme-citrineos", ""),
             Queue("acme-citrineos", Purpose.REQUESTS, arguments),
             QueueBinding("citrineos", "", headers, queue="acme-citrineos"),
+            *CONTROL,
         )
     )
 
@@ -151,7 +165,8 @@ def test_a_plan_shows_its_parts_by_kind_in_their_order() -> None:
     assert plan.mode is Mode.DECLARE
     assert plan.exchanges[:4] == (*EXCHANGES, Exchange("acme.dead", "fanout", Purpose.DEAD))
     assert [queue.name for queue in plan.request_queues] == ["acme.unknown-vendor", "acme.v"]
-    assert len(plan.queues) == len(plan.bindings) == 1 + len(RETRIES) + 2
+    assert len(plan.bindings) == 1 + len(RETRIES) + 2
+    assert len(plan.queues) == len(plan.bindings) + 1
     assert sorted(map(repr, plan.parts)) == sorted(
         map(repr, (*plan.exchanges, *plan.queues, *plan.bindings))
     )
@@ -191,4 +206,12 @@ def test_events_have_an_exchange_where_they_are_on_and_nobody_needs_it() -> None
     exchange = Exchange("acme.events", "topic", Purpose.EVENTS)
     assert plan == Topology((*without.parts, exchange), Mode.VERIFY)
     assert (plan.events, without.events) == (exchange, None)
-    assert plan.needed == without.needed == without
+    assert plan.needed == without.needed
+    assert plan.needed.parts + CONTROL == without.parts
+
+
+def test_what_pauses_need_no_worker_needs_and_a_gateway_has_nothing_of_it() -> None:
+    plan = worker_topology(Native(Names("acme")), ["v"], Mode.VERIFY)
+    assert plan.control == CONTROL
+    assert plan.needed == Topology(plan.parts[: -len(CONTROL)], Mode.VERIFY)
+    assert gateway_topology(Names("acme")).control == ()

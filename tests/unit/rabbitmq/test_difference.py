@@ -78,7 +78,8 @@ def test_of_an_empty_broker_everything_is_missing() -> None:
 def test_every_argument_that_differs_is_named() -> None:
     found = difference(as_declared(CLASSIC))
     by_name = {each.name: each for each in found.findings}
-    assert by_name.keys() == {queue.name for queue in QUORUM.queues}
+    control = {part.name for part in QUORUM.control}
+    assert by_name.keys() == {queue.name for queue in QUORUM.queues} - control
     assert {each.mark for each in found.findings} == {Mark.DIFFERENT}
     changes = by_name[VENDORS].changes
     assert Change("x-queue-type", "classic", "quorum") in changes
@@ -223,3 +224,12 @@ def test_parts_keep_their_order() -> None:
     kinds = {Exchange: "exchange", Queue: "queue", QueueBinding: "binding"}
     found = difference(Live({}, {}, frozenset()))
     assert [each.kind for each in found.findings] == [kinds[type(part)] for part in QUORUM.parts]
+
+
+def test_vendors_that_are_paused_are_named_and_nothing_differs() -> None:
+    live = as_declared(QUORUM)
+    bound = {(NAMES.paused, key, table({}), NAMES.paused) for key in ("en_2b", "acme")}
+    live = msgspec.structs.replace(live, bindings=live.bindings | bound)
+    found = difference(live)
+    assert found.findings == ()
+    assert found.paused == ("acme", "en+")

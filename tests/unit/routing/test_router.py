@@ -194,6 +194,13 @@ def test_a_router_that_could_do_nothing_is_refused(setting: str) -> None:
         Router("v", **{setting: 0})  # type: ignore[arg-type]  # the name is given at run time
 
 
+@pytest.mark.parametrize("rate", [0, -1.0, float("inf"), float("nan")])
+def test_a_rate_is_a_number_above_0(rate: float) -> None:
+    with pytest.raises(HandlerError, match=r"rate of Router\('v'\) must be above 0"):
+        Router("v", rate=rate)
+    assert Router("v", rate=0.5).rate == 0.5
+
+
 # ---- mounted objects ----
 
 

@@ -33,7 +33,7 @@ async def test_it_declares_what_a_topology_says() -> None:
     for planned in plan.queues:
         queue, arguments = broker.queues[planned.name], planned.arguments
         assert queue._dead_letter_exchange == arguments.get("x-dead-letter-exchange")
-        assert queue._delivery_limit == arguments["x-delivery-limit"]
+        assert queue._delivery_limit == arguments.get("x-delivery-limit")
         ttl = arguments.get("x-message-ttl")
         assert queue._message_ttl == (None if ttl is None else ttl / 1000)
     assert put(broker, "en_2b", exchange="acme") is Confirm.CONFIRMED

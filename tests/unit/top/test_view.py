@@ -125,6 +125,15 @@ def test_why_a_vendor_is_slow_is_said() -> None:
     assert vendor(view(before, before)).why == ""
 
 
+def test_a_vendor_that_is_paused_is_said_to_be_so_and_nobody_is_missed_at_its_queue() -> None:
+    depths = BrokerCounts({NAMES.vendor_queue("acme"): QueueDepth(ready=7)}, "amqp")
+    paused = {"a:1": answer(12.0, a_worker(paused=1)), "b:1": answer(12.0, a_worker(paused=1))}
+    row = vendor(view({}, paused, depths))
+    assert (row.paused, row.why) == (2, "paused: dtbridge resume ends that")
+    late = paused | {"b:1": answer(12.0, a_worker())}
+    assert "paused in 1 of 2 processes" in vendor(view({}, late, depths)).why
+
+
 @pytest.mark.parametrize(
     ("sort", "first"),
     [(Sort.RATE, "busy"), (Sort.P99, "slow"), (Sort.WAITING, "slow"), (Sort.VENDOR, "busy")],

@@ -18,6 +18,8 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Publishing, Verdict
 from bridge.worker.dispatch import Dispatcher, Expired
 from bridge.worker.intake import Intake
+from bridge.worker.pace import Rate
+from bridge.worker.room import LARGE, Room
 from tests.support import UNTIL_SETTLED, Kept, payload
 
 
@@ -42,6 +44,7 @@ class Bench:
         concurrency: int = 10,
         expired: Expired = Expired.DEAD_LETTER,
         lacks: tuple[str, ...] = (),
+        rate: float | None = None,
     ) -> None:
         self.router = Router("v")
         self.counts = WorkerCounts()
@@ -54,6 +57,8 @@ class Bench:
             concurrency=concurrency,
             lacks=lacks.__contains__,
             worker="dtbridge@host:1",
+            room=Room(100_000),
+            rate=None if rate is None else Rate(rate),
         )
         chain(self.intake, self.dispatcher)
 
@@ -492,3 +497,118 @@ async def test_an_answer_that_the_broker_will_never_take_makes_its_request_a_fai
         "the broker does not take the answer: 406 too large",
     )
     assert bench.counts == WorkerCounts(received=1, replied=1, failed=1)
+
+
+# ---- a vendor that is paused ----
+
+
+async def test_a_pause_gives_back_what_waits_and_lets_what_runs_end() -> None:
+    bench = Bench(concurrency=1)
+    ended = asyncio.Event()
+
+    async def runs(call: Call) -> str:
+        await ended.wait()
+        return "done"
+
+    bench.on("m", runs)
+    running, waiting = delivery(), delivery()
+    bench.intake.on_delivery(running)
+    bench.intake.on_delivery(waiting)
+    assert bench.intake.pause() == 1
+    await bench.settled(waiting)
+    assert (waiting.verdict, waiting.reply) == (Verdict.REQUEUE, None)
+    assert (bench.intake.running, bench.intake.waiting) == (1, 0)
+    ended.set()
+    await bench.settled(running)
+    assert running.verdict is Verdict.ACK
+    assert running.reply is not None
+
+
+async def test_what_comes_while_it_is_paused_goes_back_and_after_that_is_handled(
+    bench: Bench,
+) -> None:
+    bench.on("m", accepts)
+    bench.intake.pause()
+    early, late = delivery(), delivery()
+    bench.intake.on_delivery(early)
+    await bench.settled(early)
+    assert early.verdict is Verdict.REQUEUE
+    bench.intake.resume()
+    bench.intake.on_delivery(late)
+    await bench.settled(late)
+    assert late.verdict is Verdict.ACK
+
+
+async def test_paused_twice_is_paused_once(bench: Bench) -> None:
+    bench.on("m", accepts)
+    assert (bench.intake.pause(), bench.intake.pause()) == (0, 0)
+    assert bench.intake.concurrency == 10  # it is told of as before
+    bench.intake.resume()
+    bench.intake.resume()
+    source = delivery()
+    bench.intake.on_delivery(source)
+    await bench.settled(source)
+    assert source.verdict is Verdict.ACK
+
+
+async def test_a_large_payload_that_goes_back_leaves_its_room_to_others() -> None:
+    bench = Bench(concurrency=1)
+    bench.on("m", waits_for_ever)
+    bench.intake.on_delivery(delivery())
+    large = delivery()
+    large.body = payload(message_id="m", data="x" * (LARGE + 1))
+    bench.intake.on_delivery(large)
+    bench.intake.pause()
+    again = delivery()
+    again.body = payload(message_id="m", data="x" * 90_000)
+    bench.intake.on_delivery(again)  # there is room for it, so it goes back at once
+    await bench.settled(large, again)
+    assert (large.verdict, again.verdict) == (Verdict.REQUEUE, Verdict.REQUEUE)
+    bench.dispatcher.close()
+
+
+# ---- a rate ----
+
+
+async def test_what_is_beyond_the_rate_waits_though_handlers_are_free() -> None:
+    bench = Bench(rate=20.0)
+    begun: list[float] = []
+
+    async def notes(call: Call) -> None:
+        begun.append(time.monotonic())
+
+    bench.on("m", notes)
+    sources = [delivery() for _ in range(8)]
+    for source in sources:
+        bench.intake.on_delivery(source)
+    assert len(begun) <= 3
+    assert bench.intake.waiting >= 5
+    assert bench.intake.held_back >= 5
+    await bench.settled(*sources)
+    assert begun[-1] - begun[0] >= 5 / 20 - 0.02
+    assert all(source.verdict is Verdict.ACK for source in sources)
+
+
+async def test_what_is_late_while_it_waits_for_the_rate_takes_nobodys_turn() -> None:
+    bench = Bench(rate=5.0)
+    bench.on("m", accepts)
+    first = delivery()
+    soon = int((time.time() + 0.05) * 1000)
+    late = [delivery(ocpp_deadline=soon) for _ in range(20)]
+    last = delivery()
+    for source in (first, *late, last):
+        bench.intake.on_delivery(source)
+    since = time.monotonic()
+    await bench.settled(first, *late, last)
+    assert time.monotonic() - since < 2.0  # and not 22 turns of 0.2 s
+    assert last.verdict is Verdict.ACK
+    assert all(source.verdict is Verdict.REJECT for source in late)
+
+
+async def test_a_connection_that_is_lost_forgets_what_waited_for_the_rate() -> None:
+    bench = Bench(rate=1.0)
+    bench.on("m", accepts)
+    for _ in range(3):
+        bench.intake.on_delivery(delivery())
+    bench.intake.void()
+    assert bench.intake.waiting == 0

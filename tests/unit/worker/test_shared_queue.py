@@ -352,3 +352,59 @@ async def test_each_delivery_of_a_shared_queue_is_counted_as_its_vendors() -> No
     assert (slow.received, rest.received) == (3, 2)
     assert (slow.dead, rest.dead) == ({"overloaded": 1}, {"foreign": 1})
     bench.close()
+
+
+# ---- a vendor that is paused ----
+
+
+async def test_the_requests_of_a_paused_vendor_go_round_and_nobody_elses() -> None:
+    bench = Bench("a", "b")
+    bench.on("a", accepts)
+    bench.on("b", accepts)
+    bench.parts["a"].pause()
+    held, others = delivery("a"), delivery("b")
+    bench.sorter.on_delivery(held)
+    bench.sorter.on_delivery(others)
+    await bench.settled(held, others)
+    assert answer(others)[2] == {"status": "Accepted"}
+    assert (held.verdict, held.reply) == (Verdict.ACK, None)
+    assert held.copy is not None
+    assert held.copy.exchange.startswith("datatransfer-web-ocpp.retry.")
+    assert bench.counts.put_off == 1
+    bench.parts["a"].resume()
+    again = delivery("a")
+    bench.sorter.on_delivery(again)
+    await bench.settled(again)
+    assert answer(again)[2] == {"status": "Accepted"}
+
+
+async def test_what_waits_for_a_handler_when_its_vendor_is_paused_goes_round_as_well() -> None:
+    bench = Bench("a", concurrency=1)
+    bench.on("a", hangs)
+    running, waiting = delivery("a"), delivery("a", 2)
+    bench.sorter.on_delivery(running)
+    bench.sorter.on_delivery(waiting)
+    assert bench.parts["a"].pause() == 1
+    await bench.settled(waiting)
+    assert waiting.copy is not None
+    assert bench.parts["a"].in_hand == 1
+    bench.close()
+
+
+async def test_a_request_of_a_paused_vendor_that_has_no_time_left_is_answered() -> None:
+    bench = Bench("a")
+    bench.on("a", accepts)
+    bench.parts["a"].pause()
+    now = time.time()
+    source = delivery(
+        "a",
+        dtbridge_first_try=int((now - 19.9) * 1000),
+        ocpp_deadline=int((now + 0.1) * 1000),
+    )
+    bench.sorter.on_delivery(source)
+    await bench.settled(source)
+    assert answer(source)[0] == 4
+    assert source.copy is not None
+    story = source.copy.properties.headers or {}
+    assert story["dtbridge-reason"] == "overloaded"
+    assert "paused" in story["dtbridge-error"]

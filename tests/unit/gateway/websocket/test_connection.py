@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -95,10 +96,14 @@ class FakeLink:
 class Running:
     """A connection that runs until the test ends."""
 
-    def __init__(self, version: OcppVersion = V201, call_timeout: float = FOREVER) -> None:
+    def __init__(
+        self, version: OcppVersion = V201, call_timeout: float = FOREVER, max_rate: float = 0.0
+    ) -> None:
         self.socket = FakeSocket()
         self.link = FakeLink()
         self.counts = GatewayCounts()
+        self.told = 0
+        """How often it was told that the station is read more slowly."""
         conversation = Conversation(version, heartbeat=300, max_payload=1000)
         self.station = StationConnection(
             "CP001",
@@ -107,8 +112,13 @@ class Running:
             conversation,
             counts=self.counts,
             call_timeout=call_timeout,
+            max_rate=max_rate,
+            on_slowed=self._slowed,
         )
         self.task = asyncio.create_task(self.station.run())
+
+    def _slowed(self) -> None:
+        self.told += 1
 
     async def end(self) -> None:
         self.socket.say(None)
@@ -405,3 +415,24 @@ async def test_a_call_to_the_station_is_counted_by_how_it_ended() -> None:
         ("to_station", "DataTransfer", "offline"): 1,
     }
     assert traffic.called.count == 1
+
+
+async def test_a_station_that_sends_too_much_is_read_later_and_nothing_is_refused() -> None:
+    running = Running(max_rate=50.0)
+    since = time.monotonic()
+    running.socket.say(*([2, f"m{number}", "Heartbeat", {}] for number in range(20)))
+    answers = [await running.socket.sent() for _ in range(20)]
+    assert time.monotonic() - since >= (20 - 1 - 5) / 50
+    assert [answer[:2] for answer in answers] == [[3, f"m{number}"] for number in range(20)]
+    assert running.counts.slowed >= 10
+    assert running.told == 1
+    await running.end()
+
+
+async def test_a_station_that_stays_below_its_rate_is_not_slowed_down() -> None:
+    running = Running(max_rate=1_000_000.0)
+    running.socket.say(*([2, f"m{number}", "Heartbeat", {}] for number in range(20)))
+    for _ in range(20):
+        await running.socket.sent()
+    assert (running.counts.slowed, running.told) == (0, 0)
+    await running.end()
