@@ -10,7 +10,8 @@ closed when what was begun has been settled; until then, what comes is not touch
 **Shares.** The worker that comes first is the active one everywhere, and those that come later only
 stand by. So each looks from time to time how many queues of a vendor it is given messages from, and
 how many workers there are. Of those beyond its share it lets go in the same way, and stands by for
-them: the next in line has them then.
+them: the next in line has them then. Of a queue with a single active consumer the broker counts
+that one alone; the vendor's own queue tells how many workers there are.
 """
 
 import asyncio
@@ -125,6 +126,7 @@ class InOrder:
         self._lanes = lanes
         self._open: list[_Queue] = []
         self._sharing: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     async def consume(
         self, connection: Connection, subscriptions: Sequence[Subscription], consume: Consume
@@ -139,13 +141,18 @@ class InOrder:
             self._sharing = asyncio.create_task(self._share(), name="dtbridge-shares")
 
     def stop(self) -> None:
-        """Let go of nothing more."""
-        if self._sharing is not None:
-            self._sharing.cancel()
+        """Let go of nothing more.
+
+        What is asked of the broker just now is not cancelled: the library would close the channel
+        a second time, and the broker the connection.
+        """
+        self._stopping.set()
 
     async def leave(self) -> None:
         """Close the channels on which nothing is at work any more: the worker is to stop."""
         self.stop()
+        if self._sharing is not None:
+            await asyncio.wait((self._sharing,))
         for each in tuple(self._open):
             if not each.lane.unsettled:
                 self._open.remove(each)
@@ -159,23 +166,28 @@ class InOrder:
 
     async def _share(self) -> None:
         with contextlib.suppress(*LOST), losses_as_errors():
-            while True:
-                await asyncio.sleep(SHARE_EVERY * random.uniform(0.5, 1.5))
+            while not await self._stops_within(SHARE_EVERY * random.uniform(0.5, 1.5)):
                 vendors: dict[str, list[_Queue]] = {}
                 for each in self._open:
                     vendors.setdefault(own_queue(each.subscription.queue), []).append(each)
-                for queues in vendors.values():
+                for vendor, queues in vendors.items():
                     active = [each for each in queues if each.lane.received > each.received]
                     for each in queues:
                         each.received = each.lane.received
                     if len(active) > 1:
-                        share = math.ceil(len(queues) / await self._workers(active[0]))
+                        share = math.ceil(len(queues) / await self._workers(vendor))
                         await asyncio.gather(*map(self._let_go, active[share:]))
 
-    async def _workers(self, queue: _Queue) -> int:
-        """How many consume a queue, this one included."""
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
+
+    async def _workers(self, queue: str) -> int:
+        """How many consume the vendor's own queue, this one included."""
         channel = await self._connection.channel(confirms=False)
-        declared = await channel.queue_declare(queue.subscription.queue, passive=True)
+        declared = await channel.queue_declare(queue, passive=True)
         await channel.close()
         return max(1, declared.consumer_count or 0)
 
@@ -185,10 +197,15 @@ class InOrder:
         if not isinstance(lane, InOrderLane) or lane.hold:
             return
         lane.let_go()
+        waiting = [asyncio.create_task(each.wait()) for each in (lane.idle, self._stopping)]
         try:
-            async with asyncio.timeout(LET_GO_WITHIN):
-                await lane.idle.wait()
-        except TimeoutError:
+            await asyncio.wait(waiting, timeout=LET_GO_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if self._stopping.is_set():
+            return  # all will be left
+        if not lane.idle.is_set():
             lane.stay()
             return
         self._open.remove(queue)
