@@ -278,15 +278,18 @@ def _vendor_queues(
 def _partitions(
     names: Names, queue: str, key: str, spread: Partitions, arguments: dict[str, Any]
 ) -> Iterator[Part]:
-    """Of one vendor. Its own queue comes first: it guards the binding, which comes last."""
-    arguments = arguments | {MARKER: f"{key}:{spread.label}"}
-    yield Queue(queue, Purpose.REQUESTS, arguments)
-    if spread.ordered:
-        arguments = arguments | {"x-single-active-consumer": True}
+    """Of one vendor. The exchange comes first: where the broker does not know it, nothing is left.
+
+    The binding comes last, because the vendor's own queue guards it.
+    """
     exchange = spread.exchange(queue)
     # Without a queue behind it, requests are those of an unknown vendor, and not lost.
     by_station = {HASH_HEADER: STATION_ID, "alternate-exchange": names.unrouted}
     yield Exchange(exchange, KIND, Purpose.REQUESTS, arguments=by_station)
+    arguments = arguments | {MARKER: f"{key}:{spread.label}"}
+    yield Queue(queue, Purpose.REQUESTS, arguments)
+    if spread.ordered:
+        arguments = arguments | {"x-single-active-consumer": True}
     for partition in spread.queues(queue):
         yield Queue(partition, Purpose.REQUESTS, arguments)
         yield QueueBinding(exchange, WEIGHT, queue=partition)
