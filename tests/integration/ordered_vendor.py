@@ -1,4 +1,4 @@
-"""Writes down what it handles, in order. Run as `dtbridge run tests.integration.ordered_vendor:four`.
+"""Writes down what it handles. Run as `dtbridge run tests.integration.ordered_vendor:four`.
 
 The file that the variable ORDERED_VENDOR_FILE names gets a line for each request when its handling
 begins and one when it ends: worker, station, number. Lines of several processes do not mix

@@ -307,18 +307,21 @@ async def test_order_is_kept_on_a_cluster_though_a_worker_is_killed_under_load(
     target = "tests.integration.ordered_vendor:four"
     first, second, third = cluster.urls
     try:
-        async with WorkerProcess(target, second) as killed:
-            async with loaded(first, at_a_time=6) as load, WorkerProcess(target, third) as one:
+        async with (
+            WorkerProcess(target, second) as killed,
+            loaded(first, at_a_time=6) as load,
+            WorkerProcess(target, third) as one,
+        ):
+            await load.more()
+            killed.process.kill()
+            killed.exit_code = -signal.SIGKILL
+            await load.more()
+            async with WorkerProcess(target, first):
                 await load.more()
-                killed.process.kill()
-                killed.exit_code = -signal.SIGKILL
+                one.signal(signal.SIGTERM)
+                assert await asyncio.to_thread(one.wait) == 0
                 await load.more()
-                async with WorkerProcess(target, first):
-                    await load.more()
-                    one.signal(signal.SIGTERM)
-                    assert await asyncio.to_thread(one.wait) == 0
-                    await load.more()
-                    await load.stop()
+                await load.stop()
         assert load.wrong == []
         assert_in_order(file.read_text().splitlines())
     finally:

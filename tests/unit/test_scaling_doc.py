@@ -1,5 +1,7 @@
 """docs/scaling.md says what tests/bench/capacity.py works out of docs/bench."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -29,7 +31,7 @@ def test_every_assumption_is_told() -> None:
 
 def test_a_larger_fleet_never_needs_less() -> None:
     found = [needed(stations, measured(), Assumed()) for stations in FLEETS]
-    for smaller, larger in zip(found, found[1:], strict=False):
+    for smaller, larger in pairwise(found):
         for name in ("cells", "peak", "workers", "gateways", "partitions_of_all"):
             assert getattr(smaller, name) <= getattr(larger, name)
 
