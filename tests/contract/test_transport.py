@@ -6,6 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bridge.dialects.native import Native
+from bridge.dialects.partitions import Partitions
+from bridge.dialects.topology import worker_topology
 from bridge.transport import (
     Binding,
     Confirm,
@@ -758,3 +761,40 @@ async def test_a_delivery_handler_may_settle_and_publish_at_once(side: Side) -> 
     assert await transport.drain(PATIENCE) == 0
     await transport.close()
     assert await side.left(QUEUE) == 0
+
+
+# ---- in order ----
+
+
+async def test_what_is_left_of_a_subscription_in_order_comes_to_the_next_in_its_place(
+    side: Side,
+) -> None:
+    vendor, spread = "ordered", Partitions(1, ordered=True)
+    topology = worker_topology(Native(), [vendor], partitions={vendor: spread})
+    (queue,) = spread.queues(NAMES.vendor_queue(vendor))
+    await side.declare_topology(topology)
+    for number in range(8):
+        await side.put(to(queue, b"%d" % number))
+    logs = Log(), Log()
+    first, second = side.transport(), side.transport()
+    try:
+        for transport, log in zip((first, second), logs, strict=True):
+            subscription = Subscription(queue, 4, log.on_delivery, in_order=True)
+            await transport.start([subscription], log.on_state)
+        for number in range(4):
+            await logs[0].delivery(number)
+        assert logs[1].bodies == []
+        for delivery in logs[0].deliveries[1:]:
+            delivery.settle(Verdict.LEAVE)
+        draining = asyncio.create_task(first.drain(PATIENCE))
+        await asyncio.sleep(0.1)
+        assert logs[1].bodies == []  # the first of them is still at work
+        logs[0].deliveries[0].settle(Verdict.ACK)
+        assert await draining == 0
+        await first.close()
+        for number in range(7):
+            (await logs[1].delivery(number)).settle(Verdict.ACK)
+        assert logs[1].bodies == [b"%d" % number for number in range(1, 8)]
+    finally:
+        await first.close()
+        await second.close()
