@@ -593,26 +593,27 @@ async def test_a_lost_connection_makes_deliveries_void_and_they_come_again_in_or
     side: Side, started: Started
 ) -> None:
     await side.make_queue(REPLIES)
-    for body in (b"0", b"1", b"2", b"3"):
+    for body in (b"0", b"1", b"2", b"3", b"4"):
         await side.put(to(QUEUE, body))
-    async with started(prefetch=3) as (transport, log):
-        void = [await log.delivery(number) for number in range(3)]
+    async with started(prefetch=4) as (transport, log):
+        void = [await log.delivery(number) for number in range(4)]
         side.cut(transport)
         await log.state(State.CONSUMING, times=2)
         for delivery, verdict in zip(void, Verdict, strict=True):
             delivery.settle(
                 verdict, to(REPLIES, b"of a void delivery") if verdict is Verdict.ACK else None
             )
-        again = [await log.delivery(number) for number in range(3, 6)]
+        again = [await log.delivery(number) for number in range(4, 8)]
         assert [(delivery.body, delivery.redelivered) for delivery in again] == [
             (b"0", True),
             (b"1", True),
             (b"2", True),
+            (b"3", True),
         ]
         for delivery in again:
             delivery.settle(Verdict.ACK)
-        last = await log.delivery(6)
-        assert (last.body, last.redelivered) == (b"3", False)
+        last = await log.delivery(8)
+        assert (last.body, last.redelivered) == (b"4", False)
         last.settle(Verdict.ACK)
         assert await transport.drain(PATIENCE) == 0
     assert await side.left(QUEUE) == 0
@@ -776,14 +777,26 @@ async def test_what_is_left_of_a_subscription_in_order_comes_to_the_next_in_its_
     for number in range(8):
         await side.put(to(queue, b"%d" % number))
     logs = Log(), Log()
+    stops = False
+
+    def take(delivery: Delivery) -> None:
+        if stops:
+            delivery.settle(Verdict.LEAVE)
+        else:
+            logs[0].on_delivery(delivery)
+
     first, second = side.transport(), side.transport()
     try:
-        for transport, log in zip((first, second), logs, strict=True):
-            subscription = Subscription(queue, 4, log.on_delivery, in_order=True)
+        for transport, log, on_delivery in (
+            (first, logs[0], take),
+            (second, logs[1], logs[1].on_delivery),
+        ):
+            subscription = Subscription(queue, 4, on_delivery, in_order=True)
             await transport.start([subscription], log.on_state)
         for number in range(4):
             await logs[0].delivery(number)
         assert logs[1].bodies == []
+        stops = True
         for delivery in logs[0].deliveries[1:]:
             delivery.settle(Verdict.LEAVE)
         draining = asyncio.create_task(first.drain(PATIENCE))
