@@ -10,7 +10,16 @@ from yarl import URL
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import vendor_key
 from bridge.dialects.topology import Mode, Purpose, QueueType, Topology, worker_topology
-from bridge.doctor import broker, certificates, machine, pauses, queues, store, topology
+from bridge.doctor import (
+    broker,
+    certificates,
+    machine,
+    partitions,
+    pauses,
+    queues,
+    store,
+    topology,
+)
 from bridge.doctor.certificates import see_certificates
 from bridge.doctor.facts import Certificate, ManagementSeen, StoreSeen, Surroundings, Vendors
 from bridge.doctor.findings import Check
@@ -29,6 +38,7 @@ from bridge.transport import TransportError
 CHECKS: Final[tuple[Check[Surroundings], ...]] = (
     *broker.CHECKS,
     *topology.CHECKS,
+    *partitions.CHECKS,
     *queues.CHECKS,
     *pauses.CHECKS,
     *certificates.CHECKS,
@@ -56,7 +66,13 @@ async def look_around(
     """Look at everything, each thing bounded in time. What cannot be known is said as such."""
     names = dialect.names
     named = list(vendors.handlers) if vendors else []
-    plan = worker_topology(dialect, named, mode, queue_type)
+    plan = worker_topology(
+        dialect,
+        named,
+        mode,
+        queue_type,
+        partitions=vendors.partitions if vendors else None,
+    )
     (seen, error), (management, management_error), found, kept = await asyncio.gather(
         _look(urls, plan, list(map(vendor_key, named)), connect_timeout),
         _ask(management_urls, urls, names.prefix, [queue.name for queue in plan.queues]),

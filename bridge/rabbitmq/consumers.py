@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import aiormq
 
@@ -50,6 +51,8 @@ class Consumers:
     ) -> Consumer:
         """A consumer that has yet to be started. `lane`: where the deliveries of `channel` go."""
         consumer = Consumer(channel, lane, queue, subscription)
+        if subscription.in_order:  # it ends with its channel, and is never cancelled
+            return consumer
         self._all.append(consumer)
         if subscription.pause_key:
             self._by_key[subscription.pause_key].append(consumer)
@@ -68,9 +71,14 @@ class Consumers:
         tag = f"dtbridge-{next(self._numbers)}"
         subscription = consumer.subscription
         consumer.lane.subscribe(tag, subscription)
+        more: Any = {"x-priority": subscription.priority} if subscription.priority else None
         try:
             await consumer.channel.basic_consume(
-                consumer.queue, never_called, no_ack=subscription.no_ack, consumer_tag=tag
+                consumer.queue,
+                never_called,
+                no_ack=subscription.no_ack,
+                arguments=more,
+                consumer_tag=tag,
             )
         except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(

@@ -28,6 +28,7 @@ from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.declaring import bind, see_to
 from bridge.rabbitmq.delivery import Confirmable, Pending
 from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
+from bridge.rabbitmq.in_order import InOrder
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.pausing import Pauses, PauseWatch
@@ -110,6 +111,7 @@ class Session:
         self._pause_watch = (
             None if pauses is None else PauseWatch(pauses, self._consumers, self.end)
         )
+        self._in_order = InOrder(self._lanes)
         self._settled = asyncio.Event()
         """Acknowledgements have been sent while draining."""
         self._renewal: asyncio.Task[None] | None = None
@@ -196,8 +198,9 @@ class Session:
         if self._pause_watch is not None:
             await self._pause_watch.open(self._publishing, self._consuming)
         self._consume_channel, self.consume_lane = await self._consume(
-            [each for each in subscriptions if not each.waits]
+            [each for each in subscriptions if not each.waits and not each.in_order]
         )
+        await self._in_order.consume(self._consuming, subscriptions, self._consume)
         waiting = [each for each in subscriptions if each.waits]
         if present := await self._present(waiting, topology, watch):
             await self._consume(present)
@@ -291,11 +294,11 @@ class Session:
         return [each for each in subscriptions if await watch.look_at(each.queue) is not None]
 
     async def _consume(
-        self, subscriptions: Sequence[Subscription]
+        self, subscriptions: Sequence[Subscription], lane_type: type[ConsumeLane] | None = None
     ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
         """From these queues, on a channel of their own."""
         channel, outbox = await self._consuming.channel(confirms=False), self._consuming.outbox
-        lane = self.lane_type(
+        lane = (lane_type or self.lane_type)(
             channel.number, outbox, self.publish_lane, on_end=self.end, on_settled=self._settled.set
         )
         lane.hold = self.blocked  # since before
@@ -413,9 +416,11 @@ class Session:
         """Wait until every delivery is settled and its acknowledgement on its way, or the end."""
         for lane in self._lanes:
             lane.draining = True
+        await self._in_order.leave()
         while self.unsettled and not self.ended.done():
             self._settled.clear()
             await self.until(self._settled)
+            await self._in_order.leave()
         for outbox in self._outboxes:
             outbox.flush()
 
@@ -439,6 +444,7 @@ class Session:
     def void(self) -> None:
         """From now on, settling and publishing do nothing."""
         self.end("closed")
+        self._in_order.stop()
         if self._watch is not None:
             self._watch.stop()
         if self._renewal is not None:

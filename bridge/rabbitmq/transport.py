@@ -13,7 +13,7 @@ from bridge.rabbitmq.binding import Bindings
 from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.emitting import Emitter
 from bridge.rabbitmq.hosts import Hosts
-from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
+from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, plugin_missing, telling
 from bridge.rabbitmq.pausing import Pauses
 from bridge.rabbitmq.renewal import Renewal
 from bridge.rabbitmq.session import Session
@@ -26,6 +26,7 @@ from bridge.transport import (
     State,
     StateListener,
     Subscription,
+    TopologyError,
     TransportError,
 )
 
@@ -194,8 +195,10 @@ class RabbitTransport:
         try:
             with losses_as_errors():
                 await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
-        except BaseException:
+        except BaseException as error:
             self._abandon(session)
+            if missing := plugin_missing(error):
+                raise TopologyError(missing) from error
             raise
         if url in self._urls:  # it may just have got another password
             self._next_url = self._urls.index(url)  # stay with a host that works

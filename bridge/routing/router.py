@@ -29,6 +29,11 @@ THREADS: Final = 8
 I/O."""
 
 
+PARTITIONS: Final = 64
+"""Queues of one vendor at most. Each is a Raft group of its own at the broker, and a consumer in
+each worker."""
+
+
 def fold(text: str) -> str:
     """`text` with its ASCII letters in lower case, and nothing else changed."""
     return (
@@ -60,6 +65,8 @@ class Router:
         concurrency: int | None = None,
         threads: int = THREADS,
         rate: float | None = None,
+        partitions: int = 1,
+        ordered: bool = False,
     ) -> None:
         """`vendor_id`: at most 255 characters (OCPP 1.6 §6.17); the case of letters does not count.
 
@@ -67,9 +74,15 @@ class Router:
         as the worker says. `prefetch`: requests of this vendor in hand at most, `concurrency`:
         handlers that run at a time; None: as the worker says. `threads`: plain ``def`` handlers
         that run at a time; more wait their turn. `rate`: requests a second that a worker begins at
-        most, it need not be whole; what is beyond waits in the queue; None: no bound. Raises
-        :class:`HandlerError` for a vendorId that no station could send, and for a number below 1
-        (`rate`: that is not above 0).
+        most, it need not be whole; what is beyond waits in the queue; None: no bound.
+
+        `partitions`: queues that the vendor's requests are spread over by station, at most 64;
+        `prefetch` is shared out among them. `ordered`: requests of a station are handled one at a
+        time, in the order of their arrival, whichever worker handles them (``docs/scaling.md`` says
+        what is promised). Both are for the native dialect, and for all workers of the vendor alike.
+
+        Raises :class:`HandlerError` for a vendorId that no station could send, and for a number
+        below 1 or too high (`rate`: that is not above 0).
         """
         if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
             text = f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters"
@@ -78,6 +91,7 @@ class Router:
             ("prefetch", prefetch),
             ("concurrency", concurrency),
             ("threads", threads),
+            ("partitions", partitions),
         ):
             if value is not None and value < 1:
                 raise HandlerError(
@@ -85,6 +99,11 @@ class Router:
                 )
         if rate is not None and not 0 < rate < math.inf:
             raise HandlerError(f"rate of Router({vendor_id!r}) must be above 0, not {rate}")
+        if partitions > PARTITIONS:
+            raise HandlerError(
+                f"partitions of Router({vendor_id!r}) must be at most {PARTITIONS}, "
+                f"not {partitions}"
+            )
         self.vendor_id = vendor_id
         self.timeout = timeout
         self.retry = retry
@@ -92,6 +111,8 @@ class Router:
         self.concurrency = concurrency
         self.threads = threads
         self.rate = rate
+        self.partitions = partitions
+        self.ordered = ordered
         self._handlers: dict[str, Handler] = {}
         self._spellings: dict[str, str] = {}
         self._default: Handler | None = None

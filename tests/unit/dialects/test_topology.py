@@ -5,8 +5,10 @@ import pytest
 
 from bridge.dialects import CitrineOs, Native, WebOcpp
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import (
     Exchange,
+    ExchangeBinding,
     Mode,
     Part,
     Purpose,
@@ -215,3 +217,28 @@ def test_what_pauses_need_no_worker_needs_and_a_gateway_has_nothing_of_it() -> N
     assert plan.control == CONTROL
     assert plan.needed == Topology(plan.parts[: -len(CONTROL)], Mode.VERIFY)
     assert gateway_topology(Names("acme")).control == ()
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_partitions_stand_behind_an_exchange_that_hashes_the_station(ordered: bool) -> None:
+    spread = Partitions(2, ordered=ordered)
+    plan = worker_topology(Native(Names("acme")), ["EN+"], partitions={"EN+": spread})
+    label = "2-ordered" if ordered else "2"
+    own = QUORUM | {"x-dead-letter-routing-key": f"en_2b:{label}"}
+    each = own | ({"x-single-active-consumer": True} if ordered else {})
+    hashing = {"hash-header": "ocpp-station-id", "alternate-exchange": "acme.unrouted"}
+    exchange, first, second = (f"acme.en_2b:{label}{end}" for end in ("", ".0", ".1"))
+    assert plan.needed.parts[-7:] == (
+        Exchange(exchange, "x-consistent-hash", Purpose.REQUESTS, arguments=hashing),
+        Queue("acme.en_2b", Purpose.REQUESTS, own),
+        Queue(first, Purpose.REQUESTS, each),
+        QueueBinding(exchange, "1", queue=first),
+        Queue(second, Purpose.REQUESTS, each),
+        QueueBinding(exchange, "1", queue=second),
+        ExchangeBinding("acme", "en_2b", to=exchange, guard="acme.en_2b"),
+    )
+
+
+def test_a_dialect_with_shared_queues_has_no_partitions() -> None:
+    plan = worker_topology(WebOcpp("acme"), ["v"], partitions={"v": Partitions(2)})
+    assert plan == worker_topology(WebOcpp("acme"), ["v"])
