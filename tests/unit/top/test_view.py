@@ -97,10 +97,11 @@ def test_a_gateway_tells_how_late_its_event_loop_was() -> None:
     def a_gateway(looks: int) -> str:
         name = "dtbridge_gateway_event_loop_lag_seconds_bucket"
         bounds = {"0.01": 0, "1.0": looks, "+Inf": looks}
-        lines = [f'{name}{{le="{bound}"}} {count}' for bound, count in bounds.items()]
-        return "\n".join(
-            ["# TYPE dtbridge_gateway_event_loop_lag_seconds histogram", *lines]
-            + ["# TYPE dtbridge_link_stations gauge", "dtbridge_link_stations 3", ""]
+        lines = [f'{name}{{le="{bound}"}} {count}\n' for bound, count in bounds.items()]
+        return (
+            "# TYPE dtbridge_gateway_event_loop_lag_seconds histogram\n"
+            + "".join(lines)
+            + "# TYPE dtbridge_link_stations gauge\ndtbridge_link_stations 3\n"
         )
 
     found = view({"g:1": answer(10.0, a_gateway(1))}, {"g:1": answer(12.0, a_gateway(101))})
