@@ -95,6 +95,23 @@ def test_the_processes_of_a_supervisor_are_rows_of_their_own() -> None:
     ]
 
 
+def test_a_gateway_tells_how_late_its_event_loop_was() -> None:
+    def a_gateway(looks: int) -> str:
+        name = "dtbridge_gateway_event_loop_lag_seconds_bucket"
+        bounds = {"0.01": 0, "1.0": looks, "+Inf": looks}
+        lines = [f'{name}{{le="{bound}"}} {count}\n' for bound, count in bounds.items()]
+        return (
+            "# TYPE dtbridge_gateway_event_loop_lag_seconds histogram\n"
+            + "".join(lines)
+            + "# TYPE dtbridge_link_stations gauge\ndtbridge_link_stations 3\n"
+        )
+
+    found = view({"g:1": answer(10.0, a_gateway(1))}, {"g:1": answer(12.0, a_gateway(101))})
+    [gateway] = found.workers
+    assert (gateway.kind, gateway.stations) == ("gateway", 3)
+    assert gateway.loop_lag_p99 == pytest.approx(0.99, abs=0.01)
+
+
 def test_the_brokers_counts_stand_beside_the_workers() -> None:
     broker = BrokerCounts(
         {
