@@ -40,11 +40,16 @@ def overlays() -> list[str]:
     return sorted(path.parent.name for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
 
 
-@functools.cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     """The objects of an overlay. Raises CalledProcessError if it cannot be rendered."""
+    return rendered_folder(f"overlays/{overlay}")
+
+
+@functools.cache
+def rendered_folder(folder: str) -> tuple[Manifest, ...]:
+    """The objects of a folder of deploy/kubernetes. Raises CalledProcessError as well."""
     done = subprocess.run(
-        [kubectl(), "kustomize", str(KUBERNETES / "overlays" / overlay)],
+        [kubectl(), "kustomize", str(KUBERNETES / folder)],
         capture_output=True,
         text=True,
         check=True,
@@ -92,16 +97,16 @@ def _is_custom(manifest: Manifest) -> bool:
     return "." in group and not group.endswith(".k8s.io")
 
 
-def check_overlays() -> Iterator[str]:
-    for overlay in overlays():
+def check_manifests() -> Iterator[str]:
+    for folder in ["broker", *(f"overlays/{overlay}" for overlay in overlays())]:
         try:
-            manifests = rendered(overlay)
+            manifests = rendered_folder(folder)
         except subprocess.CalledProcessError as error:
-            yield f"overlay {overlay}: {error.stderr.strip()}"
+            yield f"{folder}: {error.stderr.strip()}"
             continue
         for manifest in manifests:
             name = f"{manifest['kind']} {manifest['metadata']['name']}"
-            yield from (f"overlay {overlay}, {name}: {fault}" for fault in faults(manifest))
+            yield from (f"{folder}, {name}: {fault}" for fault in faults(manifest))
 
 
 # ---- units ----
@@ -156,7 +161,7 @@ def check_dockerfiles() -> Iterator[str]:
 
 def main() -> int:
     """Print what is wrong, a line each. Returns the exit code."""
-    found = [*check_overlays(), *check_dockerfiles()]
+    found = [*check_manifests(), *check_dockerfiles()]
     if analyze := shutil.which("systemd-analyze"):
         found += check_units(analyze)
     else:

@@ -26,6 +26,7 @@ from deploy.check import (
     kubectl,
     overlays,
     rendered,
+    rendered_folder,
     shown_dockerfiles,
 )
 from tests.deployments import Container, containers, longest_stop, of_kind, selects, variables
@@ -282,6 +283,19 @@ def test_the_service_leads_to_the_gateway(overlay: str) -> None:
 
 
 # ---- the network ----
+
+
+def test_the_broker_is_where_pods_may_go_and_accounts_lead() -> None:
+    [cluster] = [each for each in rendered_folder("broker") if each["kind"] == "RabbitmqCluster"]
+    namespace = cluster["metadata"]["namespace"]
+    host = f"{cluster['metadata']['name']}.{namespace}"
+    assert f" secrets {host}:5672\n" in DOCUMENT
+    for overlay in overlays():
+        policies = {each["metadata"]["name"]: each for each in of_kind(overlay, "NetworkPolicy")}
+        [rule] = policies["to-broker"]["spec"]["egress"]
+        [peer] = rule["to"]
+        labels = {"kubernetes.io/metadata.name": namespace}
+        assert peer["namespaceSelector"] == {"matchLabels": labels}
 
 
 def allowed(overlay: str, container: Container, direction: str) -> Iterator[int]:
