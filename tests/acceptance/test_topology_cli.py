@@ -77,9 +77,9 @@ def test_plan_apply_and_verify_of_an_empty_broker(place: Place) -> None:
     assert "queue datatransfer.echo: missing. `dtbridge topology apply`" in place.ended(
         DIFFERENT, "verify"
     )
-    assert place.ended(NOTHING, "apply", "--yes").endswith("Created: 40. Deleted: 0.\n")
-    assert place.ended(NOTHING, "plan") == "Nothing differs; 40 as they must be.\n"
-    assert place.ended(NOTHING, "verify") == "Nothing differs; 40 as they must be.\n"
+    assert place.ended(NOTHING, "apply", "--yes").endswith("Created: 43. Deleted: 0.\n")
+    assert place.ended(NOTHING, "plan") == "Nothing differs; 43 as they must be.\n"
+    assert place.ended(NOTHING, "verify") == "Nothing differs; 43 as they must be.\n"
     assert place.ended(NOTHING, "apply") == "Created: 0. Deleted: 0.\n"
     with WorkerProcess(TARGET, place.url):
         pass
