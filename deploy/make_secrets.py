@@ -28,9 +28,9 @@ from urllib.parse import quote
 
 PERMISSIONS = {
     "worker": (
-        r"^datatransfer(?!\.replies\.)(\..*)?$",
-        r"^(amq\.default|datatransfer(?!\.replies\.)(\..*)?)$",
-        r"^datatransfer(?!\.replies\.)(\..*)?$",
+        r"^datatransfer(?!\.replies\.)([.-].*)?$",
+        r"^(amq\.default|datatransfer(?!\.replies\.)([.-].*)?)$",
+        r"^datatransfer(?!\.replies\.)([.-].*)?$",
     ),
     "gateway": (
         r"^amq\.gen-.*$",
@@ -43,9 +43,9 @@ PERMISSIONS = {
         r"^amq\.gen-.*$",
     ),
     "operator": (
-        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
-        r"^(amq\.gen-.*|amq\.default|datatransfer(?!\.replies\.)([.:].*)?)$",
-        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:].*)?)$",
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:-].*)?)$",
+        r"^(amq\.gen-.*|amq\.default|datatransfer(?!\.replies\.)([.:-].*)?)$",
+        r"^(amq\.gen-.*|datatransfer(?!\.replies\.)([.:-].*)?)$",
     ),
 }
 """What an account may configure, write and read: bridge/dialects/permissions.py, as far as this

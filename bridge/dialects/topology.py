@@ -193,7 +193,7 @@ class Topology(msgspec.Struct, frozen=True):
         parts = (
             part
             for part in self.parts
-            if isinstance(part, QueueBinding) or part.purpose not in optional
+            if isinstance(part, QueueBinding | ExchangeBinding) or part.purpose not in optional
         )
         return Topology(tuple(parts), self.mode)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Final
@@ -14,6 +15,8 @@ from bridge.dialects.partitions import KIND, PLUGIN
 _NOT_ALLOWED: Final = " 530 "
 """The reply code for a virtual host that does not exist or is not for this user, and for a limit of
 connections that is reached (AMQP 0-9-1 §1.2)."""
+
+_NO_EXCHANGE: Final = re.compile("404 NOT_FOUND - no exchange '(.+)' in vhost")
 
 LOST: Final = (
     aio_pika.exceptions.AMQPError,
@@ -47,6 +50,12 @@ def losses_as_errors() -> Iterator[None]:
         raise
     if task.cancelling() > cancellations:
         raise asyncio.CancelledError
+
+
+def missing_exchange(reason: str) -> str | None:
+    """The exchange whose absence is the reason of an end; None: it is another reason."""
+    found = _NO_EXCHANGE.search(reason)
+    return None if found is None else found[1]
 
 
 def retrieve(task: "asyncio.Task[None]") -> None:

@@ -11,7 +11,6 @@ its list, after a pause with full jitter.
 import asyncio
 import contextlib
 import os
-import re
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -29,7 +28,7 @@ from bridge.rabbitmq.declaring import bind, see_to
 from bridge.rabbitmq.delivery import Confirmable, Pending
 from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
 from bridge.rabbitmq.in_order import InOrder
-from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
+from bridge.rabbitmq.losses import LOST, losses_as_errors, missing_exchange, retrieve
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.pausing import Pauses, PauseWatch
 from bridge.rabbitmq.publishing import PublishLane
@@ -52,7 +51,6 @@ LAST_WORDS: Final = 0.5
 REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel. An election among the replicas of a queue
 takes about as long."""
-_NO_EXCHANGE: Final = re.compile("404 NOT_FOUND - no exchange '(.+)' in vhost")
 
 
 class Session:
@@ -394,9 +392,7 @@ class Session:
 
         No queue took it, and none would the next time: that publishing is returned.
         """
-        missing = _NO_EXCHANGE.search(reason)
-        if missing is not None:
-            self._missing_exchange = missing[1]
+        self._missing_exchange = missing_exchange(reason) or self._missing_exchange
         self.end(reason)
 
     async def cancel_consumers(self) -> None:

@@ -20,6 +20,7 @@ IN_WORDS = {
     "--answer-within": "30 s, 20 s",
     "--ocpp-versions": " ".join(f"`{version}`" for version in DEFAULTS.versions),
     "--tls-ciphers": "Python's",
+    "--max-rate": "0",
 }
 """Defaults that depend on something, or are not a value."""
 

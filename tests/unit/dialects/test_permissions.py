@@ -26,9 +26,11 @@ EVERY = [
     "datatransfer", "datatransfer.unrouted", "datatransfer.stations", "datatransfer.events",
     "datatransfer.dead", "datatransfer.retry.100", "datatransfer.com.acme",
     "datatransfer.unknown-vendor", "datatransfer:beside", "amq.gen-abc", "amq.default",
+    "datatransfer.com.acme:4.0", "datatransfer-paused", "datatransfer-control",
+    "datatransfer-control.abc",
 ]  # fmt: skip
 
-VENDORS = {"datatransfer.com.acme", "datatransfer.unknown-vendor"}
+VENDORS = {"datatransfer.com.acme", "datatransfer.com.acme:4.0", "datatransfer.unknown-vendor"}
 RETRY = {"datatransfer.retry.100"}
 OURS = {name for name in EVERY if name.startswith("datatransfer")}
 DECLARED = OURS - {"datatransfer:beside"}
@@ -40,9 +42,15 @@ REQUESTS, UNROUTED, STATIONS = (
     {"datatransfer.stations"},
 )
 EVENTS, DEAD = {"datatransfer.events"}, {"datatransfer.dead"}
+PAUSED, CONTROL = {"datatransfer-paused"}, {"datatransfer-control"}
+HINTS = {"datatransfer-control.abc"}
 
 ALLOWED = {
-    Role.WORKER: (set(), DEFAULT | REQUESTS | UNROUTED | EVENTS | DEAD | RETRY, VENDORS | RETRY),
+    Role.WORKER: (
+        HINTS,
+        DEFAULT | REQUESTS | UNROUTED | EVENTS | DEAD | RETRY | PAUSED | HINTS,
+        VENDORS | RETRY | CONTROL | HINTS,
+    ),
     Role.WORKER_DECLARING: (DECLARED, DEFAULT | DECLARED, DECLARED),
     Role.GATEWAY: (PRIVATE, PRIVATE | DEFAULT | REQUESTS | UNROUTED, PRIVATE | STATIONS),
     Role.GATEWAY_DECLARING: (
@@ -52,6 +60,11 @@ ALLOWED = {
     ),
     Role.CLIENT: (PRIVATE, REQUESTS | STATIONS, PRIVATE),
     Role.OPERATOR: (PRIVATE | OURS, PRIVATE | DEFAULT | OURS, PRIVATE | OURS),
+    Role.PAUSER: (
+        set(),
+        PAUSED | CONTROL,
+        VENDORS | RETRY | EVENTS | DEAD | UNROUTED | STATIONS | PAUSED,
+    ),
     Role.LISTENER: (PRIVATE, PRIVATE, PRIVATE | EVENTS),
     Role.DEAD_READER: (set(), set(), DEAD),
     Role.DEAD_REPLAYER: (set(), DEFAULT | REQUESTS, DEAD),
