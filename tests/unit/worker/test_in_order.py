@@ -14,6 +14,7 @@ from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
 from bridge.worker.dispatch import Dispatcher
 from bridge.worker.in_order import InOrderIntake
+from bridge.worker.pace import Rate
 from bridge.worker.room import LARGE, Room
 from tests.support import UNTIL_SETTLED, Kept, payload
 
@@ -29,7 +30,7 @@ def delivery(station: str, number: int, size: int = 0) -> Kept:
 class Bench:
     """An intake whose handlers end when they are told to."""
 
-    def __init__(self, concurrency: int = 10) -> None:
+    def __init__(self, concurrency: int = 10, rate: Rate | None = None) -> None:
         self.begun: list[tuple[str, int]] = []
         self.gates: dict[tuple[str, int], asyncio.Event] = {}
         self.at_once = False
@@ -43,6 +44,7 @@ class Bench:
             lacks=lambda _: False,
             worker="w",
             room=self.room,
+            rate=rate,
         )
         router = Router("v")
 
@@ -92,6 +94,38 @@ async def test_a_station_waits_for_its_own_requests_and_for_no_others() -> None:
     assert first.verdict is Verdict.ACK
     await bench.close()
     assert bench.intake.in_hand == 0
+
+
+async def test_while_its_vendor_is_paused_it_keeps_what_comes_in_its_order() -> None:
+    bench = Bench()
+    running, next_one = delivery("A", 1), delivery("A", 2)
+    bench.take(running, next_one)
+    await bench.until_begun(("A", 1))
+    assert bench.intake.pause() == 0
+    others = [delivery("B", 3), delivery("B", 4)]
+    bench.take(*others)
+    await bench.end(running, "A", 1)
+    assert bench.begun == [("A", 1)]
+    assert [each.verdict for each in (next_one, *others)] == [None, None, None]
+    assert bench.intake.in_hand == 3
+    bench.at_once = True
+    bench.intake.resume()
+    await until(lambda: all(each.verdict is Verdict.ACK for each in (next_one, *others)))
+    assert sorted(bench.begun[1:]) == [("A", 2), ("B", 3), ("B", 4)]
+    assert bench.begun.index(("B", 3)) < bench.begun.index(("B", 4))
+    await bench.close()
+
+
+async def test_a_rate_holds_for_it_as_well() -> None:
+    bench = Bench(rate=Rate(5.0))
+    bench.at_once = True
+    deliveries = [delivery(station, number) for number, station in enumerate("AABC")]
+    bench.take(*deliveries)
+    await until(lambda: deliveries[0].verdict is Verdict.ACK)
+    assert bench.begun == [("A", 0)]
+    await until(lambda: all(each.verdict is Verdict.ACK for each in deliveries))
+    assert bench.begun.index(("A", 0)) < bench.begun.index(("A", 1))
+    await bench.close()
 
 
 async def test_many_requests_of_one_station_need_no_deep_stack() -> None:
