@@ -39,13 +39,11 @@ OBEYED_WITHIN: Final = 5.0
 
 Result = TypeVar("Result")
 
-Vendor = Annotated[
-    str, typer.Argument(metavar="VENDOR", help="vendorId; the case of letters does not count.")
-]
+_VENDOR: Final = "vendorId; the case of letters does not count."
 Timeout = Annotated[
     float,
     typer.Option(
-        envvar="DTBRIDGE_PAUSE_TIMEOUT",
+        envvar="DTBRIDGE_TIMEOUT",
         min=0,
         callback=finite,
         help="Seconds to wait until workers have obeyed.",
@@ -54,7 +52,9 @@ Timeout = Annotated[
 
 
 def pause(
-    vendor: Vendor,
+    vendor: Annotated[
+        str, typer.Argument(envvar="DTBRIDGE_PAUSE_VENDOR", metavar="VENDOR", help=_VENDOR)
+    ],
     force: Annotated[
         bool,
         typer.Option(
@@ -97,7 +97,9 @@ def pause(
 
 
 def resume(
-    vendor: Vendor,
+    vendor: Annotated[
+        str, typer.Argument(envvar="DTBRIDGE_RESUME_VENDOR", metavar="VENDOR", help=_VENDOR)
+    ],
     timeout: Timeout = OBEYED_WITHIN,
     amqp_url: AmqpUrl = LOCAL,
     prefix: Prefix = PREFIX,
@@ -123,7 +125,11 @@ def resume(
 def paused(
     vendors: Annotated[
         list[str] | None,
-        typer.Argument(metavar="VENDOR…", help="Ask for these, without the management API."),
+        typer.Argument(
+            envvar="DTBRIDGE_PAUSED_VENDORS",
+            metavar="VENDOR…",
+            help="Ask for these, without the management API.",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", envvar="DTBRIDGE_JSON", help="Print JSON.")
