@@ -19,6 +19,7 @@ from bridge.top.samples import (
     together,
 )
 from bridge.top.scraping import Answer
+from bridge.top.words import duration, the_loop, the_threads
 
 OTHER: Final = "other"
 """The label of requests whose vendor no router names."""
@@ -88,6 +89,11 @@ class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     concurrency: int = 0
+    threads: int = 0
+    """For plain ``def`` handlers, in all processes."""
+    threads_busy: int = 0
+    waiting_for_thread: int = 0
+    """Of those that wait."""
     backlog: int | None = None
     """Ready in the queue, for any worker to take; None: not known."""
     consumers: int | None = None
@@ -97,6 +103,8 @@ class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     dead_by: dict[str, int] = {}
     why: str = ""
     """What stands out, in words."""
+    earlier: str = ""
+    """What has stood out since the workers were started, and does not now."""
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +134,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     in_hand: int = 0
     stations: int | None = None
     """Of a gateway."""
+    why: str = ""
+    """What stands out, in words."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,9 +274,14 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             "requests_running",
             "requests_waiting",
             "concurrency_limit",
+            "threads_limit",
+            "threads_busy",
+            "thread_requests_waiting",
             "deliveries_total",
         )
     }
+    blocks = _by_vendor(fleet.rates("dtbridge_loop_blocked_total", "vendor", "message"))
+    dead_queue = broker.queues.get(names.dead)
     dead = _by_vendor(fleet.sums("dtbridge_dead_letters_total", "vendor", "reason"))
     rows = []
     for vendor in sorted({key[0] for key in gauges["deliveries_total"]}):
@@ -291,13 +306,19 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             running=int(gauges["requests_running"].get((vendor,), 0)),
             waiting=int(gauges["requests_waiting"].get((vendor,), 0)),
             concurrency=int(gauges["concurrency_limit"].get((vendor,), 0)),
+            threads=int(gauges["threads_limit"].get((vendor,), 0)),
+            threads_busy=int(gauges["threads_busy"].get((vendor,), 0)),
+            waiting_for_thread=int(gauges["thread_requests_waiting"].get((vendor,), 0)),
             backlog=None if depth is None else depth.ready,
             consumers=None if depth is None else depth.consumers,
             oldest=None if depth is None else depth.oldest,
             dead=sum(dead_by.values()),
             dead_by=dead_by,
         )
-        rows.append(msgspec.structs.replace(row, why=_why(row, handlers, fleet.busy(vendor))))
+        holding = [message for message, rate in blocks.get(vendor, {}).items() if rate]
+        why = _why(row, handlers, fleet.busy(vendor), holding)
+        earlier = "" if why or (dead_queue and not dead_queue.ready) else _earlier(dead_by)
+        rows.append(msgspec.structs.replace(row, why=why, earlier=earlier))
     return rows + _queues_alone(broker, names, {row.vendor for row in rows})
 
 
@@ -346,19 +367,35 @@ def _sum(
     )
 
 
-def _why(row: VendorRow, handlers: Mapping[str, Buckets], busy: tuple[int, int]) -> str:
+def _earlier(dead_by: Mapping[str, int]) -> str:
+    """The dead letters that there have been; empty if there were none."""
+    if not dead_by:
+        return ""
+    reasons = ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in dead_by.items())
+    return f"{reasons} since the workers were started, kept as dead letters"
+
+
+def _why(
+    row: VendorRow,
+    handlers: Mapping[str, Buckets],
+    busy: tuple[int, int],
+    holding: Sequence[str],
+) -> str:
     """What stands out about a vendor: busy handlers, a slow one, failures.
 
-    `busy`: processes whose handlers are all at work, and all that handle the vendor.
+    `busy`: processes whose handlers are all at work, and all that handle the vendor. `holding`:
+    messages whose handlers have held an event loop.
     """
-    told = []
+    told = [f"{message} holds the event loop, and all requests wait" for message in holding]
     if row.consumers == 0 and row.backlog:
         told.append("nobody takes from its queue")
     slowest = max(
         ((quantile(found, 0.99) or 0.0, message) for message, found in handlers.items()),
         default=(0.0, ""),
     )
-    if busy[0]:
+    if row.waiting_for_thread:
+        told.append(the_threads(row.threads, row.threads_busy, row.waiting_for_thread))
+    elif busy[0]:
         where = "" if busy[0] == busy[1] else f" in {busy[0]} of {busy[1]} processes"
         told.append(f"all handlers are busy{where}, and {row.waiting:,} requests wait")
     if slowest[0] >= SLOW or (busy[0] and slowest[0] > 0):
@@ -395,6 +432,7 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
     )
     kind = _kind(reading)
     prefix = {"gateway": "dtbridge_link"}.get(kind, "dtbridge")
+    loop_lag = quantile(buckets(changes, "dtbridge_event_loop_lag_seconds"), 0.99)
     return WorkerRow(
         name=name,
         kind=kind,
@@ -409,12 +447,13 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
             else None
         ),
         memory=int(reading.sum_of("process_resident_memory_bytes")) or None,
-        loop_lag_p99=quantile(buckets(changes, "dtbridge_event_loop_lag_seconds"), 0.99),
+        loop_lag_p99=loop_lag,
         confirm_p99=quantile(buckets(changes, f"{prefix}_confirm_seconds"), 0.99),
         sessions_lost=int(reading.sum_of(f"{prefix}_sessions_lost_total")),
         blocked=reading.sum_of(f"{prefix}_blocked_seconds_total"),
         in_hand=int(reading.sum_of(f"{prefix}_requests_in_hand")),
         stations=int(reading.sum_of("dtbridge_link_stations")) if kind == "gateway" else None,
+        why=the_loop(loop_lag, done, reading),
     )
 
 
@@ -422,33 +461,3 @@ def _kind(reading: Reading) -> str:
     if "dtbridge_deliveries_total" in reading.values:
         return "worker"
     return "gateway" if "dtbridge_link_stations" in reading.values else "supervisor"
-
-
-# ---- words ----
-
-
-def duration(seconds: float) -> str:
-    """Seconds in a few signs: ``0.4ms``, ``35ms``, ``2.1s``, ``3m``, ``2h``, ``4d``."""
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f}ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{seconds:.0f}s"
-
-
-def number(value: float) -> str:
-    """A count or rate in five signs at most: ``0``, ``3.2``, ``412``, ``9.9k``, ``120k``."""
-    if value == 0:
-        return "0"
-    if value < 9.95:
-        return f"{value:.1f}" if value != int(value) else f"{int(value)}"
-    for limit, unit in ((1_000, ""), (1_000_000, "k"), (1_000_000_000, "M")):
-        if value < 0.9995 * limit:
-            shown = value * 1_000 / limit
-            return f"{shown:.1f}{unit}" if unit and shown < 9.95 else f"{shown:.0f}{unit}"
-    return f"{value / 1e9:.0f}G"
