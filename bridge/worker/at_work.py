@@ -38,7 +38,7 @@ class AtWork:
                         "station": encodable(call.station_id),
                     },
                     self._labels.get(found, OTHER),
-                    begins_at,
+                    _past_the_bridge(stack, begins_at),
                 )
         # One that is given no call: the method of a handler that is mounted.
         for at, frame in enumerate(stack):
@@ -47,6 +47,14 @@ class AtWork:
             if labels is not None:
                 return Holder(name, frame, {}, labels, at)
         return None
+
+
+def _past_the_bridge(stack: Sequence[FrameType], at: int) -> int:
+    """The first frame from `at` on that is not the bridge's own, if there is one."""
+    for number in range(at, len(stack)):
+        if not str(stack[number].f_globals.get("__name__", "")).startswith("bridge."):
+            return number
+    return at
 
 
 def _call_in(frame: FrameType) -> Call | None:

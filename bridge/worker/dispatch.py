@@ -249,5 +249,5 @@ def _expired_outcome(policy: Expired) -> Outcome:
 
 
 def _took_too_long(request: Request, handler: Handler) -> Outcome:
-    text = f"it took longer than {handler.timeout:g} s or its deadline: {handler.name}"
+    text = f"{handler.name} took longer than {handler.timeout:g} s or its deadline"
     return timed_out(request, time.time(), f"TimeoutError: {text}")

@@ -218,7 +218,7 @@ class Threads:
 
     def _took_too_long(self, call: _Call) -> Outcome:
         handler = call.handler
-        text = f"it took longer than {handler.timeout:g} s or its deadline"
+        text = f"{handler.name} took longer than {handler.timeout:g} s or its deadline"
         if call.returned is not None and not call.returned.done():
             self._counts.stuck += 1
             stuck = self.stuck
@@ -233,7 +233,7 @@ class Threads:
                     threads=self.count,
                     hint="requests wait until one returns: bound what handlers wait for",
                 )
-        return timed_out(call.request, time.time(), f"TimeoutError: {text}: {handler.name}")
+        return timed_out(call.request, time.time(), f"TimeoutError: {text}")
 
     def close(self) -> None:
         """Begin nothing more. What waits is not settled; what runs cannot be stopped."""
