@@ -102,13 +102,14 @@ def raised_at(error: BaseException) -> str:
     second is the outermost that is not the bridge's, mostly that of the handler. Empty if neither
     is known. At most :data:`PLACE` characters.
     """
-    called = [each for each in _each(error.__traceback__) if not _is_machinery(each.tb_frame)]
-    if not called:
+    called = list(_each(error.__traceback__))  # looked at from its ends: it may be a thousand long
+    first = next((each for each in called if not _is_machinery(each.tb_frame)), None)
+    if first is None:
         return ""
     inner = next((each for each in reversed(called) if _is_users(each.tb_frame)), called[-1])
     at = _spot(inner)
-    if inner is not called[0]:
-        at += f", called from {_spot(called[0])}"
+    if inner is not first:
+        at += f", called from {_spot(first)}"
     return at.encode("utf-8", "replace").decode()  # a file's name may be no Unicode
 
 
