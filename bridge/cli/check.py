@@ -6,7 +6,7 @@ from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
 from bridge.dialects.partitions import partitions_of
-from bridge.routing.catalogue import catalogue
+from bridge.routing.catalogue import HandledMessage, catalogue
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
@@ -27,7 +27,7 @@ def check(targets: Targets) -> None:
                 vendor.vendor_id,
                 handled.message,
                 handled.data,
-                handled.kind,
+                _kind(handled, vendor.threads),
                 f"{handled.timeout:g} s",
                 handled.handler,
                 queue,
@@ -35,3 +35,8 @@ def check(targets: Targets) -> None:
         if not vendor.messages:
             table.add_row(vendor.vendor_id, "(no handlers)", "", "", "", "", queue)
     print_table(table)
+
+
+def _kind(handled: HandledMessage, threads: int) -> str:
+    """Where a handler runs, and beside how many others."""
+    return f"{threads} threads" if handled.kind == "thread" else handled.kind

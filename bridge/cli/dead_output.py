@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 import rich.cells
+import rich.console
 import rich.table
 import rich.text
 import typer
@@ -18,6 +19,8 @@ from bridge.dead_letters.replay import Plan, Replayed
 
 WIDE: Final = 130
 """Columns from which on a table shows more than what is needed most."""
+ONE_LINE: Final = 180
+"""Columns from which on the error stands in the same line; what is not a terminal is as wide."""
 ID_SHOWN: Final = 8
 """Digits of an id in a narrow table, unless two begin alike."""
 DESTINATIONS_SHOWN: Final = 20
@@ -28,21 +31,23 @@ DESTINATIONS_SHOWN: Final = 20
 
 
 def print_letters(letters: Sequence[DeadLetter]) -> None:
-    """A table with a line for each: what fits a terminal of 80 columns, and more on a wider one."""
+    """A table with a line for each on a wide terminal; on a narrow one, two: the error below."""
     print_table(letters_table(letters, table_width(), datetime.now(UTC)))
 
 
-def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> rich.table.Table:
+def letters_table(
+    letters: Sequence[DeadLetter], width: int, now: datetime
+) -> rich.console.RenderableType:
     """What is too long is cut at its end; of several texts of a line, the longest ones."""
     wide = width >= WIDE
     digits = ID_LENGTH if wide or _begin_alike(letters) else ID_SHOWN
     columns: list[tuple[str, int | None]] = [("id", None), ("age", None)]
     columns += [("given up (UTC)", None)] if wide else []
-    columns += [(name, 7) for name in ("vendor", "message", "station", "reason")]
-    columns.append(("tries", None))
+    columns += [(name, 7) for name in ("vendor", "message", "station")]
+    columns += [("reason", None), ("tries", None)]
     columns += [("replays", None), ("goes back to", 12)] if wide else []
-    columns.append(("error", width // 4))
-    rows = [_cells(letter, digits, now, wide=wide) for letter in letters]
+    columns += [("error", width // 4)] if width >= ONE_LINE else []
+    rows = [_cells(letter, digits, now, wide=wide)[: len(columns)] for letter in letters]
     widths = _fit(
         [
             max(map(rich.cells.cell_len, (name, *(row[at] for row in rows))))
@@ -57,7 +62,25 @@ def letters_table(letters: Sequence[DeadLetter], width: int, now: datetime) -> r
         table.add_column(_cell(name), width=room, justify="right" if right else "left")
     for row in rows:
         table.add_row(*map(_cell, row))
-    return table
+    return table if width >= ONE_LINE else _with_errors(table, letters, width, widths[0] + _GAP)
+
+
+def _with_errors(
+    table: rich.table.Table, letters: Sequence[DeadLetter], width: int, indent: int
+) -> rich.console.Group:
+    """The lines of a table, with the error of each letter below its own."""
+    console = rich.console.Console(width=width)
+    header, *rows = [
+        _cell("".join(segment.text for segment in line)) for line in console.render_lines(table)
+    ]
+    header.stylize("bold")
+    lines = [header]
+    for row, letter in zip(rows, letters, strict=True):
+        lines.append(row)
+        error = printable(letter.error[:_LINE])
+        if error:
+            lines.append(_cell(" " * indent + error))
+    return rich.console.Group(*lines)
 
 
 _GAP: Final = 2

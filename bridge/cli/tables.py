@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 import rich.console
-import rich.table
 
 from bridge.cli.output import say
 from bridge.telemetry.lines import printable_json
@@ -22,7 +21,7 @@ def table_width() -> int:
     return rich.console.Console().width if shown else PLAIN_WIDTH
 
 
-def print_table(table: rich.table.Table) -> None:
+def print_table(table: rich.console.RenderableType) -> None:
     """Print a table to standard output, as wide as the terminal."""
     console = rich.console.Console(width=table_width())
     with console.capture() as captured:

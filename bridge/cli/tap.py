@@ -250,7 +250,8 @@ class _Tap:
             return
         if state is State.CONSUMING:
             again = " again" if self._listened else ""
-            _tell(f"listening{again} to {self._exchange} for {self._wanted}; Ctrl-C ends")
+            what = f"{self._exchange} for {self._wanted}"
+            _tell(f"listening{again} to {what}; times are UTC, Ctrl-C ends")
             self._listened = True
         elif state is State.CONNECTING and self._listened:
             _tell(f"connecting: {reason}")

@@ -8,12 +8,15 @@ import rich.table
 import rich.text
 
 from bridge.cli.tables import printable
-from bridge.top.view import VendorRow, View, WorkerRow, duration, number
+from bridge.top.view import VendorRow, View, WorkerRow
+from bridge.top.words import duration, number
 
 WIDE: Final = 120
 """Columns from which on more is shown of each vendor and process."""
 NOTES: Final = 5
 """Vendors of which it is said what stands out."""
+PROCESS_NOTES: Final = 3
+"""Processes of which it is."""
 FEWEST: Final = 3
 """Lines of a table at least, however low the terminal is."""
 _NOT_KNOWN: Final = "-"
@@ -23,7 +26,7 @@ _COMPILED: Final = ("", "yes", "true")
 def screen(view: View, width: int, height: int | None) -> rich.console.Group:
     """All of it. `height`: lines of the terminal; None: as many as it takes."""
     workers = list(view.workers)
-    notes = [row for row in view.vendors if row.why][:NOTES]
+    notes = _notes(view)
     shown_workers, shown_vendors = _fit(len(workers), len(view.vendors), len(notes), height)
     parts: list[rich.console.RenderableType] = [
         _line(_headline(view), "bold"),
@@ -33,13 +36,22 @@ def screen(view: View, width: int, height: int | None) -> rich.console.Group:
     parts += _rest(len(view.vendors) - shown_vendors, "vendors")
     if notes:
         parts.append(rich.text.Text())
-        parts += [_line(f"{row.vendor}: {row.why}", "yellow") for row in notes]
+        parts += notes
     if workers:
         parts += [rich.text.Text(), _worker_table(workers[:shown_workers], width)]
         parts += _rest(len(workers) - shown_workers, "processes")
     if view.broker_error:
         parts += [rich.text.Text(), _line(f"broker: {view.broker_error}", "dim")]
     return rich.console.Group(*parts)
+
+
+def _notes(view: View) -> list[rich.text.Text]:
+    """What stands out, a line each: of processes, of vendors, and then what did before."""
+    now = [f"{row.name}: {row.why}" for row in view.workers if row.why][:PROCESS_NOTES]
+    now += [f"{row.vendor}: {row.why}" for row in view.vendors if row.why][:NOTES]
+    before = [f"{row.vendor}: {row.earlier}" for row in view.vendors if row.earlier]
+    lines = [_line(note, "yellow") for note in now]
+    return lines + [_line(note, "dim") for note in before[: max(0, NOTES - len(now))]]
 
 
 def _fit(workers: int, vendors: int, notes: int, height: int | None) -> tuple[int, int]:
@@ -63,7 +75,7 @@ def _headline(view: View) -> str:
     if rates:
         told.append(f"{number(sum(rates))} requests/s")
     if view.dead_letters is not None:
-        told.append(f"{view.dead_letters:,} dead letters")
+        told.append(f"{view.dead_letters:,} dead letters in the queue")
     if view.unknown_vendor:
         told.append(f"{view.unknown_vendor:,} to unknown vendors wait")
     told.append(f"over {view.seconds:.1f} s" if view.seconds else "first reading: no rates yet")
@@ -79,7 +91,7 @@ def _vendor_table(rows: Sequence[VendorRow], width: int) -> rich.table.Table:
     if wide:
         for name in ("handler p50", "p99", "lag p99", "running", "of"):
             table.add_column(name, justify="right", no_wrap=True)
-    for name in ("hand", "wait", "backlog", "oldest", "dead"):
+    for name in ("hand", "wait", "backlog", "oldest", "dead\nso far"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [

@@ -67,6 +67,8 @@ _BROKERS_REASONS: Final = {
     "maxlen": "its queue was full",
 }
 """The broker's names for its reasons, and what they mean here."""
+_PAST_DEADLINE: Final = "its deadline had passed before a worker began with it"
+"""What it means that workers reject a request past its deadline."""
 
 REASONS: Final = tuple(dict.fromkeys((*(reason.value for reason in Reason), *_BROKERS_REASONS)))
 """Every reason a dead letter can have."""
@@ -275,9 +277,10 @@ def _told_by_broker(headers: Mapping[str, Any], routing_key: str, *, to_queue: b
         exchange, key = ("", queue) if type(queue) is str else (None, "")
     at = _time(death.get("time"))
     reason = _text(death.get("reason"))
+    means = _BROKERS_REASONS.get(reason, "dead-lettered by the broker")
     if reason == "rejected" and _was_over(headers.get(DEADLINE), at):
-        reason = Reason.EXPIRED.value  # workers reject what is past its deadline
-    error = f"{_BROKERS_REASONS.get(reason, 'dead-lettered by the broker')} (queue {_text(queue)})"
+        reason, means = Reason.EXPIRED.value, _PAST_DEADLINE
+    error = f"{means} (queue {_text(queue)})"
     return _Origin(reason, error, at, exchange if type(exchange) is str else None, key)
 
 

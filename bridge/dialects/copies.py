@@ -95,7 +95,7 @@ def properties_of_dead_letter(
     now = _milliseconds(time.time())
     story = {
         REASON: failure.reason.value,
-        ERROR: failure.error,
+        ERROR: _error_of(failure),
         ATTEMPT: request.attempt,
         FAILED_AT: now,
         VENDOR: vendor_id,
@@ -104,6 +104,12 @@ def properties_of_dead_letter(
         WORKER: worker,
     }
     return _properties_of_copy(request, {**_kept_headers(request, now), **story, **more})
+
+
+def _error_of(failure: Failure) -> str:
+    """What went wrong, and where."""
+    raised = failure.raised
+    return f"{failure.error} ({raised.at})" if raised and raised.at else failure.error
 
 
 def _properties_of_copy(request: Request, headers: dict[str, Any]) -> Properties:

@@ -121,7 +121,7 @@ class RabbitTransport:
     async def ping(self, timeout: float) -> None:
         """As :meth:`~bridge.telemetry.reachability.Pingable.ping`."""
         if self._session is None:
-            raise ConnectionError("there is no session")
+            raise ConnectionError("there was no session with the broker when it was asked")
         await self._session.ping(timeout)
 
     def watch_pauses(self, keys: Sequence[str], on_pause: Callable[[str, bool], None]) -> None:

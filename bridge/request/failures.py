@@ -19,7 +19,7 @@ from bridge.request.outcome import Failure, Raised, RetryLater
 from bridge.telemetry.exceptions import definition, place, qualified_name
 from bridge.telemetry.handled import HANDLED, valid_traceparent
 from bridge.telemetry.logs import EventLogger, LogLevel
-from bridge.telemetry.storms import WINDOW, Storms, Telling
+from bridge.telemetry.storms import FULL, WINDOW, Storms, Telling
 from bridge.telemetry.trackers import tell_sentry
 
 FAILED: Final = "request dead-lettered"
@@ -94,8 +94,14 @@ class Failures:
             return
         if telling is Telling.SHORT:
             pairs["in_this_minute"] = count
+            if raised is not None and with_traceback:
+                pairs["traceback"] = f"in the first {FULL} records of this cause in the minute"
         if raised is not None:
-            pairs |= {"handler": qualified_name(raised.handler), "at": definition(raised.handler)}
+            pairs |= {
+                "at": raised.at,
+                "handler": qualified_name(raised.handler),
+                "defined_at": definition(raised.handler),
+            }
         pairs |= {
             # Bytes that are not UTF-8 came in as lone surrogates, with which no log can be written.
             "ocpp_message_id": encodable(request.ocpp_message_id or ""),

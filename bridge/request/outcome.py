@@ -23,7 +23,7 @@ from bridge.ocpp import (
 from bridge.ocpp.errors import encodable
 from bridge.request.incoming import Request
 from bridge.request.retry import RetryPolicy
-from bridge.telemetry.exceptions import begin_at
+from bridge.telemetry.exceptions import begin_at, raised_at
 
 
 class Rejected(Exception):
@@ -108,6 +108,8 @@ class Raised(msgspec.Struct, frozen=True):
     error: BaseException
     handler: Callable[..., Any]
     """The function."""
+    at: str = ""
+    """Where it came up, and who called that, in words; empty: not known."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -245,7 +247,7 @@ def raised_by(handler: Callable[..., Any], error: BaseException, outcome: Outcom
     if not isinstance(outcome, Failure | RetryLater):
         return outcome
     begin_at(handler, error)
-    return msgspec.structs.replace(outcome, raised=Raised(error, handler))
+    return msgspec.structs.replace(outcome, raised=Raised(error, handler, raised_at(error)))
 
 
 def _outcome_of_error(

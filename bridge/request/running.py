@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bridge.request.incoming import Request
 from bridge.request.outcome import Outcome, Settle, describe_error
+from bridge.telemetry import ticks
 
 Answer = Callable[[Request, Any, "Task[Any]"], Outcome]
 """Makes the outcome of a task that has ended: `answer` of a :class:`Race`."""
@@ -25,6 +26,30 @@ TURNS: Final = 4
 for it: the loop is told, the future is done, its shield is, the task runs."""
 
 
+class _Turn:
+    """When the loop came to the tasks that begin in this turn. Needed before CPython 3.12 alone.
+
+    There a task begins in a later turn than it is made in. Tasks that are made in one go begin one
+    after the other: the first when :meth:`begins` is called, each other one when the first step of
+    the one before it is over. So none is measured with what the others hold it up for.
+    """
+
+    __slots__ = ("at", "loop")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        """When the next of them begins, by the monotonic clock."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """That which is to call :meth:`begins`; None: none is."""
+
+    def begins(self) -> None:
+        self.at = ticks.now()
+        self.loop = None
+
+
+_TURN: Final = _Turn()
+
+
 def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> "Task[Any]":
     """Run a coroutine as a task of `loop`: now, up to where it first waits.
 
@@ -33,6 +58,10 @@ def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) 
     """
     if _EAGER:
         return Task(coroutine, loop=loop, eager_start=True)  # type: ignore[call-arg] # not in 3.11
+    turn: _Turn = _TURN
+    if turn.loop is not loop:
+        turn.loop = loop
+        loop.call_soon(turn.begins)
     return Task(coroutine, loop=loop)
 
 
@@ -67,6 +96,7 @@ class Race:
         "_time_out",
         "_timer",
         "over",
+        "times_handler",
     )
 
     def __init__(
@@ -96,6 +126,8 @@ class Race:
         self._timer: asyncio.Handle | None = None
         self.over = False
         """Whether it has an outcome, or was abandoned."""
+        self.times_handler = False
+        """Whether the handler begins with its task, so that this notes when that is."""
         held.add(self)
 
     def follow(
@@ -123,6 +155,8 @@ class Race:
         timeout: float,
         deadline: float | None,
     ) -> None:
+        if self.times_handler and not _EAGER:
+            self._has_begun()
         if task.done():
             self._ended(task)
             return
@@ -132,6 +166,14 @@ class Race:
                 seconds = min(seconds, max(0.0, deadline - time.time()))
             self._timer = loop.call_later(seconds, self._out_of_time)
         task.add_done_callback(self._ended)
+
+    def _has_begun(self) -> None:
+        """The task's first step is over: note when that began."""
+        turn: _Turn = _TURN
+        begun = self._request.begun
+        if begun is not None:
+            self._request.begun = max(begun, turn.at)
+        turn.at = ticks.now()
 
     def _ended(self, task: "Task[Any]") -> None:
         if self.over:

@@ -38,6 +38,8 @@ class HandledVendor(msgspec.Struct, frozen=True, kw_only=True):
     """As registered."""
     messages: tuple[HandledMessage, ...]
     """In the order of registration, the default handler last."""
+    threads: int
+    """Plain ``def`` handlers that run at a time."""
 
 
 def catalogue(routers: Iterable[Router]) -> tuple[HandledVendor, ...]:
@@ -46,6 +48,7 @@ def catalogue(routers: Iterable[Router]) -> tuple[HandledVendor, ...]:
         HandledVendor(
             vendor_id=router.vendor_id,
             messages=tuple(_message(*entry) for entry in router.handlers()),
+            threads=router.threads,
         )
         for router in routers
     )

@@ -22,9 +22,10 @@ from bridge.telemetry.pulse import Pulse
 
 log = get_logger("bridge.loop")
 
-BLOCKED_AFTER: Final = 1.0
-"""Seconds after which a blocked loop is told of: no station's answer is due as soon, and no
-heartbeat."""
+BLOCKED_AFTER: Final = 0.5
+"""Seconds after which a blocked loop is told of. No other request is answered meanwhile, so this is
+what a handler may add to the answers of all the others; a pause of the garbage collector, or of a
+busy machine, is mostly shorter."""
 LOOKS: Final = 4
 """Looks in that time."""
 QUIET: Final = 60.0
@@ -33,6 +34,8 @@ FRAMES: Final = 20
 """Frames of the stack that are shown, the innermost."""
 STACK_LENGTH: Final = 4_000
 """Characters of the stack that are shown, the last."""
+OTHER: Final = ("other", "other")
+"""The labels of blocks that no handler was found to be the cause of."""
 SHOWN: Final = 255
 """Characters of a text of a station's that are shown."""
 
@@ -46,6 +49,10 @@ class Holder(msgspec.Struct, frozen=True):
     """What it works at. Another look that finds the very same has found it still at work."""
     details: dict[str, str] = {}
     """What else there is to say, for the log."""
+    labels: tuple[str, str] = OTHER
+    """The handler's vendor and message, as its router spells them."""
+    begins_at: int = 0
+    """Which frame of the stack is its first."""
 
 
 Find = Callable[[Sequence[FrameType]], Holder | None]
@@ -74,6 +81,7 @@ class LoopWatch:
         self._noticed_at = -math.inf
         self.count = 0
         """Times that the loop was found blocked."""
+        self._blamed: dict[tuple[str, str], int] = {}
 
     def start(self) -> None:
         """Begin to watch the running event loop. Call it there."""
@@ -91,6 +99,14 @@ class LoopWatch:
     def noticed_since(self, when: float) -> bool:
         """Whether it has found the loop blocked since then, by the monotonic clock."""
         return self._noticed_at >= when
+
+    @property
+    def blamed(self) -> dict[tuple[str, str], int]:
+        """Times that the loop was found blocked, by the labels of the handler that held it.
+
+        That is the one which was found at work at most of the looks, if there is one.
+        """
+        return dict(self._blamed)
 
     def _watch(self) -> None:
         self._awake_since = time.monotonic()
@@ -119,14 +135,15 @@ class LoopWatch:
         holder = self._find(stack) if self._find is not None else None
         hold = self._hold
         if hold is None or hold.beats != self._pulse.beats:
-            self._hold = hold = _Hold(self._pulse.beats, holder, holder is not None)
-        elif hold.holder is None or holder is None or holder.key is not hold.holder.key:
-            hold.same = False
+            self._hold = hold = _Hold(self._pulse.beats)
+        hold.seen(holder)
         if late >= self._bound and not hold.told:
             hold.told = True
             self._noticed_at = now
             self.count += 1
-            self._tell(holder, late, stack, same=hold.same)
+            blamed = hold.blamed
+            self._blamed[blamed] = self._blamed.get(blamed, 0) + 1
+            self._tell(holder, late, stack, hold)
 
     def _stack(self) -> list[FrameType]:
         """The frames of the loop's thread, from the outermost."""
@@ -138,7 +155,7 @@ class LoopWatch:
         return frames[::-1]
 
     def _tell(
-        self, holder: Holder | None, late: float, stack: list[FrameType], *, same: bool
+        self, holder: Holder | None, late: float, stack: list[FrameType], hold: "_Hold"
     ) -> None:
         name = "" if holder is None else holder.name
         told_at, untold = self._told.get(name, (-math.inf, 0))
@@ -153,23 +170,66 @@ class LoopWatch:
             pairs |= {key: text[:SHOWN] for key, text in holder.details.items()}
         if untold:
             pairs["not_told_before"] = untold
-        if same or holder is None:
-            hint = "it waits or computes without await: make such a handler a plain def"
-        else:
-            hint = "many handlers run one after the other, and none of them awaits anything"
-        log.warning("the event loop is blocked", **pairs, hint=hint, stack=shown(stack))
+        begins_at = _task_begins_at(stack) if holder is None else holder.begins_at
+        log.warning(
+            "the event loop is blocked", **pairs, hint=hold.hint, stack=shown(stack[begins_at:])
+        )
 
 
 class _Hold:
     """The loop as it is held up now."""
 
-    def __init__(self, beats: int, holder: Holder | None, same: bool) -> None:
+    def __init__(self, beats: int) -> None:
         self.beats = beats
         """Of the pulse, by which it is known from others."""
-        self.holder = holder
-        self.same = same
-        """Whether the same has been found at work at each look."""
         self.told = False
+        self._holder: Holder | None = None
+        self._looks: dict[tuple[str, str], int] = {}
+        self._same = True
+        """Whether the same has been found at the same work at each look."""
+        self._same_name = True
+
+    def seen(self, holder: Holder | None) -> None:
+        """Note who was found at work at another look."""
+        before = self._holder
+        if before is None or holder is None:
+            self._same = self._same_name = not self._looks
+        else:
+            self._same = self._same and before.key is holder.key
+            self._same_name = self._same_name and before.name == holder.name
+        self._holder = holder
+        labels = OTHER if holder is None else holder.labels
+        self._looks[labels] = self._looks.get(labels, 0) + 1
+
+    @property
+    def blamed(self) -> tuple[str, str]:
+        """The labels of the handler that was found at most of the looks."""
+        labels, looks = max(self._looks.items(), key=lambda each: each[1])
+        return labels if 2 * looks > sum(self._looks.values()) else OTHER
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        if self._holder is None or self._same:
+            return "it waits or computes without await: make such a handler a plain def"
+        if self._same_name:
+            return (
+                "several calls of this handler ran one after the other, and each waits or"
+                " computes without await: make such a handler a plain def"
+            )
+        return "many handlers run one after the other, and none of them awaits anything"
+
+
+def _task_begins_at(stack: Sequence[FrameType]) -> int:
+    """Which frame of a loop's thread is the first above the loop's own; 0: there is none."""
+    for at in range(len(stack) - 1, 0, -1):
+        if str(stack[at - 1].f_globals.get("__name__", "")) in _LOOPS:
+            return at
+    return 0
+
+
+_LOOPS: Final = frozenset({"asyncio.base_events", "asyncio.events"})
+"""Modules that call whatever runs on a loop."""
 
 
 def shown(stack: Sequence[FrameType]) -> str:

@@ -52,6 +52,7 @@ _MACHINERY: Final = (
     "bridge.gateway.",
     "bridge.request.",
     "bridge.routing.",
+    "bridge.testing.",
     "bridge.worker.",
     "concurrent.",
 )
@@ -94,6 +95,45 @@ def definition(function: Callable[..., Any]) -> str:
     return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
+def raised_at(error: BaseException) -> str:
+    """Where an exception came up, and who called that: ``a.py:10 in f, called from b.py:20 in g``.
+
+    The first is the innermost frame in the user's own code, or else the innermost of all; the
+    second is the outermost that is not the bridge's, mostly that of the handler. Empty if neither
+    is known. At most :data:`PLACE` characters.
+    """
+    called = list(_each(error.__traceback__))  # looked at from its ends: it may be a thousand long
+    first = next((each for each in called if not _is_machinery(each.tb_frame)), None)
+    if first is None:
+        return ""
+    inner = next((each for each in reversed(called) if _is_users(each.tb_frame)), called[-1])
+    at = _spot(inner)
+    if inner is not first:
+        at += f", called from {_spot(first)}"
+    return at.encode("utf-8", "replace").decode()  # a file's name may be no Unicode
+
+
+PLACE: Final = 2 * 300 + 14
+"""Characters of where an exception came up, at most."""
+
+
+def _spot(frames: TracebackType) -> str:
+    code = frames.tb_frame.f_code
+    at = f":{frames.tb_lineno} in {code.co_name[:80]}"
+    file = code.co_filename
+    room = 300 - len(at)
+    return f"{file if len(file) <= room else '…' + file[1 - room :]}{at}"
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Whether a frame is neither of Python or an installed package, nor of the bridge."""
+    module = str(frame.f_globals.get("__name__", ""))
+    # A compiled module of ours names its file from wherever it was built.
+    return not (
+        module.startswith("bridge.") or frame.f_code.co_filename.startswith(("<", *_INSTALLED))
+    )
+
+
 def place(error: BaseException) -> str:
     """Where an exception was raised, as ``file:line`` of its innermost frame; empty if unknown."""
     frames = None
@@ -123,11 +163,8 @@ def users_place(error: BaseException) -> str:
         found = error.filename, error.lineno or 1
     else:
         for frames in _each(error.__traceback__):
-            file = frames.tb_frame.f_code.co_filename
-            module = str(frames.tb_frame.f_globals.get("__name__", ""))
-            # A compiled module of ours names its file from wherever it was built.
-            if not (module.startswith("bridge.") or file.startswith(("<", *_INSTALLED))):
-                found = file, frames.tb_lineno
+            if _is_users(frames.tb_frame):
+                found = frames.tb_frame.f_code.co_filename, frames.tb_lineno
     if found is None:
         return ""
     file, line = found

@@ -57,7 +57,7 @@ class Reachability:
     async def _ask(self) -> None:
         while True:
             self._finding = await self._once()
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._every if self._finding.ok else self._every / 5)
 
     async def _once(self) -> Finding:
         try:
@@ -67,5 +67,7 @@ class Reachability:
                 return self._finding  # the loop was blocked: it may have answered meanwhile
             return Finding(False, f"it does not answer within {self._patience:g} s")
         except Exception as error:  # noqa: BLE001 - whatever its library raises
+            if type(error) is ConnectionError:  # the bridge's own, and a clause by itself
+                return Finding(False, str(error)[:LONGEST])
             return Finding(False, f"{type(error).__name__}: {error}"[:LONGEST])
         return Finding(True, "it answers")

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from bridge.request.outcome import Failure, Outcome, Reply, RetryLater, describe
 from bridge.routing.handler import Handler
 from bridge.routing.router import Router, Routes
 from bridge.telemetry.events import Event, request_body
+from bridge.telemetry.exceptions import raised_at
 from bridge.transport import Delivery, Properties
 from bridge.worker.dispatch import Dispatcher
 
@@ -117,14 +117,8 @@ def _watched(
 
 def _told(error: BaseException) -> str:
     """Type and text, where it was raised, and where its handler was then."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [number for number, frame in enumerate(frames) if frame.filename == __file__]
-    called = frames[own[-1] + 1 if own else 0 :]  # before them are those of the dispatch
-    places = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in called]
-    if not places:
-        return describe_error(error)
-    at = places[-1] if len(places) == 1 else f"{places[-1]}, called from {places[0]}"
-    return f"{describe_error(error)} ({at})"
+    at = raised_at(error)
+    return f"{describe_error(error)} ({at})" if at else describe_error(error)
 
 
 # ---- answers compared ----

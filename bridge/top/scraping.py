@@ -60,21 +60,23 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def parse_workers(texts: Sequence[str]) -> list[URL]:
-    """URLs of workers: ``http://HOST:PORT``, or ``HOST:PORT`` alone.
+    """URLs of workers: ``http://HOST:PORT``, or ``HOST:PORT`` or ``:PORT`` (this machine) alone.
 
     Raises ValueError, with a sentence, for what is none.
     """
     urls = []
     for text in texts:
-        full = text if "://" in text else f"http://{text}"
+        full = text if "://" in text else f"http://{'localhost' * text.startswith(':')}{text}"
         try:
             url = URL(full)
             valid = bool(url.scheme in {"http", "https"} and url.host and url.port)
         except ValueError:
             valid = False
         if not valid or "@" in text:
+            shown = "what was given" if "@" in text else repr(text[:200])
             raise ValueError(
-                "this is not where a worker serves its metrics: expected http://HOST:PORT"
+                f"{shown} is not where a worker serves its metrics, for example :9100 or"
+                " http://worker-1:9100"
             )
         if url.explicit_port is None and url.scheme == "http":
             url = url.with_port(PORT)

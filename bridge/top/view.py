@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from bridge.dialects.names import Names
-from bridge.dialects.partitions import of_label, own_queue
+from bridge.dialects.partitions import of_label
+from bridge.top.depths import BrokerCounts
 from bridge.top.samples import (
     Buckets,
     Change,
@@ -20,6 +21,7 @@ from bridge.top.samples import (
     together,
 )
 from bridge.top.scraping import Answer
+from bridge.top.words import duration, the_loop, the_threads
 
 OTHER: Final = "other"
 """The label of requests whose vendor no router names."""
@@ -45,56 +47,6 @@ class Sort(enum.StrEnum):
     """By name."""
 
 
-class QueueDepth(msgspec.Struct, frozen=True):
-    """What the broker says of a queue."""
-
-    ready: int = 0
-    consumers: int = 0
-    in_hand: int | None = None
-    """Given to workers and not settled; None: AMQP alone does not tell."""
-    oldest: float | None = None
-    """Seconds since the timestamp of the oldest message; None: it has none."""
-    rate: float | None = None
-    """Settled a second, as the broker counts."""
-
-
-class BrokerCounts(msgspec.Struct, frozen=True):
-    """What the broker says of the bridge's queues."""
-
-    queues: dict[str, QueueDepth] = {}
-    source: str = ""
-    """``management`` or ``amqp``; empty if neither could be asked."""
-    error: str = ""
-    """Why not, or why only the lesser of the two."""
-
-
-def by_vendor(queues: Mapping[str, QueueDepth]) -> dict[str, QueueDepth]:
-    """The partitions of a vendor as one, under the name of its own queue."""
-    together: dict[str, QueueDepth] = {}
-    for name, depth in queues.items():
-        own = own_queue(name)
-        together[own] = _both(together[own], depth) if own in together else depth
-    return together
-
-
-def _both(one: QueueDepth, other: QueueDepth) -> QueueDepth:
-    """Workers consume all the partitions of a vendor, so its consumers are not added."""
-    return QueueDepth(
-        ready=one.ready + other.ready,
-        consumers=max(one.consumers, other.consumers),
-        in_hand=_added(one.in_hand, other.in_hand),
-        oldest=max((each for each in (one.oldest, other.oldest) if each is not None), default=None),
-        rate=_added(one.rate, other.rate),
-    )
-
-
-_Number = TypeVar("_Number", int, float)
-
-
-def _added(one: _Number | None, other: _Number | None) -> _Number | None:
-    return other if one is None else one if other is None else one + other
-
-
 class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     """A vendor, in the whole fleet. Durations are seconds; None: nothing has come."""
 
@@ -118,6 +70,11 @@ class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 0
     paused: int = 0
     """Processes that have the vendor as paused."""
+    threads: int = 0
+    """For plain ``def`` handlers, in all processes."""
+    threads_busy: int = 0
+    waiting_for_thread: int = 0
+    """Of those that wait."""
     backlog: int | None = None
     """Ready in the queue, for any worker to take; None: not known."""
     consumers: int | None = None
@@ -127,6 +84,8 @@ class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
     dead_by: dict[str, int] = {}
     why: str = ""
     """What stands out, in words."""
+    earlier: str = ""
+    """What has stood out since the workers were started, and does not now."""
 
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +115,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     in_hand: int = 0
     stations: int | None = None
     """Of a gateway."""
+    why: str = ""
+    """What stands out, in words."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,9 +266,14 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             "requests_waiting",
             "concurrency_limit",
             "vendor_paused",
+            "threads_limit",
+            "threads_busy",
+            "thread_requests_waiting",
             "deliveries_total",
         )
     }
+    blocks = _by_vendor(fleet.rates("dtbridge_loop_blocked_total", "vendor", "message"))
+    dead_queue = broker.queues.get(names.dead)
     dead = _by_vendor(fleet.sums("dtbridge_dead_letters_total", "vendor", "reason"))
     rows = []
     for vendor in sorted({key[0] for key in gauges["deliveries_total"]}):
@@ -333,13 +299,19 @@ def _vendors(fleet: _Fleet, broker: BrokerCounts, names: Names) -> list[VendorRo
             waiting=int(gauges["requests_waiting"].get((vendor,), 0)),
             concurrency=int(gauges["concurrency_limit"].get((vendor,), 0)),
             paused=int(gauges["vendor_paused"].get((vendor,), 0)),
+            threads=int(gauges["threads_limit"].get((vendor,), 0)),
+            threads_busy=int(gauges["threads_busy"].get((vendor,), 0)),
+            waiting_for_thread=int(gauges["thread_requests_waiting"].get((vendor,), 0)),
             backlog=None if depth is None else depth.ready,
             consumers=None if depth is None else depth.consumers,
             oldest=None if depth is None else depth.oldest,
             dead=sum(dead_by.values()),
             dead_by=dead_by,
         )
-        rows.append(msgspec.structs.replace(row, why=_why(row, handlers, fleet.busy(vendor))))
+        holding = [message for message, rate in blocks.get(vendor, {}).items() if rate]
+        why = _why(row, handlers, fleet.busy(vendor), holding)
+        earlier = "" if why or (dead_queue and not dead_queue.ready) else _earlier(dead_by)
+        rows.append(msgspec.structs.replace(row, why=why, earlier=earlier))
     return rows + _queues_alone(broker, names, {row.vendor for row in rows})
 
 
@@ -388,12 +360,26 @@ def _sum(
     )
 
 
-def _why(row: VendorRow, handlers: Mapping[str, Buckets], busy: tuple[int, int]) -> str:
+def _earlier(dead_by: Mapping[str, int]) -> str:
+    """The dead letters that there have been; empty if there were none."""
+    if not dead_by:
+        return ""
+    reasons = ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in dead_by.items())
+    return f"{reasons} since the workers were started, kept as dead letters"
+
+
+def _why(
+    row: VendorRow,
+    handlers: Mapping[str, Buckets],
+    busy: tuple[int, int],
+    holding: Sequence[str],
+) -> str:
     """What stands out about a vendor: busy handlers, a slow one, failures.
 
-    `busy`: processes whose handlers are all at work, and all that handle the vendor.
+    `busy`: processes whose handlers are all at work, and all that handle the vendor. `holding`:
+    messages whose handlers have held an event loop.
     """
-    told = []
+    told = [f"{message} holds the event loop, and all requests wait" for message in holding]
     if row.paused:
         where = "" if row.paused == busy[1] else f" in {row.paused} of {busy[1]} processes"
         told.append(f"paused{where}: dtbridge resume ends that")
@@ -403,7 +389,9 @@ def _why(row: VendorRow, handlers: Mapping[str, Buckets], busy: tuple[int, int])
         ((quantile(found, 0.99) or 0.0, message) for message, found in handlers.items()),
         default=(0.0, ""),
     )
-    if busy[0]:
+    if row.waiting_for_thread:
+        told.append(the_threads(row.threads, row.threads_busy, row.waiting_for_thread))
+    elif busy[0]:
         where = "" if busy[0] == busy[1] else f" in {busy[0]} of {busy[1]} processes"
         told.append(f"all handlers are busy{where}, and {row.waiting:,} requests wait")
     if slowest[0] >= SLOW or (busy[0] and slowest[0] > 0):
@@ -440,9 +428,10 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
     )
     kind = _kind(reading)
     prefix = {"gateway": "dtbridge_link"}.get(kind, "dtbridge")
-    loop_lag = {"gateway": "dtbridge_gateway_event_loop_lag_seconds"}.get(
+    measured = {"gateway": "dtbridge_gateway_event_loop_lag_seconds"}.get(
         kind, "dtbridge_event_loop_lag_seconds"
     )
+    loop_lag = quantile(buckets(changes, measured), 0.99)
     return WorkerRow(
         name=name,
         kind=kind,
@@ -457,12 +446,13 @@ def _process(fleet: _Fleet, process: _Process, reading: Reading, wall: float) ->
             else None
         ),
         memory=int(reading.sum_of("process_resident_memory_bytes")) or None,
-        loop_lag_p99=quantile(buckets(changes, loop_lag), 0.99),
+        loop_lag_p99=loop_lag,
         confirm_p99=quantile(buckets(changes, f"{prefix}_confirm_seconds"), 0.99),
         sessions_lost=int(reading.sum_of(f"{prefix}_sessions_lost_total")),
         blocked=reading.sum_of(f"{prefix}_blocked_seconds_total"),
         in_hand=int(reading.sum_of(f"{prefix}_requests_in_hand")),
         stations=int(reading.sum_of("dtbridge_link_stations")) if kind == "gateway" else None,
+        why=the_loop(loop_lag, done, reading),
     )
 
 
@@ -470,33 +460,3 @@ def _kind(reading: Reading) -> str:
     if "dtbridge_deliveries_total" in reading.values:
         return "worker"
     return "gateway" if "dtbridge_link_stations" in reading.values else "supervisor"
-
-
-# ---- words ----
-
-
-def duration(seconds: float) -> str:
-    """Seconds in a few signs: ``0.4ms``, ``35ms``, ``2.1s``, ``3m``, ``2h``, ``4d``."""
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f}ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{seconds:.0f}s"
-
-
-def number(value: float) -> str:
-    """A count or rate in five signs at most: ``0``, ``3.2``, ``412``, ``9.9k``, ``120k``."""
-    if value == 0:
-        return "0"
-    if value < 9.95:
-        return f"{value:.1f}" if value != int(value) else f"{int(value)}"
-    for limit, unit in ((1_000, ""), (1_000_000, "k"), (1_000_000_000, "M")):
-        if value < 0.9995 * limit:
-            shown = value * 1_000 / limit
-            return f"{shown:.1f}{unit}" if unit and shown < 9.95 else f"{shown:.0f}{unit}"
-    return f"{value / 1e9:.0f}G"

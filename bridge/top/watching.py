@@ -17,13 +17,11 @@ from bridge.rabbitmq.management import (
     open_management,
     virtual_host,
 )
+from bridge.top.depths import BrokerCounts, QueueDepth, by_vendor
 from bridge.top.scraping import Answer, Scraper
 from bridge.top.view import (
-    BrokerCounts,
-    QueueDepth,
     Sort,
     View,
-    by_vendor,
     make_view,
     queues_of,
 )

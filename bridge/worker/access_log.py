@@ -49,6 +49,7 @@ class AccessLog:
             "outcome": KINDS[counted],
             "status": status,
             "error_code": code,
+            "waited_ms": _waited(request),
             "handler_ms": _milliseconds(request.begun, ended),
             "answer_ms": _milliseconds(request.arrived, ended),
             "attempt": request.attempt,
@@ -61,6 +62,11 @@ class AccessLog:
             log.info("request", **{key: value for key, value in pairs.items() if value is not None})
         finally:
             HANDLED.reset(token)
+
+
+def _waited(request: Request) -> float | None:
+    """From the delivery until the handler was called: for others, for the store, for a thread."""
+    return None if request.begun is None else _milliseconds(request.arrived, request.begun)
 
 
 def _milliseconds(began: float | None, ended: float) -> float | None:

@@ -110,18 +110,19 @@ class Dispatcher:
         self._policy = policy or RetryPolicy()
         self.waiting: set[running.Race] = set()
         """Of handlers that have not returned yet."""
-        self._threads = Threads(
+        self.threads = Threads(
             threads,
             held=self.waiting,
             answer=self._answer,
             handles_expired=self._handles_expired,
             counts=WorkerCounts() if counts is None else counts,
         )
+        """Of its plain ``def`` handlers."""
 
     @property
     def stuck(self) -> int:
         """Threads that are still at work though their request has its outcome."""
-        return self._threads.stuck
+        return self.threads.stuck
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: now, or when its handler has returned or run out of time.
@@ -173,7 +174,7 @@ class Dispatcher:
         token = _bind(arguments[0])  # a task, or a thread's call, copies the context that it is in
         try:
             if not handler.is_async:
-                self._threads.call(request, handler, arguments, self.settle)
+                self.threads.call(request, handler, arguments, self.settle)
                 return
             loop = get_running_loop()
             if request.arrived is not None:
@@ -193,6 +194,7 @@ class Dispatcher:
             race = running.Race(
                 request, handler, self.waiting, self.settle, self._answer, _took_too_long
             )
+            race.times_handler = request.begun is not None
             deadline = None if self._handles_expired else request.deadline
             race.follow(task, loop, handler.timeout, deadline)
 
@@ -230,7 +232,7 @@ class Dispatcher:
         """Stop what still runs. Its requests are not settled: the broker delivers them again."""
         for race in tuple(self.waiting):
             race.abandon()
-        self._threads.close()
+        self.threads.close()
 
 
 def _refused(request: Request, error: CallError) -> Outcome:
@@ -243,7 +245,7 @@ def _refused(request: Request, error: CallError) -> Outcome:
 def _expired_outcome(policy: Expired) -> Outcome:
     if policy is Expired.DROP:
         return Dropped()
-    return Failure(None, Reason.EXPIRED, "its deadline had passed when it arrived")
+    return Failure(None, Reason.EXPIRED, "its deadline had passed before it was begun")
 
 
 def _took_too_long(request: Request, handler: Handler) -> Outcome:

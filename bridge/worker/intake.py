@@ -343,6 +343,7 @@ class Intake:
         self.ledger.dead_lettered(failure.reason.value.replace("-", "_"))
         source = request.source
         expired = self.EXPIRED_BY_BROKER and failure.reason is Reason.EXPIRED
+        expired = expired and request.tally is None  # else there is more to say of it
         if self._lacks(self._dialect.names.dead) or (expired and may_be_rejected(source)):
             self._reject(source, reply)
             return

@@ -44,15 +44,19 @@ def wanted() -> bool:
     return os.environ.get("DTBRIDGE_BENCH_UNCOUNTED") != "1"
 
 
-def tallies(routers: Iterable[Router]) -> dict[Handler, Tally]:
-    """A tally for each handler that the routers name, under vendor and message as they spell it."""
+def labels(routers: Iterable[Router]) -> dict[Handler, tuple[str, str]]:
+    """Vendor and message of each handler, as the routers spell them."""
     found = {}
     for router in routers:
         (vendor,) = catalogue([router])
         for message, (_, handler) in zip(vendor.messages, router.handlers(), strict=True):
-            labels = encodable(vendor.vendor_id), encodable(message.message)
-            found[handler] = Tally(labels, KINDS)
+            found[handler] = encodable(vendor.vendor_id), encodable(message.message)
     return found
+
+
+def tallies(routers: Iterable[Router]) -> dict[Handler, Tally]:
+    """A tally for each handler that the routers name, under vendor and message as they spell it."""
+    return {handler: Tally(named, KINDS) for handler, named in labels(routers).items()}
 
 
 class Ledger:

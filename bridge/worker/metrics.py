@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from bridge.telemetry.blocked import OTHER as OTHER_HANDLER
 from bridge.telemetry.measures import Tally
 from bridge.telemetry.metrics import (
     Collector,
@@ -71,13 +72,13 @@ class WorkerCollector(Collector):
         Family(
             "dtbridge_requests_running",
             "gauge",
-            "Requests begun and not settled.",
+            "Requests whose handlers are at work.",
             ("vendor",),
         ),
         Family(
             "dtbridge_requests_waiting",
             "gauge",
-            "Requests that wait until a handler of their vendor has finished.",
+            "Requests that wait until a handler of their vendor has finished, or a thread is free.",
             ("vendor",),
         ),
         Family(
@@ -122,6 +123,30 @@ class WorkerCollector(Collector):
             "1; of vendors with several queues. The label is their number, with -ordered if they"
             " keep the order.",
             ("vendor", "label"),
+        ),
+        Family(
+            "dtbridge_threads_limit",
+            "gauge",
+            "Threads of the vendor, for its plain def handlers.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_threads_busy",
+            "gauge",
+            "Threads of the vendor at work, those included that are stuck.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_thread_requests_waiting",
+            "gauge",
+            "Requests that wait for a thread: part of those that wait.",
+            ("vendor",),
+        ),
+        Family(
+            "dtbridge_thread_wait_seconds",
+            "histogram",
+            "How long requests for plain def handlers waited for a thread.",
+            ("vendor",),
         ),
         Family(
             "dtbridge_dead_letters_total",
@@ -177,11 +202,26 @@ class WorkerCollector(Collector):
             "histogram",
             "How late the event loop was for a timer, looked at once a second.",
         ),
+        Family(
+            "dtbridge_loop_blocked_total",
+            "counter",
+            "Times that a handler held the event loop for longer than it may.",
+            ("vendor", "message"),
+        ),
         *session_families(PREFIX),
     )
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._on_the_loop = [OTHER_HANDLER]
+        where: dict[str, set[bool]] = {}
+        for handler, tally in worker.tallies.items():
+            vendor, message = tally.labels
+            where.setdefault(vendor, set()).add(handler.is_async)
+            if handler.is_async:
+                self._on_the_loop.append((vendor, message))
+        self._has_threads = {vendor for vendor, is_async in where.items() if False in is_async}
+        self._only_threads = {vendor for vendor, is_async in where.items() if True not in is_async}
 
     def fill(self, samples: Samples) -> None:
         worker = self._worker
@@ -198,14 +238,25 @@ class WorkerCollector(Collector):
             samples.number("dtbridge_deliveries_total", ledger.received, vendor)
             samples.number("dtbridge_redeliveries_total", ledger.redelivered, vendor)
             samples.number("dtbridge_requests_in_hand", intake.in_hand, vendor)
-            samples.number("dtbridge_requests_running", intake.running, vendor)
-            samples.number("dtbridge_requests_waiting", intake.waiting, vendor)
-            samples.number("dtbridge_concurrency_limit", intake.concurrency, vendor)
             if not worker.dialect.queues:
                 samples.number("dtbridge_queue_info", 1, vendor, intake.queue)
             samples.number("dtbridge_vendor_paused", int(intake.paused), vendor)
             samples.number("dtbridge_rate_limit", intake.rate, vendor)
             samples.number("dtbridge_rate_waits_total", intake.held_back, vendor)
+            threads = dispatcher.threads
+            for_thread = threads.waiting  # begun, as their intake has it, and not yet running
+            limit = intake.concurrency
+            if vendor in self._only_threads:
+                limit = min(limit, threads.count)
+            running = max(0, intake.running - for_thread)
+            samples.number("dtbridge_requests_running", running, vendor)
+            samples.number("dtbridge_requests_waiting", intake.waiting + for_thread, vendor)
+            samples.number("dtbridge_concurrency_limit", limit, vendor)
+            if vendor in self._has_threads:
+                samples.number("dtbridge_threads_limit", threads.count, vendor)
+                samples.number("dtbridge_threads_busy", threads.busy, vendor)
+                samples.number("dtbridge_thread_requests_waiting", for_thread, vendor)
+                samples.histogram("dtbridge_thread_wait_seconds", threads.waits, vendor)
             samples.numbers("dtbridge_dead_letters_total", ledger.dead, vendor)
             samples.numbers("dtbridge_answers_unsent_total", ledger.unsent, vendor)
             samples.number("dtbridge_threads_stuck", dispatcher.stuck, vendor)
@@ -219,6 +270,10 @@ class WorkerCollector(Collector):
         samples.number("dtbridge_retries_held", worker.retries_held)
         samples.number("dtbridge_handlers_stuck_total", counts.stuck)
         samples.histogram("dtbridge_event_loop_lag_seconds", worker.clock.lag)
+        for labels in self._on_the_loop:
+            samples.number("dtbridge_loop_blocked_total", 0, *labels)
+        for labels, count in worker.loop_blocked.items():
+            samples.number("dtbridge_loop_blocked_total", count, *labels)
         fill_sessions(
             samples,
             PREFIX,

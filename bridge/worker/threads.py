@@ -8,10 +8,11 @@ handler is over is stuck: it stays taken until the handler returns.
 
 import asyncio
 import inspect
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Final
 
 from bridge.request.incoming import Request
 from bridge.request.outcome import (
@@ -29,14 +30,29 @@ from bridge.routing.handler import Handler
 from bridge.telemetry import ticks
 from bridge.telemetry.counts import WorkerCounts
 from bridge.telemetry.logs import get_logger
+from bridge.telemetry.measures import Histogram
 
 log = get_logger("bridge.worker")
+
+LONG_WAIT: Final = 1.0
+"""Seconds of waiting for a thread from which on it is told."""
+QUIET: Final = 60.0
+"""Seconds after a line about busy threads until there is another."""
 
 
 class _Call:
     """A function to call for a request."""
 
-    __slots__ = ("arguments", "context", "handler", "request", "returned", "settle", "timer")
+    __slots__ = (
+        "arguments",
+        "context",
+        "handler",
+        "request",
+        "returned",
+        "settle",
+        "since",
+        "timer",
+    )
 
     def __init__(
         self, request: Request, handler: Handler, arguments: tuple[Any, ...], settle: Settle
@@ -48,6 +64,8 @@ class _Call:
         """That in which it is called. It is its own: a thread is used again, and what one call sets
         there would be seen by the next."""
         self.settle = settle
+        self.since = ticks.now()
+        """When it came, by the monotonic clock."""
         self.timer: asyncio.TimerHandle | None = None
         """When it is given up; None: it does not wait for a thread."""
         self.returned: asyncio.Future[Any] | None = None
@@ -70,7 +88,10 @@ class Threads:
 
         `handles_expired`: whether a handler is called though the deadline has passed.
         """
-        self._count = count
+        self.count = count
+        """Threads at most."""
+        self.waits = Histogram()
+        """How long requests waited for a thread, in seconds; 0: one was free."""
         self._held = held
         self._answer = answer
         self._handles_expired = handles_expired
@@ -79,12 +100,18 @@ class Threads:
         self._at_work: dict[asyncio.Future[Any], Race] = {}
         self._waiting: dict[_Call, None] = {}
         self._told = False
+        self._told_busy_at = -math.inf
         self._closed = False
 
     @property
     def stuck(self) -> int:
         """Threads that are still at work though their request has its outcome."""
         return sum(race.over for race in tuple(self._at_work.values()))
+
+    @property
+    def busy(self) -> int:
+        """Threads at work, those included that are stuck."""
+        return len(self._at_work)
 
     @property
     def waiting(self) -> int:
@@ -96,7 +123,8 @@ class Threads:
     ) -> None:
         """Call a handler in a thread, now or when one is free; settle its request. Never raises."""
         call = _Call(request, handler, arguments, settle)
-        if len(self._at_work) < self._count:
+        if len(self._at_work) < self.count:
+            self.waits.observe(0.0)
             self._begin(call)
             return
         seconds = handler.timeout
@@ -112,7 +140,7 @@ class Threads:
         if request.arrived is not None:
             request.begun = ticks.now()
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="handler")
+            self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="handler")
         race = Race(
             request,
             handler,
@@ -140,7 +168,7 @@ class Threads:
         """A thread is free again."""
         del self._at_work[returned]
         self._told = self._told and self.stuck > 0
-        while self._waiting and not self._closed and len(self._at_work) < self._count:
+        while self._waiting and not self._closed and len(self._at_work) < self.count:
             call = next(iter(self._waiting))
             deadline = call.request.deadline
             if deadline is not None and deadline <= time.time() and not self._handles_expired:
@@ -150,17 +178,38 @@ class Threads:
                 self._begin(call)
 
     def _remove(self, call: _Call) -> None:
+        """It waits no more."""
         del self._waiting[call]
         if call.timer is not None:
             call.timer.cancel()
+        if self._closed:
+            return
+        waited = ticks.now() - call.since
+        self.waits.observe(waited)
+        if waited >= LONG_WAIT:
+            self._tell_busy(call.handler, waited)
+
+    def _tell_busy(self, handler: Handler, waited: float) -> None:
+        now = time.monotonic()
+        if now - self._told_busy_at < QUIET:
+            return
+        self._told_busy_at = now
+        log.warning(
+            "all threads are busy",
+            handler=handler.name,
+            threads=self.count,
+            waited_s=round(waited, 1),
+            waiting=len(self._waiting),
+            hint="give its vendor more threads, or make the handler async",
+        )
 
     def _give_up(self, call: _Call) -> None:
         self._remove(call)
         request = call.request
         text = (
-            f"{call.handler.name} was not begun: none of its vendor's {self._count} threads came"
-            f" free within {call.handler.timeout:g} s or before its deadline;"
-            f" {self.stuck} of them are stuck"
+            f"none of its vendor's {self.count} threads came free within"
+            f" {call.handler.timeout:g} s or before its deadline ({self.stuck} are stuck):"
+            f" {call.handler.name} was not begun"
         )
         if request.deadline is not None and request.deadline <= time.time():
             call.settle(request, Failure(None, Reason.EXPIRED, text))
@@ -174,14 +223,14 @@ class Threads:
             self._counts.stuck += 1
             stuck = self.stuck
             text += (
-                f", and cannot be stopped; {stuck} of its vendor's {self._count} threads are stuck"
+                f", and cannot be stopped; {stuck} of its vendor's {self.count} threads are stuck"
             )
-            if stuck == self._count and not self._told:
+            if stuck == self.count and not self._told:
                 self._told = True
                 log.warning(
                     "all threads are stuck",
                     handler=handler.name,
-                    threads=self._count,
+                    threads=self.count,
                     hint="requests wait until one returns: bound what handlers wait for",
                 )
         return timed_out(call.request, time.time(), f"TimeoutError: {text}")

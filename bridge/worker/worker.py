@@ -142,7 +142,6 @@ class Worker:
         """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
-        self._loop_watch = LoopWatch(self.settings.blocked_after, AtWork(self._routes))
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._once: Once | None = None
         if store is not None:
@@ -313,6 +312,11 @@ class Worker:
     def state(self) -> State:
         """Where the worker stands with its broker. It is ready when CONSUMING."""
         return self._transport.state
+
+    @property
+    def loop_blocked(self) -> dict[tuple[str, str], int]:
+        """Times that the event loop was found blocked, by vendor and message of the handler."""
+        return self._loop_watch.blamed
 
     @property
     def chains(self) -> list[tuple[Intake, Dispatcher]]:

@@ -68,9 +68,11 @@ def test_a_failure_is_found_to_the_line_of_its_handler(
     assert "InternalError" in told
     assert "KeyError" not in told
     assert failed["level"] == "error"
-    assert (failed["handler"], failed["at"]) == (
+    vendor = folder / "vendor.py"
+    assert (failed["handler"], failed["defined_at"], failed["at"]) == (
         f"vendor.{handler}",
-        f"{folder / 'vendor.py'}:{line}",
+        f"{vendor}:{line}",
+        f"{vendor}:9 in price, called from {vendor}:{line + 3} in {handler}",
     )
     first, *_, last = failed["exception"].splitlines()[1:]
     assert f'vendor.py", line {line + 3}, in {handler}' in first

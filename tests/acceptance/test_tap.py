@@ -116,7 +116,9 @@ def test_events_are_shown_live_until_ctrl_c(amqp_url: str) -> None:
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} failed +CP\\x1b\[2J +com\.acme Raises ", second)
     assert third.startswith(" " * 13 + "RuntimeError, InternalError, failed, ocpp2.0.1 id ")
     assert all(len(line) <= 80 for line in (first, second))
-    assert tap.err == ["dtbridge: listening to datatransfer.events for all requests; Ctrl-C ends"]
+    assert tap.err == [
+        "dtbridge: listening to datatransfer.events for all requests; times are UTC, Ctrl-C ends"
+    ]
     assert "hunter2" not in "\n".join(tap.out)
 
 

@@ -119,8 +119,11 @@ def _read(terminal: int) -> str:
 
 def test_a_mistake_is_one_sentence() -> None:
     for arguments, told in (
-        ("top --workers ftp://a", "this is not where a worker serves its metrics"),
-        ("top --workers http://u:Qx7@a:1", "this is not where a worker serves its metrics"),
+        ("top --workers ftp://a", "'ftp://a' is not where a worker serves its metrics"),
+        (
+            "top --workers http://u:Qx7@a:1",
+            "what was given is not where a worker serves its metrics",
+        ),
         ("top --sort size", "'size' is not one of"),
         ("top --interval 0", "--interval"),
         ("top --amqp-url http://a", "is not a broker URL"),

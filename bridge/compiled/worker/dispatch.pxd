@@ -16,11 +16,12 @@ cdef object Call, encode_accepted, get_running_loop, _bind, _unbind
 cdef class Dispatcher:
     cdef Routes _routes
     cdef public object settle
-    cdef object _answer, _decode, _expired, _policy, _threads
+    cdef object _answer, _decode, _expired, _policy
     cdef dict _tallies
     cdef bint _handles_expired
     cdef Py_ssize_t _max_body
     cdef readonly set waiting
+    cdef readonly object threads
 
     @cython.locals(envelope=RequestEnvelope, handler=Handler, body=bytes)
     cpdef dispatch(self, Request request)

@@ -128,10 +128,9 @@ def test_what_a_worker_rejects_after_its_deadline_is_called_expired(
     milliseconds_after_the_death: int, reason: str
 ) -> None:
     deadline = round(NOW.timestamp() * 1000) + milliseconds_after_the_death
-    assert (
-        read(a_delivery({"x-death": [death("rejected")], "ocpp-deadline": deadline})).reason
-        == reason
-    )
+    letter = read(a_delivery({"x-death": [death("rejected")], "ocpp-deadline": deadline}))
+    assert letter.reason == reason
+    assert letter.error.startswith("its deadline had passed") is (reason == "expired")
 
 
 def test_a_message_that_is_no_dead_letter_has_no_story_and_cannot_be_replayed() -> None:

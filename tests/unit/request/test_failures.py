@@ -88,12 +88,14 @@ async def test_an_exception_is_one_record_with_all_that_it_takes(
     assert record.levelname == "ERROR"
     told = told_by(record)
     line = function.__code__.co_firstlineno
+    raised = line + (2 if function is fails_later else 1)
     assert told == {
         "event": "request dead-lettered",
         "reason": "failed",
         "error": f"ValueError: {SECRET}",
+        "at": f"{__file__}:{raised} in {function.__name__}",
         "handler": f"{__name__}.{function.__name__}",
-        "at": f"{__file__}:{line}",
+        "defined_at": f"{__file__}:{line}",
         "station": "CP001",
         "vendor": "v",
         "message": "m",
@@ -228,6 +230,7 @@ async def test_when_no_try_is_left_the_cause_is_shown(caplog: pytest.LogCaptureF
     assert source.copy is not None
     headers = source.copy.properties.headers or {}
     assert "ConnectionRefusedError: no route" in headers["dtbridge-error"]
+    assert f"({__file__}:" in headers["dtbridge-error"]
 
 
 async def test_a_storm_is_bounded_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -236,6 +239,9 @@ async def test_a_storm_is_bounded_and_counted(caplog: pytest.LogCaptureFixture) 
     assert len(found) == SHORT
     assert sum(record.exc_info is not None for record in found) == FULL
     assert told_by(found[-1])["in_this_minute"] == SHORT
+    assert f"{__file__}:" in told_by(found[-1])["at"]
+    assert "in the first 5 records of this cause" in told_by(found[-1])["traceback"]
+    assert "traceback" not in told_by(found[0])
     bench.intake.void()
     (left_out,) = records(caplog, "records left out")
     told = told_by(left_out)

@@ -4,6 +4,7 @@ from typing import Any
 
 from bridge import Call, Router
 from bridge.routing.catalogue import HandledMessage, HandledVendor, catalogue
+from bridge.routing.router import THREADS
 
 
 async def set_tariff(call: Call, data: dict[str, float]) -> None: ...
@@ -16,7 +17,7 @@ def anything(call: Call, data: Any) -> None: ...
 
 
 def test_each_vendor_has_its_messages_in_the_order_of_registration_the_default_last() -> None:
-    acme, idle = Router("com.Acme", timeout=5.0), Router("idle")
+    acme, idle = Router("com.Acme", timeout=5.0, threads=2), Router("idle")
     acme.default(anything)
     acme.on("SetTariff", timeout=1.5)(set_tariff)
     acme.on()(ping)
@@ -42,8 +43,9 @@ def test_each_vendor_has_its_messages_in_the_order_of_registration_the_default_l
                     handler=f"{__name__}.anything",
                 ),
             ),
+            threads=2,
         ),
-        HandledVendor(vendor_id="idle", messages=()),
+        HandledVendor(vendor_id="idle", messages=(), threads=THREADS),
     )
 
 

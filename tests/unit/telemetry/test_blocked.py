@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import itertools
 import logging
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from bridge.telemetry import blocked
-from bridge.telemetry.blocked import FRAMES, STACK_LENGTH, Holder, LoopWatch, shown
+from bridge.telemetry.blocked import FRAMES, OTHER, STACK_LENGTH, Holder, LoopWatch, shown
 
 BOUND = 0.2
 PATIENCE = 20.0
@@ -44,7 +45,7 @@ KEY = object()
 
 def find_the_culprit(stack: Sequence[FrameType]) -> Holder | None:
     if any(frame.f_code is the_culprit.__code__ for frame in stack):
-        return Holder("the culprit", KEY, {"station": "CP" + 300 * "1"})
+        return Holder("the culprit", KEY, {"station": "CP" + 300 * "1"}, ("v", "m"))
     return None
 
 
@@ -66,7 +67,7 @@ async def test_whoever_blocks_the_loop_is_named_while_it_does(told: Told) -> Non
     assert line["seconds"] >= BOUND
     assert "make such a handler a plain def" in line["hint"]
     assert "in the_culprit\n    assert told.news.wait(PATIENCE)" in line["stack"]
-    assert watch.count == 1
+    assert (watch.count, watch.blamed) == (1, {("v", "m"): 1})
     assert watch.noticed_since(began)
     assert not watch.noticed_since(time.monotonic())
 
@@ -106,11 +107,54 @@ async def test_one_who_blocks_again_is_counted_and_told_of_once_a_minute(
 
 
 async def test_many_that_run_one_after_the_other_are_not_blamed_on_the_last(told: Told) -> None:
-    watch = LoopWatch(BOUND, lambda _: Holder("one of many", object()))
+    names = map(str, itertools.count())
+    watch = LoopWatch(BOUND, lambda _: Holder(f"{next(names)} of many", object()))
     watch.start()
     assert told.news.wait(PATIENCE)
     watch.stop()
     assert "many handlers run one after the other" in told.lines[0]["hint"]
+
+
+async def test_calls_of_one_handler_one_after_the_other_are_its_own_fault(told: Told) -> None:
+    watch = LoopWatch(BOUND, lambda _: Holder("one", object(), {}, ("v", "m")))
+    watch.start()
+    assert told.news.wait(PATIENCE)
+    watch.stop()
+    assert told.lines[0]["hint"].startswith("several calls of this handler ran one after the other")
+    assert watch.blamed == {("v", "m"): 1}
+
+
+async def test_who_held_the_loop_is_counted_only_if_it_did_for_most_of_the_time(
+    told: Told,
+) -> None:
+    names = itertools.count()
+    watch = LoopWatch(BOUND, lambda _: Holder(str(n := next(names)), KEY, {}, ("v", str(n))))
+    watch.start()
+    assert told.news.wait(PATIENCE)
+    watch.stop()
+    assert watch.blamed == {OTHER: 1}
+
+
+async def test_a_stack_begins_where_the_handler_does(told: Told) -> None:
+    def find(stack: Sequence[FrameType]) -> Holder | None:
+        codes = [frame.f_code for frame in stack]
+        at = codes.index(the_culprit.__code__)
+        return Holder("the culprit", KEY, {}, OTHER, at)
+
+    watch = LoopWatch(BOUND, find)
+    watch.start()
+    the_culprit(told)
+    watch.stop()
+    assert "in the_culprit" in told.lines[0]["stack"].splitlines()[0]
+
+
+async def test_where_nobody_is_known_the_stack_begins_above_the_loop(told: Told) -> None:
+    watch = LoopWatch(BOUND)
+    watch.start()
+    the_culprit(told)
+    watch.stop()
+    assert "test_blocked.py" in told.lines[0]["stack"].splitlines()[0]
+    assert "run_forever" not in told.lines[0]["stack"]
 
 
 async def test_where_nobody_is_known_the_stack_tells(told: Told) -> None:

@@ -1,6 +1,7 @@
 """Exceptions as text: enough to mend their cause, bounded, and without what only holds memory."""
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
@@ -11,12 +12,14 @@ import pytest
 
 from bridge.telemetry.exceptions import (
     LONGEST,
+    PLACE,
     begin_at,
     definition,
     exc_info_of,
     exception_text,
     place,
     qualified_name,
+    raised_at,
     users_place,
 )
 
@@ -166,3 +169,50 @@ def test_a_users_place_is_in_no_installed_package(
     assert users_place(caught(mine.fail)) == f"{file}:4"
     assert users_place(caught(lambda: exec("a(:"))).startswith("<string>:")
     assert users_place(ValueError()) == ""
+
+
+def test_where_an_exception_came_up_is_told_with_who_called() -> None:
+    def calls() -> None:
+        handler()
+
+    error = caught(calls)
+    begin_at(calls, error)
+    lines = [line for line, _ in _places(error)]
+    assert raised_at(error) == (
+        f"{__file__}:{lines[-1]} in handler, called from {__file__}:{lines[0]} in calls"
+    )
+    alone = caught(deeper)
+    begin_at(deeper, alone)
+    assert raised_at(alone) == f"{__file__}:{alone.__traceback__.tb_lineno} in deeper"  # type: ignore[union-attr] # it was raised
+
+
+def test_where_a_library_raises_it_is_the_users_line_that_is_told() -> None:
+    def reads() -> None:
+        json.loads("")
+
+    error = caught(reads)
+    begin_at(reads, error)
+    assert raised_at(error) == f"{__file__}:{error.__traceback__.tb_lineno} in reads"  # type: ignore[union-attr] # it was raised
+
+
+def test_where_it_came_up_is_bounded_and_can_be_written() -> None:
+    code = compile(
+        "def " + "f" * 500 + "(g):\n    g()\n", "/" + "d\udc80" * 4_000 + "/v.py", "exec"
+    )
+    names: dict[str, Any] = {"__name__": "v"}
+    exec(code, names)
+    error = caught(partial(names["f" * 500], handler))
+    begin_at(names["f" * 500], error)
+    told = raised_at(error)
+    assert len(told) <= PLACE
+    assert told.encode()
+    assert "/v.py:2 in fff" in told
+    assert raised_at(ValueError()) == ""
+
+
+def _places(error: BaseException) -> list[tuple[int, str]]:
+    found, frames = [], error.__traceback__
+    while frames is not None:
+        found.append((frames.tb_lineno, frames.tb_frame.f_code.co_name))
+        frames = frames.tb_next
+    return found

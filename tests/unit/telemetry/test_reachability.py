@@ -46,7 +46,9 @@ async def test_it_follows_the_store_down_and_up_again(store: Store) -> None:
         await until(lambda: reachability.check().ok)
         store.problem = ConnectionError("refused")
         await until(lambda: not reachability.check().ok)
-        assert reachability.check().reason == "ConnectionError: refused"
+        assert reachability.check().reason == "refused"
+        store.problem = ConnectionRefusedError("refused")
+        await until(lambda: reachability.check().reason == "ConnectionRefusedError: refused")
         store.problem = None
         await until(lambda: reachability.check().ok)
         store.hangs = True

@@ -29,11 +29,19 @@ def a_worker(
     waiting: int = 0,
     dead: int = 0,
     paused: int = 0,
+    limit: int = 10,
+    threads: int = 0,
+    for_thread: int = 0,
+    blocked: int = 0,
+    late: int = 0,
     state: str = "consuming",
     started: float = 1_000.0,
     process: str = "",
 ) -> str:
-    """`fast`, `slow`: requests that took up to 10 ms, and up to 10 s."""
+    """`fast`, `slow`: requests that took up to 10 ms, and up to 10 s. `threads`: all are busy.
+
+    `late`: times that the event loop was, by up to a second.
+    """
     mark = f',process="{process}"' if process else ""
     one = f'vendor="{vendor}"{mark}'
     alone = f"{{{mark[1:]}}}" if mark else ""
@@ -58,9 +66,19 @@ def a_worker(
             "# TYPE dtbridge_requests_waiting gauge",
             f"dtbridge_requests_waiting{{{one}}} {waiting}",
             "# TYPE dtbridge_concurrency_limit gauge",
-            f"dtbridge_concurrency_limit{{{one}}} 10",
             "# TYPE dtbridge_vendor_paused gauge",
             f"dtbridge_vendor_paused{{{one}}} {paused}",
+            f"dtbridge_concurrency_limit{{{one}}} {limit}",
+            "# TYPE dtbridge_threads_limit gauge",
+            f"dtbridge_threads_limit{{{one}}} {threads}",
+            "# TYPE dtbridge_threads_busy gauge",
+            f"dtbridge_threads_busy{{{one}}} {threads}",
+            "# TYPE dtbridge_thread_requests_waiting gauge",
+            f"dtbridge_thread_requests_waiting{{{one}}} {for_thread}",
+            "# TYPE dtbridge_loop_blocked_total counter",
+            f'dtbridge_loop_blocked_total{{{one},message="GetTariff"}} {blocked}',
+            "# TYPE dtbridge_event_loop_lag_seconds histogram",
+            histogram("dtbridge_event_loop_lag_seconds", mark[1:] or 'x="y"', {1.0: late}),
             "# TYPE dtbridge_dead_letters_total counter",
             f'dtbridge_dead_letters_total{{{one},reason="failed"}} {dead}',
             "# TYPE dtbridge_session_state gauge",

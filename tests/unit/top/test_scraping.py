@@ -145,5 +145,5 @@ def test_urls_of_workers() -> None:
 
 @pytest.mark.parametrize("text", ["", "ftp://a", "http://u:p@a:1", "http://", "a:b", "a:99999"])
 def test_what_is_no_url_of_a_worker_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match="this is not where a worker serves its metrics"):
+    with pytest.raises(ValueError, match="is not where a worker serves its metrics"):
         parse_workers([text])

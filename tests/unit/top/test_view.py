@@ -4,18 +4,14 @@ import msgspec
 import pytest
 
 from bridge.dialects.names import Names
+from bridge.top.depths import BrokerCounts, QueueDepth, by_vendor
 from bridge.top.samples import read_exposition
 from bridge.top.scraping import Answer
 from bridge.top.view import (
-    BrokerCounts,
-    QueueDepth,
     Sort,
     VendorRow,
     View,
-    by_vendor,
-    duration,
     make_view,
-    number,
     queues_of,
     vendors_of,
 )
@@ -173,31 +169,43 @@ def test_the_vendors_that_the_broker_is_asked_for_are_those_of_the_workers() -> 
     assert vendors_of(answers) == ["a", "b"]
 
 
+def test_what_waits_for_a_thread_is_said_with_what_helps() -> None:
+    saturated = a_worker(running=4, waiting=157, limit=4, threads=4, for_thread=157)
+    row = vendor(view({}, {"a:1": answer(1.0, saturated)}))
+    assert (row.threads, row.threads_busy, row.waiting_for_thread) == (4, 4, 157)
+    assert (row.running, row.concurrency, row.waiting) == (4, 4, 157)
+    assert row.why == (
+        "its 4 threads are all busy, and 157 requests wait for one:"
+        " more threads, or make its handlers async"
+    )
+
+
+def test_who_held_the_event_loop_is_named_at_its_vendor_and_at_its_process() -> None:
+    before = {"a:1": answer(1.0, a_worker(blocked=1))}
+    after = {"a:1": answer(3.0, a_worker(blocked=3, late=4))}
+    found = view(before, after)
+    assert vendor(found).why == "GetTariff holds the event loop, and all requests wait"
+    [worker] = found.workers
+    assert worker.why == (
+        "its event loop is up to 991ms late: acme GetTariff (2 times) held it,"
+        " and all its requests waited; make it a plain def"
+    )
+    assert [row.why for row in view(before, before).workers] == [""]
+
+
+def test_dead_letters_of_before_are_told_where_nothing_else_is() -> None:
+    after = {"a:1": answer(1.0, a_worker(dead=17))}
+    row = vendor(view({}, after, BrokerCounts({"datatransfer.dead": QueueDepth(17)})))
+    assert (row.why, row.earlier) == (
+        "",
+        "17 failed since the workers were started, kept as dead letters",
+    )
+    assert vendor(view({}, after, BrokerCounts({"datatransfer.dead": QueueDepth()}))).earlier == ""
+
+
 def test_a_view_is_json() -> None:
     found = view({}, {"a:1": answer(1.0, a_worker(accepted=1))})
     assert msgspec.json.decode(msgspec.json.encode(found), type=View) == found
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0004, "0.4ms"), (0.035, "35ms"), (2.13, "2.1s"), (45, "45s"), (119, "119s"),
-        (200, "3m"), (7_300, "2h"), (180_000, "2d"),
-    ],
-)  # fmt: skip
-def test_durations_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"), (3, "3"), (3.21, "3.2"), (9.97, "10"), (412.4, "412"), (999.9, "1.0k"),
-        (9_870, "9.9k"), (120_400, "120k"), (3_100_000, "3.1M"), (5e9, "5G"),
-    ],
-)  # fmt: skip
-def test_numbers_are_short(value: float, text: str) -> None:
-    assert number(value) == text
 
 
 def test_the_partitions_of_a_vendor_are_one() -> None:

@@ -84,6 +84,9 @@ async def test_a_line_says_what_became_of_a_request_and_when(
     )
     assert answered["event"] == "request"
     assert answered["answer_ms"] >= answered["handler_ms"] >= 9.0
+    assert answered["answer_ms"] == pytest.approx(
+        answered["waited_ms"] + answered["handler_ms"], abs=0.01
+    )
     assert (answered["station"], answered["vendor"], answered["message"]) == ("CP1", "v", "Value")
     assert (answered["outcome"], answered["status"], answered["attempt"]) == (
         "accepted",

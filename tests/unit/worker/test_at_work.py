@@ -18,6 +18,7 @@ from tests.support import a_request, dispatched, payload
 
 ROUTER = Router("v")
 seen: list[Holder | None] = []
+first_frames: list[str] = []
 
 
 def stack() -> list[FrameType]:
@@ -31,7 +32,11 @@ def stack() -> list[FrameType]:
 
 
 def look() -> None:
-    seen.append(AT_WORK(stack()))
+    frames = stack()
+    holder = AT_WORK(frames)
+    seen.append(holder)
+    if holder is not None:
+        first_frames.append(frames[holder.begins_at].f_code.co_name)
 
 
 @ROUTER.on("plain")
@@ -95,6 +100,8 @@ async def test_a_handler_is_found_with_its_request(message: str, name: str) -> N
     (holder,) = seen
     assert holder is not None
     assert holder.name == f"{__name__}.{name}"
+    assert holder.labels == ("v", "(default)" if message == "other" else message)
+    assert first_frames[-1] == name.rsplit(".", maxsplit=1)[-1]
     if message != "other":  # a mounted one is given no call
         assert holder.details == {"vendor": "V", "message": message, "station": "CP001"}
 

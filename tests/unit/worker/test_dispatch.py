@@ -639,3 +639,35 @@ async def test_a_decorator_that_raises_whatever_it_likes_is_a_failure() -> None:
 
     Decorated.__call__ = raises  # type: ignore[method-assign,assignment]
     failure(await dispatched(router, a_request()), Reason.FAILED, ErrorCode.INTERNAL_ERROR)
+
+
+async def test_a_handler_is_not_measured_with_what_others_hold_it_up_for() -> None:
+    router = Router("v")
+
+    @router.on("blocks")
+    async def blocks(call: Call) -> None:
+        time.sleep(0.2)  # noqa: ASYNC251 - the loop is to be blocked
+
+    @router.on("m")
+    async def answers(call: Call) -> str:
+        return "done"
+
+    @router.on("waits")
+    async def waits(call: Call) -> str:
+        await asyncio.sleep(0.01)
+        return "done"
+
+    settled = Settled()
+    dispatcher = a_dispatcher(router, settled)
+    asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+    requests = [
+        a_request(payload(message_id=name)) for name in ("m", "blocks", "m", "waits", "blocks", "m")
+    ]
+    for request in requests:
+        request.arrived = time.monotonic()  # so it is measured
+        dispatcher.dispatch(request)
+    await settled.until(len(requests))
+    took = [(each.ended or 0.0) - (each.begun or 0.0) for each in requests]
+    assert all(seconds < 0.15 for at, seconds in enumerate(took) if at in (0, 2, 5))
+    assert all(0.2 <= took[at] < 0.35 for at in (1, 4))
+    dispatcher.close()

@@ -128,6 +128,45 @@ async def test_requests_in_hand_are_seen_while_they_run() -> None:
     assert all(source.verdict is Verdict.ACK for source in sources)
 
 
+async def test_requests_that_wait_for_a_thread_are_waiting() -> None:
+    router = Router("v", threads=2)
+    go_on = threading.Event()
+
+    @router.default
+    def hangs(call: Call) -> None:
+        go_on.wait(UNTIL_SETTLED)
+
+    worker = a_worker(router)
+    sources = [delivery(number=number) for number in range(5)]
+    for source in sources:
+        worker.intakes[0].on_delivery(source)
+    shown = {
+        name: value(worker, f"dtbridge_{name}", vendor="v")
+        for name in (
+            "requests_running", "requests_waiting", "requests_in_hand", "concurrency_limit",
+            "threads_limit", "threads_busy", "thread_requests_waiting",
+        )
+    }  # fmt: skip
+    assert list(shown.values()) == [2, 3, 5, 2, 2, 2, 3]
+    go_on.set()
+    for source in sources:
+        await asyncio.wait_for(source.settled.wait(), UNTIL_SETTLED)
+    assert value(worker, "dtbridge_thread_wait_seconds_count", vendor="v") == 5
+    assert value(worker, "dtbridge_requests_waiting", vendor="v") == 0
+
+
+def test_threads_are_of_those_who_use_them(router: Router) -> None:
+    worker = a_worker(router)
+    assert value(worker, "dtbridge_threads_limit", vendor="Com.Acme") is None
+    router.on("Plain")(lambda call: None)
+    worker = a_worker(router)
+    assert value(worker, "dtbridge_threads_limit", vendor="Com.Acme") == 8
+    assert value(worker, "dtbridge_concurrency_limit", vendor="Com.Acme") == 200
+    labels = {"vendor": "Com.Acme", "message": "SetTariff"}
+    assert value(worker, "dtbridge_loop_blocked_total", **labels) == 0
+    assert value(worker, "dtbridge_loop_blocked_total", vendor="Com.Acme", message="Plain") is None
+
+
 async def test_a_worker_is_scraped_from_another_thread_while_it_counts(router: Router) -> None:
     router.default(_accepts)
     worker = a_worker(router)

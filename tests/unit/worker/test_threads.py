@@ -11,6 +11,7 @@ import pytest
 from bridge import Call, Router
 from bridge.request.outcome import Failure, Reason, Reply
 from bridge.telemetry.counts import WorkerCounts
+from bridge.worker import threads
 from tests.support import UNTIL_SETTLED, Settled, a_dispatcher, a_request, payload
 
 SHORT = 0.05
@@ -86,8 +87,9 @@ async def test_what_no_thread_came_free_for_was_not_begun_and_says_so() -> None:
     assert hung.reason is Reason.TIMED_OUT
     assert "cannot be stopped; 1 of its vendor's 1 threads are stuck" in hung.error
     assert waited.reason is Reason.OVERLOADED
-    assert "quick was not begun: none of its vendor's 1 threads came free" in waited.error
-    assert "1 of them are stuck" in waited.error
+    assert waited.error.startswith("none of its vendor's 1 threads came free within 0.5 s")
+    assert "(1 are stuck): " in waited.error
+    assert waited.error.endswith("quick was not begun")
     assert waited.body is not None
     bench.let_go.set()
     await asyncio.to_thread(bench.threads[0].join, SHORT)  # it would take up what waits
@@ -107,6 +109,27 @@ async def test_the_time_of_a_handler_counts_from_when_its_thread_begins() -> Non
     assert time.monotonic() - before >= timeout / 4
     assert all(isinstance(outcome, Reply) for outcome in bench.settled.outcomes)
     bench.close()
+
+
+async def test_how_long_requests_wait_for_a_thread_is_measured_and_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LONG_WAIT", 0.0)
+    bench = Bench(timeout=UNTIL_SETTLED)
+    await bench.hang()
+    for _ in range(2):
+        bench.dispatcher.dispatch(a_request())
+    pool = bench.dispatcher.threads
+    assert (pool.count, pool.busy, pool.waiting) == (1, 1, 2)
+    bench.let_go.set()
+    await bench.settled.until(3)
+    bench.close()
+    assert (pool.waits.count, pool.waiting) == (3, 0)
+    assert pool.waits.sum > 0
+    (record,) = [each for each in caplog.records if "all threads are busy" in each.msg]
+    told = record.__dict__["bridge"]
+    assert (told["threads"], told["waiting"]) == (1, 1)
+    assert told["handler"].endswith("quick")
 
 
 async def test_a_deadline_that_passes_while_it_waits_for_a_thread_expires_it() -> None:
