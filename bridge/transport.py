@@ -121,6 +121,9 @@ class Verdict(enum.Enum):
     """Cannot be handled; give it to the queue's dead-letter exchange."""
     REQUEUE = "requeue"
     """Deliver it again."""
+    LEAVE = "leave"
+    """Of a subscription in order, when no more is begun: it goes back to its place when the
+    subscription ends."""
 
 
 class Delivery(msgspec.Struct, eq=False, gc=False):
@@ -183,6 +186,13 @@ class Subscription(msgspec.Struct, eq=False):
     max_length: int = 0
     """Of private queues: messages that wait in one at most; beyond it the oldest go. 0: no
     bound."""
+    in_order: bool = False
+    """A queue that gives its messages to one consumer at a time. It is not cancelled while a
+    delivery is unsettled: :meth:`Transport.drain` ends the subscription when all are that were not
+    left (:attr:`Verdict.LEAVE`), and only then does another consumer get what is left."""
+    priority: int = 0
+    """A consumer of a higher one is given messages first, as long as its prefetch allows
+    (``x-priority``)."""
 
 
 class State(enum.Enum):

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bridge.compiled.switch import PURE
+from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from hatch_build import outdated
 
@@ -136,7 +137,7 @@ def tls_broker() -> Iterator[PrivateBroker]:
 @pytest.fixture(scope="session")
 def managed_broker() -> Iterator[PrivateBroker]:
     """A node with the management API: `management_url`. It takes longer to start, and memory."""
-    with PrivateBroker(name="managed", plugins=["rabbitmq_management"]) as broker:
+    with PrivateBroker(name="managed", plugins=["rabbitmq_management", PLUGIN]) as broker:
         yield broker
         _assert_no_connections(broker)
 

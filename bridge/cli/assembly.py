@@ -22,6 +22,7 @@ from bridge.dialects.citrineos import CitrineOs
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.partitions import partitions_of, why_not_in
 from bridge.dialects.topology import Mode, QueueType, Topology, gateway_topology, worker_topology
 from bridge.dialects.web_ocpp import WebOcpp
 from bridge.gateway.link import GatewayLink
@@ -145,9 +146,17 @@ def make_topology(
     *,
     events: bool = False,
 ) -> Topology:
-    """What workers with these routers need. `events`: whether they publish events."""
+    """What workers with these routers need. `events`: whether they publish events.
+
+    Raises ValueError for partitions in a dialect that has none.
+    """
     vendor_ids = [router.vendor_id for router in routers]
-    return worker_topology(dialect, vendor_ids, mode, queue_type, events=events)
+    partitions = partitions_of(routers)
+    if partitions and dialect.queues:
+        raise ValueError(why_not_in(dialect.name, partitions))
+    return worker_topology(
+        dialect, vendor_ids, mode, queue_type, events=events, partitions=partitions
+    )
 
 
 def names_of_others(dialect: Dialect) -> frozenset[str]:

@@ -31,6 +31,7 @@ from bridge.cli.routers import load_routers
 from bridge.cli.tables import json_text
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import PREFIX
+from bridge.dialects.partitions import partitions_of
 from bridge.dialects.topology import Mode, QueueType
 from bridge.doctor.facts import Surroundings, Vendors
 from bridge.doctor.findings import Finding, Level, examine
@@ -157,10 +158,11 @@ def _vendors(targets: Sequence[str]) -> Vendors | None:
         # It is not shown: it may hold a password.
         fail("a URL stands where MODULE:NAME is expected; a broker's is for --amqp-url", EXIT_USAGE)
     try:
-        handled = catalogue(load_routers(words(targets)))
+        routers = load_routers(words(targets))
     except (ValueError, TypeError) as error:
         return Vendors(error=str(error))
-    return Vendors({vendor.vendor_id: len(vendor.messages) for vendor in handled})
+    handled = {vendor.vendor_id: len(vendor.messages) for vendor in catalogue(routers)}
+    return Vendors(handled, partitions=partitions_of(routers))
 
 
 async def _look(

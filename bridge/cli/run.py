@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bridge.cli.assembly import IN_MEMORY, DialectName, check_store, make_dialect, open_worker
+from bridge.cli.assembly import (
+    IN_MEMORY,
+    DialectName,
+    check_store,
+    make_dialect,
+    make_topology,
+    open_worker,
+)
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.fleet import supervise
 from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, open_listener
@@ -81,6 +88,16 @@ def run(
             help="Requests of all vendors in hand at most; shared out among them.",
         ),
     ] = DEFAULTS.max_in_flight,
+    consumer_priority: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_CONSUMER_PRIORITY",
+            min=-128,
+            max=127,
+            help="Of this worker's consumers. Those with a lower one are given requests only when "
+            "all with a higher one have their prefetch in hand: for a site that stands by.",
+        ),
+    ] = DEFAULTS.consumer_priority,
     topology: Annotated[
         Mode,
         typer.Option(
@@ -245,6 +262,7 @@ def run(
             patience=answer_within,
             reply_prefixes=tuple(words(reply_prefix)),
         )
+        make_topology(routers, spoken, queue_type)  # refuses what the dialect does not have
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
     if event_bodies and events is EventMode.NONE:
@@ -263,6 +281,7 @@ def run(
         prefetch=prefetch,
         concurrency=concurrency,
         max_in_flight=max_in_flight,
+        consumer_priority=consumer_priority,
         drain_timeout=drain_timeout,
         strict=strict,
         expired=expired,

@@ -1,7 +1,7 @@
 """``dtbridge topology apply`` and ``migrate``: what changes a broker."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, TypedDict
 
 import msgspec
 import typer
@@ -36,19 +36,21 @@ from bridge.cli.topology_options import (
     run,
 )
 from bridge.dialects.names import PREFIX
-from bridge.dialects.topology import QueueBinding, QueueType
+from bridge.dialects.partitions import own_queue
+from bridge.dialects.topology import ExchangeBinding, Part, QueueBinding, QueueType
 from bridge.rabbitmq.changing import Changes, open_changes
 from bridge.rabbitmq.declaring import refusals
-from bridge.rabbitmq.difference import Difference, Mark
-from bridge.rabbitmq.migrating import PATIENCE, Migration, Outcome, aside
-from bridge.rabbitmq.retiring import Retired, retire
+from bridge.rabbitmq.difference import Difference, Mark, binding_name
+from bridge.rabbitmq.migrating import PATIENCE, Migration, OnStep, Outcome, aside
+from bridge.rabbitmq.repartitioning import Repartitioning, ways_of
+from bridge.rabbitmq.retiring import Retired, retire, retire_partitions
 from bridge.telemetry.logs import LogLevel
 from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
 GOES_ON: Final = "; run it again, and it goes on"
-TOLD: Final = frozenset({"switched", "switched back", "done"})
+TOLD: Final = frozenset({"switched", "switched back", "drained", "done"})
 """Steps of a migration that are told of each queue: between the first two, its requests wait."""
 
 # ---- apply ----
@@ -139,6 +141,7 @@ def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) 
     names = [
         each if each in found else command.dialect.names.vendor_queue(each) for each in vendors
     ]
+    also = [each for each in retired if own_queue(each) in names and each not in names]
     consumed = {each.name: each for each in difference.of(Mark.UNKNOWN) if each.consumers}
     wanted = {queue.name for queue in command.topology.queues}
     for vendor, name in zip(vendors, names, strict=True):
@@ -150,7 +153,7 @@ def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) 
             who = ", ".join(consumed[name].consumers)
             fail(f"queue {name!r} is still consumed by {who}: stop those workers first")
         fail(f"there is no retired queue of the vendor {vendor!r}")
-    return names
+    return names + also
 
 
 async def _apply(
@@ -162,8 +165,7 @@ async def _apply(
         parts = [
             part
             for part in command.topology.parts
-            if (part.queue if isinstance(part, QueueBinding) else part.name) not in under_way
-            and (isinstance(part, QueueBinding) or part.name not in different)
+            if _guard_of(part) not in under_way and _name_of(part) not in different
         ]
         refused = await refusals(changes.connection.connection, parts, passive=False)
         left = [str(error) for _, error in refused]
@@ -171,6 +173,9 @@ async def _apply(
         pruned: list[Retired] = []
         if retired and not left:
             management = await command.open_management()
+            await retire_partitions(
+                changes, management, command.vhost, retired, names=command.dialect.names
+            )
             for queue in retired:
                 try:
                     gone = await retire(
@@ -187,6 +192,15 @@ async def _apply(
                 else:
                     pruned.append(gone)
         return _Applied(max(0, created), pruned, left)
+
+
+def _name_of(part: Part) -> str:
+    """As a finding has it."""
+    return binding_name(part) if isinstance(part, QueueBinding | ExchangeBinding) else part.name
+
+
+def _guard_of(part: Part) -> str:
+    return part.guard if isinstance(part, QueueBinding | ExchangeBinding) else part.name
 
 
 async def _under_way(command: Command, changes: Changes, difference: Difference) -> frozenset[str]:
@@ -238,21 +252,30 @@ def migrate(
     difference = run(command.look)
     if difference.unseen:
         fail(f"a migration needs the management API: {difference.unseen[-1]}")
-    wanted = _to_migrate(command, difference, words(vendor))
+    spread = _to_repartition(command, difference, words(vendor))
+    wanted = _to_migrate(command, difference, words(vendor), spread)
     outcome = Outcome()
-    if wanted:
+    if wanted or spread:
         names = {*wanted, *map(aside, wanted)}
-        shown = [each for each in difference.of(Mark.DIFFERENT) if each.name in names]
+        shown = [
+            each
+            for each in difference.of(Mark.DIFFERENT)
+            if each.name in names or each.partitions_of in spread
+        ]
         if not as_json:
             for line in lines_of(shown):
                 say(line)
-        confirmed(f"Migrate {counted(len(wanted), 'queue')}?", yes=yes)
-        outcome = run(lambda: _migrate(command, wanted, patience, quiet=as_json), GOES_ON)
+        confirmed(_question(wanted, spread), yes=yes)
+        outcome = run(lambda: _migrate(command, wanted, spread, patience, quiet=as_json), GOES_ON)
     if as_json:
         say(json_text(outcome))
     else:
         say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
-        differ = {each.name for each in difference.of(Mark.DIFFERENT) if each.kind == "queue"}
+        differ = {
+            each.name
+            for each in difference.of(Mark.DIFFERENT)
+            if each.kind == "queue" and each.partitions_of not in outcome.migrated
+        }
         if left := differ - {*outcome.migrated, *map(aside, outcome.migrated)}:
             say(
                 f"{counted(len(left), 'queue')} still differ: until they are migrated too, start "
@@ -265,21 +288,54 @@ def migrate(
         fail(f"{counted(len(outcome.given_up), 'queue')} left as they were: {told}", EXIT_FAILED)
 
 
-def _to_migrate(command: Command, difference: Difference, vendors: Sequence[str]) -> list[str]:
+def _question(wanted: Sequence[str], spread: Sequence[str]) -> str:
+    told = [f"migrate {counted(len(wanted), 'queue')}"] if wanted else []
+    if spread:
+        told.append(f"give {counted(len(spread), 'vendor')} another number of partitions")
+    text = " and ".join(told)
+    return f"{text[0].upper()}{text[1:]}?"
+
+
+def _to_repartition(command: Command, difference: Difference, vendors: Sequence[str]) -> list[str]:
+    """The vendors that have another number of partitions than their routers say, by their own
+    queues.
+    """
+    found = {each.partitions_of for each in difference.of(Mark.DIFFERENT) if each.partitions_of}
+    chosen = {command.dialect.names.vendor_queue(vendor) for vendor in vendors}
+    return sorted(found & chosen if vendors else found)
+
+
+def _to_migrate(
+    command: Command, difference: Difference, vendors: Sequence[str], spread: Sequence[str]
+) -> list[str]:
     found = {finding.name for finding in difference.of(Mark.DIFFERENT)}
     names = [
         queue.name
         for queue in command.topology.queues
-        if queue.name in found or aside(queue.name) in found
+        if (queue.name in found or aside(queue.name) in found) and queue.name not in spread
     ]
     if not vendors:
         return names
     chosen = {command.dialect.names.vendor_queue(vendor) for vendor in vendors}
-    return [name for name in names if name in chosen]
+    return [name for name in names if own_queue(name) in chosen]
+
+
+class _How(TypedDict):
+    """What both kinds of migration are given."""
+
+    prefix: str
+    name: str
+    on_step: OnStep
+    patience: float
 
 
 async def _migrate(
-    command: Command, wanted: Sequence[str], patience: float, *, quiet: bool
+    command: Command,
+    wanted: Sequence[str],
+    spread: Sequence[str],
+    patience: float,
+    *,
+    quiet: bool,
 ) -> Outcome:
     def tell(step: str, queue: str, moved: int) -> None:
         if not quiet and (moved or step in TOLD):
@@ -288,14 +344,18 @@ async def _migrate(
 
     management = await command.open_management()
     async with open_changes(command.urls, CONNECTION) as changes:
-        migration = Migration(
-            changes,
-            management,
-            command.vhost,
-            prefix=command.dialect.names.prefix,
-            name=CONNECTION,
-            on_step=tell,
-            patience=patience,
-        )
+        names = command.dialect.names
+        at = changes, management, command.vhost
+        how = _How(prefix=names.prefix, name=CONNECTION, on_step=tell, patience=patience)
+        migration = Migration(*at, **how)
         queues = [queue for queue in command.topology.queues if queue.name in wanted]
-        return await migration.run(queues)
+        outcome = await migration.run(queues) if wanted else Outcome()
+        if spread:
+            ways = ways_of(command.topology, names.requests)
+            more = await Repartitioning(*at, **how).run(
+                [way for way in ways if way.own.name in spread]
+            )
+            outcome.migrated += more.migrated
+            outcome.given_up |= more.given_up
+            outcome.waited = max(outcome.waited, more.waited)
+        return outcome

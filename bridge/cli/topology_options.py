@@ -121,6 +121,7 @@ def command_of(
     urls = broker_urls(amqp_url)
     try:
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)
+        topology = make_topology(routers, spoken, queue_type)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
     return Command(
@@ -130,7 +131,7 @@ def command_of(
         vhost=virtual_host(urls[0]),
         dialect=spoken,
         queue_type=queue_type,
-        topology=make_topology(routers, spoken, queue_type),
+        topology=topology,
     )
 
 

@@ -44,11 +44,13 @@ cdef extern from *:
         PyObject_HEAD
         PyObject *bindings;
         PyObject *exchange;
+        PyObject *in_order;
         PyObject *max_length;
         PyObject *no_ack;
         PyObject *on_delivery;
         PyObject *on_impossible;
         PyObject *prefetch;
+        PyObject *priority;
         PyObject *queue;
         PyObject *queues;
         PyObject *waits;
@@ -89,11 +91,13 @@ cdef extern from *:
     ctypedef class bridge.transport.Subscription [object dtbridge_Subscription, check_size error]:
         cdef object bindings
         cdef object exchange
+        cdef object in_order
         cdef object max_length
         cdef object no_ack
         cdef object on_delivery
         cdef object on_impossible
         cdef object prefetch
+        cdef object priority
         cdef object queue
         cdef object queues
         cdef object waits

@@ -11,6 +11,7 @@ from typing import Final
 from bridge.dead_letters.letter import DeadLetter
 from bridge.dialects import CitrineOs, WebOcpp
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import own_queue
 
 DEFAULT_EXCHANGE: Final = ""
 """It takes a message to the queue that the routing key names, whosever that is."""
@@ -27,13 +28,14 @@ class Destinations:
     def allow(self, letter: DeadLetter) -> bool:
         """Whether a replay may publish it to where it says it came from.
 
-        By name it may go to a queue of its own vendor, to that of unknown vendors, and to those
+        By name it may go to the queues of its own vendor, to that of unknown vendors, and to those
         that a dialect's vendors share: a reply queue, a delay queue or a stranger's is none.
         """
         if letter.exchange != DEFAULT_EXCHANGE:
             return letter.exchange in self._exchanges
         queue = letter.routing_key
-        return queue in self._shared_queues or queue == self._names.vendor_queue(letter.vendor)
+        own = self._names.vendor_queue(letter.vendor)
+        return queue in self._shared_queues or own_queue(queue) == own
 
     @cached_property
     def _shared_queues(self) -> frozenset[str]:

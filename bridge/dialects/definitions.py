@@ -47,5 +47,16 @@ def definitions(topology: Topology, vhost: str) -> dict[str, Any]:
                 "arguments": binding.arguments or {},
             }
             for binding in topology.bindings
+        ]
+        + [
+            {
+                "source": binding.exchange,
+                "vhost": vhost,
+                "destination": binding.to,
+                "destination_type": "exchange",
+                "routing_key": binding.routing_key,
+                "arguments": binding.arguments or {},
+            }
+            for binding in topology.ways
         ],
     }

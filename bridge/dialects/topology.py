@@ -12,19 +12,22 @@ dialect a worker needs::
     datatransfer.stations (direct): gateways bind their own queues to it
     datatransfer.events (topic): whoever listens binds a queue to it; only where events are on
 
-Queues of requests send what is rejected, has expired or was delivered too often to
-``datatransfer.dead``. In a dialect whose gateway does not route by vendor, the gateway's exchange
-and the dialect's shared queues take the place of the first two lines, and of the last.
+A vendor may have several queues (:mod:`bridge.dialects.partitions`). Queues of requests send what
+is rejected, has expired or was delivered too often to ``datatransfer.dead``. In a dialect whose
+gateway does not route by vendor, the gateway's exchange and the dialect's shared queues take the
+place of the first two lines, and of the last.
 """
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from bridge.dialects.dialect import Dialect, SharedQueue
+from bridge.dialects.headers import STATION_ID
 from bridge.dialects.names import Names, vendor_key
+from bridge.dialects.partitions import HASH_HEADER, KIND, MARKER, ONE_QUEUE, WEIGHT, Partitions
 from bridge.request.retry import DELAYS, GRACE, milliseconds
 from bridge.transport import Binding
 
@@ -99,7 +102,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    """``direct``, ``fanout``, ``topic`` or ``headers``."""
+    """``direct``, ``fanout``, ``topic``, ``headers`` or ``x-consistent-hash``."""
     purpose: Purpose
     durable: bool = True
     arguments: dict[str, Any] = {}
@@ -123,8 +126,22 @@ class QueueBinding(Binding, frozen=True, kw_only=True):
 
     queue: str
 
+    @property
+    def guard(self) -> str:
+        """As :attr:`ExchangeBinding.guard`."""
+        return self.queue
 
-Part = Exchange | Queue | QueueBinding
+
+class ExchangeBinding(Binding, frozen=True, kw_only=True):
+    """A binding, and the exchange that it leads to."""
+
+    to: str
+    guard: str
+    """The queue that says whether it may be made. If that is there with other arguments, requests
+    go another way, and with this one as well each would be handled twice."""
+
+
+Part = Exchange | Queue | QueueBinding | ExchangeBinding
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -145,6 +162,11 @@ class Topology(msgspec.Struct, frozen=True):
     @property
     def bindings(self) -> tuple[QueueBinding, ...]:
         return tuple(part for part in self.parts if isinstance(part, QueueBinding))
+
+    @property
+    def ways(self) -> tuple[ExchangeBinding, ...]:
+        """The bindings of exchanges to exchanges."""
+        return tuple(part for part in self.parts if isinstance(part, ExchangeBinding))
 
     @property
     def events(self) -> Exchange | None:
@@ -170,17 +192,19 @@ def worker_topology(
     queue_type: QueueType = QueueType.QUORUM,
     *,
     events: bool = False,
+    partitions: Mapping[str, Partitions] | None = None,
 ) -> Topology:
     """What a worker needs.
 
     `vendor_ids`: the vendors that it has handlers for; a dialect with shared queues does not ask.
     `queue_type`: of all queues but those that a dialect wants classic. `events`: whether it
-    publishes events.
+    publishes events. `partitions`: by vendorId, of those that have more than one queue; for the
+    native dialect.
     """
     names = dialect.names
     if dialect.exchange is None:
         exchanges = _exchanges(names)
-        queues = _vendor_queues(names, vendor_ids, queue_type)
+        queues = _vendor_queues(names, vendor_ids, queue_type, partitions or {})
     else:
         theirs = dialect.exchange
         own = Exchange(theirs.name, theirs.kind, Purpose.REQUESTS, durable=theirs.durable)
@@ -233,15 +257,43 @@ def _retries(names: Names, queue_type: QueueType) -> Iterator[Part]:
 
 
 def _vendor_queues(
-    names: Names, vendor_ids: Sequence[str], queue_type: QueueType
+    names: Names,
+    vendor_ids: Sequence[str],
+    queue_type: QueueType,
+    partitions: Mapping[str, Partitions],
 ) -> Iterator[Part]:
     arguments = _arguments(queue_type, names.dead, DELIVERY_LIMIT)
     yield Queue(names.unknown_vendor, Purpose.REQUESTS, arguments)
     yield QueueBinding(names.unrouted, queue=names.unknown_vendor)
     for vendor_id in vendor_ids:
         queue = names.vendor_queue(vendor_id)
-        yield Queue(queue, Purpose.REQUESTS, arguments)
-        yield QueueBinding(names.requests, vendor_key(vendor_id), queue=queue)
+        spread = partitions.get(vendor_id, ONE_QUEUE)
+        if spread.label:
+            yield from _partitions(names, queue, vendor_key(vendor_id), spread, arguments)
+        else:
+            yield Queue(queue, Purpose.REQUESTS, arguments)
+            yield QueueBinding(names.requests, vendor_key(vendor_id), queue=queue)
+
+
+def _partitions(
+    names: Names, queue: str, key: str, spread: Partitions, arguments: dict[str, Any]
+) -> Iterator[Part]:
+    """Of one vendor. The exchange comes first: where the broker does not know it, nothing is left.
+
+    The binding comes last, because the vendor's own queue guards it.
+    """
+    exchange = spread.exchange(queue)
+    # Without a queue behind it, requests are those of an unknown vendor, and not lost.
+    by_station = {HASH_HEADER: STATION_ID, "alternate-exchange": names.unrouted}
+    yield Exchange(exchange, KIND, Purpose.REQUESTS, arguments=by_station)
+    arguments = arguments | {MARKER: f"{key}:{spread.label}"}
+    yield Queue(queue, Purpose.REQUESTS, arguments)
+    if spread.ordered:
+        arguments = arguments | {"x-single-active-consumer": True}
+    for partition in spread.queues(queue):
+        yield Queue(partition, Purpose.REQUESTS, arguments)
+        yield QueueBinding(exchange, WEIGHT, queue=partition)
+    yield ExchangeBinding(names.requests, key, to=exchange, guard=queue)
 
 
 def _shared_queues(

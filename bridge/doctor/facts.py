@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import Mode, QueueType, Topology
 from bridge.rabbitmq.management import LiveQueue, Node, Overview
 from bridge.rabbitmq.probing import BrokerSeen
@@ -40,6 +41,8 @@ class Vendors(msgspec.Struct, frozen=True):
     """vendorId → handlers."""
     error: str = ""
     """Why they cannot be loaded."""
+    partitions: dict[str, Partitions] = {}
+    """vendorId → its partitions, of those that have more than one queue."""
 
 
 class ManagementSeen(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from yarl import URL
 
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.topology import Mode, Purpose, QueueType, Topology, worker_topology
-from bridge.doctor import broker, certificates, machine, queues, store, topology
+from bridge.doctor import broker, certificates, machine, partitions, queues, store, topology
 from bridge.doctor.certificates import see_certificates
 from bridge.doctor.facts import Certificate, ManagementSeen, StoreSeen, Surroundings, Vendors
 from bridge.doctor.findings import Check
@@ -28,6 +28,7 @@ from bridge.transport import TransportError
 CHECKS: Final[tuple[Check[Surroundings], ...]] = (
     *broker.CHECKS,
     *topology.CHECKS,
+    *partitions.CHECKS,
     *queues.CHECKS,
     *certificates.CHECKS,
     *store.CHECKS,
@@ -53,7 +54,13 @@ async def look_around(
 ) -> Surroundings:
     """Look at everything, each thing bounded in time. What cannot be known is said as such."""
     names = dialect.names
-    plan = worker_topology(dialect, list(vendors.handlers) if vendors else (), mode, queue_type)
+    plan = worker_topology(
+        dialect,
+        list(vendors.handlers) if vendors else (),
+        mode,
+        queue_type,
+        partitions=vendors.partitions if vendors else None,
+    )
     (seen, error), (management, management_error), found, kept = await asyncio.gather(
         _look(urls, plan, connect_timeout),
         _ask(management_urls, urls, names.prefix, [queue.name for queue in plan.queues]),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from bridge.dialects.partitions import own_queue
 from bridge.dialects.topology import DEAD_LENGTH, Purpose, Queue
 from bridge.doctor.facts import Surroundings
 from bridge.doctor.findings import Check, Finding, fail, ok, some, warn
@@ -142,6 +143,7 @@ def check_strangers(known: Surroundings) -> Iterator[Finding]:
         for name, queue in sorted(known.management.queues.items())
         if name not in planned
         and name.startswith(f"{known.prefix}.")
+        and own_queue(name) not in planned  # of another number of partitions
         and not name.startswith((f"{known.prefix}.replies.", f"{known.prefix}.dead."))
         and not queue.exclusive
         and not queue.consumers

@@ -184,7 +184,9 @@ class ConsumeLane:
                 self._outbox.ask()
         else:
             self._outbox.add(
-                encode_nack(self._channel, tag, multiple=False, requeue=verdict is Verdict.REQUEUE)
+                encode_nack(
+                    self._channel, tag, multiple=False, requeue=verdict is not Verdict.REJECT
+                )
             )
             self._finish_alone(tag)
 

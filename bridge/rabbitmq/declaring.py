@@ -14,6 +14,7 @@ import aiormq
 
 from bridge.dialects.topology import (
     Exchange,
+    ExchangeBinding,
     Mode,
     Part,
     Purpose,
@@ -100,28 +101,40 @@ async def refusals(
 ) -> Refusals:
     """Declare all the parts, or look for them, and return those that the broker refuses.
 
-    A binding is not tried whose exchange or queue is not there.
+    A binding is not tried whose exchange or queue is not there, and none of a queue that has other
+    arguments: whoever gave it those has seen to its bindings, and with ours a request may come
+    twice.
     """
     refused: Refusals = []
     left = deque(parts)
     absent: set[tuple[type, str]] = set()
+    different: set[str] = set()
     transient = {part.name for part in parts if isinstance(part, Exchange) and not part.durable}
     while left:
         try:
             async with _Declaring(connection) as channel:
                 while left:
                     part = left.popleft()
-                    if not isinstance(part, QueueBinding):
+                    if isinstance(part, Exchange | Queue):
                         await _make(channel, part, passive=passive)
-                    elif not {(Exchange, part.exchange), (Queue, part.queue)} & absent and (
-                        not passive or part.exchange in transient
+                    elif not {(Exchange, part.exchange), _end_of(part)} & absent and (
+                        part.guard not in different and (not passive or part.exchange in transient)
                     ):
-                        await bind(channel, part.queue, part)
+                        await _bind(channel, part)
         except TopologyError as error:
             refused.append((part, error))
-            if not isinstance(part, QueueBinding) and not _has_other_arguments(part, error):
+            if isinstance(part, Queue) and _has_other_arguments(part, error):
+                different.add(part.name)
+            elif isinstance(part, Exchange | Queue):
                 absent.add((type(part), part.name))
     return refused
+
+
+def _end_of(binding: QueueBinding | ExchangeBinding) -> tuple[type, str]:
+    """Where a binding leads."""
+    if isinstance(binding, QueueBinding):
+        return Queue, binding.queue
+    return Exchange, binding.to
 
 
 async def _make(
@@ -166,6 +179,8 @@ def _name(part: Part) -> str:
     match part:
         case QueueBinding():
             return f"{part.queue!r} and {part.exchange!r}"
+        case ExchangeBinding():
+            return f"{part.to!r} and {part.exchange!r}"
         case Queue() | Exchange():
             return repr(part.name)
 
@@ -284,6 +299,22 @@ async def _declare(channel: aiormq.abc.AbstractChannel, queue: Queue, *, passive
     await channel.queue_declare(
         queue.name, durable=True, passive=passive, arguments=queue.arguments
     )
+
+
+async def _bind(
+    channel: aiormq.abc.AbstractChannel, binding: QueueBinding | ExchangeBinding
+) -> None:
+    if isinstance(binding, QueueBinding):
+        await bind(channel, binding.queue, binding)
+        return
+    try:
+        await channel.exchange_bind(
+            binding.to, binding.exchange, binding.routing_key, arguments=binding.arguments
+        )
+    except _REFUSALS as error:
+        raise TopologyError(
+            f"exchanges {binding.to!r} and {binding.exchange!r}: {_reason(error)}"
+        ) from error
 
 
 async def bind(channel: aiormq.abc.AbstractChannel, queue: str, binding: Binding) -> None:

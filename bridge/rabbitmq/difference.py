@@ -6,7 +6,15 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.dialects.topology import Exchange, Purpose, Queue, QueueBinding, Topology
+from bridge.dialects.partitions import MARKER, exchange_label, label_of, own_queue
+from bridge.dialects.topology import (
+    Exchange,
+    ExchangeBinding,
+    Purpose,
+    Queue,
+    QueueBinding,
+    Topology,
+)
 from bridge.rabbitmq.management import LiveBinding, LiveExchange, LiveQueue
 
 ASIDE: Final = ":migrating"
@@ -26,6 +34,10 @@ a queue's arguments, a policy cannot loosen (https://www.rabbitmq.com/docs/polic
 
 APPLY: Final = "`dtbridge topology apply` creates what is missing."
 MIGRATE: Final = "`dtbridge topology migrate` changes that without losing a message."
+LEFT_OVER: Final = (
+    "Of another number of partitions: `dtbridge topology migrate` moves what is left in it, and "
+    "deletes it when nobody consumes it."
+)
 
 
 class Mark(enum.StrEnum):
@@ -63,6 +75,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ready and in hand."""
     consumers: tuple[str, ...] = ()
     """Who consumes a queue."""
+    partitions_of: str = ""
+    """The vendor's own queue, if it is about the number of that vendor's partitions."""
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -72,6 +86,8 @@ class Live(msgspec.Struct, frozen=True):
     queues: Mapping[str, LiveQueue]
     bindings: frozenset[tuple[str, str, str, str]]
     """Of queues: exchange, key, arguments (:func:`table`) and queue."""
+    ways: frozenset[tuple[str, str, str, str]] = frozenset()
+    """Likewise, of exchanges that are bound to exchanges."""
     consumers: Mapping[str, Sequence[str]] = {}
     """Who consumes a queue, by its name."""
 
@@ -120,8 +136,8 @@ def compare(
                 found = compare_exchange(part, live.exchanges.get(part.name))
             case Queue():
                 found = compare_queue(part, live.queues.get(part.name))
-            case QueueBinding():
-                found = _compare_binding(part, live)
+            case QueueBinding() | ExchangeBinding():
+                found = _compare_binding(part, live, requests)
         if found is None:
             fine += 1
         else:
@@ -178,10 +194,12 @@ def compare_queue(wanted: Queue, live: LiveQueue | None) -> Finding | None:
 
 
 def queue_differs(name: str, changes: Sequence[Change], live: LiveQueue | None = None) -> Finding:
+    marked = any(change.name == MARKER for change in changes)
     return Finding(
         mark=Mark.DIFFERENT,
         kind="queue",
         name=name,
+        partitions_of=name if marked and not label_of(name) else "",
         changes=tuple(changes),
         todo=_what_to_do(changes, live),
         messages=None if live is None else live.messages,
@@ -213,14 +231,52 @@ def changed(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Change]:
     ]
 
 
-def _compare_binding(wanted: QueueBinding, live: Live) -> Finding | None:
-    key = wanted.exchange, wanted.routing_key, table(wanted.arguments), wanted.queue
-    if key in live.bindings or f"{wanted.queue}{ASIDE}" in live.exchanges:
+def binding_name(binding: QueueBinding | ExchangeBinding) -> str:
+    """As :attr:`Finding.name` has it."""
+    arrow = f"-[{binding.routing_key}]->" if binding.routing_key else "->"
+    return f"{binding.exchange} {arrow} {_end_of(binding)}"
+
+
+def _end_of(binding: QueueBinding | ExchangeBinding) -> str:
+    return binding.queue if isinstance(binding, QueueBinding) else binding.to
+
+
+def _compare_binding(
+    wanted: QueueBinding | ExchangeBinding, live: Live, requests: str | None
+) -> Finding | None:
+    end = _end_of(wanted)
+    key = wanted.exchange, wanted.routing_key, table(wanted.arguments), end
+    others = _other_ways(wanted, live) if wanted.exchange == requests else ()
+    if others:
+        return Finding(
+            mark=Mark.DIFFERENT,
+            kind="binding",
+            name=binding_name(wanted),
+            todo=MIGRATE,
+            bound_to=others,
+            partitions_of=wanted.guard,
+        )
+    if isinstance(wanted, QueueBinding):
+        there = key in live.bindings or f"{end}{ASIDE}" in live.exchanges
+    else:
+        there = key in live.ways
+    if there:
         return None  # in a migration, it leads there in two steps
-    name = f"{wanted.exchange} -> {wanted.queue}"
-    if wanted.routing_key:
-        name = f"{wanted.exchange} -[{wanted.routing_key}]-> {wanted.queue}"
-    return Finding(mark=Mark.MISSING, kind="binding", name=name, todo=APPLY)
+    return Finding(mark=Mark.MISSING, kind="binding", name=binding_name(wanted), todo=APPLY)
+
+
+def _other_ways(wanted: QueueBinding | ExchangeBinding, live: Live) -> tuple[str, ...]:
+    """Where else the vendor's requests go: with this binding as well they would come twice."""
+    own, mine = wanted.guard, (_end_of(wanted), f"{wanted.guard}{ASIDE}")
+    return tuple(
+        sorted(
+            end
+            for exchange, key, _, end in live.bindings | live.ways
+            if (exchange, key) == (wanted.exchange, wanted.routing_key)
+            and end not in mine
+            and (end == own or exchange_label(end.removesuffix(ASIDE))[0] == own)
+        )
+    )
 
 
 def _besides(
@@ -238,6 +294,9 @@ def _besides(
             continue
         if queue.exclusive:
             continue  # of a connection that looks on
+        if label_of(name) and own_queue(name) in ours:
+            yield _left_over("queue", name, queue, live.consumers.get(name, ()))
+            continue
         bound = sorted(each for each in live.bindings if each[3] == name)
         keys = {key for exchange, key, _, _ in bound if exchange == requests}
         vendors = requests is not None and name.startswith(f"{prefix}.") and not keys & handled
@@ -254,9 +313,27 @@ def _besides(
             messages=queue.messages,
             consumers=consumers,
         )
+    pruned = {(own_queue(name), label_of(name)) for name in live.queues}
     for name in sorted(live.exchanges.keys() - ours):
-        if not name.removesuffix("-rest").endswith(ASIDE):
+        own, label = exchange_label(name.removesuffix(ASIDE))
+        if own in ours:
+            yield _left_over("exchange", name)
+        elif not name.removesuffix("-rest").endswith(ASIDE) and (own, label) not in pruned:
             yield Finding(mark=Mark.UNKNOWN, kind="exchange", name=name)
+
+
+def _left_over(
+    kind: str, name: str, queue: LiveQueue | None = None, consumers: Sequence[str] = ()
+) -> Finding:
+    return Finding(
+        mark=Mark.DIFFERENT,
+        kind=kind,
+        name=name,
+        todo=LEFT_OVER,
+        messages=None if queue is None else queue.messages,
+        consumers=tuple(consumers),
+        partitions_of=own_queue(name) if queue else exchange_label(name.removesuffix(ASIDE))[0],
+    )
 
 
 def _under_way(name: str, queue: LiveQueue) -> Finding:

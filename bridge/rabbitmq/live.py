@@ -61,12 +61,9 @@ async def read_live(management: Management, vhost: str, topology: Topology, pref
     asked += [
         partial(management.bindings_of_queue, vhost, name) for name in foreign & queues.keys()
     ]
-    bindings = [
-        each
-        for found in await _few_at_a_time(asked)
-        for each in found
-        if each.destination_type == "queue"
-    ]
+    found_bindings = [each for found in await _few_at_a_time(asked) for each in found]
+    bindings = [each for each in found_bindings if each.destination_type == "queue"]
+    ways = [each for each in found_bindings if each.destination_type == "exchange"]
     others = {each.destination for each in bindings} - queues.keys()
     for name in others:  # bound to the bridge's exchanges, under a name of their own
         found_queue = await management.queue(vhost, name)
@@ -76,6 +73,7 @@ async def read_live(management: Management, vhost: str, topology: Topology, pref
         exchanges,
         queues,
         frozenset(map(binding_of, bindings)),
+        frozenset(map(binding_of, ways)),
         await consumers_of(management, vhost, queues),
     )
 

@@ -9,6 +9,8 @@ from typing import Final
 import aio_pika
 import aiormq
 
+from bridge.dialects.partitions import KIND, PLUGIN
+
 _NOT_ALLOWED: Final = " 530 "
 """The reply code for a virtual host that does not exist or is not for this user, and for a limit of
 connections that is reached (AMQP 0-9-1 §1.2)."""
@@ -80,8 +82,23 @@ def telling(error: BaseException) -> int:
     return 2  # the name, the address or the network
 
 
+def plugin_missing(error: BaseException) -> str:
+    """What to do if a broker does not know the exchange of partitions; else an empty text.
+
+    It ends the connection for that (503 COMMAND_INVALID), as if it were a fault of the protocol.
+    """
+    if f"exchange type '{KIND}'" not in str(error):
+        return ""
+    return (
+        f"the broker has no exchanges of type {KIND}, which partitions need: "
+        f"rabbitmq-plugins enable {PLUGIN}, on each node"
+    )
+
+
 def explain(error: BaseException) -> str:
     """An error of the libraries in words."""
+    if missing := plugin_missing(error):
+        return missing
     match error:
         case aiormq.exceptions.ProbableAuthenticationError():
             return "it refused the user name or password"

@@ -43,6 +43,13 @@ class ClusterStats(msgspec.Struct, frozen=True):
     """Mandatory ones, which their publishers got back."""
 
 
+class ExchangeType(msgspec.Struct, frozen=True):
+    """A type of exchange that the broker knows: its own, or a plugin's."""
+
+    name: str
+    enabled: bool = True
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The broker."""
 
@@ -54,6 +61,8 @@ class Overview(msgspec.Struct, frozen=True):
     disable_stats: bool = False
     """``management_metrics_collection`` is denied: there are no rates, and few counts."""
     message_stats: ClusterStats = ClusterStats()
+    exchange_types: tuple[ExchangeType, ...] = ()
+    """Of the node that answers."""
 
 
 class Node(msgspec.Struct, frozen=True):

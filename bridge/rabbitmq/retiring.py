@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import label_of, own_queue
 from bridge.dialects.topology import Purpose
 from bridge.rabbitmq.changing import Changes
 from bridge.rabbitmq.live import consumers_of
@@ -89,6 +90,22 @@ async def retire(
         )
     await changes.delete(queue, only_if_empty=live.type == "classic")
     return Retired(queue, moved)
+
+
+async def retire_partitions(
+    changes: Changes, management: Management, vhost: str, queues: Sequence[str], *, names: Names
+) -> None:
+    """Unbind the exchanges of partitions, and delete them: their queues are about to be retired.
+
+    `queues`: those queues. What is published finds no queue from then on.
+    """
+    exchanges = {f"{own_queue(queue)}:{label_of(queue)}" for queue in queues if label_of(queue)}
+    for exchange in sorted(exchanges):
+        for bound in await management.bindings_to_exchange(vhost, exchange):
+            if bound.source == names.requests:
+                source = Binding(bound.source, bound.routing_key, bound.arguments or None)
+                await changes.unbind_exchange(exchange, source)
+        await changes.delete_exchange(exchange)
 
 
 async def _who_consumes(management: Management, vhost: str, queue: str, count: int) -> str:

@@ -28,6 +28,7 @@ from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.declaring import bind, see_to
 from bridge.rabbitmq.delivery import Confirmable, Pending
 from bridge.rabbitmq.direct import DIRECT, DirectConnection, DirectReplies
+from bridge.rabbitmq.in_order import InOrder
 from bridge.rabbitmq.losses import LOST, losses_as_errors, retrieve
 from bridge.rabbitmq.outbox import Outbox
 from bridge.rabbitmq.publishing import PublishLane
@@ -104,6 +105,7 @@ class Session:
         self._direct_replies = DirectReplies(self._open_direct_lane, self.end)
         self._consumers: list[tuple[aiormq.abc.AbstractChannel, str]] = []
         """Channel and tag of each, but for those of replies, which are wanted to the end."""
+        self._in_order = InOrder(self._lanes)
         self._numbers = itertools.count(1)
         """Of consumer tags."""
         self._settled = asyncio.Event()
@@ -189,8 +191,9 @@ class Session:
         self.publish_lane = await self._open_publish_lane()
         self._outboxes = (self._consuming.outbox, self._publishing.outbox)
         self._consume_channel, self.consume_lane = await self._consume(
-            [each for each in subscriptions if not each.waits]
+            [each for each in subscriptions if not each.waits and not each.in_order]
         )
+        await self._in_order.consume(self._consuming, subscriptions, self._consume)
         waiting = [each for each in subscriptions if each.waits]
         if present := await self._present(waiting, topology, watch):
             await self._consume(present)
@@ -282,11 +285,11 @@ class Session:
         return [each for each in subscriptions if await watch.look_at(each.queue) is not None]
 
     async def _consume(
-        self, subscriptions: Sequence[Subscription]
+        self, subscriptions: Sequence[Subscription], lane_type: type[ConsumeLane] | None = None
     ) -> tuple[aiormq.abc.AbstractChannel, ConsumeLane]:
         """From these queues, on a channel of their own."""
         channel, outbox = await self._consuming.channel(confirms=False), self._consuming.outbox
-        lane = self.lane_type(
+        lane = (lane_type or self.lane_type)(
             channel.number, outbox, self.publish_lane, on_end=self.end, on_settled=self._settled.set
         )
         self._lanes.append(lane)
@@ -321,13 +324,14 @@ class Session:
     ) -> None:
         tag = f"dtbridge-{next(self._numbers)}"
         lane.subscribe(tag, subscription)
+        more: Any = {"x-priority": subscription.priority} if subscription.priority else None
         try:
             await channel.basic_consume(
-                queue, never_called, no_ack=subscription.no_ack, consumer_tag=tag
+                queue, never_called, no_ack=subscription.no_ack, arguments=more, consumer_tag=tag
             )
         except aiormq.exceptions.AMQPChannelError as error:
             raise TopologyError(f"queue {queue!r} cannot be consumed: {error.args[0]}") from error
-        if subscription.queue or subscription.exchange:
+        if (subscription.queue or subscription.exchange) and not subscription.in_order:
             self._consumers.append((channel, tag))
 
     @property
@@ -414,9 +418,11 @@ class Session:
         """Wait until every delivery is settled and its acknowledgement on its way, or the end."""
         for lane in self._lanes:
             lane.draining = True
+        await self._in_order.leave()
         while self.unsettled and not self.ended.done():
             self._settled.clear()
             await self.until(self._settled)
+            await self._in_order.leave()
         for outbox in self._outboxes:
             outbox.flush()
 
@@ -436,6 +442,7 @@ class Session:
     def void(self) -> None:
         """From now on, settling and publishing do nothing."""
         self.end("closed")
+        self._in_order.stop()
         if self._watch is not None:
             self._watch.stop()
         if self._renewal is not None:

@@ -12,7 +12,7 @@ from bridge.dialects.topology import Topology
 from bridge.rabbitmq.binding import Bindings
 from bridge.rabbitmq.connection import CONNECT_TIMEOUT
 from bridge.rabbitmq.emitting import Emitter
-from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
+from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, plugin_missing, telling
 from bridge.rabbitmq.session import Session
 from bridge.rabbitmq.urls import HostOrder, in_order, printable
 from bridge.telemetry.logs import get_logger
@@ -23,6 +23,7 @@ from bridge.transport import (
     State,
     StateListener,
     Subscription,
+    TopologyError,
     TransportError,
 )
 
@@ -172,8 +173,10 @@ class RabbitTransport:
         try:
             with losses_as_errors():
                 await session.open(url, self._topology, self._subscriptions, self._connect_timeout)
-        except BaseException:
+        except BaseException as error:
             self._abandon(session)
+            if missing := plugin_missing(error):
+                raise TopologyError(missing) from error
             raise
         self._next_url = self._urls.index(url)  # stay with a host that works
         self._session = session

@@ -160,16 +160,16 @@ class Watch:
         that does not answer for a queue has lost touch with it. Where it allows no channel for
         this, there is no audit.
         """
-        last = [-1] * len(self._consume_lanes)
+        last: dict[ConsumeLane, int] = {}
         with contextlib.suppress(*LOST), losses_as_errors():
             while True:
                 await asyncio.sleep(AUDIT)
                 if not self._consuming.has_room:
                     log.info("no audit of consumers", reason="the broker allows no more channels")
                     return
-                for number, lane in enumerate(self._consume_lanes):
-                    quiet = lane.received == last[number] and not lane.unsettled
-                    last[number] = lane.received
+                for lane in tuple(self._consume_lanes):
+                    quiet = lane.received == last.get(lane, -1) and not lane.unsettled
+                    last[lane] = lane.received
                     for queue in lane.queues:
                         try:
                             found = await self.look_at(queue)

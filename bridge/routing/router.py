@@ -28,6 +28,11 @@ THREADS: Final = 8
 I/O."""
 
 
+PARTITIONS: Final = 64
+"""Queues of one vendor at most. Each is a Raft group of its own at the broker, and a consumer in
+each worker."""
+
+
 def fold(text: str) -> str:
     """`text` with its ASCII letters in lower case, and nothing else changed."""
     return (
@@ -58,14 +63,20 @@ class Router:
         prefetch: int | None = None,
         concurrency: int | None = None,
         threads: int = THREADS,
+        partitions: int = 1,
+        ordered: bool = False,
     ) -> None:
         """`vendor_id`: at most 255 characters (OCPP 1.6 §6.17); the case of letters does not count.
 
         `timeout`: seconds that each handler may take. `retry`: when requests are tried again; None:
         as the worker says. `prefetch`: requests of this vendor in hand at most, `concurrency`:
         handlers that run at a time; None: as the worker says. `threads`: plain ``def`` handlers
-        that run at a time; more wait their turn. Raises :class:`HandlerError` for a vendorId that
-        no station could send, and for a number below 1.
+        that run at a time; more wait their turn. `partitions`: queues that the vendor's requests
+        are spread over by station, at most 64; `prefetch` is shared out among them. `ordered`:
+        requests of a station are handled one at a time, in the order of their arrival, whichever
+        worker handles them (``docs/scaling.md`` says what is promised). Both are for the native
+        dialect, and for all workers of the vendor alike. Raises :class:`HandlerError` for a
+        vendorId that no station could send, and for a number below 1 or too high.
         """
         if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
             text = f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters"
@@ -74,17 +85,25 @@ class Router:
             ("prefetch", prefetch),
             ("concurrency", concurrency),
             ("threads", threads),
+            ("partitions", partitions),
         ):
             if value is not None and value < 1:
                 raise HandlerError(
                     f"{name} of Router({vendor_id!r}) must be at least 1, not {value}"
                 )
+        if partitions > PARTITIONS:
+            raise HandlerError(
+                f"partitions of Router({vendor_id!r}) must be at most {PARTITIONS}, "
+                f"not {partitions}"
+            )
         self.vendor_id = vendor_id
         self.timeout = timeout
         self.retry = retry
         self.prefetch = prefetch
         self.concurrency = concurrency
         self.threads = threads
+        self.partitions = partitions
+        self.ordered = ordered
         self._handlers: dict[str, Handler] = {}
         self._spellings: dict[str, str] = {}
         self._default: Handler | None = None

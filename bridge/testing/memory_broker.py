@@ -1,8 +1,9 @@
 """RabbitMQ's twin in memory, for tests of whole workers, clients and gateways.
 
 :class:`MemoryBroker` keeps the promises of :mod:`bridge.transport`, and one suite of tests runs
-over it and over RabbitMQ. It models exchanges (direct, fanout, topic and headers, with an alternate
-exchange), queues, private queues bound by keys, prefetch, redelivery, dead-lettering, expiry,
+over it and over RabbitMQ. It models exchanges (direct, fanout, topic, headers and x-consistent-hash
+by header, with an alternate exchange, bound to each other), queues, single active consumers,
+private queues bound by keys, prefetch, redelivery, dead-lettering, expiry,
 returns and refusals. It leaves out what needs a server: disks, clusters, flow control, direct
 reply-to, and the length limits of queues that are not private.
 
@@ -16,10 +17,12 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
+from zlib import crc32
 
 import msgspec
 
-from bridge.dialects.topology import Exchange, Queue, QueueBinding, Topology
+from bridge.dialects.partitions import HASH_HEADER, KIND
+from bridge.dialects.topology import Exchange, ExchangeBinding, Queue, QueueBinding, Topology
 from bridge.transport import Binding, Confirm, Properties, Publishing
 
 
@@ -67,6 +70,7 @@ class MemoryQueue:
         delivery_limit: int | None,
         message_ttl: float | None,
         max_length: int = 0,
+        single_active: bool = False,
     ) -> None:
         self.name = name
         self.full = False
@@ -78,6 +82,7 @@ class MemoryQueue:
         self._delivery_limit = delivery_limit
         self._message_ttl = message_ttl
         self._max_length = max_length
+        self._single_active = single_active
 
     def put(self, message: Message) -> None:
         """Deliver to a consumer that has room, or keep. Only what is kept can expire."""
@@ -103,11 +108,13 @@ class MemoryQueue:
             if self.ready[0].expired:
                 self._dead_letter(self.ready.popleft(), "expired")
                 continue
-            consumer = next((consumer for consumer in self.consumers if consumer.has_room), None)
+            may = self.consumers[:1] if self._single_active else self.consumers
+            consumer = next((consumer for consumer in may if consumer.has_room), None)
             if consumer is None:
                 return
-            self.consumers.remove(consumer)
-            self.consumers.append(consumer)
+            if not self._single_active:
+                self.consumers.remove(consumer)
+                self.consumers.append(consumer)
             consumer.take(self.ready.popleft())
 
     def put_back(self, messages: Sequence[Message]) -> None:
@@ -155,11 +162,23 @@ class MemoryExchange(msgspec.Struct):
     alternate: str | None
     bindings: dict[str, list[tuple[Binding, MemoryQueue]]]
     """By routing key: a direct exchange may have many."""
+    to: list[tuple[Binding, str]] = []
+    """Exchanges that are bound to this one, which is a direct one."""
+    hash_header: str = ""
+    """Of an exchange that hashes."""
+
+    def exchanges(self, routing_key: str) -> list[str]:
+        """The exchanges that a publishing goes to."""
+        return [name for binding, name in self.to if binding.routing_key == routing_key]
 
     def queues(self, routing_key: str, headers: Mapping[str, Any]) -> list[MemoryQueue]:
         """The queues that a publishing goes to, each once however many of its bindings match."""
         if self.kind == "direct":
             found = self.bindings.get(routing_key, [])
+        elif self.kind == KIND:
+            bound = [*itertools.chain.from_iterable(self.bindings.values())]
+            place = crc32(str(headers.get(self.hash_header)).encode("utf-8", "surrogatepass"))
+            found = [bound[place % len(bound)]] if bound else []
         else:
             matches = _MATCHES[self.kind]
             everything = itertools.chain.from_iterable(self.bindings.values())
@@ -211,7 +230,7 @@ _MATCHES: Final[dict[str, Callable[[Binding, str, Mapping[str, Any]], bool]]] = 
     "topic": _is_topic,
     "headers": _has_headers,
 }
-_KINDS: Final = ("direct", *_MATCHES)
+_KINDS: Final = ("direct", *_MATCHES, KIND)
 
 
 def _binding(exchange: str, routing_key: str, arguments: Mapping[str, Any] | None) -> Binding:
@@ -233,7 +252,8 @@ class MemoryBroker:
             match part:
                 case Exchange(name, kind):
                     alternate = part.arguments.get("alternate-exchange")
-                    self.declare_exchange(name, kind, alternate=alternate)
+                    header = part.arguments.get(HASH_HEADER, "")
+                    self.declare_exchange(name, kind, alternate=alternate, hash_header=header)
                 case Queue(name):
                     ttl = part.arguments.get("x-message-ttl")
                     self.declare_queue(
@@ -241,21 +261,30 @@ class MemoryBroker:
                         dead_letter_exchange=part.arguments.get("x-dead-letter-exchange"),
                         delivery_limit=part.arguments.get("x-delivery-limit"),
                         message_ttl=None if ttl is None else ttl / 1000,
+                        single_active=part.arguments.get("x-single-active-consumer", False),
                     )
                 case QueueBinding():
                     self.bind(part.queue, part.exchange, part.routing_key, part.arguments)
+                case ExchangeBinding():
+                    self.bind_exchange(part.to, part.exchange, part.routing_key)
 
     def declare_exchange(
-        self, name: str, kind: str = "direct", *, alternate: str | None = None
+        self,
+        name: str,
+        kind: str = "direct",
+        *,
+        alternate: str | None = None,
+        hash_header: str = "",
     ) -> None:
         """Make an exchange, if there is none of that name.
 
-        `kind`: direct, fanout, topic or headers. `alternate`: the exchange that takes what this one
-        cannot route. Raises ValueError for another kind.
+        `kind`: direct, fanout, topic, headers or x-consistent-hash. `alternate`: the exchange that
+        takes what this one cannot route. `hash_header`: what an exchange hashes. Raises ValueError
+        for another kind.
         """
         if kind not in _KINDS:
             raise ValueError(f"an exchange in memory is {', '.join(_KINDS)}, not {kind}")
-        self.exchanges.setdefault(name, MemoryExchange(kind, alternate, {}))
+        self.exchanges.setdefault(name, MemoryExchange(kind, alternate, {}, [], hash_header))
 
     def declare_queue(
         self,
@@ -265,17 +294,25 @@ class MemoryBroker:
         delivery_limit: int | None = None,
         message_ttl: float | None = None,
         max_length: int = 0,
+        single_active: bool = False,
     ) -> MemoryQueue:
         """Make a queue, if there is none of that name, and return it.
 
         `name`: if empty, the broker makes one. `dead_letter_exchange`: where rejected and expired
         messages go; None: nowhere. `delivery_limit`: times a message may come back; None: any
         number. `message_ttl`: seconds that a message stays; None: its own expiration says.
-        `max_length`: messages that wait at most; the oldest go. 0: no bound.
+        `max_length`: messages that wait at most; the oldest go. 0: no bound. `single_active`: one
+        consumer at a time is given messages.
         """
         name = name or f"amq.gen-{next(self._numbers)}"
         queue = MemoryQueue(
-            self, name, dead_letter_exchange, delivery_limit, message_ttl, max_length
+            self,
+            name,
+            dead_letter_exchange,
+            delivery_limit,
+            message_ttl,
+            max_length,
+            single_active,
         )
         return self.queues.setdefault(name, queue)
 
@@ -307,6 +344,17 @@ class MemoryBroker:
         self.exchanges[exchange].bind(
             _binding(exchange, routing_key, arguments), self.queues[queue]
         )
+
+    def bind_exchange(self, to: str, exchange: str, routing_key: str) -> None:
+        """Have an exchange get what is published with that key to a direct exchange.
+
+        Raises KeyError if there is no such exchange.
+        """
+        if to not in self.exchanges:
+            raise KeyError(to)
+        bound = _binding(exchange, routing_key, None), to
+        if bound not in self.exchanges[exchange].to:
+            self.exchanges[exchange].to.append(bound)
 
     def unbind(
         self,
@@ -350,6 +398,8 @@ class MemoryBroker:
             return [] if queue is None else [queue]
         found = self.exchanges[exchange]
         queues = found.queues(routing_key, headers)
+        for name in found.exchanges(routing_key):
+            queues += self._route(name, routing_key, headers)
         if not queues and found.alternate is not None:
             return self._route(found.alternate, routing_key, headers)
         return queues

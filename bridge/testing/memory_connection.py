@@ -59,6 +59,9 @@ class MemoryConsumer:
         self.connection = connection
         self.queue = queue
         self.unsettled: dict[MemoryDelivery, None] = {}
+        self.left = 0
+        """Of those, what goes back when the connection ends, and waits for nothing."""
+        self.in_order = subscription.in_order
         self._subscription = subscription
 
     @property
@@ -93,6 +96,9 @@ class MemoryConsumer:
 
     def finish(self, delivery: MemoryDelivery, verdict: Verdict) -> None:
         if not self.connection.alive:
+            return
+        if verdict is Verdict.LEAVE:
+            self.left += 1
             return
         del self.unsettled[delivery]
         match verdict:
@@ -159,7 +165,7 @@ class MemoryConnection:
 
     @property
     def unsettled(self) -> int:
-        return sum(len(consumer.unsettled) for consumer in self._consumers)
+        return sum(len(consumer.unsettled) - consumer.left for consumer in self._consumers)
 
     def publish(self, publishing: Publishing, on_confirm: Callable[[Confirm], None]) -> None:
         if not self.alive:
@@ -201,7 +207,9 @@ class MemoryConnection:
 
         The queue that is bound by keys goes at once, as queues do with their last consumer.
         """
-        self._cancel(lambda consumer: consumer.queue.name != self.reply_queue)
+        self._cancel(
+            lambda consumer: not consumer.in_order and consumer.queue.name != self.reply_queue
+        )
         self._delete_bound_queue()
 
     def _delete_bound_queue(self) -> None:

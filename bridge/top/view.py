@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import of_label, own_queue
 from bridge.top.samples import (
     Buckets,
     Change,
@@ -65,6 +66,33 @@ class BrokerCounts(msgspec.Struct, frozen=True):
     """``management`` or ``amqp``; empty if neither could be asked."""
     error: str = ""
     """Why not, or why only the lesser of the two."""
+
+
+def by_vendor(queues: Mapping[str, QueueDepth]) -> dict[str, QueueDepth]:
+    """The partitions of a vendor as one, under the name of its own queue."""
+    together: dict[str, QueueDepth] = {}
+    for name, depth in queues.items():
+        own = own_queue(name)
+        together[own] = _both(together[own], depth) if own in together else depth
+    return together
+
+
+def _both(one: QueueDepth, other: QueueDepth) -> QueueDepth:
+    """Workers consume all the partitions of a vendor, so its consumers are not added."""
+    return QueueDepth(
+        ready=one.ready + other.ready,
+        consumers=max(one.consumers, other.consumers),
+        in_hand=_added(one.in_hand, other.in_hand),
+        oldest=max((each for each in (one.oldest, other.oldest) if each is not None), default=None),
+        rate=_added(one.rate, other.rate),
+    )
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _added(one: _Number | None, other: _Number | None) -> _Number | None:
+    return other if one is None else one if other is None else one + other
 
 
 class VendorRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +261,16 @@ def vendors_of(answers: Mapping[str, Answer]) -> list[str]:
     """The vendors that the fleet's workers name."""
     fleet = _Fleet({}, answers)
     return sorted(vendor for (vendor,) in fleet.sums("dtbridge_deliveries_total", "vendor"))
+
+
+def queues_of(answers: Mapping[str, Answer], names: Names) -> list[str]:
+    """The queues of requests that the fleet's workers consume."""
+    fleet = _Fleet({}, answers)
+    found = [names.unknown_vendor, *map(names.vendor_queue, vendors_of(answers))]
+    for vendor, label in fleet.sums("dtbridge_partitions_info", "vendor", "label"):
+        spread = of_label(label)
+        found += () if spread is None else spread.queues(names.vendor_queue(vendor))
+    return found
 
 
 def _key(row: VendorRow, sort: Sort) -> tuple[float, str]:

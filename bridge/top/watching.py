@@ -18,7 +18,15 @@ from bridge.rabbitmq.management import (
     virtual_host,
 )
 from bridge.top.scraping import Answer, Scraper
-from bridge.top.view import BrokerCounts, QueueDepth, Sort, View, make_view, vendors_of
+from bridge.top.view import (
+    BrokerCounts,
+    QueueDepth,
+    Sort,
+    View,
+    by_vendor,
+    make_view,
+    queues_of,
+)
 from bridge.transport import TransportError
 
 BROKER_TIMEOUT: Final = 2.0
@@ -68,7 +76,7 @@ class Watcher:
     async def look(self) -> View:
         """The fleet as it is, with what has happened since the last look."""
         answers = await self._scraper.scrape()
-        await self._ask_broker(vendors_of(answers))
+        await self._ask_broker(queues_of(answers, self._names))
         view = make_view(self._before, answers, self._counts, self._names, self._sort)
         silent = {name: self._before[name] for name in answers.keys() & self._before.keys()}
         # What a silent worker said last is kept: its next answer is compared with that.
@@ -78,15 +86,15 @@ class Watcher:
         }
         return view
 
-    async def _ask_broker(self, vendors: Sequence[str]) -> None:
+    async def _ask_broker(self, queues: Sequence[str]) -> None:
         if self._asking is None:
-            self._asking = asyncio.create_task(self._broker(vendors))
+            self._asking = asyncio.create_task(self._broker(queues))
         done, _ = await asyncio.wait({self._asking}, timeout=BROKER_TIMEOUT)
         if done:
             self._counts = self._asking.result()
             self._asking = None
 
-    async def _broker(self, vendors: Sequence[str]) -> BrokerCounts:
+    async def _broker(self, queues: Sequence[str]) -> BrokerCounts:
         """From the management API, or else over AMQP. Never raises."""
         management = await self._find_management()
         if management is not None:
@@ -96,17 +104,16 @@ class Watcher:
                 self._lose_management(str(error))
             else:
                 now = time.time()
-                return BrokerCounts(
-                    {queue.name: _depth(queue, now) for queue in found}, "management"
-                )
-        queues = [self._names.dead, self._names.unknown_vendor]
-        queues += [self._names.vendor_queue(vendor) for vendor in vendors]
+                counts = {queue.name: _depth(queue, now) for queue in found}
+                return BrokerCounts(by_vendor(counts), "management")
         try:
-            depths = await self._depths.of(dict.fromkeys(queues))
+            depths = await self._depths.of(dict.fromkeys([self._names.dead, *queues]))
         except TransportError as error:
             return BrokerCounts(error=f"no broker: {error}")
         return BrokerCounts(
-            {name: QueueDepth(depth.ready, depth.consumers) for name, depth in depths.items()},
+            by_vendor(
+                {name: QueueDepth(depth.ready, depth.consumers) for name, depth in depths.items()}
+            ),
             "amqp",
             self._management_error,
         )

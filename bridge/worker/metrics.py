@@ -87,6 +87,13 @@ class WorkerCollector(Collector):
             ("vendor",),
         ),
         Family(
+            "dtbridge_partitions_info",
+            "gauge",
+            "1; of vendors with several queues. The label is their number, with -ordered if they"
+            " keep the order.",
+            ("vendor", "label"),
+        ),
+        Family(
             "dtbridge_dead_letters_total",
             "counter",
             "Requests that were kept as dead letters, by reason.",
@@ -166,6 +173,8 @@ class WorkerCollector(Collector):
             samples.numbers("dtbridge_dead_letters_total", ledger.dead, vendor)
             samples.numbers("dtbridge_answers_unsent_total", ledger.unsent, vendor)
             samples.number("dtbridge_threads_stuck", dispatcher.stuck, vendor)
+        for vendor, spread in worker.partitions.items():
+            samples.number("dtbridge_partitions_info", 1, vendor, spread.label)
         counts = worker.counts
         samples.number("dtbridge_unasked_total", counts.unasked)
         samples.number("dtbridge_store_errors_total", counts.store_errors)

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.native import Native
+from bridge.dialects.partitions import ONE_QUEUE, partitions_of, why_not_in
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.store import Store
 from bridge.request.chain import chain
@@ -17,6 +18,7 @@ from bridge.request.incoming import Request
 from bridge.request.outcome import Outcome
 from bridge.request.retry import DELAYS, RetryPolicy
 from bridge.request.tracing import Traced
+from bridge.routing.errors import HandlerError
 from bridge.routing.router import THREADS, Router, Routes, fold
 from bridge.telemetry.blocked import BLOCKED_AFTER, LoopWatch
 from bridge.telemetry.clock import ClockWatch
@@ -33,10 +35,12 @@ from bridge.worker.at_work import AtWork
 from bridge.worker.delay_queue import DelayQueue
 from bridge.worker.dispatch import MAX_BODY, Dispatcher, Expired
 from bridge.worker.events import EventRecorder
+from bridge.worker.in_order import InOrderIntake
 from bridge.worker.intake import Intake, Told
 from bridge.worker.ledger import OTHER, Ledger
 from bridge.worker.room import BYTES, Room
 from bridge.worker.shared_queue import SHARED_PREFETCH, Part, Sorter
+from bridge.worker.subscribing import subscriptions
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -88,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     blocked_after: float = BLOCKED_AFTER
     """Seconds for which a handler may hold the event loop; one that holds it longer is logged while
     it does. 0: none is."""
+    consumer_priority: int = 0
+    """Of its consumers of requests. Workers with a lower one are given requests only when those
+    with a higher one have as many in hand as they may."""
     access_log: bool = False
     """Log a line for each request."""
     log_payloads: list[str] = []
@@ -120,7 +127,8 @@ class Worker:
         defaults. `store`: where replies are kept for requests that come again; None: nowhere, so
         that each delivery is handled. `name`: who we are, in dead letters; the host and the process
         id are added. `tracer_provider`: who makes spans (OpenTelemetry); None: nobody.
-        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor.
+        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor, and
+        if one has partitions in a dialect whose queues all vendors share.
         """
         self.settings = settings or Settings()
         self.dialect: Dialect = dialect or Native()
@@ -138,6 +146,8 @@ class Worker:
             self._once = Once(
                 store, on_absorbed=self._count_absorbed, on_store_error=self._count_store_error
             )
+        self.partitions = partitions_of(self._routes.routers)
+        """By vendorId, of the vendors that have more than one queue."""
         self.intakes: list[Intake] = []
         self._dispatchers: list[Dispatcher] = []
         self.room = Room(self.settings.max_bytes)
@@ -190,19 +200,21 @@ class Worker:
     def _subscribe_vendors(self) -> list[Subscription]:
         """A queue for each vendor, and one for the requests of all vendors without a router."""
         names = self.dialect.names
+        priority, in_flight = self.settings.consumer_priority, self.settings.max_in_flight
+        found: list[Subscription] = []
         for router in self._routes.routers:
-            self._intake(
-                Intake, names.vendor_queue(router.vendor_id), router, self.settings.max_in_flight
-            )
-        self._intake(Intake, names.unknown_vendor, None, self.settings.max_in_flight)
-        return [
-            Subscription(intake.queue, intake.prefetch, intake.on_delivery, intake.on_impossible)
-            for intake in self.intakes
-        ]
+            queue = names.vendor_queue(router.vendor_id)
+            kind = InOrderIntake if router.ordered else Intake
+            spread = self.partitions.get(router.vendor_id, ONE_QUEUE)
+            found += subscriptions(self._intake(kind, queue, router, in_flight), spread, priority)
+        unknown = self._intake(Intake, names.unknown_vendor, None, in_flight)
+        return found + subscriptions(unknown, ONE_QUEUE, priority)
 
     def _subscribe_shared(self) -> list[Subscription]:
         """Queues that all vendors share; their requests are sorted by vendor here."""
         queues = self.dialect.queues
+        if self.partitions:
+            raise HandlerError(why_not_in(self.dialect.name, self.partitions))
         prefetch = max(1, min(SHARED_PREFETCH, self.settings.max_in_flight // len(queues)))
         parts = {
             fold(router.vendor_id): self._intake(
@@ -213,7 +225,13 @@ class Worker:
         rest = self._intake(Part, f"{self.dialect.name}: other vendors", None, prefetch)
         sorter = Sorter(self.dialect, parts, rest, self.counts)
         return [
-            Subscription(queue.name, prefetch, sorter.on_delivery, sorter.on_impossible)
+            Subscription(
+                queue.name,
+                prefetch,
+                sorter.on_delivery,
+                sorter.on_impossible,
+                priority=self.settings.consumer_priority,
+            )
             for queue in queues
         ]
 

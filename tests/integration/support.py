@@ -23,6 +23,7 @@ from bridge import DataTransferRequest, Router
 from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.partitions import partitions_of
 from bridge.dialects.topology import Mode, QueueType, worker_topology
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.rabbitmq.urls import HostOrder, parse_urls
@@ -92,7 +93,8 @@ async def working(
     """Run a worker that consumes until the end of the block, then drain it."""
     spoken = dialect or Native(NAMES)
     vendor_ids = [router.vendor_id for router in routers]
-    topology = worker_topology(spoken, vendor_ids, mode, queue_type)
+    partitions = partitions_of(routers)
+    topology = worker_topology(spoken, vendor_ids, mode, queue_type, partitions=partitions)
     transport = WatchedTransport(url, topology=topology)
     worker = Worker(
         routers,

@@ -17,7 +17,8 @@ cdef class Intake:
     cdef readonly str queue
     cdef readonly Py_ssize_t prefetch
     cdef public object next
-    cdef object _dialect, _read, _make_reply, _lacks, _waiting, _delayed, _forbidden, _failures, _room
+    cdef object _dialect, _read, _make_reply, _lacks, _waiting, _delayed, _forbidden, _failures
+    cdef readonly object _room
     cdef readonly object _told
     cdef readonly WorkerCounts _counts
     cdef Pace _pace

@@ -1,8 +1,10 @@
 """Several private nodes, joined into one cluster."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq.home import Home
 from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.testing.rabbitmq.server import find_server, root_of
@@ -14,19 +16,26 @@ class PrivateCluster:
     Args:
         size: how many nodes.
         server: the rabbitmq-server script; by default the one that `find_server` finds.
+        plugins: as a `PrivateBroker` takes them.
 
     Raises:
         BrokerUnavailable: there is no rabbitmq-server on this machine.
 
     """
 
-    def __init__(self, size: int = 3, *, server: Path | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 3,
+        *,
+        server: Path | None = None,
+        plugins: Sequence[str] = (PLUGIN,),
+    ) -> None:
         server = server or find_server()
         self._home = Home(root_of(server) if server else None)
         self.nodes: list[PrivateBroker] = []
         try:
             self.nodes += (
-                PrivateBroker(name=f"node{number}", server=server, home=self._home)
+                PrivateBroker(name=f"node{number}", server=server, home=self._home, plugins=plugins)
                 for number in range(1, size + 1)
             )
         except BaseException:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq.certificates import make_certificates
 from bridge.testing.rabbitmq.console import Console
 from bridge.testing.rabbitmq.errors import BrokerUnavailable
@@ -34,7 +35,7 @@ class PrivateBroker:
 
     Args:
         name: begins the node's name.
-        plugins: names of RabbitMQ plugins to enable.
+        plugins: names of RabbitMQ plugins to enable; by default the one that partitions need.
         config: further lines of rabbitmq.conf, as text or as a mapping.
         tls: also listen with TLS. The certificate is for localhost and 127.0.0.1, from a throw-away
             authority (`ca_file`).
@@ -51,7 +52,7 @@ class PrivateBroker:
         self,
         *,
         name: str = "dtbridge",
-        plugins: Sequence[str] = (),
+        plugins: Sequence[str] = (PLUGIN,),
         config: str | Mapping[str, object] = "",
         tls: bool = False,
         server: Path | None = None,

@@ -113,7 +113,9 @@ async def test_without_a_dead_letter_exchange_what_expires_is_gone() -> None:
 
 
 def test_an_exchange_it_does_not_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="direct, fanout, topic, headers, not x-delayed-message"):
+    with pytest.raises(
+        ValueError, match="topic, headers, x-consistent-hash, not x-delayed-message"
+    ):
         MemoryBroker().declare_exchange("x", "x-delayed-message")
 
 
