@@ -132,7 +132,7 @@ async def test_queues_that_are_taken_as_they_are_are_told_of_once_and_by_their_t
             await declaring.see_to(connection, other)
             [(level, event, reason), *more] = told()
             assert event == "queues are taken as they are"
-            assert reason.startswith("queues 'datatransfer.unknown-vendor', 'datatransfer.v', ")
+            assert reason.startswith("queues 'audit.unknown-vendor', 'audit.v', 'audit.w' ")
             # That a request may kill its workers is worth a warning, whatever the options say.
             if plan is quorum:
                 assert (level, more) == ("INFO", [])
