@@ -23,7 +23,8 @@ def check_as_planned(known: Surroundings) -> Iterator[Finding]:
     differing: dict[tuple[str, ...], list[str]] = {}
     turned: dict[QueueType, list[str]] = {}
     fine = 0
-    for part in (*known.plan.exchanges, *known.plan.queues):
+    parts: tuple[Exchange | Queue, ...] = (*known.plan.exchanges, *known.plan.queues)
+    for part in parts:
         is_queue = isinstance(part, Queue)
         seen = known.broker.part(part.name, is_queue=is_queue)
         if seen is None or seen.there is not Right.GRANTED:
