@@ -1,6 +1,5 @@
 """``dtbridge topology apply`` and ``migrate``: what changes a broker."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Final, TypedDict
 
@@ -248,8 +247,7 @@ def migrate(
         typer.Option(
             "--weaken",
             envvar="DTBRIDGE_WEAKEN",
-            help="Take replication, limits or bounds from queues, if the options say so; without "
-            "it, --yes does not.",
+            help="Take replication, limits or bounds from queues, if the options say so.",
         ),
     ] = False,
     yes: Yes = False,
@@ -293,10 +291,7 @@ def migrate(
                 say(line)
         question = _question(wanted, spread)
         if not weaken and (weaker := weakening(shown)):
-            if yes or not sys.stdin.isatty():
-                fail(f"{weaker}; if that is what you want, say --weaken", EXIT_USAGE)
-            typer.echo(f"dtbridge: {weaker}.", err=True)
-            question = f"{question.removesuffix('?')} all the same?"
+            fail(weaker, EXIT_USAGE)
         if not as_json:
             for line in waits(run(lambda: _expected(command, wanted)), patience):
                 say(line)

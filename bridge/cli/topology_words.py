@@ -38,7 +38,7 @@ def weakening(findings: Iterable[Finding]) -> str:
     lost = dict.fromkeys(loss for each in weaker for loss in losses(each.changes))
     told = (
         f"this takes {', '.join(lost)} from {counted(len(weaker), 'queue')} "
-        f"({some(each.name for each in weaker)})"
+        f"({some(each.name for each in weaker)}), which is done with --weaken only"
     )
     if any(is_quorum_already(each.changes) for each in weaker):
         told += (

@@ -225,13 +225,13 @@ def queue_differs(name: str, changes: Sequence[Change], live: LiveQueue | None =
 
 def losses(changes: Sequence[Change]) -> list[str]:
     """What a queue would give up by these changes: replication, limits, bounds."""
-    return [
-        LOST[each.name]
+    lost = {
+        each.name
         for each in changes
-        if each.name in LOST
-        and each.live is not None
+        if each.live is not None
         and (each.wanted is None or (each.name, each.live) == ("x-queue-type", "quorum"))
-    ]
+    }
+    return [told for name, told in LOST.items() if name in lost]
 
 
 def is_quorum_already(changes: Sequence[Change]) -> bool:

@@ -165,9 +165,9 @@ def test_queues_lose_nothing_unless_that_is_asked_for(place: Place) -> None:
     for options in (("--yes",), ()):
         done = place.run("migrate", "--queue-type", "classic", *options)
         assert done.returncode == USAGE
-        assert "the copies on other nodes" in done.stderr
+        assert "the copies on other nodes, the delivery limit" in done.stderr
         assert "start workers with --queue-type quorum" in done.stderr
-        assert done.stderr.endswith("if that is what you want, say --weaken\n")
+        assert "which is done with --weaken only" in done.stderr
     assert "Nothing differs" in place.ended(NOTHING, "plan")
     told = place.ended(NOTHING, "migrate", "--queue-type", "classic", "--weaken", "--yes")
     assert "Migrated: 13." in told

@@ -64,11 +64,14 @@ def test_it_says_what_would_be_lost_and_that_quorum_queues_can_stay() -> None:
     limit = Change("x-delivery-limit", 20, None)
     told = weakening([a_finding("a", limit, quorum), a_finding("b", limit, quorum)])
     assert told.startswith(
-        "this takes the delivery limit, the copies on other nodes from 2 queues (a, b); "
+        "this takes the copies on other nodes, the delivery limit from 2 queues (a, b), which is "
+        "done with --weaken only; "
     )
     assert "start workers with --queue-type quorum" in told
     bound = weakening([a_finding("a", Change("x-max-length", 5, None))])
-    assert bound == "this takes the bound of its length from 1 queue (a)"
+    assert bound == (
+        "this takes the bound of its length from 1 queue (a), which is done with --weaken only"
+    )
     assert weakening([a_finding("a", Change("x-queue-type", "classic", "quorum"))]) == ""
     assert weakening([a_finding("a", Change("x-delivery-limit", 5, 20))]) == ""
 
