@@ -5,6 +5,7 @@ Looking changes nothing.
 
 import sys
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
@@ -29,9 +30,12 @@ from bridge.cli.dead_options import (
     ambiguous,
     find_ids,
     make_filter,
+    noting,
     parse_ids,
+    say_if_unknown,
 )
 from bridge.cli.dead_output import (
+    Span,
     plan_lines,
     print_everything,
     print_letters,
@@ -58,7 +62,6 @@ from bridge.dead_letters.queue import (
     Choice,
     Newest,
     Progress,
-    choice,
     count,
     find,
     newest,
@@ -119,8 +122,10 @@ def list_letters(
         replayed=replayed,
     )
 
+    takes = noting(wanted)
+
     async def work(queue: Browser, progress: Progress) -> Newest:
-        return await newest(queue, choice(wanted.takes), progress, limit)
+        return await newest(queue, takes, progress, limit)
 
     found = DeadCommand(amqp_url, prefix, log_level).run(work)
     if as_json:
@@ -130,6 +135,7 @@ def list_letters(
         print_letters(found.letters)
     else:
         say("There are no such dead letters.")
+    say_if_unknown(wanted, takes)
     if found.count > limit:
         typer.echo(
             f"dtbridge: these are the newest {limit:,} of {found.count:,} (--limit shows more)",
@@ -257,7 +263,8 @@ def replay_letters(
     allowed = Destinations(Names(prefix), frozenset(map(_exchange_name, exchange)))
     command = DeadCommand(amqp_url, prefix, log_level)
     wanted = msgspec.structs.replace(wanted, ids=find_ids(command, starts))
-    takes = choice(wanted.takes)
+    span = wanted.span(datetime.now(UTC))
+    takes = noting(wanted)
     with_expired = include_expired or bool(starts) or Reason.EXPIRED in wanted.reasons
 
     def look() -> Plan:
@@ -268,16 +275,19 @@ def replay_letters(
         )
 
     if dry_run:
-        report_plan(look(), as_json=as_json)
+        report_plan(look(), span, as_json=as_json)
+        say_if_unknown(wanted, takes)
         return
     most = min(limit or FEW + 1, len(wanted.ids) or FEW + 1)
     planned = Plan()
     if not yes and most > FEW:
         planned = look()
         if not planned.tried:
-            report_replayed(Replayed(expired=planned.expired), as_json=as_json)
+            left = Replayed(expired=planned.expired, markers=planned.markers)
+            report_replayed(left, as_json=as_json)
+            say_if_unknown(wanted, takes)
             return
-        _ask_about(planned)
+        _ask_about(planned, span)
         limit = planned.tried  # what has arrived since was not asked about
     replay = Replay(takes, allowed, limit=limit, include_expired=with_expired, rate=rate)
 
@@ -293,12 +303,14 @@ def replay_letters(
             EXIT_INTERRUPTED,
         )
     result.expired = max(result.expired, planned.expired)
+    result.markers = max(result.markers, planned.markers)
     report_replayed(result, as_json=as_json)
+    say_if_unknown(wanted, takes)
     if result.left:
         fail(why_left(result), EXIT_FAILED)
 
 
-def _ask_about(found: Plan) -> None:
+def _ask_about(found: Plan, span: Span) -> None:
     """Ask, if more than a few would be replayed. A no ends the command."""
     if found.replayed <= FEW:
         return
@@ -308,7 +320,7 @@ def _ask_about(found: Plan) -> None:
             "say --yes, or --dry-run to see where they go",
             EXIT_USAGE,
         )
-    for line in plan_lines(found):
+    for line in plan_lines(found, span):
         typer.echo(line, err=True)
     if not typer.confirm(f"Replay {found.replayed:,} dead letters?", err=True):
         fail("nothing was replayed")
@@ -364,9 +376,11 @@ def purge_letters(
             "purge deletes for ever and there is nobody to ask: say --yes, or --dry-run to count",
             EXIT_USAGE,
         )
-    takes = choice(msgspec.structs.replace(wanted, ids=find_ids(command, starts)).takes)
+    wanted = msgspec.structs.replace(wanted, ids=find_ids(command, starts))
+    takes = noting(wanted)
     if dry_run:
         report_count(_count(command, takes, limit), "purged", as_json=as_json)
+        say_if_unknown(wanted, takes)
         return
     if not yes and not few_are_named:
         limit = _agreed_to_purge(_count(command, takes, limit))
@@ -376,6 +390,7 @@ def purge_letters(
 
     purged = command.run(work)
     say(msgspec.json.encode({"purged": purged}).decode() if as_json else f"Purged: {purged:,}.")
+    say_if_unknown(wanted, takes)
 
 
 def _count(command: DeadCommand, takes: Choice, limit: int | None) -> int:

@@ -15,12 +15,13 @@ import rich.progress
 import typer
 
 from bridge.cli.assembly import open_dead_letters
+from bridge.cli.dead_output import no_letters_of
 from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
 from bridge.cli.options import broker_urls, words
 from bridge.cli.process import complete
 from bridge.dead_letters.filter import Filter, parse_age, parse_id, parse_reasons, parse_time
 from bridge.dead_letters.letter import REASONS
-from bridge.dead_letters.queue import Progress, resolve
+from bridge.dead_letters.queue import Choice, Progress, Sights, choice, resolve
 from bridge.rabbitmq.browser import Browser
 from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.transport import TransportError
@@ -69,14 +70,16 @@ Since = Annotated[
     str | None,
     typer.Option(
         envvar="DTBRIDGE_DEAD_SINCE",
-        help="Only those given up then or later: yesterday, 2026-03-01, 2026-03-01T14:30 (UTC).",
+        help="Only those given up then or later: yesterday, yesterday+01:00, 2026-03-01T14:30; "
+        "UTC, unless an offset follows.",
     ),
 ]
 Until = Annotated[
     str | None,
     typer.Option(
         envvar="DTBRIDGE_DEAD_UNTIL",
-        help="Only those given up before: today, 2026-03-01, 2026-03-01T14:30 (UTC).",
+        help="Only those given up before: today, today+01:00, 2026-03-01T14:30; UTC, unless an "
+        "offset follows.",
     ),
 ]
 OnlyReplayed = Annotated[
@@ -122,7 +125,7 @@ def make_filter(
     """What the options ask for. Ends the command if one of them makes no sense."""
     now = datetime.now(UTC)
     try:
-        return Filter(
+        wanted = Filter(
             vendor=vendor,
             message=message,
             station=station,
@@ -133,8 +136,22 @@ def make_filter(
             until=None if until is None else parse_time(until, now),
             replayed=replayed,
         )
+        wanted.span(now)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+    return wanted
+
+
+def noting(wanted: Filter) -> Choice:
+    """A choice by the filter as of now. If that names a vendor, others' letters are noted."""
+    takes = choice(wanted.takes)
+    return takes if wanted.vendor is None else Sights(takes, lambda letter: letter.vendor)
+
+
+def say_if_unknown(wanted: Filter, takes: Choice) -> None:
+    """Say on standard error which vendors have dead letters, if the one that was named has none."""
+    if isinstance(takes, Sights) and (told := no_letters_of(wanted.vendor or "", takes.counts)):
+        typer.echo(f"dtbridge: {told}", err=True)
 
 
 class DeadCommand(msgspec.Struct):

@@ -1,6 +1,6 @@
 """What the commands of ``dtbridge dead`` print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,8 +14,13 @@ import typer
 from bridge.cli.output import say
 from bridge.cli.tables import json_text, print_table, printable, table_width
 from bridge.dead_letters.destinations import describe
+from bridge.dead_letters.filter import spoken
 from bridge.dead_letters.letter import ID_LENGTH, DeadLetter
 from bridge.dead_letters.replay import Plan, Replayed
+from bridge.request.outcome import Reason
+
+Span = tuple[datetime | None, datetime | None]
+"""The first time, and the one before which."""
 
 WIDE: Final = 130
 """Columns from which on a table shows more than what is needed most."""
@@ -173,21 +178,34 @@ def _one_line(value: Any) -> str:
 # ---- what became of them, and what would ----
 
 
-def report_plan(found: Plan, *, as_json: bool) -> None:
-    """What a replay would do."""
+VENDORS_NAMED: Final = 20
+"""Vendors that are told where one was named that has no dead letters."""
+
+THREADS: Final = (
+    "timed out: a handler in a thread (a plain def) may have had its effect all the same, "
+    "and then has it twice"
+)
+
+
+def report_plan(found: Plan, span: Span, *, as_json: bool) -> None:
+    """What a replay would do. `span`: the times that were asked for."""
     if as_json:
-        say(
-            json_text({"dry_run": True, "replayed": found.replayed} | msgspec.structs.asdict(found))
-        )
+        since, until = span
+        told = {"dry_run": True, "replayed": found.replayed} | msgspec.structs.asdict(found)
+        say(json_text(told | {"since": since, "until": until}))
         return
-    for line in plan_lines(found):
+    for line in plan_lines(found, span):
         say(line)
 
 
-def plan_lines(found: Plan) -> list[str]:
+def plan_lines(found: Plan, span: Span = (None, None)) -> list[str]:
     """What a replay would do, in words."""
-    lines = [f"Would be replayed: {found.replayed:,}."]
+    reasons = ", ".join(f"{count:,} {printable(why)}" for why, count in found.reasons.items())
+    told = f" ({reasons})" if reasons else ""
+    lines = [f"Would be replayed: {found.replayed:,}{told}{_span(span)}."]
     lines += _destinations(found.destinations)
+    if late := found.reasons.get(Reason.TIMED_OUT):
+        lines.append(f"{late:,} of them {THREADS}.")
     if found.elsewhere:
         lines.append(
             f"Would stay, because they are not from the bridge's own exchange or queues "
@@ -203,7 +221,31 @@ def plan_lines(found: Plan) -> list[str]:
             "Would stay, because they expired and nobody waits for them "
             f"(--include-expired): {found.expired:,}."
         )
+    if found.markers:
+        lines.append(f"Would stay, because they are no requests {MARKERS}: {found.markers:,}.")
     return lines
+
+
+MARKERS: Final = "(dtbridge dead purge --reason marker deletes them)"
+
+
+def _span(span: Span) -> str:
+    since, until = span
+    told = f", given up from {spoken(since)} on" if since else ""
+    if until:
+        told += f"{' and' if since else ', given up'} before {spoken(until)}"
+    return told
+
+
+def no_letters_of(vendor: str, counts: Mapping[str, int]) -> str:
+    """A sentence that a vendor has no dead letters, and which have; empty if it has some."""
+    if any(name.lower() == vendor.lower() for name in counts):
+        return ""
+    others = sorted(filter(None, counts), key=lambda name: (-counts[name], name))
+    shown = ", ".join(f"{printable(name)} ({counts[name]:,})" for name in others[:VENDORS_NAMED])
+    more = f" and {len(others) - VENDORS_NAMED:,} more" if len(others) > VENDORS_NAMED else ""
+    have = f"; there are some of {shown}{more}" if others else ", nor of any other"
+    return f"there are no dead letters of the vendor {vendor!r}{have}"
 
 
 def _destinations(counts: dict[str, int]) -> list[str]:
@@ -224,7 +266,15 @@ def report_replayed(result: Replayed, *, as_json: bool) -> None:
     if as_json:
         say(msgspec.json.encode(result).decode())
         return
-    say(f"Replayed: {result.replayed:,}.")
+    again = " What fails again: dtbridge dead list --replayed" if result.replayed else ""
+    say(f"Replayed: {result.replayed:,}.{again}")
+    if result.timed_out:
+        typer.echo(f"dtbridge: {result.timed_out:,} of them had {THREADS}", err=True)
+    if result.markers:
+        typer.echo(
+            f"dtbridge: {result.markers:,} that are no requests stay {MARKERS}",
+            err=True,
+        )
     if result.expired:
         typer.echo(
             f"dtbridge: {result.expired:,} that expired stay, because nobody waits for them "

@@ -24,6 +24,9 @@ LINE_AT_MOST: Final = 4 * 1024 * 1024
 six in JSON."""
 SHOWN_OF_A_REQUEST: Final = 10
 """Differences of one request that are shown."""
+VENDORS_AT_MOST: Final = 1_000
+VENDORS_NAMED: Final = 20
+"""Vendors that are noted, and named, where none was of the vendor that was asked for."""
 VALUE_SHOWN: Final = 200
 """Characters of a value that are shown."""
 
@@ -104,6 +107,13 @@ def replay_check(
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", EXIT_USAGE)
     say(check.summary)
+    if not check.compared and check.others:
+        seen = ", ".join(map(repr, sorted(check.others)[:VENDORS_NAMED]))
+        more = len(check.others) - VENDORS_NAMED
+        seen += f" and {more:,} more" if more > 0 else ""
+        fail(
+            f"no event in {file} is of the vendor {', '.join(vendor)}: there are {seen}", EXIT_USAGE
+        )
     if not check.compared:
         fail(
             f"nothing in {file} can be compared: record it with dtbridge tap --save, from workers "
@@ -128,7 +138,10 @@ class _Check:
         self._without = 0
         self._not_handled = 0
         self._broken = 0
+        self._again = 0
         self._others = 0
+        self.others: set[str] = set()
+        """Vendors whose events are left out: the first :data:`VENDORS_AT_MOST`."""
 
     async def run(self, routers: Sequence[Router], lines: BinaryIO, *, strict: bool) -> None:
         """Put the requests to the handlers, one after the other."""
@@ -149,6 +162,8 @@ class _Check:
     async def _look_at(self, replayer: Replayer, number: int, event: Event) -> None:
         if self._vendors and fold(event.vendor) not in self._vendors:
             self._others += 1
+            if len(self.others) < VENDORS_AT_MOST:
+                self.others.add(event.vendor)
             return
         # Without a station, the message around the payload was at fault, and that is not recorded.
         if event.outcome not in _HANDLED or not event.station:
@@ -162,7 +177,9 @@ class _Check:
         differences = compare(then, result, self._ignored)
         self.compared += 1
         self.different += bool(differences)
-        if differences or (result.raised and isinstance(result.outcome, Failure)):
+        again = bool(result.raised) and isinstance(result.outcome, Failure)
+        self._again += again and not differences
+        if differences or again:
             _print(number, event, result, differences)
 
     @property
@@ -170,7 +187,8 @@ class _Check:
         """All counts in one sentence."""
         parts = [
             f"{self.compared:,} compared",
-            f"{self.compared - self.different:,} the same",
+            f"{self.compared - self.different:,} the same"
+            + (f" ({self._again:,} fail again)" if self._again else ""),
             f"{self.different:,} different",
         ]
         parts += [

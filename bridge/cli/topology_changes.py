@@ -35,23 +35,27 @@ from bridge.cli.topology_options import (
     confirmed,
     run,
 )
+from bridge.cli.topology_words import ending, given_up, some, unknown_vendors, waits, weakening
 from bridge.dialects.names import PREFIX
 from bridge.dialects.partitions import own_queue
-from bridge.dialects.topology import ExchangeBinding, Part, QueueBinding, QueueType
+from bridge.dialects.topology import ExchangeBinding, Part, Purpose, QueueBinding, QueueType
 from bridge.rabbitmq.changing import Changes, open_changes
 from bridge.rabbitmq.declaring import refusals
 from bridge.rabbitmq.difference import Difference, Mark, binding_name
 from bridge.rabbitmq.migrating import PATIENCE, Migration, OnStep, Outcome, aside
 from bridge.rabbitmq.repartitioning import Repartitioning, ways_of
 from bridge.rabbitmq.retiring import Retired, retire, retire_partitions
+from bridge.rabbitmq.waiting import Expected, expected
 from bridge.telemetry.logs import LogLevel
 from bridge.transport import TransportError
 
 ALL: Final = "all"
 """Of ``--prune``: all retired queues."""
 GOES_ON: Final = "; run it again, and it goes on"
-TOLD: Final = frozenset({"switched", "switched back", "drained", "done"})
-"""Steps of a migration that are told of each queue: between the first two, its requests wait."""
+TOLD: Final = frozenset(
+    {"taken up", "switched", "switched back", "drained", "done", "given up", "as it was"}
+)
+"""Steps of a migration that are told of each queue. From ``switched`` on, its requests wait."""
 
 # ---- apply ----
 
@@ -61,6 +65,8 @@ class _Applied(msgspec.Struct):
     pruned: list[Retired]
     left: list[str]
     """Sentences about what could not be created or deleted."""
+    different: int = 0
+    """What differs, and is not changed here."""
 
 
 def apply(
@@ -114,15 +120,21 @@ def apply(
             question += f" and delete {counted(len(retired), 'queue')}"
         confirmed(f"{question}?", yes=yes)
         applied = run(lambda: _apply(command, difference, retired, patience), GOES_ON)
+    applied.different = len(difference.of(Mark.DIFFERENT))
     if as_json:
         say(json_text(applied))
     else:
         say(f"Created: {applied.created:,}. Deleted: {len(applied.pruned):,}.")
         for each in applied.pruned:
             say(f"  {printable(each.queue)}: {counted(each.moved, 'message')} moved")
+        if applied.different:
+            say(
+                f"{applied.different:,} {'differs' if applied.different == 1 else 'differ'}, which "
+                "this command does not change: `dtbridge topology plan` shows what to do."
+            )
     if applied.left:
         fail("; ".join(applied.left))
-    if difference.of(Mark.DIFFERENT):
+    if applied.different:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
@@ -152,7 +164,8 @@ def _to_prune(command: Command, difference: Difference, vendors: Sequence[str]) 
         if name in consumed:
             who = ", ".join(consumed[name].consumers)
             fail(f"queue {name!r} is still consumed by {who}: stop those workers first")
-        fail(f"there is no retired queue of the vendor {vendor!r}")
+        others = f": retired are {some(retired)}" if retired else ", nor of any other"
+        fail(f"there is no retired queue of the vendor {vendor!r}{others}")
     return names + also
 
 
@@ -229,14 +242,23 @@ def migrate(
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
     patience: Patience = PATIENCE,
+    weaken: Annotated[
+        bool,
+        typer.Option(
+            "--weaken",
+            envvar="DTBRIDGE_WEAKEN",
+            help="Take replication, limits or bounds from queues, if the options say so.",
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Give queues the arguments that they must have, without losing a message.
 
-    Gateways go on publishing and workers go on consuming; requests wait for some seconds. Killed at
-    any point, it goes on when it is run again. Exit code 1: some queues are as they were.
+    Gateways go on publishing and workers go on consuming; requests wait for some seconds, or as
+    long as workers need for what they have in hand. Killed at any point, it goes on when it is run
+    again. Exit code 1: some queues are as they were.
     """
     command = command_of(
         targets,
@@ -249,11 +271,13 @@ def migrate(
         answer_within,
         log_level,
     )
+    vendors = words(vendor)
+    _check_vendors(command, vendors)
     difference = run(command.look)
     if difference.unseen:
         fail(f"a migration needs the management API: {difference.unseen[-1]}")
-    spread = _to_repartition(command, difference, words(vendor))
-    wanted = _to_migrate(command, difference, words(vendor), spread)
+    spread = _to_repartition(command, difference, vendors)
+    wanted = _to_migrate(command, difference, vendors, spread)
     outcome = Outcome()
     if wanted or spread:
         names = {*wanted, *map(aside, wanted)}
@@ -265,27 +289,55 @@ def migrate(
         if not as_json:
             for line in lines_of(shown):
                 say(line)
-        confirmed(_question(wanted, spread), yes=yes)
+        question = _question(wanted, spread)
+        if not weaken and (weaker := weakening(shown)):
+            fail(weaker, EXIT_USAGE)
+        if not as_json:
+            for line in waits(run(lambda: _expected(command, wanted)), patience):
+                say(line)
+        confirmed(question, yes=yes)
         outcome = run(lambda: _migrate(command, wanted, spread, patience, quiet=as_json), GOES_ON)
     if as_json:
         say(json_text(outcome))
     else:
-        say(f"Migrated: {len(outcome.migrated):,}. Requests waited {outcome.waited:.1f} s at most.")
+        say(ending(outcome))
         differ = {
             each.name
             for each in difference.of(Mark.DIFFERENT)
             if each.kind == "queue" and each.partitions_of not in outcome.migrated
         }
-        if left := differ - {*outcome.migrated, *map(aside, outcome.migrated)}:
+        left = differ - {*outcome.migrated, *map(aside, outcome.migrated)}
+        if left and len(left) < len(command.topology.queues):
             say(
-                f"{counted(len(left), 'queue')} still differ: until they are migrated too, start "
-                "workers with --topology verify."
+                f"{counted(len(left), 'queue')} still {'differs' if len(left) == 1 else 'differ'}: "
+                "until all are migrated, start workers with --topology verify."
             )
-        elif outcome.migrated:
+        elif outcome.migrated and not left:
             say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
-        told = "; ".join(f"{name}: {why}" for name, why in list(outcome.given_up.items())[:20])
-        fail(f"{counted(len(outcome.given_up), 'queue')} left as they were: {told}", EXIT_FAILED)
+        fail(given_up(outcome), EXIT_FAILED)
+
+
+def _check_vendors(command: Command, vendors: Sequence[str]) -> None:
+    """Ends the command if one of them has no queue of its own that a router given is for."""
+    if vendors and command.requests is None:
+        fail("--vendor is for the native dialect: in others, vendors have no queues", EXIT_USAGE)
+    names = command.dialect.names
+    handled = {names.vendor_queue(each) for each in command.vendors}
+    unknown = [each for each in vendors if names.vendor_queue(each) not in handled]
+    if unknown:
+        fail(unknown_vendors(unknown, command.vendors), EXIT_USAGE)
+
+
+async def _expected(command: Command, wanted: Sequence[str]) -> list[Expected]:
+    """How long requests will wait of queues that are to be migrated."""
+    management = await command.open_management()
+    purposes = {queue.name: queue.purpose for queue in command.topology.queues}
+    return [
+        expected(queue)
+        for queue in await management.queues(command.vhost, command.own)
+        if queue.name in wanted and purposes[queue.name] is Purpose.REQUESTS
+    ]
 
 
 def _question(wanted: Sequence[str], spread: Sequence[str]) -> str:
@@ -339,8 +391,10 @@ async def _migrate(
 ) -> Outcome:
     def tell(step: str, queue: str, moved: int) -> None:
         if not quiet and (moved or step in TOLD):
-            count = f", {counted(moved, 'message')}" if moved else ""
-            say(f"{printable(queue)}: {step}{count}")
+            more = f", {counted(moved, 'message')}" if moved else ""
+            if step == "given up":
+                more = f": {migration.outcome.given_up[queue]}"
+            say(f"{printable(queue)}: {step}{more}")
 
     management = await command.open_management()
     async with open_changes(command.urls, CONNECTION) as changes:

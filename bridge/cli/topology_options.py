@@ -75,6 +75,8 @@ class Command(msgspec.Struct):
     dialect: Dialect
     queue_type: QueueType
     topology: Topology
+    vendors: list[str]
+    """The vendorIds that routers were given for."""
 
     @property
     def own(self) -> str:
@@ -132,6 +134,7 @@ def command_of(
         dialect=spoken,
         queue_type=queue_type,
         topology=topology,
+        vendors=list(dict.fromkeys(router.vendor_id for router in routers)),
     )
 
 

@@ -44,6 +44,22 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             and self._takes_time(letter.failed_at, now)
         )
 
+    def span(self, now: datetime) -> tuple[datetime | None, datetime | None]:
+        """The times that are wanted, from the first on and before the second. None: no bound.
+
+        Raises ValueError with a sentence if there are none.
+        """
+        ages = (self.newer_than, self.older_than)
+        newer, older = (None if age is None else now - timedelta(seconds=age) for age in ages)
+        first = max((each for each in (self.since, newer) if each is not None), default=None)
+        last = min((each for each in (self.until, older) if each is not None), default=None)
+        if first is not None and last is not None and first >= last:
+            raise ValueError(
+                f"no time is from {spoken(first)} on and before {spoken(last)}: look at --since "
+                "and --until, --newer-than and --older-than"
+            )
+        return first, last
+
     def _takes_time(self, failed_at: datetime | None, now: datetime) -> bool:
         conditions = self.older_than, self.newer_than, self.since, self.until
         if failed_at is None:
@@ -80,7 +96,15 @@ def parse_age(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def spoken(moment: datetime) -> str:
+    """A time as people read it, in UTC and to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 _DAYS_AGO: Final = {"today": 0, "yesterday": 1}
+
+
+_DAY: Final = re.compile(r"(today|yesterday|[0-9]{4}-[0-9]{2}-[0-9]{2})(z|[+-][0-9]{2}:?[0-9]{2})?")
 
 
 def parse_time(text: str, now: datetime) -> datetime:
@@ -89,17 +113,21 @@ def parse_time(text: str, now: datetime) -> datetime:
     In UTC, unless it has an offset of its own (``+01:00``). `now`: with a time zone. Raises
     ValueError with a sentence.
     """
-    word = text.strip().lower()
-    if word in _DAYS_AGO:
-        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return today - timedelta(days=_DAYS_AGO[word])
+    told = text.strip()
     try:
-        told = datetime.fromisoformat(text.strip())
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).astimezone(UTC)
+        if (day := _DAY.fullmatch(told.lower())) is not None:
+            zone = (day[2] or "z").upper()
+            if day[1] not in _DAYS_AGO:
+                return datetime.fromisoformat(f"{day[1]}T00:00{zone}").astimezone(UTC)
+            there = now.astimezone(datetime.fromisoformat(f"2000-01-01T00:00{zone}").tzinfo)
+            today = there.replace(hour=0, minute=0, second=0, microsecond=0)
+            return (today - timedelta(days=_DAYS_AGO[day[1]])).astimezone(UTC)
+        moment = datetime.fromisoformat(told)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is not a time: expected today, yesterday, 2026-03-01 or "
-            "2026-03-01T14:30 (UTC unless it has an offset such as +01:00)"
+            f"{text!r} is not a time: expected today, yesterday, 2026-03-01 or 2026-03-01T14:30; "
+            "that is UTC, unless an offset follows: yesterday+01:00, 2026-03-01T14:30+01:00"
         ) from None
 
 

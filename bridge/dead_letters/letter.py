@@ -30,6 +30,7 @@ from bridge.dialects.headers import (
     EXCHANGE,
     FAILED_AT,
     FIRST_TRY,
+    MARKER_BODY,
     MESSAGE,
     PERSISTENT,
     REASON,
@@ -70,7 +71,14 @@ _BROKERS_REASONS: Final = {
 _PAST_DEADLINE: Final = "its deadline had passed before a worker began with it"
 """What it means that workers reject a request past its deadline."""
 
-REASONS: Final = tuple(dict.fromkeys((*(reason.value for reason in Reason), *_BROKERS_REASONS)))
+MARKER: Final = "marker"
+"""The reason of what is no request: ``dtbridge topology`` had put it into a queue to know that it
+is empty, and was killed."""
+_MARKERS_ERROR: Final = "left by a `dtbridge topology` that was killed: delete it"
+
+REASONS: Final = tuple(
+    dict.fromkeys((*(reason.value for reason in Reason), *_BROKERS_REASONS, MARKER))
+)
 """Every reason a dead letter can have."""
 
 
@@ -130,6 +138,8 @@ def read(delivery: Delivery) -> DeadLetter:
     headers = properties.headers or {}
     form = inside(delivery)
     origin = _origin(delivery, form)
+    if delivery.body == MARKER_BODY and not headers.get(STATION_ID):
+        origin = _Origin(MARKER, _MARKERS_ERROR, origin.at, None, "")
     ours = _is_ours(headers)
     if ours and VENDOR in headers:
         vendor, message = _text(headers.get(VENDOR)), _text(headers.get(MESSAGE))
@@ -170,7 +180,7 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
     headers = properties.headers or {}
     form = inside(delivery)
     origin = _origin(delivery, form)
-    if origin.exchange is None:
+    if origin.exchange is None or letter.reason == MARKER:
         return None
     kept = {
         name: value

@@ -5,7 +5,7 @@
 """
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -21,6 +21,9 @@ from bridge.transport import Delivery
 
 ALIKE_AT_MOST: Final = 1_000
 """Ids that are kept of those that begin alike."""
+
+NAMES_AT_MOST: Final = 1_000
+"""Names that are noted: they come from outside."""
 
 Choice = Callable[[DeadLetter], bool]
 Progress = Callable[[int], None]
@@ -118,6 +121,26 @@ async def resolve(
         seen += 1
         progress(seen)
     return {start: frozenset(ids) for start, ids in found.items()}
+
+
+class Sights:
+    """A choice that notes which vendors, or messages, it has been shown.
+
+    For who has chosen something of which there is nothing.
+    """
+
+    def __init__(self, wanted: Choice, name: Callable[[DeadLetter], str]) -> None:
+        """`name`: what is noted of a dead letter."""
+        self._wanted = wanted
+        self._name = name
+        self.counts: Counter[str] = Counter()
+        """How often each name was seen: the first :data:`NAMES_AT_MOST` of them."""
+
+    def __call__(self, letter: DeadLetter) -> bool:
+        name = self._name(letter)
+        if name in self.counts or len(self.counts) < NAMES_AT_MOST:
+            self.counts[name] += 1
+        return self._wanted(letter)
 
 
 def choice(takes: Callable[[DeadLetter, datetime], bool]) -> Choice:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from bridge.dead_letters.destinations import Destinations, describe
-from bridge.dead_letters.letter import DeadLetter, replayed
+from bridge.dead_letters.letter import MARKER, DeadLetter, replayed
 from bridge.dead_letters.queue import Choice, Progress, find
 from bridge.rabbitmq.browser import Browser
 from bridge.request.outcome import Reason
@@ -45,6 +45,11 @@ class Replayed(msgspec.Struct):
     """They would go to an exchange or queue that is not allowed."""
     expired: int = 0
     """They were not tried, because nobody waits for them any more."""
+    markers: int = 0
+    """They were not tried, because they are no requests: a migration has left them."""
+    timed_out: int = 0
+    """Of those that were published again: their handlers had run out of time, and may have had
+    their effect all the same."""
 
     @property
     def left(self) -> int:
@@ -64,6 +69,10 @@ class Plan(msgspec.Struct):
     """They do not say where they came from."""
     expired: int = 0
     """They would not be tried, because nobody waits for them any more."""
+    markers: int = 0
+    """They would not be tried, because they are no requests."""
+    reasons: dict[str, int] = {}
+    """How many would be published of those that were given up for each reason."""
 
     @property
     def replayed(self) -> int:
@@ -90,13 +99,13 @@ async def plan(
     result = Plan()
     async with contextlib.aclosing(find(queue, wanted, progress)) as found:
         async for _, letter in found:
-            if is_left_alone(letter, include_expired=include_expired):
-                result.expired += 1
+            if is_left_alone(letter, result, include_expired=include_expired):
                 continue
             if not letter.replayable:
                 result.impossible += 1
             elif allowed.allow(letter):
                 _count(result.destinations, describe(letter))
+                result.reasons[letter.reason] = result.reasons.get(letter.reason, 0) + 1
             else:
                 _count(result.elsewhere, describe(letter))
             if result.tried == limit:
@@ -104,9 +113,18 @@ async def plan(
     return result
 
 
-def is_left_alone(letter: DeadLetter, *, include_expired: bool) -> bool:
-    """Whether a replay leaves it where it is, because nobody waits for it any more."""
-    return letter.reason == Reason.EXPIRED and not include_expired
+def is_left_alone(letter: DeadLetter, result: Replayed | Plan, *, include_expired: bool) -> bool:
+    """Whether a replay leaves it where it is: nobody waits for it any more, or it is no request.
+
+    Then it is counted in `result`.
+    """
+    if letter.reason == MARKER:
+        result.markers += 1
+        return True
+    if letter.reason == Reason.EXPIRED and not include_expired:
+        result.expired += 1
+        return True
+    return False
 
 
 def _count(counts: dict[str, int], name: str) -> None:
@@ -202,9 +220,8 @@ class Replay:
                     break
                 if letter.id in known:
                     continue
-                if is_left_alone(letter, include_expired=self._include_expired):
+                if is_left_alone(letter, self.result, include_expired=self._include_expired):
                     self._left.add(letter.id)
-                    self.result.expired += 1
                     continue
                 await self._send(queue, delivery, letter)
                 self._tried += 1
@@ -279,6 +296,7 @@ class Replay:
             case Confirm.CONFIRMED:
                 queue.forget(delivery)
                 self.result.replayed += 1
+                self.result.timed_out += letter.reason == Reason.TIMED_OUT
                 if self._unread is not None:
                     self._unread -= 1
             case Confirm.RETURNED:

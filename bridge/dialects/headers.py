@@ -43,6 +43,12 @@ ROUTING_KEY: Final = "dtbridge-routing-key"
 REPLAYED: Final = "dtbridge-replayed"
 """How often the request has been taken out of the dead-letter queue for another try."""
 
+# ---- what `dtbridge topology` puts into a queue to know that it is empty ----
+
+MARKER: Final = "dtbridge-marker"
+"""Header and type of a marker. Of a command that was killed, a worker may be given one."""
+MARKER_BODY: Final = b'{"dtbridge":"a marker of dtbridge topology; it can be deleted"}'
+
 # ---- values of properties ----
 
 CONTENT_TYPE: Final = "application/json"

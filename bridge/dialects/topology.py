@@ -203,6 +203,32 @@ class Topology(msgspec.Struct, frozen=True):
         return tuple(queue for queue in self.queues if queue.purpose is Purpose.REQUESTS)
 
 
+def type_of(queue: Queue) -> QueueType:
+    """Which type a queue is to be."""
+    return QueueType(queue.arguments["x-queue-type"])
+
+
+def of_other_type(queue: Queue) -> Queue:
+    """The same queue as the bridge declares it where its options ask for the other type."""
+    if type_of(queue) is QueueType.CLASSIC:
+        arguments = queue.arguments | {"x-queue-type": QueueType.QUORUM.value}
+        if queue.purpose is not Purpose.DEAD:
+            arguments |= _AT_LEAST_ONCE
+        arguments["x-delivery-limit"] = delivery_limit(queue.purpose)
+    else:
+        arguments = {
+            name: value
+            for name, value in queue.arguments.items()
+            if name not in {*_AT_LEAST_ONCE, "x-delivery-limit"}
+        } | {"x-queue-type": QueueType.CLASSIC.value}
+    return Queue(queue.name, queue.purpose, arguments)
+
+
+def delivery_limit(purpose: Purpose) -> int:
+    """Of a quorum queue."""
+    return DELIVERY_LIMIT if purpose is Purpose.REQUESTS else UNLIMITED
+
+
 def worker_topology(
     dialect: Dialect,
     vendor_ids: Sequence[str] = (),

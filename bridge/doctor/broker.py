@@ -112,18 +112,29 @@ def check_version(known: Surroundings) -> Iterator[Finding]:
     if version is None:
         yield unknown("version", "the broker does not tell its version; is it a RabbitMQ?")
         return
-    quorum = known.queue_type is QueueType.QUORUM
+    quorum = _has_quorum_queues(known)
     faults = [
         fault
         for fault in FAULTS
         if fault.since <= version < fault.before and (quorum or not fault.quorum)
     ]
     shown = ".".join(map(str, version))
-    for fault in faults:
-        found = fail if fault.breaks else warn
-        yield found("version", f"RabbitMQ {shown}: {fault.sentence}", fault.advice)
+    for found, breaks in ((fail, True), (warn, False)):
+        some = [fault for fault in faults if fault.breaks is breaks]
+        if some:
+            # Who follows the advice that leads to the newest version follows all.
+            advice = max(some, key=lambda fault: fault.before).advice
+            sentences = "; ".join(fault.sentence for fault in some)
+            yield found("version", f"RabbitMQ {shown}: {sentences}", advice)
     if not faults:
         yield ok("version", f"nothing that concerns the bridge is known of RabbitMQ {shown}")
+
+
+def _has_quorum_queues(known: Surroundings) -> bool:
+    """As they are, if that is known and there are any; else as the options say."""
+    if known.management is not None and known.management.queues:
+        return any(queue.type == "quorum" for queue in known.management.queues.values())
+    return known.queue_type is QueueType.QUORUM
 
 
 def check_negotiated(known: Surroundings) -> Iterator[Finding]:

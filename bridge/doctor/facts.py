@@ -55,6 +55,8 @@ class ManagementSeen(msgspec.Struct, frozen=True):
     """None: this user may not see them."""
     queues: dict[str, LiveQueue]
     """By name: those whose names begin with the prefix, and those of the dialect."""
+    unheard: int = 0
+    """Events that no listener took. The broker counts them among what no queue took."""
 
 
 class Certificate(msgspec.Struct, frozen=True):

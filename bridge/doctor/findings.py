@@ -63,3 +63,19 @@ def some(names: Sequence[str], at_most: int = 5) -> str:
     shown = ", ".join(names[:at_most])
     rest = len(names) - at_most
     return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def queues(names: Sequence[str]) -> str:
+    """One queue or several, by name."""
+    return f"queue {names[0]}" if len(names) == 1 else f"queues {some(names)}"
+
+
+_UNITS = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+
+
+def spoken(milliseconds: int) -> str:
+    """A duration in the largest unit of which it is a whole number, but for one day or minute."""
+    for length, unit in _UNITS:
+        if milliseconds >= 2 * length and milliseconds % length == 0:
+            return f"{milliseconds // length:,} {unit}"
+    return f"{milliseconds / 1_000:,g} s"

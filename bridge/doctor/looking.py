@@ -11,6 +11,7 @@ from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import vendor_key
 from bridge.dialects.topology import Mode, Purpose, QueueType, Topology, worker_topology
 from bridge.doctor import (
+    arguments,
     broker,
     certificates,
     machine,
@@ -27,6 +28,7 @@ from bridge.doctor.machine import see_machine
 from bridge.doctor.store import see_store
 from bridge.rabbitmq.management import (
     LiveQueue,
+    Management,
     ManagementError,
     open_management,
     virtual_host,
@@ -37,6 +39,7 @@ from bridge.transport import TransportError
 
 CHECKS: Final[tuple[Check[Surroundings], ...]] = (
     *broker.CHECKS,
+    *arguments.CHECKS,
     *topology.CHECKS,
     *partitions.CHECKS,
     *queues.CHECKS,
@@ -47,6 +50,8 @@ CHECKS: Final[tuple[Check[Surroundings], ...]] = (
 )
 """All checks, in the order in which their findings are told."""
 
+EVENTS: Final = ".events"
+"""How the names of exchanges end that events are published to."""
 EACH_QUEUE: Final = 50
 """Queues that are asked for one by one, where their names do not begin with the prefix."""
 
@@ -126,13 +131,23 @@ async def _ask(
         for name in [name for name in planned if name not in queues][:EACH_QUEUE]:
             if (queue := await management.queue(vhost, name)) is not None:
                 queues[name] = queue
+        unheard = await _unheard(management, vhost)
     except ManagementError as error:
         return None, str(error)
     try:
         nodes = tuple(await management.nodes())
     except ManagementError:  # the tag management alone does not see them
-        return ManagementSeen(management.url, overview, None, queues), ""
-    return ManagementSeen(management.url, overview, nodes, queues), ""
+        return ManagementSeen(management.url, overview, None, queues, unheard), ""
+    return ManagementSeen(management.url, overview, nodes, queues, unheard), ""
+
+
+async def _unheard(management: Management, vhost: str) -> int:
+    """Events that no listener took, of all bridges of this virtual host."""
+    return sum(
+        max(0, exchange.message_stats.publish_in - exchange.message_stats.publish_out)
+        for exchange in await management.exchanges(vhost)
+        if exchange.type == "topic" and exchange.name.endswith(EVENTS)
+    )
 
 
 async def _certificates(urls: Sequence[URL]) -> list[Certificate]:

@@ -173,12 +173,12 @@ def _limit(number: int) -> str:
 
 def check_clock(known: Surroundings) -> Iterator[Finding]:
     if known.machine.clock_synchronised is None:
-        yield unknown("clock", "this system does not tell whether its clock is synchronised")
+        yield unknown("ntp", "this system does not tell whether its clock is synchronised")
     elif known.machine.clock_synchronised:
-        yield ok("clock", "the kernel's clock is synchronised")
+        yield ok("ntp", "the kernel's clock is synchronised")
     else:
         yield warn(
-            "clock",
+            "ntp",
             "the kernel does not know this machine's clock to be synchronised",
             "run chrony or another NTP client here, or on the host of this virtual machine; "
             "deadlines are times of day",

@@ -6,7 +6,7 @@ from typing import Final
 from bridge.dialects.partitions import own_queue
 from bridge.dialects.topology import DEAD_LENGTH, Purpose, Queue
 from bridge.doctor.facts import Surroundings
-from bridge.doctor.findings import Check, Finding, fail, ok, some, warn
+from bridge.doctor.findings import Check, Finding, fail, ok, queues, some, warn
 from bridge.rabbitmq.probing import Right
 
 BACKLOG: Final = 1_000
@@ -124,12 +124,17 @@ def check_unroutable(known: Surroundings) -> Iterator[Finding]:
                 f"{counts.ready:,} requests to vendors without a queue wait in {queue.name}",
                 "see whose they are (dtbridge tap), and start a worker for that vendor",
             )
-    overview = known.management.overview if known.management is not None else None
-    if overview is not None and (lost := overview.message_stats.drop_unroutable):
+    management = known.management
+    if management is None:
+        return
+    # An event that nobody listens to is meant to be dropped.
+    lost = management.overview.message_stats.drop_unroutable - management.unheard
+    if lost > 0:
+        besides = f", besides {management.unheard:,} events" if management.unheard else ""
         yield warn(
             "unroutable",
             f"{lost:,} publishings that no queue took were dropped on this cluster, by whichever "
-            "program",
+            f"program{besides}",
             "have gateways publish with mandatory, and to the exchange of the contract",
         )
 
@@ -151,11 +156,12 @@ def check_strangers(known: Surroundings) -> Iterator[Finding]:
     ]
     if others:
         waiting = sum(queue.messages_ready for queue in others)
+        wait = f" ({waiting:,} requests wait)" if waiting else ""
         yield warn(
             "retired",
-            f"nobody takes from {some([queue.name for queue in others])}, and no router given here "
-            f"is for them ({waiting:,} requests wait): their stations get no answer",
-            "start their workers, or retire them: dtbridge topology plan",
+            f"nobody takes from {queues([queue.name for queue in others])}, and no router given "
+            f"here is for {'it' if len(others) == 1 else 'them'}: stations get no answer{wait}",
+            "start workers for that, or retire it: dtbridge topology plan",
         )
 
 

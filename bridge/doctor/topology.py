@@ -1,11 +1,31 @@
-"""Exchanges and queues: whether they are there and as planned, and what a user may do with them."""
+"""Exchanges and queues: whether they are there, what policies do to them, and a user's rights."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
-from bridge.dialects.topology import DELIVERY_LIMIT, Exchange, Mode, Purpose, Queue, QueueType
+import msgspec
+
+from bridge.dialects.topology import (
+    DELIVERY_LIMIT,
+    Exchange,
+    Mode,
+    Purpose,
+    Queue,
+    QueueType,
+    delivery_limit,
+)
 from bridge.doctor.facts import Surroundings
-from bridge.doctor.findings import Check, Finding, fail, ok, some, unknown, warn
+from bridge.doctor.findings import (
+    Check,
+    Finding,
+    fail,
+    ok,
+    queues,
+    some,
+    spoken,
+    unknown,
+    warn,
+)
 from bridge.rabbitmq.management import LiveQueue
 from bridge.rabbitmq.probing import PartSeen, Right
 
@@ -65,56 +85,8 @@ def check_present(known: Surroundings) -> Iterator[Finding]:
         )
 
 
-def check_as_planned(known: Surroundings) -> Iterator[Finding]:
-    if not _looked(known):
-        return
-    compared = fine = 0
-    for part in _parts(known):
-        seen = _seen(known, part)
-        if seen is None or seen.there is not Right.GRANTED:
-            continue
-        live = _live(known, part.name) if isinstance(part, Queue) else None
-        if seen.differs:
-            compared += 1
-            yield fail(
-                "arguments",
-                f"{_kind(part)} {part.name} is not what the bridge would declare: {seen.differs}",
-                "a worker with --topology declare will not start: dtbridge topology migrate, or "
-                "--topology verify",
-            )
-        elif live is not None and (told := _difference(part.arguments, live.arguments)):
-            compared += 1
-            yield fail(
-                "arguments",
-                f"queue {part.name} is not what the bridge would declare: {told}",
-                "dtbridge topology migrate, or --topology verify",
-            )
-        elif seen.configure is Right.GRANTED or live is not None:
-            compared += 1
-            fine += 1
-    if not compared:
-        if any(part.configure is Right.REFUSED for part in known.broker.parts):
-            yield unknown(
-                "arguments",
-                "without the permission to configure or the management API, arguments of "
-                "exchanges and queues are not known",
-            )
-    elif fine == compared:
-        yield ok("arguments", f"{fine} exchanges and queues are as planned")
-
-
 def _live(known: Surroundings, name: str) -> LiveQueue | None:
     return known.management.queues.get(name) if known.management is not None else None
-
-
-def _difference(planned: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    wrong = [
-        f"{name} is {live.get(name, 'not set')} and not {planned.get(name, 'unset')}"
-        for name in sorted(planned.keys() | live.keys())
-        if planned.get(name) != live.get(name)
-        and not (name == "x-queue-type" and live.get(name) is None and planned[name] == "classic")
-    ]
-    return ", ".join(wrong[:3])
 
 
 def check_delivery_limits(known: Surroundings) -> Iterator[Finding]:
@@ -127,67 +99,90 @@ def check_delivery_limits(known: Surroundings) -> Iterator[Finding]:
                 "without the management API",
             )
         return
+    problems: dict[_Problem, list[str]] = {}
     fine = 0
-    found = False
     for queue in known.plan.queues:
         live = _live(known, queue.name)
         if live is None:
             continue
-        problems = list(_policies(queue, live, known))
-        found = found or bool(problems)
-        fine += not problems
-        yield from problems
-    if fine and not found:
+        found = list(_policies(queue, live, known))
+        fine += not found
+        for problem in found:
+            problems.setdefault(problem, []).append(queue.name)
+    for problem, names in problems.items():
+        sentence = f"{problem.before} {queues(names)}{problem.after}"
+        yield problem.found(problem.check, sentence, problem.advice)
+    if fine and not problems:
         yield ok("delivery-limit", f"no policy is in the way of {fine} queues")
 
 
-def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[Finding]:
+class _Problem(msgspec.Struct, frozen=True):
+    """The same for all queues that have it: their names stand between `before` and `after`."""
+
+    found: Callable[[str, str, str], Finding]
+    check: str
+    before: str
+    after: str
+    advice: str
+
+
+def _policies(queue: Queue, live: LiveQueue, known: Surroundings) -> Iterator[_Problem]:
+    """Of the queue as it is, whatever the options say that it should be."""
     set_by = live.operator_policy or live.policy or "a policy"
     definition = live.effective_policy_definition
     limit = None if queue.purpose is Purpose.CONTROL else _limit_of(live, known)
+    wanted_limit = delivery_limit(queue.purpose)
     holds = queue.purpose is not Purpose.REQUESTS
     if live.type == QueueType.QUORUM.value:
-        if limit is None and queue.purpose is Purpose.REQUESTS:
-            yield fail(
+        if limit is None and not holds:
+            yield _Problem(
+                fail,
                 "delivery-limit",
-                f"queue {queue.name} has no delivery limit: a request that kills its worker comes "
-                "back for ever",
-                f"set delivery-limit {DELIVERY_LIMIT} by a policy, or dtbridge topology migrate",
+                "no delivery limit on",
+                ": a request that kills its worker comes back for ever",
+                f"set delivery-limit {wanted_limit} by a policy, or dtbridge topology migrate",
             )
-        elif limit is not None and limit < _limit_wanted(queue):
-            yield (fail if holds else warn)(
+        elif limit is not None and limit < wanted_limit:
+            by = f" by {set_by!r}" if definition.get("delivery-limit") == limit else ""
+            yield _Problem(
+                fail if holds else warn,
                 "delivery-limit",
-                f"queue {queue.name} has the delivery limit {limit:,} by {set_by!r}: "
-                + (
-                    "what is looked at, or held and given back, more often than that is lost"
-                    if holds
-                    else "each worker that dies counts against all requests that it had in hand"
-                ),
-                f"exempt the queue from {set_by!r}, or set delivery-limit {_limit_wanted(queue):,}",
+                f"the delivery limit {limit:,}{by} is on",
+                ": what is looked at, or held and given back, more often than that is lost"
+                if holds
+                else ": each worker that dies counts against all requests that it had in hand",
+                f"exempt them from {set_by!r}, or set delivery-limit {wanted_limit:,}"
+                if by
+                else f"have dtbridge topology migrate set {wanted_limit:,}",
             )
-    elif queue.purpose is Purpose.REQUESTS and "x-message-ttl" not in queue.arguments:
-        yield warn(
+    elif not holds and "message-ttl" not in definition and "x-message-ttl" not in live.arguments:
+        yield _Problem(
+            warn,
             "delivery-limit",
-            f"queue {queue.name} is {live.type} and has no delivery limit: a request that kills "
-            "its worker comes back for ever",
+            f"no delivery limit on {live.type}",
+            ": a request that kills its worker comes back for ever",
             "use quorum queues (--queue-type quorum; dtbridge topology migrate)",
         )
-    if "expires" in definition:
-        yield fail(
+    expires = definition.get("expires")
+    if expires is not None:
+        unused = spoken(expires) if isinstance(expires, int) else str(expires)
+        yield _Problem(
+            fail,
             "policies",
-            f"{set_by!r} deletes queue {queue.name} with all that is in it when it has been unused "
-            f"for {definition['expires']} ms",
+            f"{set_by!r} deletes",
+            f" with everything in it when it has been unused for {unused}",
             f"exempt the bridge's queues from {set_by!r}",
         )
     ttl, wanted = definition.get("message-ttl"), queue.arguments.get("x-message-ttl")
     if queue.purpose is Purpose.CONTROL:
         return  # it is there for its bindings
     if isinstance(ttl, int) and (wanted is None or ttl < wanted):
-        yield warn(
+        yield _Problem(
+            warn,
             "policies",
-            f"{set_by!r} has messages of queue {queue.name} expire after {ttl:,} ms"
-            + (f", and not {wanted:,}" if wanted is not None else ""),
-            f"exempt the queue from {set_by!r}, unless that is what you want",
+            f"{set_by!r} has messages expire in",
+            f" after {spoken(ttl)}" + (f", and not {spoken(wanted)}" if wanted is not None else ""),
+            f"exempt them from {set_by!r}, unless that is what you want",
         )
 
 
@@ -203,10 +198,6 @@ def _limit_of(live: LiveQueue, known: Surroundings) -> int | None:
     if not limits and known.version is not None and known.version >= LIMITS_SINCE:
         return DELIVERY_LIMIT
     return min(limits, default=None)
-
-
-def _limit_wanted(queue: Queue) -> int:
-    return int(queue.arguments.get("x-delivery-limit", 0))
 
 
 def check_replicas(known: Surroundings) -> Iterator[Finding]:
@@ -281,7 +272,6 @@ _PUBLISHED: Final = (Purpose.REQUESTS, Purpose.RETRY, Purpose.DEAD)
 
 CHECKS: Final[tuple[Check[Surroundings], ...]] = (
     check_present,
-    check_as_planned,
     check_delivery_limits,
     check_replicas,
     check_rights,

@@ -5,12 +5,14 @@ mode says. AMQP cannot list what is there: to look for an exchange or a queue is
 passively, and a refusal ends the channel (AMQP 0-9-1 §1.6.2.1, §1.7.2.1).
 """
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import aio_pika
 import aiormq
+import msgspec
 
 from bridge.dialects.topology import (
     Exchange,
@@ -22,6 +24,8 @@ from bridge.dialects.topology import (
     QueueBinding,
     QueueType,
     Topology,
+    of_other_type,
+    type_of,
 )
 from bridge.rabbitmq.losses import plugin_missing
 from bridge.telemetry.logs import get_logger
@@ -48,6 +52,12 @@ _ADVICE: Final = (
     "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
     "without losing a message, and the mode verify takes them as they are"
 )
+_TAKEN: Final = "queues are taken as they are"
+_OF_OTHER_TYPE: Final = re.compile(
+    "inequivalent arg '(?:x-queue-type' |x-(?:dead-letter-strategy|delivery-limit|"
+    "consumer-disconnected-timeout)' .*received none but current is)"
+)
+"""The broker's words for a queue of the other type: only a quorum queue has these arguments."""
 
 
 async def see_to(
@@ -58,10 +68,14 @@ async def see_to(
     Returns those of the topology's exchanges that do not exist.
     """
     if other := await ensure(connection, topology, lenient=lenient):
-        log.warning("queues are taken as they are", reason=other)
+        log.warning(_TAKEN, reason=other)
     absent = await missing(connection, topology)
-    for warning in await check_delivery_limits(connection, topology):
-        log.warning("delivery limit", warning=warning)
+    found = await otherwise(connection, topology)
+    if found.sentence:
+        # Who lets them be as they are, mostly has some of them migrated.
+        (log.info if found.is_stronger else log.warning)(_TAKEN, reason=found.sentence)
+    if any(_keeps_poison(queue) for queue in found.as_they_are(topology.request_queues)):
+        log.warning("delivery limit", warning=_CLASSIC)
     return absent
 
 
@@ -90,8 +104,8 @@ async def ensure(
         there = [each for each in topology.exchanges if each not in absent]
         refused += await _compare(connection, there)
     if refused and not (lenient and all(_has_other_arguments(*each) for each in refused)):
-        raise TopologyError(_sentence(refused)) from refused[0][1].__cause__
-    return _sentence(refused)
+        raise TopologyError(await _told(connection, refused)) from refused[0][1].__cause__
+    return await _told(connection, refused)
 
 
 Refusals = list[tuple[Part, TopologyError]]
@@ -157,25 +171,88 @@ def _has_other_arguments(part: Part, error: TopologyError) -> bool:
     )
 
 
-def _sentence(refused: Refusals) -> str:
-    """One refusal in the broker's words, and the names of what it has refused for the same reason.
+async def _told(connection: aio_pika.abc.AbstractConnection, refused: Refusals) -> str:
+    """A sentence about everything that was refused; empty if nothing was."""
+    other = await _of_other_type(connection, refused)
+    return "; ".join(_sentences(refused, other, [*map(_to_start, QueueType)], _ADVICE))
 
-    More than :data:`NAMED` names are counted.
+
+def _sentences(
+    refused: Refusals, other: frozenset[str], by_type: Sequence[str], otherwise: str
+) -> list[str]:
+    """Queues of the other type; and of the rest, one refusal of each kind in the broker's words.
+
+    More than :data:`NAMED` names are counted. `other`: the queues that are of the other type.
+    `by_type`: what to do about those that are to be quorum, and to be classic; `otherwise`: about
+    other arguments.
     """
-    alike: dict[tuple[type, type], list[tuple[Part, TopologyError]]] = {}
-    for part, error in refused:
-        alike.setdefault((type(part), type(error.__cause__)), []).append((part, error))
     told = []
+    for wanted, advice in zip(QueueType, by_type, strict=True):
+        names = [
+            part.name
+            for part, _ in refused
+            if isinstance(part, Queue) and part.name in other and type_of(part) is wanted
+        ]
+        if names:
+            are = "queue {} is" if len(names) == 1 else "queues {} are"
+            told.append(
+                f"{are.format(_names(list(map(repr, names))))} {_other(wanted)}, and the options "
+                f"say {wanted}{advice}"
+            )
+    rest = [each for each in refused if getattr(each[0], "name", "") not in other]
+    alike: dict[tuple[type, type], list[tuple[Part, TopologyError]]] = {}
+    for part, error in rest:
+        alike.setdefault((type(part), type(error.__cause__)), []).append((part, error))
     for (_, first), *others in alike.values():
-        sentence = str(first)
-        if others:
-            names = ", ".join(_name(part) for part, _ in others[:NAMED])
-            more = f" and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
-            sentence += f"; likewise {names}{more}"
-        told.append(sentence)
-    if any(_has_other_arguments(*each) for each in refused):
-        told.append(_ADVICE)
-    return "; ".join(told)
+        more = f"; likewise {_names([_name(part) for part, _ in others])}" if others else ""
+        told.append(f"{first}{more}")
+    if otherwise and any(_has_other_arguments(*each) for each in rest):
+        told.append(otherwise)
+    return told
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _other(queue_type: QueueType) -> QueueType:
+    return QueueType.CLASSIC if queue_type is QueueType.QUORUM else QueueType.QUORUM
+
+
+def _to_start(wanted: QueueType) -> str:
+    """How workers start where queues are of the other type. What is quorum is best left so."""
+    how = (
+        f"start with --queue-type {_other(wanted)}, or with --topology verify while some are "
+        "quorum and some classic"
+    )
+    if wanted is QueueType.CLASSIC:
+        return f": {how}"
+    return (
+        ": `dtbridge topology migrate`, with the same routers and options, makes that so without "
+        f"losing a message; until then, {how}"
+    )
+
+
+async def _of_other_type(
+    connection: aio_pika.abc.AbstractConnection, refused: Refusals
+) -> frozenset[str]:
+    """The names of those queues that are what other options would declare.
+
+    A broker does not tell a queue's type, but it objects to nothing that is as it was declared.
+    """
+    queues = [
+        (part, error)
+        for part, error in refused
+        if isinstance(part, Queue) and _has_other_arguments(part, error)
+    ]
+    turned = [of_other_type(queue) for queue, _ in queues]
+    still = {_name(part) for part, _ in await refusals(connection, turned, passive=False)}
+    return frozenset(
+        queue.name
+        for queue, error in queues
+        if _name(queue) not in still or _OF_OTHER_TYPE.search(str(error))
+    )
 
 
 def _name(part: Part) -> str:
@@ -225,32 +302,47 @@ async def missing(
     return frozenset(absent)
 
 
-async def check_delivery_limits(
-    connection: aio_pika.abc.AbstractConnection, topology: Topology
-) -> list[str]:
-    """Sentences about queues on which a request that kills its worker might come back for ever.
+class Otherwise(msgspec.Struct, frozen=True):
+    """Queues of requests that are not what the bridge would declare, and are taken so."""
+
+    sentence: str = ""
+    """What they are; empty: there are none, or it is not known."""
+    other: frozenset[str] = frozenset()
+    """Names of those that are of the other type."""
+    is_stronger: bool = False
+    """All of them are quorum, and the options say classic."""
+
+    def as_they_are(self, queues: Sequence[Queue]) -> list[Queue]:
+        """Queues with the type that they have."""
+        return [of_other_type(each) if each.name in self.other else each for each in queues]
+
+
+async def otherwise(connection: aio_pika.abc.AbstractConnection, topology: Topology) -> Otherwise:
+    """Look whether queues of requests are what the bridge would declare, where nobody insists.
 
     AMQP cannot ask for a queue's arguments, only declare the queue again and see whether the broker
-    objects. So a limit that a policy sets is not seen, and without the permission to configure
-    nothing is. In mode declare, :func:`ensure` has checked them already.
+    objects. So what a policy sets is not seen, and without the permission to configure nothing is.
+    In mode declare, :func:`ensure` has seen to it.
     """
-    if any(_keeps_poison(queue) for queue in topology.request_queues):
-        return [_CLASSIC]
     if topology.mode is Mode.DECLARE:
-        return []
-    warnings = []
-    for queue in topology.request_queues:
-        try:
-            async with _Declaring(connection) as channel:
-                await _declare(channel, queue, passive=True)
-                await _declare(channel, queue, passive=False)
-        except aiormq.exceptions.ChannelPreconditionFailed as error:
-            warnings.append(
-                f"queue {queue.name!r} is not what the bridge would declare: {_reason(error)}"
-            )
-        except _REFUSALS:
-            continue  # not there, or no permission: nothing can be said
-    return warnings
+        return Otherwise()
+    wanted = topology.request_queues
+    absent = {_name(part) for part, _ in await refusals(connection, wanted, passive=True)}
+    there = [queue for queue in wanted if _name(queue) not in absent]
+    refused = [
+        each
+        for each in await refusals(connection, there, passive=False)
+        if _has_other_arguments(*each)  # without the permission, nothing can be said
+    ]
+    if not refused:
+        return Otherwise()
+    other = await _of_other_type(connection, refused)
+    stronger = all(
+        part.name in other and type_of(part) is QueueType.CLASSIC
+        for part, _ in refused
+        if isinstance(part, Queue)
+    )
+    return Otherwise("; ".join(_sentences(refused, other, ("", ""), "")), other, stronger)
 
 
 def _keeps_poison(queue: Queue) -> bool:

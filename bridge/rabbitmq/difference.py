@@ -33,8 +33,25 @@ POLICY_CAN: Final = {
 """Arguments that a policy can set on a queue that lacks them, and their names there. What stands in
 a queue's arguments, a policy cannot loosen (https://www.rabbitmq.com/docs/policies)."""
 
+LOST: Final = {
+    "x-queue-type": "the copies on other nodes",
+    "x-delivery-limit": "the delivery limit",
+    "x-dead-letter-strategy": "dead-lettering that is sure",
+    "x-dead-letter-exchange": "where it dead-letters to",
+    "x-max-length": "the bound of its length",
+    "x-max-length-bytes": "the bound of its bytes",
+    "x-message-ttl": "the time to live of its messages",
+    "x-single-active-consumer": "the single active consumer",
+}
+"""What a queue gives up that loses an argument; of the type: one that is quorum."""
+
 APPLY: Final = "`dtbridge topology apply` creates what is missing."
 MIGRATE: Final = "`dtbridge topology migrate` changes that without losing a message."
+WEAKEN: Final = "`dtbridge topology migrate --weaken` changes that: what is lost is"
+QUORUM_ALREADY: Final = (
+    "It is quorum already: start with --queue-type quorum, this command too, or workers with "
+    "--topology verify while some are quorum and some classic."
+)
 LEFT_OVER: Final = (
     "Of another number of partitions: `dtbridge topology migrate` moves what is left in it, and "
     "deletes it when nobody consumes it."
@@ -216,7 +233,26 @@ def queue_differs(name: str, changes: Sequence[Change], live: LiveQueue | None =
     )
 
 
+def losses(changes: Sequence[Change]) -> list[str]:
+    """What a queue would give up by these changes: replication, limits, bounds."""
+    lost = {
+        each.name
+        for each in changes
+        if each.live is not None
+        and (each.wanted is None or (each.name, each.live) == ("x-queue-type", "quorum"))
+    }
+    return [told for name, told in LOST.items() if name in lost]
+
+
+def is_quorum_already(changes: Sequence[Change]) -> bool:
+    """Whether what differs is a quorum queue where a classic one is wanted."""
+    return any((each.name, each.live) == ("x-queue-type", "quorum") for each in changes)
+
+
 def _what_to_do(changes: Sequence[Change], live: LiveQueue | None) -> str:
+    if lost := losses(changes):
+        told = f"{WEAKEN} {', '.join(lost)}."
+        return f"{QUORUM_ALREADY} {told}" if is_quorum_already(changes) else told
     by_policy = {POLICY_CAN[each.name]: each.wanted for each in changes if _policy_can(each)}
     if len(by_policy) < len(changes):
         return MIGRATE

@@ -165,13 +165,18 @@ def _missing(part: Part, error: TopologyError) -> Finding:
 
 def _differs(part: Part, error: TopologyError) -> Finding:
     kind, name = _kind_and_name(part)
-    told = _INEQUIVALENT.search(str(error))
-    if told is None:
+    change = change_of(str(error))
+    if change is None:
         return Finding(mark=Mark.UNKNOWN, kind=kind, name=name, todo=f"{error}.")
-    change = Change(told[1], _value(told[3]), _value(told[2]))
     if isinstance(part, Queue):
         return queue_differs(name, [change])
     return exchange_differs(name, [change])
+
+
+def change_of(words: str) -> Change | None:
+    """What a broker objects to in a declaration; None: its words are not understood."""
+    told = _INEQUIVALENT.search(words)
+    return None if told is None else Change(told[1], _value(told[3]), _value(told[2]))
 
 
 def _kind_and_name(part: Part) -> tuple[str, str]:

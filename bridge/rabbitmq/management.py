@@ -142,6 +142,14 @@ class LiveQueue(msgspec.Struct, frozen=True):
     message_stats: MessageStats = MessageStats()
 
 
+class ExchangeStats(msgspec.Struct, frozen=True):
+    """Messages since the exchange was made, or its node started."""
+
+    publish_in: int = 0
+    publish_out: int = 0
+    """To queues; what went to two counts twice."""
+
+
 class LiveExchange(msgspec.Struct, frozen=True):
     """An exchange, as it is."""
 
@@ -153,6 +161,7 @@ class LiveExchange(msgspec.Struct, frozen=True):
     internal: bool = False
     arguments: dict[str, Any] = {}
     policy: str | None = None
+    message_stats: ExchangeStats = ExchangeStats()
 
 
 class LiveBinding(msgspec.Struct, frozen=True):

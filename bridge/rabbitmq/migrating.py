@@ -26,8 +26,8 @@ no queue uses its alternate exchange. So the steps are:
 ====================  ========================================================================
 
 Each step can be repeated. A migration that was killed is taken up where what is there shows that it
-was. If workers do not settle in time, it goes back: Q is bound again, and what waited beside comes
-into it.
+was (``taken up``). If workers do not settle in time, it is ``given up``: Q is bound again, what
+waited beside comes into it (``moved back``), and everything is ``as it was``.
 
 What it cannot help: a worker that starts in mode declare in the middle of it binds Q directly, so
 that what is published from ``switched`` to ``switched back`` comes to both queues. Nothing is lost
@@ -69,6 +69,8 @@ TOGETHER: Final = 60_000
 """Milliseconds: delay queues whose requests wait no longer are migrated together."""
 REPLACED_WITHIN: Final = 20
 """Times that a queue is deleted and declared, if a worker has declared it first in between."""
+DAY: Final = 86_400.0
+"""Seconds."""
 NAME_MAX: Final = 255
 """Bytes of a name."""
 
@@ -84,7 +86,8 @@ STEPS: Final = (
 )
 
 OnStep = Callable[[str, str, int], None]
-"""Told of each step: its name, the queue, and how many messages it has moved."""
+"""Told of each step: its name, the queue, and how many messages it has moved. Besides
+:data:`STEPS` there are ``taken up``, ``given up`` and ``as it was``."""
 
 
 def aside(queue: str) -> str:
@@ -101,8 +104,12 @@ class Task(msgspec.Struct):
     live: LiveQueue | None
     sources: list[Binding]
     """What the queue is bound to."""
+    taken_up: bool = False
+    """An interrupted run has begun with it."""
     waited_since: float = 0.0
     """When what is published began to wait, by the monotonic clock."""
+    oldest: float | None = None
+    """When the oldest request was published that waited beside, if any says so: Unix time."""
     consumers: int = 0
     """Consumers of the queue before it was deleted."""
 
@@ -133,6 +140,8 @@ class Task(msgspec.Struct):
         Requests go by the default exchange, which is a way that workers know and a replay may use.
         """
         if self.wanted.purpose is Purpose.REQUESTS:
+            if (published := delivery.properties.timestamp) is not None:
+                self.oldest = min(published, self.oldest or published)
             return copy_of(delivery, Purpose.REQUESTS, exchange="", routing_key=self.name)
         return copy_of(delivery, self.wanted.purpose, exchange=self.beside)
 
@@ -144,7 +153,13 @@ class Outcome(msgspec.Struct):
     given_up: dict[str, str] = {}
     """Queues that are as they were, and why."""
     waited: float = 0.0
-    """Seconds that requests of a queue waited, at most."""
+    """Seconds that requests of a queue waited, at most: from the moment when they were sent beside
+    until all of them were back, whether it was migrated or given up."""
+    found: int = 0
+    """Requests that an interrupted run had left beside, and that this one has brought back. They
+    had waited for longer."""
+    found_age: float | None = None
+    """Seconds since the oldest of them was published; None: they do not say."""
 
 
 class Migration:
@@ -211,13 +226,15 @@ class Migration:
         if live is not None and (why := _impossible(live)):
             self.outcome.given_up[queue.name] = why
             return None
-        return Task(queue, live, list(sources.values()))
+        return Task(queue, live, list(sources.values()), taken_up=begun or left)
 
     def _differs(self, task: Task) -> bool:
         return task.live is not None and compare_queue(task.wanted, task.live) is not None
 
     async def _migrate(self, tasks: list[Task]) -> None:
         for task in tasks:
+            if task.taken_up:
+                self._on_step("taken up", task.name, 0)
             await self._prepare(task)
         old = [task for task in tasks if self._differs(task)]
         ready = [task for task in tasks if not self._differs(task)]
@@ -274,11 +291,12 @@ class Migration:
                     continue
                 await self._changes.bind(task.name, task.way)
                 self.outcome.given_up[task.name] = why
+                self._on_step("given up", task.name, 0)
         back = [task for task in tasks if task not in emptied]
         if back:
             await self._come_back(back)
             for task in back:
-                await self._finish(task)
+                await self._finish(task, "as it was")
         return emptied
 
     async def _until_empty(self, mover: Mover, tasks: Sequence[Task]) -> list[str]:
@@ -330,9 +348,6 @@ class Migration:
             await self._declare(task)
             self._on_step("replaced", task.name, 0)
         await changes.bind(task.name, task.way)
-        if task.waited_since:
-            waited = time.monotonic() - task.waited_since
-            self.outcome.waited = max(self.outcome.waited, waited)
         self._on_step("switched back", task.name, 0)
 
     async def _declare(self, task: Task) -> None:
@@ -370,9 +385,23 @@ class Migration:
                 if why:
                     raise TopologyError(f"queue {task.beside!r} cannot be moved back: {why}")
                 await mover.cancel(task.beside)
+                self._note(task, mover.moved[task.beside])
                 self._on_step("moved back", task.name, mover.moved[task.beside])
 
-    async def _finish(self, task: Task) -> None:
+    def _note(self, task: Task, moved: int) -> None:
+        """How long requests have waited that are back now. Nobody waits for what is not one."""
+        outcome = self.outcome
+        if task.wanted.purpose is not Purpose.REQUESTS:
+            return
+        if task.waited_since:
+            outcome.waited = max(outcome.waited, time.monotonic() - task.waited_since)
+            return
+        outcome.found += moved
+        age = 0.0 if task.oldest is None else time.time() - task.oldest
+        if 0 < age < DAY:  # what a sender says of the time is not always one
+            outcome.found_age = max(age, outcome.found_age or 0.0)
+
+    async def _finish(self, task: Task, step: str = "done") -> None:
         changes = self._changes
         for source in task.sources:
             await changes.bind(task.name, source)
@@ -387,7 +416,7 @@ class Migration:
             raise TopologyError(
                 f"queue {task.beside!r} holds {seen.ready} messages that came late; run it again"
             )
-        self._on_step("done", task.name, 0)
+        self._on_step(step, task.name, 0)
 
     async def _until_back(self, tasks: Sequence[Task]) -> None:
         """Wait until workers consume again, but not for ever: some may have been stopped."""

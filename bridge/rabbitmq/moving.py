@@ -26,7 +26,7 @@ import msgspec
 from yarl import URL
 
 from bridge.dialects.copies import may_be_rejected, milliseconds_left
-from bridge.dialects.headers import DEADLINE, PERSISTENT
+from bridge.dialects.headers import DEADLINE, MARKER, MARKER_BODY, PERSISTENT
 from bridge.dialects.topology import Purpose
 from bridge.rabbitmq.browser import BrowsingLane
 from bridge.rabbitmq.changing import Changes
@@ -66,9 +66,6 @@ leader takes about as long."""
 REFUSALS: Final = 20
 """Refusals of one message until it is left where it is."""
 
-MARKER: Final = "dtbridge-marker"
-"""The header of a marker."""
-_MARKER_BODY: Final = b'{"dtbridge":"a marker of dtbridge topology; it can be deleted"}'
 _NOT_KEPT: Final = frozenset({"CC", "BCC"})
 """By these the broker would send a copy to others again."""
 
@@ -172,7 +169,7 @@ class Mover(Session):
         """Put the markers into a queue that is being consumed."""
         properties = Properties(headers={MARKER: 1}, delivery_mode=PERSISTENT, type=MARKER)
         for _ in range(MARKERS):
-            self.publish(Publishing(queue, _MARKER_BODY, properties), lambda _: None)
+            self.publish(Publishing(queue, MARKER_BODY, properties), lambda _: None)
 
     def markers(self, queue: str) -> int:
         """Markers of a queue in hand."""

@@ -29,7 +29,7 @@ import aiormq
 import msgspec
 from yarl import URL
 
-from bridge.dialects.topology import Exchange, Purpose, Queue, Topology
+from bridge.dialects.topology import Exchange, Purpose, Queue, Topology, of_other_type
 from bridge.rabbitmq.connection import Connection, open_connection
 from bridge.rabbitmq.losses import LOST, explain, losses_as_errors, telling
 from bridge.rabbitmq.switching import are_paused
@@ -87,6 +87,8 @@ class PartSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The broker's words, if it is not there."""
     differs: str = ""
     """The broker's words, if it is not what would be declared."""
+    other_type: bool = False
+    """Whether it is a queue that would be declared so if the options asked for the other type."""
     configure: Right = Right.UNKNOWN
     write: Right = Right.UNKNOWN
     read: Right = Right.UNKNOWN
@@ -272,6 +274,7 @@ async def _see(connection: Connection, part: Exchange | Queue) -> PartSeen:
     if isinstance(part, Queue):
         messages, consumers = declared.message_count or 0, declared.consumer_count or 0
     differs = ""
+    other_type = False
     configure = Right.UNKNOWN
     if isinstance(part, Queue) or not part.predeclared:
         try:
@@ -282,11 +285,16 @@ async def _see(connection: Connection, part: Exchange | Queue) -> PartSeen:
         except _OTHERWISE as error:
             configure = Right.GRANTED
             differs = _words(error)
+            if isinstance(part, Queue):
+                with contextlib.suppress(*_REFUSED, *_OTHERWISE):
+                    await _declare(connection, of_other_type(part), passive=False)
+                    other_type = True
     return PartSeen(
         name=part.name,
         is_queue=is_queue,
         there=Right.GRANTED,
         differs=differs,
+        other_type=other_type,
         configure=configure,
         messages=messages,
         consumers=consumers,
@@ -379,7 +387,12 @@ async def _clock(connection: Connection, prefix: str) -> ClockSeen:
             ended = time.time()
             await channel.queue_delete(first)
             await channel.queue_delete(second)
-    except (*_REFUSED, *_OTHERWISE) as error:
+    except _REFUSED:
+        return ClockSeen(
+            why="this user may not declare, write and read the queues of its own that tell it, "
+            f"{prefix}.doctor.…"
+        )
+    except _OTHERWISE as error:
         return ClockSeen(why=_words(error))
     except TimeoutError:
         return ClockSeen(why="a message that expired did not come back in time")

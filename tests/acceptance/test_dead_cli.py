@@ -119,6 +119,11 @@ def counts(url: str) -> tuple[int, int]:
     return found
 
 
+def replayed_text(number: int) -> str:
+    """What a replay says that has tried some."""
+    return f"Replayed: {number}. What fails again: dtbridge dead list --replayed\n"
+
+
 NEW = {"dtbridge-failed-at": 4_000_000_000_000}  # in 2096: newer than anything
 
 
@@ -205,10 +210,53 @@ def test_list_says_when_it_does_not_show_all(amqp_url: str) -> None:
     ended = dtbridge(amqp_url, "list", "--limit", "2", "--json")
     assert [json.loads(line)["station"] for line in ended.stdout.splitlines()] == ["CP2", "CP1"]
     assert ended.stderr == "dtbridge: these are the newest 2 of 3 (--limit shows more)\n"
-    assert (
-        said(amqp_url, "list", "--limit", "3", "--vendor", "nobody")
-        == "There are no such dead letters.\n"
+    ended = dtbridge(amqp_url, "list", "--limit", "3", "--station", "nobody")
+    assert (ended.stdout, ended.stderr) == ("There are no such dead letters.\n", "")
+
+
+def test_a_vendor_without_dead_letters_is_told_with_those_that_have_some(amqp_url: str) -> None:
+    fill(amqp_url, [{}, {}, {"dtbridge-vendor": "EN+\x1b"}])
+    told = (
+        "dtbridge: there are no dead letters of the vendor 'amce'; "
+        "there are some of acme (2), EN+\N{REPLACEMENT CHARACTER} (1)\n"
     )
+    for command in (
+        ("list",),
+        ("list", "--json"),
+        ("replay",),
+        ("replay", "--yes"),
+        ("replay", "--dry-run"),
+        ("purge", "--yes"),
+        ("purge", "--dry-run"),
+    ):
+        ended = dtbridge(amqp_url, *command, "--vendor", "amce")
+        assert (ended.returncode, ended.stderr) == (0, told), command
+    assert said(amqp_url, "list", "--vendor", "ACME", "--station", "nobody")
+    assert counts(amqp_url) == (3, 0)
+
+
+def test_what_is_replayed_is_told_by_reason_and_time_and_what_may_have_its_effect_twice(
+    amqp_url: str,
+) -> None:
+    fill(amqp_url, [{}, {}, {"dtbridge-reason": "timed-out"}, {"dtbridge-reason": "marker"}])
+    span = ("--since", "2023-11-14+01:00", "--until", "2023-11-15T00:00")
+    assert said(amqp_url, "replay", "--dry-run", *span).startswith(
+        "Would be replayed: 3 (2 failed, 1 timed-out), given up from 2023-11-13 23:00:00 UTC on "
+        "and before 2023-11-15 00:00:00 UTC.\n"
+        "  3 to exchange datatransfer, key acme\n"
+        "1 of them timed out: a handler in a thread"
+    )
+    assert "no requests (dtbridge dead purge --reason marker" in said(
+        amqp_url, "replay", "--dry-run"
+    )
+    ended = dtbridge(amqp_url, "replay", *span)
+    assert (ended.returncode, ended.stdout) == (0, replayed_text(3))
+    assert "1 of them had timed out" in ended.stderr
+    assert "1 that are no requests stay" in ended.stderr
+    assert counts(amqp_url) == (1, 3)
+    ended = dtbridge(amqp_url, "list", "--since", "today", "--until", "yesterday")
+    assert ended.returncode == 2
+    assert "look at --since and --until" in ended.stderr
 
 
 def test_no_text_of_a_dead_letter_reaches_the_terminal_as_a_command(amqp_url: str) -> None:
@@ -258,7 +306,7 @@ def test_show_wants_the_beginning_of_exactly_one_id(amqp_url: str) -> None:
 def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"dtbridge-reason": "timed-out"}, {}])
     assert said(amqp_url, "replay", "--reason", "failed", "--dry-run") == (
-        "Would be replayed: 2.\n  2 to exchange datatransfer, key acme\n"
+        "Would be replayed: 2 (2 failed).\n  2 to exchange datatransfer, key acme\n"
     )
     assert json.loads(said(amqp_url, "replay", "--json", "--dry-run", "--limit", "1")) == {
         "dry_run": True,
@@ -267,17 +315,24 @@ def test_replay_counts_in_a_dry_run_and_then_publishes(amqp_url: str) -> None:
         "elsewhere": {},
         "impossible": 0,
         "expired": 0,
+        "markers": 0,
+        "reasons": {"failed": 1},
+        "since": None,
+        "until": None,
     }
     assert counts(amqp_url) == (3, 0)
-    assert said(amqp_url, "replay", "--reason", "failed") == "Replayed: 2.\n"
+    assert said(amqp_url, "replay", "--reason", "failed") == replayed_text(2)
     assert counts(amqp_url) == (1, 2)
-    assert json.loads(said(amqp_url, "replay", "--json")) == {
+    ended = dtbridge(amqp_url, "replay", "--json")
+    assert json.loads(ended.stdout) == {
         "replayed": 1,
         "unroutable": 0,
         "refused": 0,
         "impossible": 0,
         "elsewhere": 0,
         "expired": 0,
+        "markers": 0,
+        "timed_out": 1,
     }
 
 
@@ -285,7 +340,7 @@ def test_what_says_that_it_came_from_elsewhere_is_shown_and_stays(amqp_url: str)
     forged = {"dtbridge-exchange": "", "dtbridge-routing-key": "billing.\x1b[2Jcommands"}
     fill(amqp_url, [forged, {}, {"dtbridge-exchange": "tenants"}, {"dtbridge-exchange": 1}])
     assert said(amqp_url, "replay", "--dry-run") == (
-        "Would be replayed: 1.\n"
+        "Would be replayed: 1 (1 failed).\n"
         "  1 to exchange datatransfer, key acme\n"
         "Would stay, because they are not from the bridge's own exchange or queues "
         "(--exchange allows an exchange): 2.\n"
@@ -295,17 +350,19 @@ def test_what_says_that_it_came_from_elsewhere_is_shown_and_stays(amqp_url: str)
     )
     assert "queue billing." in said(amqp_url, "list")
     ended = dtbridge(amqp_url, "replay")
-    assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
+    assert (ended.returncode, ended.stdout) == (1, replayed_text(1))
     assert "2 not from the bridge's own exchange or queues" in ended.stderr
     assert "1 without a place to go back to" in ended.stderr
     assert counts(amqp_url) == (3, 1)
-    assert "Would be replayed: 1." in said(amqp_url, "replay", "--exchange", "tenants", "--dry-run")
+    assert "Would be replayed: 1 (1 failed)." in said(
+        amqp_url, "replay", "--exchange", "tenants", "--dry-run"
+    )
 
 
 def test_a_replay_that_leaves_some_says_why_and_fails(amqp_url: str) -> None:
     fill(amqp_url, [{}, {"dtbridge-exchange": "gone"}, {"dtbridge-exchange": 7}])
     ended = dtbridge(amqp_url, "replay", "--exchange", "gone")
-    assert (ended.returncode, ended.stdout) == (1, "Replayed: 1.\n")
+    assert (ended.returncode, ended.stdout) == (1, replayed_text(1))
     assert ended.stderr == (
         "dtbridge: 2 could not be replayed and stay: 1 no queue takes them, "
         "1 without a place to go back to\n"
@@ -378,7 +435,7 @@ async def _until_given_back(url: str, count: int) -> None:
 def test_replay_and_purge_take_ids_or_how_they_begin(amqp_url: str) -> None:
     fill(amqp_url, [{} for _ in range(4)])
     ids = {letter["station"]: letter["id"] for letter in listed(amqp_url)}
-    assert said(amqp_url, "replay", ids["CP1"][:8], ids["CP2"]) == "Replayed: 2.\n"
+    assert said(amqp_url, "replay", ids["CP1"][:8], ids["CP2"]) == replayed_text(2)
     assert said(amqp_url, "purge", ids["CP0"].upper()) == "Purged: 1.\n"
     assert [letter["station"] for letter in listed(amqp_url)] == ["CP3"]
     assert counts(amqp_url) == (1, 2)
@@ -412,8 +469,8 @@ def test_a_replay_of_many_asks_nobody_who_is_not_there(amqp_url: str) -> None:
         "say --yes, or --dry-run to see where they go\n"
     )
     assert counts(amqp_url) == (11, 0)
-    assert said(amqp_url, "replay", "--limit", "1") == "Replayed: 1.\n"
-    assert said(amqp_url, "replay") == "Replayed: 10.\n"
+    assert said(amqp_url, "replay", "--limit", "1") == replayed_text(1)
+    assert said(amqp_url, "replay") == replayed_text(10)
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 11), ("y", 0)])
@@ -434,21 +491,21 @@ def test_expired_ones_are_listed_and_replayed_only_when_asked_for(amqp_url: str)
     assert len(listed(amqp_url)) == 5
     assert "(--include-expired): 4." in said(amqp_url, "replay", "--dry-run")
     ended = dtbridge(amqp_url, "replay")
-    assert (ended.returncode, ended.stdout) == (0, "Replayed: 1.\n")
+    assert (ended.returncode, ended.stdout) == (0, replayed_text(1))
     assert ended.stderr == (
         "dtbridge: 4 that expired stay, because nobody waits for them (--include-expired)\n"
     )
     assert dtbridge(amqp_url, "replay").stdout == "Replayed: 0.\n"
-    assert said(amqp_url, "replay", listed(amqp_url)[0]["id"]) == "Replayed: 1.\n"
-    assert said(amqp_url, "replay", "--reason", "expired", "--limit", "1") == "Replayed: 1.\n"
-    assert said(amqp_url, "replay", "--include-expired") == "Replayed: 2.\n"
+    assert said(amqp_url, "replay", listed(amqp_url)[0]["id"]) == replayed_text(1)
+    assert said(amqp_url, "replay", "--reason", "expired", "--limit", "1") == replayed_text(1)
+    assert said(amqp_url, "replay", "--include-expired") == replayed_text(2)
     assert counts(amqp_url) == (0, 5)
 
 
 def test_a_rate_is_kept(amqp_url: str) -> None:
     fill(amqp_url, [{} for _ in range(9)])
     began = time.monotonic()
-    assert said(amqp_url, "replay", "--rate", "4") == "Replayed: 9.\n"
+    assert said(amqp_url, "replay", "--rate", "4") == replayed_text(9)
     assert time.monotonic() - began >= 8 / 4
 
 

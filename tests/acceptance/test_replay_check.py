@@ -124,6 +124,7 @@ def test_what_a_handler_raises_is_shown_with_file_and_line(folder: Path) -> None
     assert lines[4] == raised
     assert lines[6] == "    answer: Accepted → another try after 5 s"
     assert "raised Retry: " in lines[7]
+    assert lines[-1] == "3 compared, 1 the same (1 fail again), 2 different."
     assert done.returncode == 1
 
 
@@ -189,6 +190,15 @@ def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: s
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_vendor_of_which_there_is_nothing_is_told_with_those_that_are_there(
+    folder: Path,
+) -> None:
+    file = record(folder, event(), event(vendor="EN+"))
+    done = dtbridge("replay-check", "then:router", file, "--vendor", "com.amce", folder=folder)
+    assert done.returncode == 2
+    assert "is of the vendor com.amce: there are 'EN+', 'com.acme'" in done.stderr
 
 
 def test_a_recording_without_bodies_is_no_success(folder: Path) -> None:

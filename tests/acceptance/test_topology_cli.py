@@ -123,7 +123,10 @@ def test_every_difference_is_named_at_once(place: Place) -> None:
     found = json.loads(place.ended(DIFFERENT, "plan", "--json"))
     assert found["counts"]["different"] == 2
     assert found["counts"]["missing"] == 4
-    assert place.ended(DIFFERENT, "apply", "--yes").endswith("Created: 4. Deleted: 0.\n")
+    assert place.ended(DIFFERENT, "apply", "--yes").endswith(
+        "Created: 4. Deleted: 0.\n2 differ, which this command does not change: "
+        "`dtbridge topology plan` shows what to do.\n"
+    )
     found = json.loads(place.ended(DIFFERENT, "plan", "--json"))
     assert (found["counts"]["missing"], found["counts"]["different"]) == (0, 2)
 
@@ -155,6 +158,22 @@ def test_the_arguments_of_all_queues_are_migrated_beside_a_worker(place: Place) 
     assert "Nothing differs" in place.ended(NOTHING, "plan")
     with WorkerProcess(TARGET, place.url):
         pass
+
+
+def test_queues_lose_nothing_unless_that_is_asked_for(place: Place) -> None:
+    place.ended(NOTHING, "apply", "--yes")
+    told = place.ended(DIFFERENT, "verify", "--queue-type", "classic")
+    assert "It is quorum already: start with --queue-type quorum" in told
+    for options in (("--yes",), ()):
+        done = place.run("migrate", "--queue-type", "classic", *options)
+        assert done.returncode == USAGE
+        assert "the copies on other nodes, the delivery limit" in done.stderr
+        assert "start workers with --queue-type quorum" in done.stderr
+        assert "which is done with --weaken only" in done.stderr
+    assert "Nothing differs" in place.ended(NOTHING, "plan")
+    told = place.ended(NOTHING, "migrate", "--queue-type", "classic", "--weaken", "--yes")
+    assert "Migrated: 13." in told
+    assert told.endswith("From now on, start workers with --queue-type classic.\n")
 
 
 def test_a_vendor_that_nobody_handles_any_more_is_retired(place: Place) -> None:
@@ -215,6 +234,16 @@ def test_without_the_management_api_it_says_what_amqp_tells(amqp_url: str) -> No
         (("apply",), USAGE, "nobody to ask"),
         (("apply", "--prune", "echo", "--yes"), USAGE, "is handled by a router"),
         (("apply", "--prune", "none", "--yes"), FAILED, "no retired queue of the vendor 'none'"),
+        (
+            ("migrate", "--vendor", "ecco", "--vendor", "echo", "--yes"),
+            USAGE,
+            "no router given is for the vendor 'ecco': they are for echo",
+        ),
+        (
+            ("migrate", "--vendor", "echo", "--dialect", "citrineos", "--yes"),
+            USAGE,
+            "--vendor is for the native dialect",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(

@@ -5,6 +5,7 @@ import os
 import socket
 
 import aio_pika
+import msgspec
 import pytest
 
 from bridge.dialects.names import Names
@@ -101,15 +102,46 @@ async def test_queues_without_the_delivery_limit_are_warned_of(amqp_url: str) ->
         await channel.queue_delete(QUEUE)
         await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
         plan = worker_topology(NATIVE, ["v"], Mode.VERIFY)
-        warnings = await declaring.check_delivery_limits(connection, plan)
-        assert len(warnings) == 1
-        assert QUEUE in warnings[0]
-        assert "inequivalent arg" in warnings[0]
+        found = await declaring.otherwise(connection, plan)
+        assert found.sentence.startswith(f"queue {QUEUE!r}: PRECONDITION_FAILED - inequivalent arg")
+        assert not found.is_stronger
         nobodys = worker_topology(NATIVE, [], Mode.NONE)
-        assert await declaring.check_delivery_limits(connection, nobodys) == []
-        plan = worker_topology(NATIVE, ["v"], Mode.NONE, QueueType.CLASSIC)
-        (classic,) = await declaring.check_delivery_limits(connection, plan)
-        assert "no delivery limit" in classic
+        assert (await declaring.otherwise(connection, nobodys)).sentence == ""
+
+
+async def test_queues_that_are_taken_as_they_are_are_told_of_once_and_by_their_type(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bridge.rabbitmq")
+    classic = worker_topology(NATIVE, ["v", "w"], Mode.VERIFY, QueueType.CLASSIC)
+    quorum = worker_topology(NATIVE, ["v", "w"], Mode.VERIFY)
+
+    def told() -> list[tuple[str, str, str]]:
+        records, caplog.records[:] = list(caplog.records), []
+        shown = [(each.levelname, each.__dict__["bridge"]) for each in records]
+        return [
+            (level, pairs["event"], pairs.get("reason") or pairs["warning"])
+            for level, pairs in shown
+        ]
+
+    async with await aio_pika.connect(amqp_url) as connection:
+        for plan, other in ((quorum, classic), (classic, quorum)):
+            await declaring.ensure(connection, msgspec.structs.replace(plan, mode=Mode.DECLARE))
+            await declaring.see_to(connection, plan)
+            assert [event for _, event, _ in told()] == ["delivery limit"] * (plan is classic)
+            await declaring.see_to(connection, other)
+            [(level, event, reason), *more] = told()
+            assert event == "queues are taken as they are"
+            assert reason.startswith("queues 'audit.unknown-vendor', 'audit.v', 'audit.w' ")
+            # That a request may kill its workers is worth a warning, whatever the options say.
+            if plan is quorum:
+                assert (level, more) == ("INFO", [])
+                assert reason.endswith(" are quorum, and the options say classic")
+            else:
+                assert (level, [each for _, each, _ in more]) == ("WARNING", ["delivery limit"])
+            channel = await connection.channel()
+            for queue in plan.queues:
+                await channel.queue_delete(queue.name)
 
 
 async def test_a_worker_that_starts_says_so(

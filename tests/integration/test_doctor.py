@@ -121,9 +121,13 @@ async def test_a_queue_that_is_another_is_told_by_the_brokers_words(amqp_url: st
     queue = found.part("datatransfer.acme", is_queue=True)
     assert queue is not None
     assert "inequivalent arg" in queue.differs
+    assert queue.other_type
     exchange = found.part("datatransfer", is_queue=False)
     assert exchange is not None
     assert exchange.differs == ""
+    _, findings = await diagnose(amqp_url)
+    [told] = [each for each in findings if each.check == "arguments"]
+    assert "are classic, and the options say quorum" in told.sentence
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,32 @@ async def test_a_policy_that_would_lose_dead_letters_is_found(
             await asyncio.sleep(0.5)
     assert {each.level for each in found} == {Level.FAIL, Level.WARN}
     assert any("datatransfer.dead" in each.sentence for each in found)
+    managed_broker.delete_vhost(name)
+
+
+async def test_events_that_nobody_listens_to_are_not_taken_for_lost_requests(
+    managed_broker: PrivateBroker,
+) -> None:
+    name = f"events-{secrets.token_hex(4)}"
+    url = managed_broker.add_vhost(name)
+    async with await aio_pika.connect(url) as connection:
+        await ensure(connection, worker_topology(Native(NAMES), ["acme"], events=True))
+        channel = await connection.channel()
+        events = await channel.get_exchange(NAMES.events)
+        listener = await channel.declare_queue(exclusive=True)
+        await listener.bind(events, "heard")
+        for key in ["heard"] * 3 + ["unheard"] * 5:
+            await events.publish(aio_pika.Message(b""), key, mandatory=False)
+        async with asyncio.timeout(30):
+            while True:  # the broker counts in its own time
+                known, findings = await diagnose(url, managed_broker.management_url)
+                assert known.management is not None
+                if known.management.unheard == 5:
+                    break
+                await asyncio.sleep(0.5)
+        dropped = known.management.overview.message_stats.drop_unroutable
+    told = [each for each in findings if each.check == "unroutable"]
+    assert bool(told) is (dropped > 5), (dropped, told)
     managed_broker.delete_vhost(name)
 
 

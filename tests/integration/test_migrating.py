@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -255,20 +256,23 @@ async def test_workers_that_do_not_settle_in_time_keep_their_queue(place: Place)
         Client(place.url, timeout=PATIENCE) as client,
     ):
         first = asyncio.create_task(client.data_transfer("CP", request(data=1)))
-        steps = asyncio.Queue[str]()
+        steps: list[tuple[str, int]] = []
+        switched = asyncio.Event()
+
+        def on_step(step: str, _: str, moved: int) -> None:
+            steps.append((step, moved))
+            if step == "switched":
+                switched.set()
+
         migrating = asyncio.create_task(
-            run(
-                place,
-                QueueType.QUORUM,
-                only=QUEUE,
-                patience=1.0,
-                on_step=lambda step, *_: steps.put_nowait(step),
-            )
+            run(place, QueueType.QUORUM, only=QUEUE, patience=1.0, on_step=on_step)
         )
-        while await steps.get() != "switched":
-            pass
+        async with asyncio.timeout(PATIENCE):
+            await switched.wait()
         second = asyncio.create_task(client.data_transfer("CP", request(data=2)))
         outcome = await migrating
+        assert steps[-3:] == [("given up", 0), ("moved back", 1), ("as it was", 0)]
+        assert outcome.waited >= 1.0  # as long as it was patient
         assert list(outcome.given_up) == [QUEUE]
         assert "workers still have requests" in outcome.given_up[QUEUE]
         release.set()
@@ -278,6 +282,34 @@ async def test_workers_that_do_not_settle_in_time_keep_their_queue(place: Place)
     live = await place.management.queue(place.vhost, QUEUE)
     assert live is not None
     assert live.type == "classic"
+
+
+async def test_what_an_interrupted_run_has_left_beside_is_told_as_waiting_since_then(
+    place: Place,
+) -> None:
+    async with working(place.url, echo(Counter()), queue_type=QueueType.CLASSIC):
+        pass
+    await killed(place, QueueType.QUORUM, "switched")
+    async with await aio_pika.connect(place.url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(NAMES.requests, ensure=False)
+        for minutes in (3, 1):
+            published = time.time() - 60 * minutes
+            message = aio_pika.Message(b"{}", delivery_mode=2, timestamp=int(published))
+            await exchange.publish(message, "v")
+    steps: list[tuple[str, int]] = []
+    outcome = await run(
+        place,
+        QueueType.QUORUM,
+        only=QUEUE,
+        on_step=lambda step, _, moved: steps.append((step, moved)),
+    )
+    assert (steps[0], steps[2]) == (("taken up", 0), ("moved back", 2))
+    assert steps[-1] == ("done", 0)
+    assert outcome.found == 2
+    assert outcome.found_age is not None
+    assert 180 <= outcome.found_age < 240
+    assert outcome.waited < 60
 
 
 @pytest.mark.parametrize(("old", "new"), [tuple(QueueType), tuple(reversed(QueueType))])

@@ -1,5 +1,6 @@
 """The node that all other tests rely on: alone, hard to kill by accident, gone without a trace."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import aio_pika
 import pytest
+from yarl import URL
 
+from bridge.rabbitmq.management import Management
 from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster, find_server
 from bridge.testing.rabbitmq.server import root_of
 
@@ -158,6 +161,22 @@ def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> N
         run.communicate(timeout=30)
     assert interrupted.returncode == 0
     wait_until_gone(tmp_path, processes)
+
+
+def test_the_management_api_is_run_where_it_is_asked_for() -> None:
+    command = [sys.executable, "-m", "bridge.testing.rabbitmq", "run", "--management"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline().startswith("amqp://guest:guest@127.0.0.1:")
+            url = run.stdout.readline().strip()
+            overview = asyncio.run(Management(URL(url)).overview())
+            assert overview.rabbitmq_version
+        finally:
+            run.send_signal(signal.SIGINT)
+    assert run.returncode == 0
 
 
 def wait_until_gone(folder: Path, processes: list[int], seconds: float = 10.0) -> None:

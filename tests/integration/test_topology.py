@@ -52,7 +52,7 @@ async def test_declaring_twice_changes_nothing_and_verifying_finds_it_all(
 async def test_classic_queues_are_classic_and_quorum_queues_quorum(amqp_url: str) -> None:
     async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC):
         pass
-    assert "x-queue-type" in await refusal(amqp_url, Mode.DECLARE)
+    assert " are classic, and the options say quorum: " in await refusal(amqp_url, Mode.DECLARE)
 
 
 async def test_verify_names_the_exchange_that_is_missing(amqp_url: str) -> None:
@@ -103,8 +103,55 @@ async def test_all_queues_with_other_arguments_are_named_at_once_with_what_to_do
     told = await refusal(amqp_url, Mode.DECLARE)
     for queue in worker_topology(Native(NAMES), ["v"]).needed.queues:
         assert f"'{queue.name}'" in told
-    assert told.count("PRECONDITION_FAILED") == 1
+    assert "PRECONDITION_FAILED" not in told
     assert "`dtbridge topology migrate`" in told
+    assert "start with --queue-type classic, or with --topology verify" in told
+
+
+async def test_nobody_is_told_to_make_quorum_queues_classic(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One queue is quorum, or all are: the options are what is to change."""
+    async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC) as it:
+        before = len(it.transport.history)
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            await channel.queue_delete(QUEUE)
+            [wanted] = [
+                each for each in worker_topology(Native(NAMES), ["v"]).queues if each.name == QUEUE
+            ]
+            made = await channel.declare_queue(QUEUE, durable=True, arguments=wanted.arguments)
+            await made.bind(NAMES.requests, "v")
+        await it.transport.until(State.CONNECTING, State.CONSUMING, since=before)
+    told = (
+        "queue 'datatransfer.v' is quorum, and the options say classic: start with --queue-type "
+        "quorum, or with --topology verify while some are quorum and some classic"
+    )
+    [reason] = [
+        pairs["reason"]
+        for record in caplog.records
+        if (pairs := record.__dict__.get("bridge", {})).get("event")
+        == "queues are taken as they are"
+    ]
+    assert reason == told
+    with pytest.raises(TopologyError) as caught:
+        async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC):
+            pass
+    assert str(caught.value) == told
+
+
+async def test_a_quorum_queue_of_an_older_release_is_known_as_one(amqp_url: str) -> None:
+    arguments: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(
+            QUEUE,
+            durable=True,
+            arguments=arguments | {"x-dead-letter-exchange": NAMES.dead},
+        )
+    with pytest.raises(TopologyError, match="is quorum, and the options say"):
+        async with working(amqp_url, answering(), queue_type=QueueType.CLASSIC):
+            pass
 
 
 async def test_a_worker_goes_on_with_queues_that_were_changed_under_it(

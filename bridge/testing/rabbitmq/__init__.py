@@ -7,7 +7,7 @@ already runs here is not disturbed. `PrivateCluster` joins several such nodes.
 `obtain_broker` is the same for people: it takes the broker it is given, installs the server or
 falls back to Docker, and says in one sentence what is missing.
 
-From the shell: `python -m bridge.testing.rabbitmq ensure|run`.
+From the shell: `python -m bridge.testing.rabbitmq ensure|run`; `--help` says more.
 """
 
 from bridge.testing.rabbitmq.cluster import PrivateCluster

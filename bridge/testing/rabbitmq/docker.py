@@ -10,6 +10,8 @@ from bridge.testing.rabbitmq.ports import speaks_amqp
 from bridge.testing.rabbitmq.process import run, wait_until
 
 DOCKER_IMAGE = "rabbitmq:4"
+MANAGEMENT_IMAGE = "rabbitmq:4-management"
+"""The same with the plugin rabbitmq_management enabled."""
 START_TIMEOUT = 120.0
 """Seconds a container may take until it answers its first AMQP handshake."""
 
@@ -22,19 +24,33 @@ class DockerBroker:
     Args:
         image: the image to run.
         start_timeout: seconds until the first AMQP handshake.
+        management: whether the image has the management API, to be published as well.
 
     """
 
-    def __init__(self, image: str = DOCKER_IMAGE, start_timeout: float = START_TIMEOUT) -> None:
+    def __init__(
+        self,
+        image: str = DOCKER_IMAGE,
+        start_timeout: float = START_TIMEOUT,
+        *,
+        management: bool = False,
+    ) -> None:
         self.image = image
         self.start_timeout = start_timeout
         self.name = f"dtbridge-{secrets.token_hex(4)}"
         self.port = 0
+        self.management_port = 0
+        self._management = management
 
     @property
     def url(self) -> str:
         """The AMQP URL of the default virtual host."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def management_url(self) -> str:
+        """The URL of the management API; empty without it."""
+        return f"http://guest:guest@127.0.0.1:{self.management_port}/" if self._management else ""
 
     @staticmethod
     def usable() -> bool:
@@ -48,10 +64,14 @@ class DockerBroker:
         return True
 
     def __enter__(self) -> Self:
-        published = ("--publish", "127.0.0.1::5672")
+        published = ["--publish", "127.0.0.1::5672"]
+        if self._management:
+            published += ["--publish", "127.0.0.1::15672"]
         _docker("run", "--rm", "--detach", "--name", self.name, *published, self.image)
         try:
-            self.port = int(_docker("port", self.name, "5672/tcp").split()[0].rpartition(":")[2])
+            self.port = self._published(5672)
+            if self._management:
+                self.management_port = self._published(15672)
             wait_until(
                 lambda: speaks_amqp("127.0.0.1", self.port), None, self.start_timeout, self._tail
             )
@@ -59,6 +79,9 @@ class DockerBroker:
             self.close()
             raise
         return self
+
+    def _published(self, port: int) -> int:
+        return int(_docker("port", self.name, f"{port}/tcp").split()[0].rpartition(":")[2])
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -18,6 +18,8 @@ from bridge.testing.rabbitmq.ports import accepts, free_ports, speaks_amqp
 from bridge.testing.rabbitmq.process import run, wait_until
 from bridge.testing.rabbitmq.server import find_server, root_of
 
+MANAGEMENT = "rabbitmq_management"
+"""The plugin of the management API."""
 START_TIMEOUT = 60.0
 """Seconds a node may take until it answers its first AMQP handshake."""
 STOP_TIMEOUT = 20.0
@@ -35,7 +37,8 @@ class PrivateBroker:
 
     Args:
         name: begins the node's name.
-        plugins: names of RabbitMQ plugins to enable; by default the one that partitions need.
+        plugins: names of RabbitMQ plugins to enable; by default the one that partitions need. With
+            `rabbitmq_management`, there is a `management_url`.
         config: further lines of rabbitmq.conf, as text or as a mapping.
         tls: also listen with TLS. The certificate is for localhost and 127.0.0.1, from a throw-away
             authority (`ca_file`).
@@ -93,8 +96,9 @@ class PrivateBroker:
 
     @property
     def management_url(self) -> str:
-        """The URL of the HTTP API, if the plugin rabbitmq_management is enabled."""
-        return f"http://guest:guest@127.0.0.1:{self.management_port}/"
+        """The URL of the management API; empty if its plugin is not enabled."""
+        has_it = MANAGEMENT in self._plugins
+        return f"http://guest:guest@127.0.0.1:{self.management_port}/" if has_it else ""
 
     @property
     def ca_file(self) -> Path:
@@ -186,7 +190,7 @@ class PrivateBroker:
         )
 
     def wait_ready(self) -> None:
-        """Wait until the node speaks AMQP, and accepts TLS connections if it was made with `tls`.
+        """Wait until the node speaks AMQP, and accepts connections at its other ports.
 
         Raises:
             BrokerUnavailable: it does not come up within `start_timeout`.
@@ -195,7 +199,9 @@ class PrivateBroker:
         wait_until(self._is_ready, self._process, self.start_timeout, self._tail)
 
     def _is_ready(self) -> bool:
-        return speaks_amqp("127.0.0.1", self.port) and (not self._tls or accepts(self.tls_port))
+        others = [self.tls_port] if self._tls else []
+        others += [self.management_port] if MANAGEMENT in self._plugins else []
+        return speaks_amqp("127.0.0.1", self.port) and all(map(accepts, others))
 
     def stop(self) -> None:
         """Stop in good order, as a service manager does: SIGTERM, then SIGKILL if it takes long."""
@@ -316,7 +322,7 @@ class PrivateBroker:
                 "ssl_options.verify": "verify_none",
                 "ssl_options.fail_if_no_peer_cert": "false",
             }
-        if "rabbitmq_management" in self._plugins:
+        if MANAGEMENT in self._plugins:
             settings |= {
                 "management.tcp.ip": "127.0.0.1",
                 "management.tcp.port": self.management_port,

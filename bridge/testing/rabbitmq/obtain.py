@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from bridge.testing.rabbitmq.docker import DOCKER_IMAGE, DockerBroker
+from bridge.dialects.partitions import PLUGIN
+from bridge.testing.rabbitmq.docker import DOCKER_IMAGE, MANAGEMENT_IMAGE, DockerBroker
 from bridge.testing.rabbitmq.errors import BrokerUnavailable
-from bridge.testing.rabbitmq.node import PrivateBroker
-from bridge.testing.rabbitmq.server import Log, find_server, install_server
+from bridge.testing.rabbitmq.node import MANAGEMENT, PrivateBroker
+from bridge.testing.rabbitmq.server import Log, find_server, has_plugin, install_server
 
 
 class Broker(Protocol):
@@ -20,9 +21,16 @@ class Broker(Protocol):
         """The AMQP URL, with user and password."""
         ...
 
+    @property
+    def management_url(self) -> str:
+        """The URL of the management API; empty if there is none, or none that is known of."""
+        ...
+
 
 class GivenBroker:
     """A broker that somebody else runs; nothing is started or stopped."""
+
+    management_url = ""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -32,7 +40,7 @@ class GivenBroker:
 
 
 @contextlib.contextmanager
-def obtain_broker(log: Log = print) -> Iterator[Broker]:
+def obtain_broker(log: Log = print, *, management: bool = False) -> Iterator[Broker]:
     """A RabbitMQ for the `with` block, by the first of these ways that works.
 
     1. The broker at `DTBRIDGE_AMQP_URL`, if that is set.
@@ -42,6 +50,7 @@ def obtain_broker(log: Log = print) -> Iterator[Broker]:
 
     Args:
         log: takes a line for whoever waits.
+        management: with the management API, if the server has that plugin.
 
     Raises:
         BrokerUnavailable: none works. The text says what to do.
@@ -51,11 +60,11 @@ def obtain_broker(log: Log = print) -> Iterator[Broker]:
     if url:
         yield GivenBroker(url)
         return
-    with _own_broker(log) as broker:
+    with _own_broker(log, management=management) as broker:
         yield broker
 
 
-def _own_broker(log: Log) -> PrivateBroker | DockerBroker:
+def _own_broker(log: Log, *, management: bool) -> PrivateBroker | DockerBroker:
     server = find_server()
     if server is None:
         try:
@@ -63,7 +72,11 @@ def _own_broker(log: Log) -> PrivateBroker | DockerBroker:
         except BrokerUnavailable:
             if not DockerBroker.usable():
                 raise
-            log(f"Starting RabbitMQ in Docker ({DOCKER_IMAGE}) …")
-            return DockerBroker()
+            image = MANAGEMENT_IMAGE if management else DOCKER_IMAGE
+            log(f"Starting RabbitMQ in Docker ({image}) …")
+            return DockerBroker(image, management=management)
     log(f"Starting a private RabbitMQ ({server}) …")
-    return PrivateBroker(server=server)
+    if management and not has_plugin(server, MANAGEMENT):
+        log(f"This server comes without the plugin {MANAGEMENT}.")
+        management = False
+    return PrivateBroker(server=server, plugins=[PLUGIN, *([MANAGEMENT] if management else [])])

@@ -113,6 +113,15 @@ def root_of(server: Path) -> Path | None:
     return root if root != Path("/") and (root / "usr/bin/erl").exists() else None
 
 
+def has_plugin(server: Path, name: str) -> bool:
+    """Whether a server comes with a plugin. Where its plugins cannot be found, it counts as so."""
+    places = (
+        *server.parent.parent.glob("plugins"),
+        *server.parent.parent.glob("lib/rabbitmq_server-*/plugins"),
+    )
+    return not places or any(next(place.glob(f"{name}-*"), None) is not None for place in places)
+
+
 def install_server(log: Log = print) -> Path:
     """Install the system's RabbitMQ package and return its script. No service is left running.
 

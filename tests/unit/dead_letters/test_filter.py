@@ -127,13 +127,36 @@ def test_what_cannot_begin_an_id_is_said(text: str) -> None:
         ("2026-02-03T04:05", dt.datetime(2026, 2, 3, 4, 5, tzinfo=dt.UTC)),
         ("2026-02-03 04:05:06Z", dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)),
         ("2026-02-03T04:05+01:00", dt.datetime(2026, 2, 3, 3, 5, tzinfo=dt.UTC)),
+        ("2026-02-03+01:00", dt.datetime(2026, 2, 2, 23, tzinfo=dt.UTC)),
+        ("todayZ", dt.datetime(2026, 3, 1, tzinfo=dt.UTC)),
+        ("yesterday+01:00", dt.datetime(2026, 2, 27, 23, tzinfo=dt.UTC)),
+        ("yesterday-0530", dt.datetime(2026, 2, 28, 5, 30, tzinfo=dt.UTC)),
+        # In Auckland it is tomorrow already.
+        ("today+13:00", dt.datetime(2026, 3, 1, 11, tzinfo=dt.UTC)),
     ],
 )
 def test_times(text: str, time: dt.datetime) -> None:
     assert parse_time(text, NOW) == time
 
 
-@pytest.mark.parametrize("text", ["", "soon", "03/01/2026", "2026-13-01", "0001-01-01T00:00+09:00"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "03/01/2026", "2026-13-01", "0001-01-01T00:00+09:00", "today+25:00"]
+)
 def test_what_is_no_time_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a time: expected today, yesterday"):
         parse_time(text, NOW)
+
+
+def test_the_times_that_are_wanted_are_known_and_none_at_all_is_a_mistake() -> None:
+    hour = dt.timedelta(hours=1)
+    assert Filter().span(NOW) == (None, None)
+    assert Filter(since=NOW - hour, newer_than=60).span(NOW) == (NOW - hour / 60, None)
+    assert Filter(until=NOW, older_than=7200).span(NOW) == (None, NOW - 2 * hour)
+    for nothing in (
+        Filter(since=NOW, until=NOW),
+        Filter(newer_than=3600, older_than=7200),
+        Filter(since=NOW, older_than=60),
+        Filter(newer_than=60, until=NOW - hour),
+    ):
+        with pytest.raises(ValueError, match="look at --since and --until"):
+            nothing.span(NOW)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.dead_letters.filter import Filter
 from bridge.dead_letters.letter import ID_LENGTH, everything, read, replayed
+from bridge.dialects.headers import MARKER_BODY
 from bridge.dialects.native import Native
 from bridge.request.outcome import Failure, Reason
 from bridge.transport import Delivery, Properties, Publishing
@@ -441,3 +442,22 @@ def test_a_long_text_is_cut() -> None:
         assert (
             len(read(a_delivery({"dtbridge-reason": "f", "dtbridge-error": error})).error) == 4096
         )
+
+
+# ---- what is no request ----
+
+
+def test_a_marker_that_a_worker_was_given_is_told_as_such_and_not_replayed() -> None:
+    contract = Native()
+    headers = {"dtbridge-marker": 1}
+    marker = a_delivery(headers, MARKER_BODY, exchange="", type="dtbridge-marker")
+    request = contract.request(marker)
+    kept = arrived(contract.dead_letter(request, Failure(None, Reason.BROKEN, "no station"), "h:1"))
+    for delivery in (kept, a_delivery({"x-death": [death("expired")]}, MARKER_BODY)):
+        letter = read(delivery)
+        assert (letter.reason, letter.replayable, letter.vendor) == ("marker", False, "")
+        assert "delete it" in letter.error
+        assert replayed(delivery, letter) is None
+    of_a_station = given_up()
+    forged = msgspec.structs.replace(of_a_station, body=MARKER_BODY)
+    assert read(forged).reason == "failed"

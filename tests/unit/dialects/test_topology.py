@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from bridge.dialects import CitrineOs, Native, WebOcpp
+from bridge.dialects.dialect import Dialect
 from bridge.dialects.names import Names
 from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import (
@@ -17,6 +18,8 @@ from bridge.dialects.topology import (
     QueueType,
     Topology,
     gateway_topology,
+    of_other_type,
+    type_of,
     worker_topology,
 )
 from bridge.transport import Binding
@@ -242,3 +245,18 @@ def test_partitions_stand_behind_an_exchange_that_hashes_the_station(ordered: bo
 def test_a_dialect_with_shared_queues_has_no_partitions() -> None:
     plan = worker_topology(WebOcpp("acme"), ["v"], partitions={"v": Partitions(2)})
     assert plan == worker_topology(WebOcpp("acme"), ["v"])
+
+
+@pytest.mark.parametrize("dialect", [Native(Names("acme")), WebOcpp(), CitrineOs()])
+@pytest.mark.parametrize("queue_type", QueueType)
+def test_what_a_queue_of_the_other_type_would_be_is_what_other_options_declare(
+    dialect: Dialect, queue_type: QueueType
+) -> None:
+    other = next(each for each in QueueType if each is not queue_type)
+    spread = {"v": Partitions(4, ordered=True)} if dialect.exchange is None else None
+    queues = worker_topology(dialect, ["v", "w"], queue_type=queue_type, partitions=spread).queues
+    turned = worker_topology(dialect, ["v", "w"], queue_type=other, partitions=spread).queues
+    for queue, wanted in zip(queues, turned, strict=True):
+        if type_of(queue) is not type_of(wanted):  # some are classic, whatever the options say
+            assert of_other_type(queue) == wanted
+            assert of_other_type(wanted) == queue

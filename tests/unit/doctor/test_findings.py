@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.dialects.topology import QueueType
-from bridge.doctor.findings import Finding, Level, examine, some
+from bridge.doctor.findings import Finding, Level, examine, queues, some, spoken
 from bridge.doctor.looking import CHECKS
 from bridge.rabbitmq.probing import BrokerSeen, HostSeen
 from tests.unit.doctor.surroundings import a_plan, surroundings
@@ -46,3 +46,18 @@ def test_each_finding_that_is_not_ok_says_what_to_do() -> None:
 )
 def test_a_long_list_of_names_is_cut(names: tuple[str, ...], text: str) -> None:
     assert some(names, 2) == text
+
+
+def test_queues_are_named_and_durations_spoken_as_people_do() -> None:
+    assert queues(["a"]) == "queue a"
+    assert queues(["a", "b"]) == "queues a, b"
+    assert [
+        spoken(each) for each in (86_400_000, 1_209_600_000, 1_000, 60_000, 120_000, 1_500)
+    ] == [
+        "24 h",
+        "14 days",
+        "1 s",
+        "60 s",
+        "2 min",
+        "1.5 s",
+    ]

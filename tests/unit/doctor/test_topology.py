@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.dialects.topology import Mode
+from bridge.dialects.topology import Mode, QueueType
 from bridge.doctor import topology
 from bridge.doctor.findings import Level
 from bridge.rabbitmq.probing import PartSeen, Right
@@ -50,26 +50,6 @@ def test_what_may_not_be_looked_at_is_said() -> None:
     )
 
 
-def test_arguments_that_differ_are_told_by_the_brokers_words_or_the_api() -> None:
-    broker = a_broker(parts=parts({"differs": "inequivalent arg 'x'"}, "datatransfer.acme"))
-    assert "inequivalent arg 'x'" in worst(topology.check_as_planned, broker=broker).sentence
-    arguments = PLAN.request_queues[0].arguments | {"x-delivery-limit": 5, "x-expires": 1}
-    name = PLAN.request_queues[0].name
-    management = a_management(
-        queues=live(PLAN, **{name.replace(".", "_").replace("-", "_"): {"arguments": arguments}})
-    )
-    found = worst(topology.check_as_planned, management=management)
-    assert found.level is Level.FAIL
-    assert "x-delivery-limit is 5 and not 20" in found.sentence
-    assert "x-expires is 1 and not unset" in found.sentence
-
-
-def test_without_rights_and_api_arguments_are_unknown() -> None:
-    blind = tuple(msgspec.structs.replace(part, configure=Right.REFUSED) for part in seen(PLAN))
-    [(level, _)] = told(topology.check_as_planned, broker=a_broker(parts=blind), management=None)
-    assert level is Level.UNKNOWN
-
-
 def policies(queue: str, **definition: Any) -> list[tuple[Level, str]]:
     change = {"effective_policy_definition": definition, "operator_policy": "ops"}
     management = a_management(queues=live(PLAN, **{queue: change}))
@@ -92,9 +72,44 @@ def test_a_policy_that_wears_out_dead_letters_breaks_and_one_for_requests_warns(
 def test_policies_that_delete_queues_or_messages() -> None:
     [(level, sentence)] = policies("datatransfer_acme", expires=60_000)
     assert level is Level.FAIL
-    assert "unused for 60000 ms" in sentence
+    assert "unused for 60 s" in sentence
     [(level, _)] = policies("datatransfer_dead", **{"message-ttl": 1_000})
     assert level is Level.WARN
+
+
+def test_what_a_policy_does_to_many_queues_is_one_finding() -> None:
+    limits = {
+        queue.name: msgspec.structs.replace(
+            live(PLAN)[queue.name],
+            effective_policy_definition={"delivery-limit": 7},
+            operator_policy="ops",
+        )
+        for queue in PLAN.queues
+    }
+    found = findings(topology.check_delivery_limits, management=a_management(queues=limits))
+    assert [each.level for each in found] == [Level.FAIL, Level.WARN]
+    assert found[0].sentence.startswith(
+        "the delivery limit 7 by 'ops' is on queues datatransfer.dead, datatransfer.retry.100, "
+    )
+    assert " and 6 more: what is looked at" in found[0].sentence
+    assert "queues datatransfer.unknown-vendor, datatransfer.acme: each" in found[1].sentence
+    classic = a_plan(QueueType.CLASSIC)
+    [found_one] = findings(
+        topology.check_delivery_limits, plan=classic, management=a_management(classic)
+    )
+    assert found_one.sentence.startswith(
+        "no delivery limit on classic queues datatransfer.unknown-vendor, datatransfer.acme: "
+    )
+
+
+def test_a_queue_is_judged_as_it_is_and_not_as_the_options_say() -> None:
+    change = {"effective_policy_definition": {"delivery-limit": 2}, "policy": "ops"}
+    management = a_management(PLAN, queues=live(PLAN, datatransfer_acme=change))
+    for plan in (PLAN, a_plan(QueueType.CLASSIC)):
+        found = worst(topology.check_delivery_limits, plan=plan, management=management)
+        assert found.sentence.startswith(
+            "the delivery limit 2 by 'ops' is on queue datatransfer.ac"
+        )
 
 
 @pytest.mark.parametrize(("version", "breaks"), [("3.13.7", True), ("4.1.0", False)])

@@ -13,6 +13,7 @@ from bridge.dialects.topology import (
     QueueBinding,
     QueueType,
     Topology,
+    of_other_type,
     worker_topology,
 )
 from bridge.rabbitmq.difference import (
@@ -25,6 +26,7 @@ from bridge.rabbitmq.difference import (
     compare,
     compare_exchange,
     compare_queue,
+    losses,
     table,
 )
 from bridge.rabbitmq.management import LiveExchange, LiveQueue
@@ -111,7 +113,7 @@ WANTED = next(each for each in QUORUM.queues if each.name == VENDORS)
         (queue(**{"x-queue-type": "classic"}), "migrate` changes that without losing a message."),
         (queue(**{"x-delivery-limit": 5}), "migrate` changes that without losing a message."),
         (queue(**{"x-delivery-limit": None}), "A policy can set delivery-limit as well"),
-        (queue(**{"x-max-length": 5}), "migrate` changes that without losing a message."),
+        (queue(**{"x-max-length": 5}), "migrate --weaken` changes that: what is lost is the bound"),
         (
             msgspec.structs.replace(
                 queue(**{"x-delivery-limit": None}),
@@ -128,6 +130,21 @@ def test_it_is_said_what_a_policy_can_do_and_what_only_a_migration(
     found = compare_queue(WANTED, live)
     assert found is not None
     assert told in found.todo
+
+
+def test_nobody_is_told_to_make_a_quorum_queue_classic() -> None:
+    live = {each.name: each for each in as_declared(QUORUM).queues.values()}
+    for wanted in CLASSIC.queues:
+        found = compare_queue(wanted, live[wanted.name])
+        assert found is not None
+        assert found.todo.startswith("It is quorum already: start with --queue-type quorum")
+        assert "the copies on other nodes" in losses(found.changes)
+        assert "the delivery limit" in losses(found.changes)
+    for wanted in QUORUM.queues:
+        weaker = LiveQueue(wanted.name, arguments=of_other_type(wanted).arguments)
+        found = compare_queue(wanted, weaker)
+        assert found is not None
+        assert losses(found.changes) == []
 
 
 @pytest.mark.parametrize("name", ["durable", "auto_delete", "exclusive"])

@@ -22,6 +22,19 @@ def test_a_container_is_published_on_loopback_and_removed_at_the_end(
     ]
 
 
+def test_the_management_api_is_published_where_it_is_asked_for(
+    commands: Path, tmp_path: Path, amqp_port: int
+) -> None:
+    log = tmp_path / "docker.log"
+    add_docker(commands, log, amqp_port)
+    with DockerBroker(management=True) as broker:
+        assert broker.management_url == f"http://guest:guest@127.0.0.1:{amqp_port}/"
+    told = log.read_text()
+    assert "--publish 127.0.0.1::15672" in told
+    assert f"port {broker.name} 15672/tcp" in told
+    assert DockerBroker().management_url == ""
+
+
 def test_a_container_that_never_answers_is_removed(commands: Path, tmp_path: Path) -> None:
     log = tmp_path / "docker.log"
     add_docker(commands, log, free_ports(1)[0])

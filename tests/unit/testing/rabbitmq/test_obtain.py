@@ -32,3 +32,13 @@ def test_docker_comes_last(nothing_installed: Path, tmp_path: Path, amqp_port: i
 def test_when_nothing_works_the_error_says_so(nothing_installed: Path) -> None:
     with pytest.raises(BrokerUnavailable, match="RabbitMQ is not installed"), obtain_broker(quiet):
         pass
+
+
+def test_the_management_api_comes_with_another_image(
+    nothing_installed: Path, tmp_path: Path, amqp_port: int
+) -> None:
+    add_docker(nothing_installed, tmp_path / "docker.log", amqp_port)
+    said: list[str] = []
+    with obtain_broker(said.append, management=True) as broker:
+        assert broker.management_url
+    assert said == ["Starting RabbitMQ in Docker (rabbitmq:4-management) …"]

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.testing.rabbitmq import BrokerUnavailable, find_server, install_server
 from bridge.testing.rabbitmq.process import run_to_the_end
-from bridge.testing.rabbitmq.server import APT_INSTALL, root_of
+from bridge.testing.rabbitmq.server import APT_INSTALL, has_plugin, root_of
 from tests.unit.testing.rabbitmq.commands import add_command, add_server, quiet
 
 
@@ -185,3 +185,13 @@ def test_an_interrupted_command_is_waited_for_until_it_has_put_things_in_order(
         run_to_the_end(["sh", "-c", shell], lambda: told.append("waiting"))
     thread.join()
     assert (order.read_text(), told) == ("yes\n", ["waiting"])
+
+
+def test_a_server_without_a_plugin_is_known(tmp_path: Path) -> None:
+    server = add_server(tmp_path / "sbin")
+    assert has_plugin(server, "rabbitmq_management")  # nobody knows
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    assert not has_plugin(server, "rabbitmq_management")
+    (plugins / "rabbitmq_management-4.1.0").mkdir()
+    assert has_plugin(server, "rabbitmq_management")
