@@ -15,6 +15,13 @@ def _planned(known: Surroundings) -> list[str]:
 
 def check_plugin(known: Surroundings) -> Iterator[Finding]:
     if not _planned(known):
+        if known.vendors is not None and known.vendors.partitions:
+            yield fail(
+                "partitions",
+                f"{some(list(known.vendors.partitions))}: partitions and order are for the native "
+                "dialect",
+                "take partitions= and ordered= from these routers: the worker refuses them",
+            )
         return
     types = known.management.overview.exchange_types if known.management is not None else ()
     if not types:

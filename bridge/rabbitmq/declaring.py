@@ -27,6 +27,7 @@ from bridge.dialects.topology import (
     of_other_type,
     type_of,
 )
+from bridge.rabbitmq.losses import plugin_missing
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Binding, TopologyError
 
@@ -117,7 +118,7 @@ async def refusals(
 
     A binding is not tried whose exchange or queue is not there, and none of a queue that has other
     arguments: whoever gave it those has seen to its bindings, and with ours a request may come
-    twice.
+    twice. Raises :class:`~bridge.transport.TopologyError` where a plugin is missing.
     """
     refused: Refusals = []
     left = deque(parts)
@@ -136,6 +137,8 @@ async def refusals(
                     ):
                         await _bind(channel, part)
         except TopologyError as error:
+            if missing := plugin_missing(error):
+                raise TopologyError(missing) from error  # and declare nothing that is behind it
             refused.append((part, error))
             if isinstance(part, Queue) and _has_other_arguments(part, error):
                 different.add(part.name)

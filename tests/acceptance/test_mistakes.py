@@ -17,6 +17,7 @@ async def a(call: Call) -> None: ...
 MODULES = {
     "good.py": GOOD,
     "twin.py": GOOD + "other = Router('V')\nboth = [router, other]\n",
+    "spread.py": GOOD.replace("('v')", "('v', partitions=2)"),
     "raising.py": "raise RuntimeError('the database is away')\n",
     "exiting.py": GOOD + "import sys\nsys.exit(0)\n",
     "silent.py": GOOD + "raise SystemExit\n",
@@ -55,6 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run good:router --dialect mqtt",
             "'mqtt' is not one of 'native', 'web-ocpp', 'citrineos'",
         ),
+        (
+            "run spread:router --dialect citrineos",
+            "in citrineos all vendors share queues, so Router('v') cannot have its own",
+        ),
+        ("topology export spread:router --dialect web-ocpp", "are for the native dialect"),
+        ("run good:router --consumer-priority 128", "less than or equal to 127"),
         (
             "run good:router --answer-within 5",
             "--answer-within are for the dialects web-ocpp and citrineos",

@@ -41,8 +41,10 @@ class Place:
             "topology", command, target, *options, settings=self.settings | settings, folder=ROOT
         )
 
-    def ended(self, code: int, command: str, *options: str, **settings: str) -> str:
-        done = self.run(command, *options, **settings)
+    def ended(
+        self, code: int, command: str, *options: str, target: str = TARGET, **settings: str
+    ) -> str:
+        done = self.run(command, *options, target=target, **settings)
         assert (done.returncode, done.stderr) == (code, ""), done.stdout
         return done.stdout
 
@@ -244,3 +246,33 @@ def test_mistakes_are_told_in_one_sentence(
     assert done.returncode == code
     assert told in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_vendor_gets_partitions_and_loses_them_beside_its_workers(
+    place: Place, tmp_path: Path
+) -> None:
+    one, two = "tests.integration.ordered_vendor:one", "tests.integration.ordered_vendor:two"
+    with WorkerProcess(one, place.url):
+        planned = place.ended(DIFFERENT, "plan", target=two)
+        assert "x-dead-letter-routing-key  v:1-ordered -> v:2-ordered" in planned
+        assert "~ binding datatransfer -[v]-> datatransfer.v:2-ordered\n" in planned
+        applied = place.ended(DIFFERENT, "apply", "--yes", target=two)
+        assert "Created:" in applied  # queues, and not the binding
+        assert "~ binding" in place.ended(DIFFERENT, "plan", target=two)
+        done = place.run("migrate", "--yes", target=two)
+        assert "datatransfer.v: switched\n" in done.stdout
+        assert "workers that were started with that number consume it" in done.stderr
+    with WorkerProcess(two, place.url):
+        asked = dtbridge(
+            "send",
+            *("--station", "CP", "--vendor", "v", "--data", "7"),
+            settings=place.settings,
+        )
+        assert json.loads(asked.stdout)["data"] == 7
+    told = place.ended(NOTHING, "migrate", "--yes", target=two)
+    assert "datatransfer.v: done\n" in told
+    assert "Nothing differs" in place.ended(NOTHING, "plan", target=two)
+    pruned = place.ended(NOTHING, "apply", "--yes", "--prune", "v", target=TARGET)
+    assert "Deleted: 3." in pruned
+    left = place.ended(NOTHING, "plan", target=TARGET)
+    assert "datatransfer.v" not in left

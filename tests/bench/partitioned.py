@@ -1,4 +1,4 @@
-"""The vendor of `tests.bench.partitions`; BENCH_PARTITIONS and BENCH_ORDERED say how it is spread."""
+"""The vendor of `tests.bench.partitions`, spread as BENCH_PARTITIONS and BENCH_ORDERED say."""
 
 import os
 from typing import Any

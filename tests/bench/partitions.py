@@ -25,7 +25,6 @@ from bridge.telemetry.logs import LogFormat, LogLevel, configure
 from bridge.testing.rabbitmq import PrivateCluster
 from tests.bench.machine import this_machine
 from tests.bench.processes import ROOT
-from tests.processes import end_with_parent
 
 VENDOR = "bench"
 STATIONS = 1_000
@@ -52,7 +51,6 @@ def workers(urls: Sequence[str], count: int, spread: Partitions) -> Iterator[Non
                     [sys.executable, "-m", "bridge", "run", "tests.bench.partitioned:router"],
                     cwd=ROOT,
                     env=environment | {"DTBRIDGE_AMQP_URL": urls[number % len(urls)]},
-                    preexec_fn=end_with_parent(9),
                 )
             )
             stack.callback(process.terminate)

@@ -70,6 +70,8 @@ class Side(Protocol):
     async def declare_dialect(self, dialect: Dialect) -> None:
         """The same for a gateway that speaks another dialect, its exchange included."""
 
+    async def declare_topology(self, topology: Topology) -> None: ...
+
     async def bind(self, queue: str, binding: Binding) -> None: ...
 
     async def make_queue(self, name: str, *, full: bool = False) -> None:
@@ -112,6 +114,9 @@ class MemorySide:
 
     async def declare_dialect(self, dialect: Dialect) -> None:
         self._broker.declare(worker_topology(dialect))
+
+    async def declare_topology(self, topology: Topology) -> None:
+        self._broker.declare(topology)
 
     async def bind(self, queue: str, binding: Binding) -> None:
         self._broker.bind(queue, binding.exchange, binding.routing_key, binding.arguments)
@@ -184,6 +189,10 @@ class RabbitSide:
     async def declare_dialect(self, dialect: Dialect) -> None:
         assert self._connection is not None
         await ensure(self._connection, worker_topology(dialect))
+
+    async def declare_topology(self, topology: Topology) -> None:
+        assert self._connection is not None
+        await ensure(self._connection, topology)
 
     async def bind(self, queue: str, binding: Binding) -> None:
         await self._channel.queue_bind(

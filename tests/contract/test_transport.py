@@ -6,6 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bridge.dialects.native import Native
+from bridge.dialects.partitions import Partitions
+from bridge.dialects.topology import worker_topology
 from bridge.transport import (
     Binding,
     Confirm,
@@ -590,26 +593,27 @@ async def test_a_lost_connection_makes_deliveries_void_and_they_come_again_in_or
     side: Side, started: Started
 ) -> None:
     await side.make_queue(REPLIES)
-    for body in (b"0", b"1", b"2", b"3"):
+    for body in (b"0", b"1", b"2", b"3", b"4"):
         await side.put(to(QUEUE, body))
-    async with started(prefetch=3) as (transport, log):
-        void = [await log.delivery(number) for number in range(3)]
+    async with started(prefetch=4) as (transport, log):
+        void = [await log.delivery(number) for number in range(4)]
         side.cut(transport)
         await log.state(State.CONSUMING, times=2)
         for delivery, verdict in zip(void, Verdict, strict=True):
             delivery.settle(
                 verdict, to(REPLIES, b"of a void delivery") if verdict is Verdict.ACK else None
             )
-        again = [await log.delivery(number) for number in range(3, 6)]
+        again = [await log.delivery(number) for number in range(4, 8)]
         assert [(delivery.body, delivery.redelivered) for delivery in again] == [
             (b"0", True),
             (b"1", True),
             (b"2", True),
+            (b"3", True),
         ]
         for delivery in again:
             delivery.settle(Verdict.ACK)
-        last = await log.delivery(6)
-        assert (last.body, last.redelivered) == (b"3", False)
+        last = await log.delivery(8)
+        assert (last.body, last.redelivered) == (b"4", False)
         last.settle(Verdict.ACK)
         assert await transport.drain(PATIENCE) == 0
     assert await side.left(QUEUE) == 0
@@ -758,3 +762,52 @@ async def test_a_delivery_handler_may_settle_and_publish_at_once(side: Side) -> 
     assert await transport.drain(PATIENCE) == 0
     await transport.close()
     assert await side.left(QUEUE) == 0
+
+
+# ---- in order ----
+
+
+async def test_what_is_left_of_a_subscription_in_order_comes_to_the_next_in_its_place(
+    side: Side,
+) -> None:
+    vendor, spread = "ordered", Partitions(1, ordered=True)
+    topology = worker_topology(Native(), [vendor], partitions={vendor: spread})
+    (queue,) = spread.queues(NAMES.vendor_queue(vendor))
+    await side.declare_topology(topology)
+    for number in range(8):
+        await side.put(to(queue, b"%d" % number))
+    logs = Log(), Log()
+    stops = False
+
+    def take(delivery: Delivery) -> None:
+        if stops:
+            delivery.settle(Verdict.LEAVE)
+        else:
+            logs[0].on_delivery(delivery)
+
+    first, second = side.transport(), side.transport()
+    try:
+        for transport, log, on_delivery in (
+            (first, logs[0], take),
+            (second, logs[1], logs[1].on_delivery),
+        ):
+            subscription = Subscription(queue, 4, on_delivery, in_order=True)
+            await transport.start([subscription], log.on_state)
+        for number in range(4):
+            await logs[0].delivery(number)
+        assert logs[1].bodies == []
+        stops = True
+        for delivery in logs[0].deliveries[1:]:
+            delivery.settle(Verdict.LEAVE)
+        draining = asyncio.create_task(first.drain(PATIENCE))
+        await asyncio.sleep(0.1)
+        assert logs[1].bodies == []  # the first of them is still at work
+        logs[0].deliveries[0].settle(Verdict.ACK)
+        assert await draining == 0
+        await first.close()
+        for number in range(7):
+            (await logs[1].delivery(number)).settle(Verdict.ACK)
+        assert logs[1].bodies == [b"%d" % number for number in range(1, 8)]
+    finally:
+        await first.close()
+        await second.close()

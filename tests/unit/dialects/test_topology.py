@@ -9,6 +9,7 @@ from bridge.dialects.names import Names
 from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import (
     Exchange,
+    ExchangeBinding,
     Mode,
     Part,
     Purpose,
@@ -202,3 +203,28 @@ def test_what_a_queue_of_the_other_type_would_be_is_what_other_options_declare(
         if type_of(queue) is not type_of(wanted):  # some are classic, whatever the options say
             assert of_other_type(queue) == wanted
             assert of_other_type(wanted) == queue
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_partitions_stand_behind_an_exchange_that_hashes_the_station(ordered: bool) -> None:
+    spread = Partitions(2, ordered=ordered)
+    plan = worker_topology(Native(Names("acme")), ["EN+"], partitions={"EN+": spread})
+    label = "2-ordered" if ordered else "2"
+    own = QUORUM | {"x-dead-letter-routing-key": f"en_2b:{label}"}
+    each = own | ({"x-single-active-consumer": True} if ordered else {})
+    hashing = {"hash-header": "ocpp-station-id", "alternate-exchange": "acme.unrouted"}
+    exchange, first, second = (f"acme.en_2b:{label}{end}" for end in ("", ".0", ".1"))
+    assert plan.parts[-7:] == (
+        Exchange(exchange, "x-consistent-hash", Purpose.REQUESTS, arguments=hashing),
+        Queue("acme.en_2b", Purpose.REQUESTS, own),
+        Queue(first, Purpose.REQUESTS, each),
+        QueueBinding(exchange, "1", queue=first),
+        Queue(second, Purpose.REQUESTS, each),
+        QueueBinding(exchange, "1", queue=second),
+        ExchangeBinding("acme", "en_2b", to=exchange, guard="acme.en_2b"),
+    )
+
+
+def test_a_dialect_with_shared_queues_has_no_partitions() -> None:
+    plan = worker_topology(WebOcpp("acme"), ["v"], partitions={"v": Partitions(2)})
+    assert plan == worker_topology(WebOcpp("acme"), ["v"])

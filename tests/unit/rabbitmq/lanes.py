@@ -115,9 +115,9 @@ class Lanes:
         self.consume_lane.subscribe("ctag", Subscription("q", prefetch, self.take))
         self.consume_lane.subscribe("no-ack", Subscription("replies", 200, self.take, no_ack=True))
 
-    def add_consume_lane(self, channel: int) -> ConsumeLane:
+    def add_consume_lane(self, channel: int, kind: type[ConsumeLane] = ConsumeLane) -> ConsumeLane:
         """A lane on a channel of the consuming connection."""
-        lane = ConsumeLane(
+        lane = kind(
             channel,
             self.consuming.outbox,
             self.publish_lane,

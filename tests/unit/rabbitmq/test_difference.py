@@ -5,6 +5,7 @@ import pytest
 
 from bridge.dialects.names import Names
 from bridge.dialects.native import Native
+from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import (
     DELIVERY_LIMIT,
     Exchange,
@@ -16,6 +17,7 @@ from bridge.dialects.topology import (
     worker_topology,
 )
 from bridge.rabbitmq.difference import (
+    ASIDE,
     Change,
     Difference,
     Finding,
@@ -51,6 +53,10 @@ def as_declared(topology: Topology, *besides: LiveQueue) -> Live:
         frozenset(
             (each.exchange, each.routing_key, table(each.arguments), each.queue)
             for each in topology.bindings
+        ),
+        frozenset(
+            (each.exchange, each.routing_key, table(each.arguments), each.to)
+            for each in topology.ways
         ),
     )
 
@@ -240,3 +246,61 @@ def test_parts_keep_their_order() -> None:
     kinds = {Exchange: "exchange", Queue: "queue", QueueBinding: "binding"}
     found = difference(Live({}, {}, frozenset()))
     assert [each.kind for each in found.findings] == [kinds[type(part)] for part in QUORUM.parts]
+
+
+SPREAD = worker_topology(Native(), ["acme"], partitions={"acme": Partitions(2)})
+
+
+def test_partitions_that_are_as_declared_do_not_differ() -> None:
+    found = difference(as_declared(SPREAD), SPREAD)
+    assert found.findings == ()
+    assert found.fine == len(SPREAD.parts)
+
+
+@pytest.mark.parametrize("wanted", [QUORUM, SPREAD], ids=["to one", "to several"])
+def test_another_number_is_to_be_migrated_and_its_binding_not_to_be_made(
+    wanted: Topology,
+) -> None:
+    other = SPREAD if wanted is QUORUM else QUORUM
+    found = difference(as_declared(other), wanted)
+    different = {each.name: each for each in found.of(Mark.DIFFERENT)}
+    binding = different[f"datatransfer -[acme]-> {VENDORS}{'' if wanted is QUORUM else ':2'}"]
+    assert binding.bound_to == (f"{VENDORS}:2" if wanted is QUORUM else VENDORS,)
+    assert {each.partitions_of for each in different.values()} == {VENDORS}
+    assert all("dtbridge topology migrate" in each.todo for each in different.values())
+    missing = {each.name for each in found.of(Mark.MISSING)}
+    assert not any(name.startswith("datatransfer -[") for name in missing)
+
+
+def test_what_is_left_of_another_number_is_named_with_who_consumes_it() -> None:
+    left = LiveQueue(f"{VENDORS}:4.0", consumers=1, messages=3)
+    live = as_declared(SPREAD, left)
+    exchanges = {
+        **live.exchanges,
+        f"{VENDORS}:4": LiveExchange(f"{VENDORS}:4", "x-consistent-hash"),
+    }
+    live = msgspec.structs.replace(live, exchanges=exchanges, consumers={left.name: ["w@host:1"]})
+    found = difference(live, SPREAD)
+    queue, exchange = found.findings
+    assert (queue.name, queue.mark, queue.messages) == (left.name, Mark.DIFFERENT, 3)
+    assert queue.consumers == ("w@host:1",)
+    assert (exchange.name, exchange.partitions_of) == (f"{VENDORS}:4", VENDORS)
+
+
+def test_a_change_that_was_interrupted_is_to_be_migrated() -> None:
+    live = as_declared(SPREAD)
+    gate = f"{VENDORS}:2{ASIDE}"
+    ways = live.ways | {("datatransfer", "acme", "{}", gate)}
+    found = difference(msgspec.structs.replace(live, ways=ways), SPREAD)
+    assert only(found).bound_to == (gate,)
+
+
+def test_the_partitions_of_a_vendor_that_nobody_handles_are_retired() -> None:
+    plan = worker_topology(
+        Native(), ["acme", "gone"], partitions={"gone": Partitions(1, ordered=True)}
+    )
+    found = difference(as_declared(plan))
+    assert {each.name: each.mark for each in found.findings} == {
+        "datatransfer.gone": Mark.RETIRED,
+        "datatransfer.gone:1-ordered.0": Mark.RETIRED,
+    }

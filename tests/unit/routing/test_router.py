@@ -186,12 +186,18 @@ def test_a_message_that_no_station_could_name_is_refused() -> None:
         router.on("e" * 51)
 
 
-@pytest.mark.parametrize("setting", ["prefetch", "concurrency", "threads"])
+@pytest.mark.parametrize("setting", ["prefetch", "concurrency", "threads", "partitions"])
 def test_a_router_that_could_do_nothing_is_refused(setting: str) -> None:
     with pytest.raises(
         HandlerError, match=rf"{setting} of Router\('v'\) must be at least 1, not 0"
     ):
         Router("v", **{setting: 0})  # type: ignore[arg-type]  # the name is given at run time
+
+
+def test_a_router_with_too_many_partitions_is_refused() -> None:
+    assert Router("v", partitions=64).partitions == 64
+    with pytest.raises(HandlerError, match=r"partitions of Router\('v'\) must be at most 64"):
+        Router("v", partitions=65)
 
 
 # ---- mounted objects ----

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.dialects import CitrineOs, Dialect, Native, WebOcpp, topology
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import worker_topology
 from bridge.testing import MemoryBroker
 from bridge.transport import Confirm, Properties, Publishing
@@ -195,3 +196,37 @@ def test_a_queue_with_several_bindings_that_match_is_given_a_message_once() -> N
         broker.bind("q", "x", pattern)
     broker.publish(Publishing("a.b", b"", Properties(), "x"))
     assert len(queue.ready) == 1
+
+
+async def test_a_hashing_exchange_gives_all_of_a_station_to_one_queue() -> None:
+    broker = MemoryBroker()
+    spread = {"v": Partitions(4)}
+    broker.declare(worker_topology(Native(), ["v"], partitions=spread))
+    queues = [broker.queues[name] for name in spread["v"].queues("datatransfer.v")]
+    for station in ("A", "B", "C", "D", "E", "F", "G", "H") * 2:
+        properties = Properties(headers={"ocpp-station-id": station})
+        broker.publish(Publishing("v", b"", properties, "datatransfer"))
+    stations = [
+        [(message.properties.headers or {})["ocpp-station-id"] for message in queue.ready]
+        for queue in queues
+    ]
+    assert sum(map(len, stations)) == 16
+    assert sum(len(set(each)) for each in stations) == 8
+    assert len([each for each in stations if each]) > 1
+    assert not broker.queues["datatransfer.v"].ready
+
+
+async def test_without_a_queue_behind_a_hashing_exchange_the_alternate_one_takes_it() -> None:
+    broker = MemoryBroker()
+    broker.declare(worker_topology(Native(), ["v"], partitions={"v": Partitions(2)}))
+    for name in Partitions(2).queues("datatransfer.v"):
+        broker.delete_queue(name)
+    broker.publish(Publishing("v", b"", Properties(), "datatransfer"))
+    assert len(broker.queues["datatransfer.unknown-vendor"].ready) == 1
+
+
+def test_an_exchange_that_is_not_there_cannot_be_bound() -> None:
+    broker = MemoryBroker()
+    broker.declare_exchange("x")
+    with pytest.raises(KeyError):
+        broker.bind_exchange("y", "x", "")

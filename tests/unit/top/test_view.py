@@ -12,9 +12,11 @@ from bridge.top.view import (
     Sort,
     VendorRow,
     View,
+    by_vendor,
     duration,
     make_view,
     number,
+    queues_of,
     vendors_of,
 )
 from tests.unit.top.exposition import a_worker
@@ -170,3 +172,27 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 )  # fmt: skip
 def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_the_partitions_of_a_vendor_are_one() -> None:
+    counts = {
+        "datatransfer.acme": QueueDepth(0, 2, 0, None, 0.5),
+        "datatransfer.acme:2.0": QueueDepth(5, 2, 1, 3.0, 10.0),
+        "datatransfer.acme:2.1": QueueDepth(7, 2, None, 9.0, None),
+        "datatransfer.acme.2.1": QueueDepth(1),
+    }
+    assert by_vendor(counts) == {
+        "datatransfer.acme": QueueDepth(12, 2, 1, 9.0, 10.5),
+        "datatransfer.acme.2.1": QueueDepth(1),
+    }
+
+
+def test_the_queues_that_the_broker_is_asked_for_are_all_that_workers_consume() -> None:
+    text = a_worker() + '\ndtbridge_partitions_info{vendor="acme",label="2-ordered"} 1\n'
+    answers = {"a:1": answer(1.0, text)}
+    assert queues_of(answers, Names()) == [
+        "datatransfer.unknown-vendor",
+        "datatransfer.acme",
+        "datatransfer.acme:2-ordered.0",
+        "datatransfer.acme:2-ordered.1",
+    ]

@@ -15,6 +15,7 @@ from bridge.routing.router import Routes, fold
 from bridge.telemetry.counts import WorkerCounts
 from bridge.transport import Properties, Verdict
 from bridge.worker.dispatch import Dispatcher
+from bridge.worker.room import LARGE
 from bridge.worker.shared_queue import QUIET, Part, Sorter
 from tests.support import UNTIL_SETTLED, Kept, payload
 
@@ -351,4 +352,16 @@ async def test_each_delivery_of_a_shared_queue_is_counted_as_its_vendors() -> No
     }
     assert (slow.received, rest.received) == (3, 2)
     assert (slow.dead, rest.dead) == ({"overloaded": 1}, {"foreign": 1})
+    bench.close()
+
+
+async def test_a_large_request_without_time_for_another_round_is_answered_too() -> None:
+    bench = Bench("v", share=1, concurrency=1)
+    bench.on("v", hangs)
+    bench.sorter.on_delivery(delivery())
+    frame = b'[2,"2","DataTransfer",%b]' % payload("v", "m", "x" * 2 * LARGE)
+    source = delivery(body=frame, number=2, ocpp_deadline=int((time.time() + 0.2) * 1000))
+    bench.sorter.on_delivery(source)
+    await bench.settled(source)
+    assert answer(source)[2] == "GenericError"
     bench.close()
