@@ -55,8 +55,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         last = min((each for each in (self.until, older) if each is not None), default=None)
         if first is not None and last is not None and first >= last:
             raise ValueError(
-                f"no time is from {spoken(first)} on and before {spoken(last)}: look at --since "
-                "and --until, --newer-than and --older-than"
+                f"no time is from {spoken(first)} on (since, newer than) and before "
+                f"{spoken(last)} (until, older than)"
             )
         return first, last
 

@@ -131,9 +131,13 @@ def check_version(known: Surroundings) -> Iterator[Finding]:
 
 
 def _has_quorum_queues(known: Surroundings) -> bool:
-    """As they are, if that is known and there are any; else as the options say."""
+    """As they are, if that is known and there are any; else as the options say.
+
+    That of pauses is one in any case, and holds nothing.
+    """
     if known.management is not None and known.management.queues:
-        return any(queue.type == "quorum" for queue in known.management.queues.values())
+        holding = known.management.queues.keys() - {part.name for part in known.plan.control}
+        return any(known.management.queues[name].type == "quorum" for name in holding)
     return known.queue_type is QueueType.QUORUM
 
 

@@ -223,7 +223,7 @@ def _other(queue_type: QueueType) -> QueueType:
 def _to_start(wanted: QueueType) -> str:
     """How workers start where queues are of the other type. What is quorum is best left so."""
     how = (
-        f"start with --queue-type {_other(wanted)}, or with --topology verify while some are "
+        f"start with queue type {_other(wanted)}, or in topology mode verify while some are "
         "quorum and some classic"
     )
     if wanted is QueueType.CLASSIC:

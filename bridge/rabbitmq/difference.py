@@ -47,10 +47,12 @@ LOST: Final = {
 
 APPLY: Final = "`dtbridge topology apply` creates what is missing."
 MIGRATE: Final = "`dtbridge topology migrate` changes that without losing a message."
-WEAKEN: Final = "`dtbridge topology migrate --weaken` changes that: what is lost is"
+WEAKEN: Final = (
+    "`dtbridge topology migrate` changes that if it is told to weaken queues: what is lost is"
+)
 QUORUM_ALREADY: Final = (
-    "It is quorum already: start with --queue-type quorum, this command too, or workers with "
-    "--topology verify while some are quorum and some classic."
+    "It is quorum already: start with queue type quorum, this command too, or workers in topology "
+    "mode verify while some are quorum and some classic."
 )
 LEFT_OVER: Final = (
     "Of another number of partitions: `dtbridge topology migrate` moves what is left in it, and "

@@ -256,7 +256,7 @@ def test_what_is_replayed_is_told_by_reason_and_time_and_what_may_have_its_effec
     assert counts(amqp_url) == (1, 3)
     ended = dtbridge(amqp_url, "list", "--since", "today", "--until", "yesterday")
     assert ended.returncode == 2
-    assert "look at --since and --until" in ended.stderr
+    assert "(since, newer than) and before" in ended.stderr
 
 
 def test_no_text_of_a_dead_letter_reaches_the_terminal_as_a_command(amqp_url: str) -> None:

@@ -163,7 +163,7 @@ def test_the_arguments_of_all_queues_are_migrated_beside_a_worker(place: Place) 
 def test_queues_lose_nothing_unless_that_is_asked_for(place: Place) -> None:
     place.ended(NOTHING, "apply", "--yes")
     told = place.ended(DIFFERENT, "verify", "--queue-type", "classic")
-    assert "It is quorum already: start with --queue-type quorum" in told
+    assert "It is quorum already: start with queue type quorum" in told
     for options in (("--yes",), ()):
         done = place.run("migrate", "--queue-type", "classic", *options)
         assert done.returncode == USAGE

@@ -105,7 +105,7 @@ async def test_all_queues_with_other_arguments_are_named_at_once_with_what_to_do
         assert f"'{queue.name}'" in told
     assert "PRECONDITION_FAILED" not in told
     assert "`dtbridge topology migrate`" in told
-    assert "start with --queue-type classic, or with --topology verify" in told
+    assert "start with queue type classic, or in topology mode verify" in told
 
 
 async def test_nobody_is_told_to_make_quorum_queues_classic(
@@ -124,8 +124,8 @@ async def test_nobody_is_told_to_make_quorum_queues_classic(
             await made.bind(NAMES.requests, "v")
         await it.transport.until(State.CONNECTING, State.CONSUMING, since=before)
     told = (
-        "queue 'datatransfer.v' is quorum, and the options say classic: start with --queue-type "
-        "quorum, or with --topology verify while some are quorum and some classic"
+        "queue 'datatransfer.v' is quorum, and the options say classic: start with queue type "
+        "quorum, or in topology mode verify while some are quorum and some classic"
     )
     [reason] = [
         pairs["reason"]
