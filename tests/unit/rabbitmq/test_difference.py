@@ -9,6 +9,7 @@ from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import (
     DELIVERY_LIMIT,
     Exchange,
+    Purpose,
     Queue,
     QueueBinding,
     QueueType,
