@@ -350,11 +350,13 @@ def _besides(
         vendors = requests is not None and name.startswith(f"{prefix}.") and not keys & handled
         retired = vendors and (keys or queue.arguments.get("x-dead-letter-exchange") == dead)
         consumers = tuple(live.consumers.get(name, ()))
+        # The count of a queue is seconds old; the list of consumers is not.
+        consumed = queue.consumers > 0 and name in live.consumers
         yield Finding(
-            mark=Mark.RETIRED if retired and not queue.consumers else Mark.UNKNOWN,
+            mark=Mark.RETIRED if retired and not consumed else Mark.UNKNOWN,
             kind="queue",
             name=name,
-            todo=_besides_todo(retired=bool(retired), consumed=queue.consumers > 0),
+            todo=_besides_todo(retired=bool(retired), consumed=consumed),
             bound_to=tuple(
                 f"{exchange} by {key}" if key else exchange for exchange, key, _, _ in bound
             ),
