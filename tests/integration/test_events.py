@@ -393,4 +393,4 @@ async def test_events_of_what_is_in_hand_at_the_end_arrive(amqp_url: str) -> Non
 def test_the_exchange_is_in_the_plan_of_those_who_need_it() -> None:
     plan = worker_topology(Native(NAMES), ["v"], events=True)
     assert plan.events == Exchange(EXCHANGE, "topic", Purpose.EVENTS)
-    assert plan.needed == worker_topology(Native(NAMES), ["v"])
+    assert plan.needed == worker_topology(Native(NAMES), ["v"]).needed
