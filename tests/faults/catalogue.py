@@ -57,6 +57,9 @@ class Fault(msgspec.Struct, kw_only=True):
     does not know of the first."""
     may_expire: bool
     """Whether requests may reach their deadline."""
+    may_wear_out: bool
+    """Whether workers die so often that the broker gives up what each of them had in hand, though
+    its answer may have gone out."""
     warm_up: float
     """Seconds of load before the fault."""
     cool_down: float
@@ -85,6 +88,7 @@ def fault(
     redis: bool = False,
     may_rerun: bool | None = None,
     may_expire: bool = False,
+    may_wear_out: bool = False,
     warm_up: float = 1.0,
     cool_down: float = 1.0,
     patience: float = 30.0,
@@ -114,6 +118,7 @@ def fault(
                 redis=redis,
                 may_rerun=workers > 1 and not redis if may_rerun is None else may_rerun,
                 may_expire=may_expire,
+                may_wear_out=may_wear_out,
                 warm_up=warm_up,
                 cool_down=cool_down,
                 patience=patience,

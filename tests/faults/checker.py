@@ -51,13 +51,21 @@ class Checker:
     """Compares the books of load and witness, and notes every promise that was broken."""
 
     def __init__(
-        self, fault: str, load: Load, witness: Witness, *, may_rerun: bool, may_expire: bool
+        self,
+        fault: str,
+        load: Load,
+        witness: Witness,
+        *,
+        may_rerun: bool,
+        may_expire: bool,
+        may_wear_out: bool,
     ) -> None:
-        """`may_rerun`, `may_expire`: see `Fault`."""
+        """`may_rerun`, `may_expire`, `may_wear_out`: see `Fault`."""
         self._load = load
         self._witness = witness
         self._may_rerun = may_rerun
         self._may_expire = may_expire
+        self._may_wear_out = may_wear_out
         self.result = Result(fault)
 
     def check(self, left: dict[str, int]) -> Result:
@@ -122,8 +130,11 @@ class Checker:
             wrong = _wrong(sent, answer.kind, answer.body)
             if wrong:
                 self.result.violations.append(f"request {sent.number} ({sent.message}): {wrong}")
-        if sent.message in ACCEPTED and sent.answers and sent.dead:
-            reasons = ", ".join(letter.reason for letter in sent.dead)
+        dead = [letter.reason for letter in sent.dead]
+        if self._may_wear_out:
+            dead = [reason for reason in dead if reason != "delivery_limit"]
+        if sent.message in ACCEPTED and sent.answers and dead:
+            reasons = ", ".join(dead)
             self.result.violations.append(
                 f"request {sent.number} ({sent.message}): answered and dead-lettered: {reasons}"
             )

@@ -56,6 +56,7 @@ async def play(
         stage.witness,
         may_rerun=fault.may_rerun,
         may_expire=fault.may_expire,
+        may_wear_out=fault.may_wear_out,
     )
     result = checker.check(left)
     result.recovery = recovery

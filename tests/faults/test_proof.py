@@ -162,15 +162,22 @@ def checked(
     *,
     redeliveries: int = 0,
     may_rerun: bool = False,
+    may_wear_out: bool = False,
     left: dict[str, int] | None = None,
 ) -> Result:
     load = Load(["amqp://localhost"], Mix({"Echo": 1}), rate=1, seed=1)
     load.sent[1] = request
     witness = Witness()
     witness.redeliveries[load.correlation_id(1)] = redeliveries
-    return Checker("a fault", load, witness, may_rerun=may_rerun, may_expire=False).check(
-        left or {}
+    checker = Checker(
+        "a fault",
+        load,
+        witness,
+        may_rerun=may_rerun,
+        may_expire=False,
+        may_wear_out=may_wear_out,
     )
+    return checker.check(left or {})
 
 
 def test_a_request_with_its_one_answer_is_as_promised() -> None:
@@ -215,6 +222,12 @@ def test_a_handler_that_ran_twice_is_named_where_it_must_not() -> None:
     allowed = checked(twice, redeliveries=1, may_rerun=True)
     assert allowed.holds
     assert allowed.reran == 1
+
+
+def test_what_many_deaths_wear_out_may_have_been_answered_and_nothing_else_may() -> None:
+    assert checked(sent(answer(1), dead=["delivery_limit"]), may_wear_out=True).holds
+    assert not checked(sent(answer(1), dead=["failed"]), may_wear_out=True).holds
+    assert not checked(sent(), may_wear_out=True).holds
 
 
 def test_messages_left_in_queues_are_named() -> None:

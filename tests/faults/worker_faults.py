@@ -71,6 +71,7 @@ async def leaking(stage: Stage) -> AsyncIterator[None]:
     workers=1,
     rate=50.0,
     may_rerun=True,
+    may_wear_out=True,
     patience=40.0,
     hold=0.0,
 )
