@@ -1,6 +1,6 @@
 """``dtbridge pause``, ``resume`` and ``paused``: have workers leave a vendor's requests alone."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -93,7 +93,7 @@ def pause(
             "of an older version must be stopped"
         )
     else:
-        say(f"{name} is paused: no worker takes its requests, and {seen.ready:,} wait.")
+        say(f"{name} is paused: no worker takes its requests, and {_waiting(seen, queue)}.")
 
 
 def resume(
@@ -117,9 +117,9 @@ def resume(
     if seen is None:
         say(f"{name} is not paused. It has no queue {queue}.")
     elif seen.consumers:
-        say(f"{name} is not paused: {_consumers(seen)} its requests, and {seen.ready:,} wait.")
+        say(f"{name} is not paused: {_consumers(seen)} its requests, and {_waiting(seen, queue)}.")
     else:
-        say(f"{name} is not paused. No worker takes its requests yet, and {seen.ready:,} wait.")
+        say(f"{name} is not paused. No worker takes its requests yet, and {_waiting(seen, queue)}.")
 
 
 def paused(
@@ -178,14 +178,20 @@ def _consumers(seen: Seen) -> str:
     return "1 consumer takes" if seen.consumers == 1 else f"{seen.consumers} consumers take"
 
 
+def _waiting(seen: Seen, queue: str) -> str:
+    return f"{seen.ready:,} wait in {queue}"
+
+
 async def _switching(
-    work: Any, amqp_url: Sequence[str], prefix: str, log_level: LogLevel
+    work: Callable[[Switch], Awaitable[Seen | None]],
+    amqp_url: Sequence[str],
+    prefix: str,
+    log_level: LogLevel,
 ) -> Seen | None:
     urls = broker_urls(amqp_url)
     configure(LogFormat.AUTO, log_level)
     async with open_changes(urls, CONNECTION, CONNECT_WITHIN) as changes:
-        seen: Seen | None = await work(Switch(changes, Names(prefix)))
-        return seen
+        return await work(Switch(changes, Names(prefix)))
 
 
 async def _list(

@@ -105,10 +105,18 @@ class Changes:
         return True
 
     async def lock(self, name: str) -> None:
-        """Have a name for as long as this connection lives: an exclusive queue."""
-        await self._do(
-            f"queue {name!r}", lambda channel: channel.queue_declare(name, exclusive=True)
-        )
+        """Have a name for as long as this connection lives: an exclusive queue.
+
+        Raises :class:`~bridge.transport.TopologyError` if another migration has it.
+        """
+        try:
+            await self._do(
+                f"queue {name!r}", lambda channel: channel.queue_declare(name, exclusive=True)
+            )
+        except TopologyError as error:
+            if isinstance(error.__cause__, aiormq.exceptions.ChannelLockedResource):
+                raise TopologyError("another migration of these queues is at work") from error
+            raise
 
     async def declare(self, queue: Queue) -> None:
         """Declare a queue."""

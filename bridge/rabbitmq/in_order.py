@@ -29,7 +29,7 @@ from bridge.rabbitmq.connection import Connection
 from bridge.rabbitmq.consuming import ConsumeLane
 from bridge.rabbitmq.losses import LOST, losses_as_errors
 from bridge.telemetry.logs import get_logger
-from bridge.transport import Properties, Subscription, Verdict
+from bridge.transport import Properties, Subscription, TopologyError, Verdict
 
 log = get_logger("bridge.rabbitmq")
 
@@ -121,9 +121,13 @@ class _Queue(msgspec.Struct, eq=False):
 class InOrder:
     """The channels of such queues, until they have been left."""
 
-    def __init__(self, lanes: list[ConsumeLane]) -> None:
-        """`lanes`: all those of the session, in which the present ones are kept."""
+    def __init__(self, lanes: list[ConsumeLane], end: Callable[[str], None]) -> None:
+        """`lanes`: all those of the session, in which the present ones are kept.
+
+        `end`: called with the reason if a queue that was let go of cannot be consumed again.
+        """
         self._lanes = lanes
+        self._end = end
         self._open: list[_Queue] = []
         self._sharing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -166,17 +170,23 @@ class InOrder:
 
     async def _share(self) -> None:
         with contextlib.suppress(*LOST), losses_as_errors():
-            while not await self._stops_within(SHARE_EVERY * random.uniform(0.5, 1.5)):
-                vendors: dict[str, list[_Queue]] = {}
-                for each in self._open:
-                    vendors.setdefault(own_queue(each.subscription.queue), []).append(each)
-                for vendor, queues in vendors.items():
-                    active = [each for each in queues if each.lane.received > each.received]
-                    for each in queues:
-                        each.received = each.lane.received
-                    if len(active) > 1:
-                        share = math.ceil(len(queues) / await self._workers(vendor))
-                        await asyncio.gather(*map(self._let_go, active[share:]))
+            try:
+                await self._keep_shares()
+            except TopologyError as error:
+                self._end(str(error))  # the next session says what is missing, and tries again
+
+    async def _keep_shares(self) -> None:
+        while not await self._stops_within(SHARE_EVERY * random.uniform(0.5, 1.5)):
+            vendors: dict[str, list[_Queue]] = {}
+            for each in self._open:
+                vendors.setdefault(own_queue(each.subscription.queue), []).append(each)
+            for vendor, queues in vendors.items():
+                active = [each for each in queues if each.lane.received > each.received]
+                for each in queues:
+                    each.received = each.lane.received
+                if len(active) > 1:
+                    share = math.ceil(len(queues) / await self._workers(vendor))
+                    await asyncio.gather(*map(self._let_go, active[share:]))
 
     async def _stops_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

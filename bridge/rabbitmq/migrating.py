@@ -194,12 +194,7 @@ class Migration:
         TopologyError if another migration is at work, and TransportError when a connection ends;
         then it can be run again.
         """
-        try:
-            await self._changes.lock(f"{self._prefix}{ASIDE}")
-        except TopologyError as error:
-            if isinstance(error.__cause__, aiormq.exceptions.ChannelLockedResource):
-                raise TopologyError("another migration of these queues is at work") from error
-            raise
+        await self._changes.lock(f"{self._prefix}{ASIDE}")
         for batch in _batches(queues):
             tasks = [task for queue in batch if (task := await self._task(queue)) is not None]
             if tasks:

@@ -164,12 +164,7 @@ class Repartitioning:
         Raises TopologyError if another migration is at work, and TransportError when a connection
         ends; then it can be run again.
         """
-        try:
-            await self._changes.lock(f"{self._prefix}{ASIDE}")
-        except TopologyError as error:
-            if isinstance(error.__cause__, aiormq.exceptions.ChannelLockedResource):
-                raise TopologyError("another migration of these queues is at work") from error
-            raise
+        await self._changes.lock(f"{self._prefix}{ASIDE}")
         for way in ways:
             await self._change(way)
         return self.outcome

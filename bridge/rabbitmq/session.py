@@ -109,7 +109,7 @@ class Session:
         self._pause_watch = (
             None if pauses is None else PauseWatch(pauses, self._consumers, self.end)
         )
-        self._in_order = InOrder(self._lanes)
+        self._in_order = InOrder(self._lanes, self.end)
         self._settled = asyncio.Event()
         """Acknowledgements have been sent while draining."""
         self._renewal: asyncio.Task[None] | None = None

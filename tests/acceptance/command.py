@@ -6,7 +6,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.integration.support import PATIENCE, clean_environment
+
+FULL = Path("/dev/full")
+"""A device on which every write fails as on a full disk."""
+# macOS has no such device, and a disk that is really full cannot be had without being root.
+needs_full_device = pytest.mark.skipif(
+    not FULL.exists(), reason="this system has no device that is always full (/dev/full)"
+)
 
 MODULE = [sys.executable, "-m", "bridge"]
 SCRIPT = [str(Path(sys.executable).with_name("dtbridge"))]

@@ -2,16 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.acceptance.command import FULL, needs_full_device
 from tests.acceptance.test_dead_cli import fill
 from tests.integration.support import PATIENCE, ROOT, clean_environment
 
 COMMAND = f"'{sys.executable}' -m bridge"
 CHECK = "check examples.acme:router"
-FULL = Path("/dev/full")
 
 
 def shell(line: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +28,7 @@ def shell(line: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", [CHECK, "password --station CP1", "--help"])
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@needs_full_device
 def test_a_full_disk_is_told_in_one_sentence(command: str) -> None:
     done = shell(f"echo secret | {COMMAND} {command} > {FULL}")
     told = "dtbridge: standard output cannot be written: No space left on device\n"

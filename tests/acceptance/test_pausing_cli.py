@@ -11,6 +11,7 @@ from tests.acceptance.command import dtbridge, sentence
 from tests.integration.support import ROOT, WorkerProcess
 
 TARGET = "tests.integration.echo_vendor:router"
+IN_QUEUE = "wait in datatransfer.echo.\n"
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_vendor_is_paused_seen_everywhere_and_resumed(settings: dict[str, str]
     with WorkerProcess(TARGET, url, http=f"127.0.0.1:{port}") as worker:
         assert said("paused", settings=settings) == "No vendor is paused.\n"
         told = said("pause", "ECHO", settings=settings)
-        assert told == "ECHO is paused: no worker takes its requests, and 0 wait.\n"
+        assert told == f"ECHO is paused: no worker takes its requests, and 0 {IN_QUEUE}"
         assert worker.until("vendor paused")["vendor"] == "echo"
         assert said("pause", "echo", settings=settings)  # once more is as good
         assert said("paused", settings=settings) == "echo: 0 requests wait\n"
@@ -56,11 +57,11 @@ def test_a_vendor_is_paused_seen_everywhere_and_resumed(settings: dict[str, str]
         assert "echo is paused" in doctor.stdout
         assert "nobody takes from" not in doctor.stdout
         told = said("resume", "echo", settings=settings)
-        assert told == "echo is not paused: 1 consumer takes its requests, and 0 wait.\n"
+        assert told == f"echo is not paused: 1 consumer takes its requests, and 0 {IN_QUEUE}"
         worker.until("vendor resumed")
         assert said("paused", settings=settings) == "No vendor is paused.\n"
     told = said("resume", "echo", "--timeout", "0", settings=settings)
-    assert told == "echo is not paused. No worker takes its requests yet, and 0 wait.\n"
+    assert told == f"echo is not paused. No worker takes its requests yet, and 0 {IN_QUEUE}"
 
 
 def test_a_vendor_that_nobody_handles_is_not_paused_by_mistake(settings: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ import aio_pika
 import pytest
 
 from bridge.testing.rabbitmq import free_ports
-from tests.acceptance.command import MODULE, dtbridge, sentence
+from tests.acceptance.command import FULL, MODULE, dtbridge, needs_full_device, sentence
 from tests.integration.support import (
     PATIENCE,
     ROOT,
@@ -220,13 +220,13 @@ def test_a_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> N
     assert "cannot be written: No such file or directory" in sentence(done)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@needs_full_device
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("where", ["file", "output"])
 def test_a_disk_that_is_full_ends_it_with_a_sentence(amqp_url: str, where: str) -> None:
-    with Path("/dev/full").open("w") as full:
+    with FULL.open("w") as full:
         process = subprocess.Popen(
-            [*MODULE, "tap", *(["--save", "/dev/full"] if where == "file" else [])],
+            [*MODULE, "tap", *(["--save", str(FULL)] if where == "file" else [])],
             env=clean_environment({"DTBRIDGE_AMQP_URL": amqp_url}),
             cwd=ROOT,
             stdout=full if where == "output" else subprocess.PIPE,

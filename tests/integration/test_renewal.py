@@ -164,7 +164,11 @@ async def test_a_password_can_have_a_file_of_its_own(account: Account, tmp_path:
         await more(answered)
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+# Other systems show a process's environment to nobody but root, and each in its own way.
+@pytest.mark.skipif(
+    not Path("/proc/self/cmdline").exists(),
+    reason="Linux shows arguments and environment of a process in /proc; this system does not",
+)
 async def test_no_process_shows_a_password(account: Account) -> None:
     """Neither the supervisor nor its workers, in their arguments or their environment."""
     async with FromFile(account.file, "--processes", "2") as supervisor:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from bridge.rabbitmq import in_order
 from bridge.rabbitmq.in_order import InOrderLane
-from bridge.transport import Subscription, Verdict
+from bridge.transport import Subscription, TopologyError, Verdict
 from tests.unit.rabbitmq.lanes import CONSUME, Lanes
 from tests.unit.rabbitmq.wire import ack, message
 
@@ -66,3 +67,17 @@ def test_a_lane_that_stays_hands_on_what_it_has_kept(lanes: InOrder) -> None:
     lanes.come(4)
     assert [delivery.body for delivery in lanes.deliveries] == [b"1", b"2", b"3", b"4"]
     assert lanes.lane.unsettled == 4
+
+
+async def test_a_queue_that_cannot_be_consumed_again_ends_the_session_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[str] = []
+    shares = in_order.InOrder([], ended.append)
+
+    async def refused() -> None:
+        raise TopologyError("queue 'q' cannot be consumed: NOT_FOUND")
+
+    monkeypatch.setattr(shares, "_keep_shares", refused)
+    await shares._share()
+    assert ended == ["queue 'q' cannot be consumed: NOT_FOUND"]
