@@ -132,13 +132,13 @@ class ConsumeLane:
         properties: Properties | None,
         body: bytes,
     ) -> None:
+        if self._closed:  # what comes until the broker has closed the channel goes back to it
+            return
         subscription = self._subscriptions.get(consumer_tag)
         if subscription is None:
             raise ProtocolError("Basic.Deliver for a consumer that was never started")
         if delivery_tag != self._last + 1:
             raise ProtocolError(f"delivery tag {delivery_tag} after {self._last}")
-        if self._closed:
-            return
         self._last = delivery_tag
         if subscription.no_ack:
             self._finish_alone(delivery_tag)
@@ -262,6 +262,7 @@ class ConsumeLane:
         return False
 
     def close(self) -> None:
-        """The connection is gone: unsettled deliveries are void. The broker delivers them again."""
+        """The channel is gone: unsettled deliveries are void. The broker delivers them again."""
         self._closed = True
         self._held.clear()
+        self._outbox.remove_source(self._acknowledge)

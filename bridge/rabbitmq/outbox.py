@@ -29,6 +29,10 @@ class Outbox:
         """
         self._sources.append(add_more)
 
+    def remove_source(self, add_more: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._sources = [each for each in self._sources if each != add_more]
+
     def add(self, frames: bytes) -> None:
         """Send whole frames at the end of this turn."""
         self.parts.append(frames)

@@ -37,6 +37,16 @@ def test_what_is_added_before_a_flush_goes_with_it_and_asks_for_no_other() -> No
     assert loop.asked == 1
 
 
+def test_a_source_that_was_removed_adds_nothing() -> None:
+    connection = Connection(Loop())
+    first, second = (partial(connection.outbox.add, word) for word in (b"first", b"second"))
+    for add_more in (first, second):
+        connection.outbox.add_source(add_more)
+    connection.outbox.remove_source(first)
+    connection.outbox.flush()
+    assert connection.socket.writes == [b"second"]
+
+
 def test_nothing_is_written_to_a_socket_that_closes() -> None:
     loop = Loop()
     connection = Connection(loop)
