@@ -110,13 +110,18 @@ class Changes:
         Raises :class:`~bridge.transport.TopologyError` if another migration has it.
         """
         try:
-            await self._do(
-                f"queue {name!r}", lambda channel: channel.queue_declare(name, exclusive=True)
-            )
+            await self.declare_exclusive(name)
         except TopologyError as error:
             if isinstance(error.__cause__, aiormq.exceptions.ChannelLockedResource):
                 raise TopologyError("another migration of these queues is at work") from error
             raise
+
+    async def declare_exclusive(self, name: str, arguments: dict[str, Any] | None = None) -> None:
+        """Declare a queue that only this connection can use, and that ends with it."""
+        await self._do(
+            f"queue {name!r}",
+            lambda channel: channel.queue_declare(name, exclusive=True, arguments=arguments),
+        )
 
     async def declare(self, queue: Queue) -> None:
         """Declare a queue."""

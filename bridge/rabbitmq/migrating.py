@@ -42,7 +42,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-import aiormq
 import msgspec
 
 from bridge.dialects.topology import UNLIMITED, Purpose, Queue
@@ -51,6 +50,7 @@ from bridge.rabbitmq.difference import ASIDE, compare_queue
 from bridge.rabbitmq.losses import LOST
 from bridge.rabbitmq.management import LiveQueue, Management, ManagementError
 from bridge.rabbitmq.moving import LOOK_EVERY, Mover, copy_of, moving, until_empty, until_moved
+from bridge.rabbitmq.replacing import declare_first, replace
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Binding, Delivery, Publishing, TopologyError, TransportError
 
@@ -67,8 +67,6 @@ KEPT_AWAY_EVERY: Final = 0.5
 """Seconds between two times that bindings are taken back which a worker may have made."""
 TOGETHER: Final = 60_000
 """Milliseconds: delay queues whose requests wait no longer are migrated together."""
-REPLACED_WITHIN: Final = 20
-"""Times that a queue is deleted and declared, if a worker has declared it first in between."""
 DAY: Final = 86_400.0
 """Seconds."""
 NAME_MAX: Final = 255
@@ -236,8 +234,7 @@ class Migration:
         if old:
             await self._come_back(old)  # what an interrupted run has left beside waits no longer
             ready += await self._empty(old)
-        for task in ready:
-            await self._replace(task)
+        await asyncio.gather(*map(self._replace, ready))
         await self._come_back(ready)
         for task in ready:
             await self._finish(task)
@@ -336,30 +333,19 @@ class Migration:
         if self._differs(task):
             seen = await changes.look(task.name)
             task.consumers = 0 if seen is None else seen.consumers
-            classic = task.live is not None and task.live.type == "classic"
-            await changes.delete(task.name, only_if_empty=classic)
-            self._on_step("deleted", task.name, 0)
-        if task.live is None or self._differs(task):
-            await self._declare(task)
+            # What a worker that was quicker has let into its queue is a copy of what waits beside.
+            await replace(
+                changes,
+                task.wanted,
+                only_if_empty=task.live is not None and task.live.type == "classic",
+                on_deleted=lambda: self._on_step("deleted", task.name, 0),
+            )
+            self._on_step("replaced", task.name, 0)
+        elif task.live is None:
+            await declare_first(changes, task.wanted)
             self._on_step("replaced", task.name, 0)
         await changes.bind(task.name, task.way)
         self._on_step("switched back", task.name, 0)
-
-    async def _declare(self, task: Task) -> None:
-        """A worker that lost its consumer may have been quicker, and declared it as it knows it.
-
-        What is in such a queue is a copy of what waits beside.
-        """
-        for left in reversed(range(REPLACED_WITHIN)):
-            try:
-                await self._changes.declare(task.wanted)
-            except TopologyError as error:
-                other = isinstance(error.__cause__, aiormq.exceptions.ChannelPreconditionFailed)
-                if not left or not other:
-                    raise
-                await self._changes.delete(task.name, only_if_empty=False)
-            else:
-                return
 
     async def _come_back(self, tasks: Sequence[Task]) -> None:
         """Move what waits beside into its queue, which is bound."""

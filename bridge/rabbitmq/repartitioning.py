@@ -35,7 +35,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
-import aiormq
 import msgspec
 
 from bridge.dialects.partitions import exchange_label, label_of, own_queue
@@ -52,8 +51,9 @@ from bridge.rabbitmq.declaring import refusals
 from bridge.rabbitmq.difference import ASIDE, compare_queue
 from bridge.rabbitmq.losses import LOST
 from bridge.rabbitmq.management import Management, ManagementError
-from bridge.rabbitmq.migrating import KEPT_AWAY_EVERY, PATIENCE, REPLACED_WITHIN, OnStep, Outcome
+from bridge.rabbitmq.migrating import KEPT_AWAY_EVERY, PATIENCE, OnStep, Outcome
 from bridge.rabbitmq.moving import LOOK_EVERY, SETTLE, copy_of, moving, until_empty
+from bridge.rabbitmq.replacing import declare_first, replace
 from bridge.telemetry.logs import get_logger
 from bridge.transport import Binding, Delivery, Publishing, TopologyError, TransportError
 
@@ -238,17 +238,10 @@ class Repartitioning:
         if live is not None:
             if not await self._move(way.own.name, way, time.monotonic()):
                 return False
-            await self._changes.delete(way.own.name, only_if_empty=live.type == "classic")
-        for left in reversed(range(REPLACED_WITHIN)):
-            try:
-                await self._changes.declare(way.own)
-                break
-            except TopologyError as error:
-                other = isinstance(error.__cause__, aiormq.exceptions.ChannelPreconditionFailed)
-                if not left or not other:
-                    raise
-                # A worker was quicker. What it has bound gets copies of what comes to the new ones.
-                await self._changes.delete(way.own.name, only_if_empty=False)
+            # What a worker that was quicker has bound gets copies of what comes to the new ones.
+            await replace(self._changes, way.own, only_if_empty=live.type == "classic")
+        else:
+            await declare_first(self._changes, way.own)
         if way.exchange is not None:
             await self._changes.unbind(way.own.name, way.source)
         return True
