@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import aio_pika
@@ -166,7 +167,7 @@ def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> N
 def test_the_management_api_is_run_where_it_is_asked_for() -> None:
     command = [sys.executable, "-m", "bridge.testing.rabbitmq", "run", "--management"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout is not None
         try:
@@ -174,9 +175,23 @@ def test_the_management_api_is_run_where_it_is_asked_for() -> None:
             url = run.stdout.readline().strip()
             overview = asyncio.run(Management(URL(url)).overview())
             assert overview.rabbitmq_version
+            server = find_server()
+            assert server is not None
+            if root_of(server) is None:
+                assert run.stderr is not None
+                assert "guest" in run_in_shell(f"{rabbitmqctl_of(run.stderr)} list_users")
         finally:
             run.send_signal(signal.SIGINT)
     assert run.returncode == 0
+
+
+def rabbitmqctl_of(lines: Iterable[str]) -> str:
+    said = "rabbitmqctl of this node: "
+    return next(line.removeprefix(said).strip() for line in lines if line.startswith(said))
+
+
+def run_in_shell(command: str) -> str:
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
 
 
 def wait_until_gone(folder: Path, processes: list[int], seconds: float = 10.0) -> None:

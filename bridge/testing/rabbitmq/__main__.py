@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bridge.testing.rabbitmq.errors import BrokerUnavailable
+from bridge.testing.rabbitmq.node import PrivateBroker
 from bridge.testing.rabbitmq.obtain import obtain_broker
 from bridge.testing.rabbitmq.server import ensure_server
 
@@ -71,6 +72,8 @@ def _run_until_interrupted(*, management: bool) -> None:
         elif management:
             _print_error("There is no management API that is known of.")
         sys.stdout.flush()
+        if isinstance(broker, PrivateBroker) and broker.shell_command:
+            _print_error(f"rabbitmqctl of this node: {broker.shell_command}")
         signal.pause()
 
 

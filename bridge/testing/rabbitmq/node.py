@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from bridge.testing.rabbitmq.certificates import make_certificates
 from bridge.testing.rabbitmq.console import Console
 from bridge.testing.rabbitmq.errors import BrokerUnavailable
 from bridge.testing.rabbitmq.home import LOOPBACK_DISTRIBUTION, Home
-from bridge.testing.rabbitmq.ports import accepts, free_ports, speaks_amqp
+from bridge.testing.rabbitmq.ports import accepts, answers_http, free_ports, speaks_amqp
 from bridge.testing.rabbitmq.process import run, wait_until
 from bridge.testing.rabbitmq.server import find_server, root_of
 
@@ -199,9 +200,15 @@ class PrivateBroker:
         wait_until(self._is_ready, self._process, self.start_timeout, self._tail)
 
     def _is_ready(self) -> bool:
-        others = [self.tls_port] if self._tls else []
-        others += [self.management_port] if MANAGEMENT in self._plugins else []
-        return speaks_amqp("127.0.0.1", self.port) and all(map(accepts, others))
+        return (
+            speaks_amqp("127.0.0.1", self.port)
+            and (not self._tls or accepts(self.tls_port))
+            and (MANAGEMENT not in self._plugins or self._answers_management())
+        )
+
+    def _answers_management(self) -> bool:
+        # For a moment after its port is open, RabbitMQ 4.3 answers 500.
+        return answers_http(self.management_port, "/api/overview", "guest:guest")
 
     def stop(self) -> None:
         """Stop in good order, as a service manager does: SIGTERM, then SIGKILL if it takes long."""
@@ -236,6 +243,8 @@ class PrivateBroker:
     def pause(self) -> None:
         """Freeze the node: connections stay open and nothing moves (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WUNTRACED)  # until its last thread has stopped
 
     def resume(self) -> None:
         """Let a frozen node go on (SIGCONT)."""
@@ -255,6 +264,19 @@ class PrivateBroker:
                 f"rabbitmqctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}"
             )
         return done.stdout
+
+    @property
+    def shell_command(self) -> str:
+        """`rabbitmqctl` for this node, as one types it into a shell; arguments may follow.
+
+        Empty if the server belongs to the root folder of another Linux: that takes a script.
+        """
+        if self._home.root is not None:
+            return ""
+        environment = self._environment()
+        needed = ("HOME", "ERL_EPMD_PORT", "RABBITMQ_NODENAME")
+        given = (f"{name}={environment[name]}" for name in needed)
+        return shlex.join(["env", *given, str(self.server.parent / "rabbitmqctl")])
 
     def eval(self, expression: str) -> str:
         """The value of an Erlang expression on the node, as Erlang prints it.

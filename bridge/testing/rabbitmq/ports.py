@@ -1,6 +1,8 @@
 """TCP ports on loopback: free ones, and what answers on one."""
 
+import base64
 import contextlib
+import http.client
 import random
 import socket
 import struct
@@ -42,6 +44,22 @@ def accepts(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False
+
+
+def answers_http(port: int, path: str, user: str) -> bool:
+    """Whether an HTTP server on loopback answers a GET with anything but an error of its own.
+
+    `user`: name and password, with a colon between them.
+    """
+    credentials = base64.b64encode(user.encode()).decode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Basic {credentials}"})
+        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def speaks_amqp(host: str, port: int) -> bool:
