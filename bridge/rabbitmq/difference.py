@@ -350,8 +350,9 @@ def _besides(
         vendors = requests is not None and name.startswith(f"{prefix}.") and not keys & handled
         retired = vendors and (keys or queue.arguments.get("x-dead-letter-exchange") == dead)
         consumers = tuple(live.consumers.get(name, ()))
-        # The count of a queue is seconds old; the list of consumers is not.
-        consumed = queue.consumers > 0 and name in live.consumers
+        # The count of a queue is seconds old. The list of consumers is not, but it may still have
+        # one whose channel has ended, and which has no name.
+        consumed = queue.consumers > 0 and bool(consumers)
         yield Finding(
             mark=Mark.RETIRED if retired and not consumed else Mark.UNKNOWN,
             kind="queue",

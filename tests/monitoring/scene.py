@@ -69,6 +69,7 @@ class Scene:
         async with Client(self.url, timeout=5.0) as client:
             goings_on: list[Callable[[], Awaitable[None]]] = [
                 *[self._station(f"CP{number}", "com.acme", "GetTariff") for number in range(4)],
+                self._station("THREAD", "com.acme", "GetReading"),
                 self._station("SLOW", "EN+", "GetLoad"),
                 self._station("LATE", "net.lazy", "TakesLong"),
                 self._station("BROKEN", "org.example", "Raises"),

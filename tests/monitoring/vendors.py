@@ -16,6 +16,11 @@ async def tariff(call: Call, data: str | None = None) -> str | None:
     return data
 
 
+@quick.on("GetReading")
+def reading(call: Call) -> None:
+    """In a thread."""
+
+
 @slow.on("GetLoad")
 async def load(call: Call) -> None:
     await asyncio.sleep(0.9)

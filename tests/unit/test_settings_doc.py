@@ -19,7 +19,7 @@ IN_WORDS = {
     "--gateway-exchange": "`amq.topic`, `citrineos`",
     "--answer-within": "30 s, 20 s",
     "--ocpp-versions": " ".join(f"`{version}`" for version in DEFAULTS.versions),
-    "--tls-ciphers": "Python's",
+    "--tls-ciphers": "with forward secrecy",
     "--max-rate": "0",
 }
 """Defaults that depend on something, or are not a value."""

@@ -22,6 +22,10 @@ LOOK_EVERY: Final = 1.0
 SETTLED: Final = 2.0
 """Seconds after which a file is taken for written: certificate and key are written one after the
 other, and some file systems tell whole seconds only."""
+DEFAULT_CIPHERS: Final = (
+    "@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+)
+"""The suites of TLS 1.2 that CPython offers by itself. Distributions build it to offer others."""
 _HINT: Final = "the one before stays in use"
 
 
@@ -52,7 +56,8 @@ class Certificates:
     ) -> None:
         """`cert`: the certificate chain, PEM. `key`: its private key, PEM, without a pass phrase:
         nobody is there to be asked for it. `client_ca`: who signs the stations' certificates, which
-        are required then. `ciphers`: suites of TLS 1.2 as OpenSSL lists them; None: Python's.
+        are required then. `ciphers`: suites of TLS 1.2 as OpenSSL lists them; None:
+        :data:`DEFAULT_CIPHERS`.
 
         Raises ValueError with a sentence for people.
         """
@@ -123,13 +128,10 @@ class Certificates:
             raise ValueError(
                 f"the certificate {self._cert} or its key {self._key} cannot be used: {error}"
             ) from None
-        if self._ciphers is not None:
-            try:
-                context.set_ciphers(self._ciphers)
-            except ssl.SSLError:
-                raise ValueError(
-                    f"{self._ciphers!r} names no cipher suite that OpenSSL has"
-                ) from None
+        try:
+            context.set_ciphers(self._ciphers or DEFAULT_CIPHERS)
+        except ssl.SSLError:
+            raise ValueError(f"{self._ciphers!r} names no cipher suite that OpenSSL has") from None
         if self._client_ca is not None:
             try:
                 context.load_verify_locations(self._client_ca)
