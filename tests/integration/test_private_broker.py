@@ -164,7 +164,7 @@ def test_neither_ctrl_c_nor_a_killed_python_leaves_anything(tmp_path: Path) -> N
     wait_until_gone(tmp_path, processes)
 
 
-def test_the_management_api_is_run_where_it_is_asked_for() -> None:
+def test_the_management_api_and_rabbitmqctl_are_there_for_who_runs_a_broker() -> None:
     command = [sys.executable, "-m", "bridge.testing.rabbitmq", "run", "--management"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -211,6 +211,13 @@ def test_one_that_workers_consume_is_not_retired() -> None:
     assert (found.mark, found.consumers) == (Mark.UNKNOWN, ("dtbridge@host:1 consume",))
 
 
+def test_a_consumer_that_has_ended_holds_no_queue() -> None:
+    """The broker lists it for a while, without the name of its connection."""
+    live = msgspec.structs.replace(with_old(consumers=1), consumers={OLD.name: []})
+    found = only(difference(live))
+    assert (found.mark, found.consumers) == (Mark.RETIRED, ())
+
+
 def test_a_queue_that_gets_copies_of_a_vendors_requests_is_not_retired() -> None:
     live = as_declared(QUORUM, LiveQueue("datatransfer.audit"))
     copied = live.bindings | {("datatransfer", "acme", "{}", "datatransfer.audit")}
