@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from bridge.cli.gateway import _tls
 from bridge.gateway.websocket import certificates
-from bridge.gateway.websocket.certificates import TlsVersion
+from bridge.gateway.websocket.certificates import Certificates, TlsVersion
 from tests.integration.gateway_server import running
 from tests.integration.raw_station import PATIENCE, raw_station
 
@@ -61,6 +61,8 @@ async def test_the_suites_of_security_profile_2_are_offered_if_they_are_asked_fo
         with pytest.raises((ssl.SSLError, ConnectionError)):
             async with here.station(ssl=old):
                 pass
+    with pytest.raises(ValueError, match="names no cipher suite"):
+        Certificates(*own, ciphers="")
     async with running(tls=_tls(*own, None, f"ECDHE+AESGCM:{RSA_SUITE}")) as here:
         async with here.station(ssl=old) as station:
             suite = station.connection.transport.get_extra_info("cipher")

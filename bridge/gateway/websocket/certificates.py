@@ -62,7 +62,8 @@ class Certificates:
         Raises ValueError with a sentence for people.
         """
         self._cert, self._key, self._client_ca = cert, key, client_ca
-        self._ciphers, self._least = ciphers, least
+        self._ciphers = DEFAULT_CIPHERS if ciphers is None else ciphers
+        self._least = least
         self._told = ""
         self._looked_at = time.monotonic()
         self._stamps: tuple[tuple[int, ...], ...] = ()
@@ -129,7 +130,7 @@ class Certificates:
                 f"the certificate {self._cert} or its key {self._key} cannot be used: {error}"
             ) from None
         try:
-            context.set_ciphers(self._ciphers or DEFAULT_CIPHERS)
+            context.set_ciphers(self._ciphers)
         except ssl.SSLError:
             raise ValueError(f"{self._ciphers!r} names no cipher suite that OpenSSL has") from None
         if self._client_ca is not None:
