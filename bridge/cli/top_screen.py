@@ -70,11 +70,8 @@ def _rest(count: int, what: str) -> list[rich.console.RenderableType]:
 def _headline(view: View) -> str:
     silent = sum(bool(row.error) for row in view.workers)
     answering = len(view.workers) - silent
-    told = [
-        f"{answering} process"
-        + ("" if answering == 1 else "es")
-        + (f" ({silent} silent)" if silent else "")
-    ]
+    processes = "1 process" if answering == 1 else f"{answering} processes"
+    told = [processes + (f" ({silent} silent)" if silent else "")]
     rates = [row.rate for row in view.vendors if row.rate is not None]
     if rates:
         told.append(f"{number(sum(rates))} requests/s")
