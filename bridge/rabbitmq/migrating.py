@@ -18,7 +18,8 @@ no queue uses its alternate exchange. So the steps are:
 ``switched``          Q is unbound: what comes waits beside
 ``emptied``           workers have settled what they had in hand, the rest has been moved beside,
                       and Q is known to be empty (:mod:`bridge.rabbitmq.moving`)
-``replaced``          Q is deleted and declared with its new arguments. Its consumers are
+``replaced``          Q is deleted and declared with its new arguments, and something else has its
+                      name in between (:mod:`bridge.rabbitmq.replacing`). Its consumers are
                       cancelled: workers end their session and come back
 ``switched back``     Q is bound: what comes, comes to Q
 ``moved back``        what has waited beside is in Q
@@ -234,7 +235,9 @@ class Migration:
         if old:
             await self._come_back(old)  # what an interrupted run has left beside waits no longer
             ready += await self._empty(old)
-        await asyncio.gather(*map(self._replace, ready))
+        for error in await asyncio.gather(*map(self._replace, ready), return_exceptions=True):
+            if error is not None:  # when no other queue is half replaced any more
+                raise error
         await self._come_back(ready)
         for task in ready:
             await self._finish(task)

@@ -6,10 +6,10 @@ import msgspec
 
 from bridge.rabbitmq.management import LiveQueue
 
-AT_LEAST: Final = 2.0
-"""Seconds for a classic queue that is idle: to see that it is empty, and for workers to come
-back."""
-AT_LEAST_QUORUM: Final = 8.0
+AT_LEAST: Final = 3.0
+"""Seconds for a classic queue that is idle: to see that it is empty, to replace it, and for workers
+to come back."""
+AT_LEAST_QUORUM: Final = 9.0
 """Likewise for a quorum queue, whose count is up to five seconds old."""
 
 

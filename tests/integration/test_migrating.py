@@ -19,6 +19,7 @@ from bridge.client.client import Client
 from bridge.dialects.native import Native
 from bridge.dialects.topology import Purpose, QueueType, worker_topology
 from bridge.rabbitmq.changing import open_changes
+from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.difference import ASIDE, compare_queue
 from bridge.rabbitmq.management import Management
 from bridge.rabbitmq.migrating import STEPS, Migration, Outcome
@@ -193,6 +194,36 @@ async def run(place: Place, new: QueueType, only: str | None = None, **settings:
         return await migration.run(
             [queue for queue in topology.queues if only in {None, queue.name}]
         )
+
+
+async def test_where_one_queue_cannot_be_replaced_no_other_is_left_half_replaced(
+    place: Place,
+) -> None:
+    old, new = (
+        worker_topology(Native(), ["v", "w"], queue_type=each)
+        for each in (QueueType.CLASSIC, QueueType.QUORUM)
+    )
+    async with await aio_pika.connect(place.url) as connection:
+        await ensure(connection, old)
+
+    def on_step(step: str, queue: str, _: int) -> None:
+        if (step, queue) == ("deleted", QUEUE):
+            raise RuntimeError("this one fails")
+
+    async with open_changes(parse_urls([place.url]), "migration") as changes:
+        migration = Migration(
+            changes,
+            place.management,
+            place.vhost,
+            prefix="datatransfer",
+            name="m",
+            on_step=on_step,
+        )
+        with pytest.raises(RuntimeError, match="this one fails"):
+            await migration.run([each for each in new.queues if each.purpose is Purpose.REQUESTS])
+    other = await place.management.queue(place.vhost, NAMES.vendor_queue("w"))
+    assert other is not None
+    assert other.type == "quorum"
 
 
 async def test_all_queues_are_migrated_and_keep_what_is_in_them(place: Place) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import aio_pika
 import pytest
-from aio_pika.exceptions import DeliveryError
+from aio_pika.exceptions import DeliveryError, PublishError
 from yarl import URL
 
 from bridge import Call, Router
@@ -93,8 +93,9 @@ async def test_meanwhile_what_is_published_to_it_is_refused_and_not_lost(amqp_ur
         await deleted.wait()
         assert await changes.look(QUEUE) is not None
         message = aio_pika.Message(b"{}")
-        with pytest.raises(DeliveryError):
+        with pytest.raises(DeliveryError) as refused:
             await channel.default_exchange.publish(message, QUEUE, mandatory=True)
+        assert refused.type is not PublishError, "returned: the name was free"
         await replacing
         await channel.default_exchange.publish(message, QUEUE, mandatory=True)
 

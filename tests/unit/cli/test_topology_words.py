@@ -24,9 +24,9 @@ def a_finding(name: str, *changes: Change) -> Finding:
 
 
 def test_the_wait_is_what_is_in_hand_by_how_fast_it_is_settled() -> None:
-    assert expected(a_queue("a", 66, 10.0)).seconds == 66 / 10 + 2
-    assert expected(a_queue("a", 0, 0.0)).seconds == 2
-    assert expected(a_queue("a", 0, 0.0, "quorum")).seconds == 8
+    assert expected(a_queue("a", 66, 10.0)).seconds == 66 / 10 + 3
+    assert expected(a_queue("a", 0, 0.0)).seconds == 3
+    assert expected(a_queue("a", 0, 0.0, "quorum")).seconds == 9
     assert expected(a_queue("a", 5, 0.0)).seconds is None
 
 
@@ -49,8 +49,8 @@ def test_it_says_before_it_asks_how_long_requests_will_wait_the_longest_first() 
             "  hung\N{REPLACEMENT CHARACTER}: until it is given up (20 s): 3 in hand, and none of "
             "them has been settled lately"
         ),
-        "  busy: some 22 s (161 in hand, 8.1 settled a second; do it when less is in hand)",
-        "  quick: some 2 s (2 in hand, 400.0 settled a second)",
+        "  busy: some 23 s (161 in hand, 8.1 settled a second; do it when less is in hand)",
+        "  quick: some 3 s (2 in hand, 400.0 settled a second)",
     ]
     assert "--patience" in told[4]
     assert len(waits([expected(a_queue("quick", 2, 400.0))], 20.0)) == 2
