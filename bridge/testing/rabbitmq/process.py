@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,24 +41,46 @@ def run_to_the_end(
     Ctrl-C on our terminal reaches the command, too. It is waited for until it has ended, and then
     KeyboardInterrupt is raised; a second Ctrl-C kills it. `on_interrupt`: called at the first.
     """
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            stdout, stderr = process.communicate()
-        except KeyboardInterrupt:
+    if threading.current_thread() is not threading.main_thread():
+        return run(command)  # Ctrl-C interrupts the main thread alone
+    interrupts = 0
+    process: subprocess.Popen[str] | None = None
+
+    def forward() -> None:
+        if process is None:
+            return  # it is being started, and hears of it then
+        if interrupts > 1:
+            process.kill()
+            return
+        with contextlib.suppress(PermissionError):  # through sudo, it is not ours to signal
+            process.send_signal(signal.SIGINT)  # who sent ours may have sent it to us alone
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
             on_interrupt()
-            with contextlib.suppress(PermissionError):  # through sudo, it is not ours to signal
-                process.send_signal(signal.SIGINT)  # who sent ours may have sent it to us alone
-            try:
-                process.communicate()
-            except KeyboardInterrupt:
-                process.kill()
-            raise
+        forward()
+
+    # A handler, and no `except KeyboardInterrupt`: that may come while the process is being
+    # started, when nobody could wait for it yet.
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if interrupts:
+            forward()
+        with process:
+            stdout, stderr = process.communicate()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 

@@ -1,10 +1,13 @@
 """Finding RabbitMQ's server, and installing it."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,23 +170,65 @@ def test_a_policy_of_somebody_else_stays_as_it_is(tmp_path: Path) -> None:
     assert policy.read_text() == "#!/bin/sh\nexit 0\n"
 
 
+TIDY = "trap 'echo yes >{order}; exit 130' INT; echo >{begun}; while :; do sleep 0.05; done"
+STUBBORN = "trap 'echo >{begun}' INT; echo >{begun}; while :; do sleep 0.05; done"
+
+
+@contextlib.contextmanager
+def interrupting(begun: Path, times: int) -> Iterator[None]:
+    """Interrupt this process each time somebody writes to the pipe `begun`, so many times."""
+    os.mkfifo(begun)
+
+    def interrupt() -> None:
+        for _ in range(times):
+            begun.read_text()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    yield
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_an_interrupted_command_is_waited_for_until_it_has_put_things_in_order(
     tmp_path: Path,
 ) -> None:
     begun, order = tmp_path / "begun", tmp_path / "order"
-    os.mkfifo(begun)
-    shell = f"trap 'echo yes >{order}; exit 130' INT; echo >{begun}; while :; do sleep 0.05; done"
-
-    def interrupt() -> None:
-        begun.read_text()
-        os.kill(os.getpid(), signal.SIGINT)
-
+    shell = TIDY.format(begun=begun, order=order)
     told: list[str] = []
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupting(begun, 1), pytest.raises(KeyboardInterrupt):
         run_to_the_end(["sh", "-c", shell], lambda: told.append("waiting"))
-    thread.join()
+    assert (order.read_text(), told) == ("yes\n", ["waiting"])
+
+
+def test_a_second_interrupt_kills_the_command(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    told: list[str] = []
+    with interrupting(begun, 2), pytest.raises(KeyboardInterrupt):
+        run_to_the_end(["sh", "-c", STUBBORN.format(begun=begun)], lambda: told.append("waiting"))
+    assert told == ["waiting"]
+
+
+def test_an_interrupt_while_the_command_is_being_started_is_passed_on_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, order = tmp_path / "begun", tmp_path / "order"
+    os.mkfifo(begun)
+    popen = subprocess.Popen
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, **options)
+        begun.read_text()
+        os.kill(os.getpid(), signal.SIGINT)  # its handler has run when this returns
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", slowly)
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_to_the_end(
+            ["sh", "-c", TIDY.format(begun=begun, order=order)], lambda: told.append("waiting")
+        )
     assert (order.read_text(), told) == ("yes\n", ["waiting"])
 
 
