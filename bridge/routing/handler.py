@@ -18,10 +18,7 @@ stations send it for "none".
 """
 
 import inspect
-import typing
 from collections.abc import Callable
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -29,6 +26,12 @@ import msgspec
 from bridge.request.retry import RetryPolicy
 from bridge.routing.data import DataReader, data_reader, type_name
 from bridge.routing.errors import HandlerError
+from bridge.routing.signature import (
+    check_answer,
+    check_call,
+    positional_parameters,
+    type_of_data,
+)
 from bridge.telemetry.exceptions import qualified_name
 
 
@@ -60,79 +63,57 @@ def compile_handler(
 ) -> Handler:
     """Examine a function, and build the reader of its data. `timeout`: seconds that it may take.
 
-    Raises :class:`HandlerError` for a function that could not be called with a request.
+    Raises :class:`HandlerError` for a function that could not be called with a request, or whose
+    answer could not be sent.
     """
     name = qualified_name(function)
-    if not callable(function):
-        raise HandlerError(f"{name} is not a function, so it cannot handle messages")
-    if not timeout > 0:  # not `timeout <= 0`, which lets NaN pass
-        raise HandlerError(f"the timeout of {name} must be more than 0 seconds, not {timeout}")
+    _check_kind(function, name)
+    check_timeout(timeout, name)
+    check_retry(retry, name)
     kind: Any = type(function)
     forms = (function, kind.__call__)  # a function, or an object that can be called
     if any(inspect.isasyncgenfunction(form) or inspect.isgeneratorfunction(form) for form in forms):
-        raise HandlerError(f"{name} is a generator: a handler returns one answer")
-    parameters = _positional_parameters(function, name)
+        raise HandlerError(
+            f"{name} is a generator: a handler returns one answer, so write return in place of"
+            " yield"
+        )
+    parameters = positional_parameters(function, name)
     is_async = any(map(inspect.iscoroutinefunction, forms))
+    check_call(function, parameters, name)
+    check_answer(function, name, is_async=is_async)
     if len(parameters) == 1:
         return Handler(function, name, inspect.Parameter.empty, None, is_async, timeout, retry)
-    data_type = _data_type(function, parameters[1].name, name)
+    data_type = type_of_data(function, parameters[1].name, name)
     read_data = data_reader(data_type, parameters[1].default, name)
     return Handler(function, name, data_type, read_data, is_async, timeout, retry)
 
 
-def _positional_parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
-    positional = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
-            positional.append(parameter)
-        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise HandlerError(
-                f"{name} asks for {parameter.name!r} by keyword:"
-                " a handler is (call, data) or (call)"
-            )
-    if len(positional) > 2:
-        extra = [parameter for parameter in positional[2:] if parameter.default is parameter.empty]
-        if extra:
-            raise HandlerError(
-                f"{name} asks for {extra[0].name!r}: a handler is (call, data) or (call)"
-            )
-    if not positional:
-        raise HandlerError(f"{name} takes no call: a handler is (call, data) or (call)")
-    return positional[:2]
-
-
-def _data_type(function: Callable[..., Any], parameter: str, name: str) -> Any:
-    if isinstance(function, partial):
-        return _data_type(function.func, parameter, name)
-    target: Any = function if inspect.isroutine(function) else type(function).__call__
-    annotation = _own_annotations(target).get(parameter, inspect.Parameter.empty)
-    if annotation is inspect.Parameter.empty:
+def _check_kind(function: Any, name: str) -> None:
+    if isinstance(function, type):
         raise HandlerError(
-            f"{name} does not say the type of {parameter!r}: annotate it with a msgspec Struct,"
-            " any type msgspec decodes, str, bytes, msgspec.Raw or Any"
+            f"{name} is a class: a handler is a function, or an object of a class with __call__"
         )
-    return _resolve(annotation, target, f"{name} says that {parameter!r} is a {annotation}")
-
-
-def _resolve(annotation: Any, target: Any, what: str) -> Any:
-    """The type that an annotation names; it may be a string, or have strings in it.
-
-    Only this annotation is resolved: that of `call` may be imported for the type checker only.
-    """
-    alone = SimpleNamespace(__annotations__={"data": annotation})
-    try:
-        namespace = inspect.unwrap(target).__globals__
-        return typing.get_type_hints(alone, namespace, namespace, include_extras=True)["data"]
-    except NameError as error:
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(function).__name__
         raise HandlerError(
-            f"{what}, and there is no such name where it is defined ({error});"
-            " define the type in the module"
-        ) from error
-    except Exception as error:
+            f"{name} is a {kind} within its class: register it below the class, by its name there"
+        )
+    if not callable(function):
+        raise HandlerError(f"{name} is not a function, so it cannot handle messages")
+
+
+def check_timeout(timeout: Any, name: str) -> None:
+    """Raise :class:`HandlerError` unless it is a number of seconds. `name`: the handler's."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise HandlerError(f"the timeout of {name} is a number of seconds, not {timeout!r:.80}")
+    if not timeout > 0:  # not `timeout <= 0`, which lets NaN pass
+        raise HandlerError(f"the timeout of {name} must be more than 0 seconds, not {timeout}")
+
+
+def check_retry(retry: Any, name: str) -> None:
+    """Raise :class:`HandlerError` unless it is a policy, or None. `name`: whose it is."""
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        example = f"RetryPolicy(attempts={retry})" if type(retry) is int else "RetryPolicy()"
         raise HandlerError(
-            f"{what}, and that is no type ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _own_annotations(target: Any) -> dict[str, Any]:
-    return dict(getattr(inspect.unwrap(target), "__annotations__", {}))
+            f"the retry of {name} is a RetryPolicy: write retry={example}, not {retry!r:.80}"
+        )

@@ -7,7 +7,9 @@ case-insensitive (§3.1, CiString), and OCPP 2.x says nothing.
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, overload
+
+from msgspec.structs import replace
 
 from bridge.ocpp import UNKNOWN_MESSAGE, UNKNOWN_VENDOR, CSMSHandler
 from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH
@@ -15,10 +17,9 @@ from bridge.request.incoming import Call
 from bridge.request.outcome import Reply
 from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import HandlerError
-from bridge.routing.handler import Handler, compile_handler
+from bridge.routing.handler import Handler, check_retry, check_timeout, compile_handler
+from bridge.routing.protocols import HandlerFunction, Registering
 from bridge.telemetry.exceptions import qualified_name
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT: Final = 20.0
 """Seconds that a handler may take. The least patient CSMS in the field gives up after 20 s
@@ -87,18 +88,25 @@ class Router:
         if type(vendor_id) is not str or len(vendor_id) > VENDOR_ID_MAX_LENGTH:
             text = f"a vendorId is a string of at most {VENDOR_ID_MAX_LENGTH} characters"
             raise HandlerError(f"{text}, not {vendor_id!r:.80}")
-        for name, value in (
+        numbers: tuple[tuple[str, Any], ...] = (
             ("prefetch", prefetch),
             ("concurrency", concurrency),
             ("threads", threads),
             ("partitions", partitions),
-        ):
+        )
+        for name, value in numbers:
+            if value is not None and type(value) is not int:
+                raise HandlerError(
+                    f"{name} of Router({vendor_id!r}) is a whole number, not {value!r:.80}"
+                )
             if value is not None and value < 1:
                 raise HandlerError(
                     f"{name} of Router({vendor_id!r}) must be at least 1, not {value}"
                 )
-        if rate is not None and not 0 < rate < math.inf:
-            raise HandlerError(f"rate of Router({vendor_id!r}) must be above 0, not {rate}")
+        check_timeout(timeout, f"Router({vendor_id!r})")
+        check_retry(retry, f"Router({vendor_id!r})")
+        if rate is not None and not (type(rate) in {int, float} and 0 < rate < math.inf):
+            raise HandlerError(f"rate of Router({vendor_id!r}) must be above 0, not {rate!r:.80}")
         if partitions > PARTITIONS:
             raise HandlerError(
                 f"partitions of Router({vendor_id!r}) must be at most {PARTITIONS}, "
@@ -123,25 +131,28 @@ class Router:
         *,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
-    ) -> Callable[[Function], Function]:
+    ) -> Registering:
         """Register a handler for a messageId or, without one, for the requests that carry none.
 
         `message_id`: at most 50 characters (OCPP 1.6 §6.17); the case of letters does not count.
-        `timeout`: seconds that the handler may take; `retry`: when its requests are tried again;
-        None: as the router says. The function itself stays as it is. Raises :class:`HandlerError`
-        if the messageId has a handler, or if the function could not be called with a request.
+        `timeout`: seconds that the handler may take; `retry`: when its requests are tried again,
+        where the exceptions that the router's policy names still mean Retry; None: as the router
+        says. The function itself stays as it is. Raises :class:`HandlerError` if the messageId has
+        a handler, if the function could not be called with a request, or its answer not be sent.
         """
-        if not isinstance(message_id, str | None):
+        if callable(message_id):
             raise HandlerError(
                 f"write @router.on() with parentheses above {qualified_name(message_id)}"
             )
+        if not isinstance(message_id, str | None):
+            raise HandlerError(f"a messageId is a string, not {message_id!r:.80}")
         spelling = message_id or ""
         if len(spelling) > MESSAGE_ID_MAX_LENGTH:
             raise HandlerError(
                 f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}"
             )
 
-        def register(function: Function) -> Function:
+        def register(function: HandlerFunction, /) -> HandlerFunction:
             handler = self._compile(function, timeout, retry)
             key = fold(spelling)
             other = self._handlers.get(key)
@@ -158,7 +169,7 @@ class Router:
         return register
 
     @overload
-    def default(self, function: Function, /) -> Function: ...
+    def default(self, function: HandlerFunction, /) -> HandlerFunction: ...
 
     @overload
     def default(
@@ -168,7 +179,7 @@ class Router:
         *,
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
-    ) -> Callable[[Function], Function]: ...
+    ) -> Registering: ...
 
     def default(
         self,
@@ -183,8 +194,13 @@ class Router:
         ``call.message_id`` tells which one came. `timeout` and `retry`: as in :meth:`on`. Raises
         :class:`HandlerError` if there is a default handler, or if the function could not be called.
         """
+        if isinstance(function, str):
+            raise HandlerError(
+                f"the default handler has no messageId: write @router.on({function!r:.80}), or"
+                " @router.default alone"
+            )
 
-        def register(function: Any) -> Any:
+        def register(function: Any, /) -> Any:
             self._set_default(self._compile(function, timeout, retry))
             return function
 
@@ -201,10 +217,16 @@ class Router:
 
         It is the default handler; `timeout`, `retry` and errors are those of :meth:`default`.
         """
+        signature = "on_data_transfer(charging_station_id, request)"
+        if isinstance(handler, type):
+            raise HandlerError(
+                f"mount an object, not its class: router.mount({handler.__name__}())"
+            )
         method = getattr(handler, "on_data_transfer", None)
         if not callable(method):
-            signature = "on_data_transfer(charging_station_id, request)"
             raise HandlerError(f"{type(handler).__name__} has no method {signature}")
+        if not _takes_two(method):
+            raise HandlerError(f"{qualified_name(method)} must be {signature}")
         function = _with_station_and_request(method)
         self._set_default(self._compile(function, timeout, retry))
 
@@ -212,7 +234,7 @@ class Router:
         self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None
     ) -> Handler:
         return compile_handler(
-            function, self.timeout if timeout is None else timeout, retry or self.retry
+            function, self.timeout if timeout is None else timeout, _joined(retry, self.retry)
         )
 
     def _set_default(self, handler: Handler) -> None:
@@ -240,6 +262,24 @@ class Router:
     def __repr__(self) -> str:
         default = self._default is not None
         return f"<Router {self.vendor_id!r} messages={len(self._handlers)} default={default}>"
+
+
+def _joined(own: RetryPolicy | None, routers: RetryPolicy | None) -> RetryPolicy | None:
+    """A handler's policy: its own, with the exceptions of its router's; or else its router's."""
+    if not isinstance(own, RetryPolicy) or routers is None:
+        return routers if own is None else own
+    return replace(own, on=tuple(dict.fromkeys((*own.on, *routers.on))))
+
+
+def _takes_two(method: Callable[..., Any]) -> bool:
+    """Whether it can be called with two arguments, or is made so that nobody can say."""
+    try:
+        inspect.signature(method).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _with_station_and_request(method: Callable[..., Any]) -> Callable[[Call], Any]:

@@ -123,7 +123,7 @@ async def test_what_a_def_handler_returns_to_be_awaited_has_them_too() -> None:
         seen.append(facts())
 
     @router.on("m")
-    def handle(call: Call) -> object:
+    def handle(call: Call) -> Any:
         return later()
 
     await dispatched(router, traced())
