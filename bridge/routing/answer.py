@@ -1,7 +1,7 @@
 """From the annotation of a handler's answer to what of it no JSON can be made of.
 
-Only what is certain counts: ``object``, a protocol and an abstract class may be anything, and of
-several types one that can be encoded is enough.
+Only what is certain counts: ``object``, a protocol and an abstract class may be anything, and a
+field of several types is well if one of them can be encoded.
 """
 
 import inspect
@@ -66,8 +66,8 @@ def _culprit(annotation: Any) -> Any:
         return _culprit(arguments[0])
     if origin in {typing.Union, UnionType}:
         # Two Structs without tags are no type to msgspec: it could not tell them apart to decode.
-        culprits = [_culprit(option) for option in arguments]
-        return None if None in culprits else culprits[0]
+        culprits = (_culprit(option) for option in arguments)
+        return next((each for each in culprits if each is not None), None)
     try:
         shape = msgspec.inspect.type_info(annotation)
     except Exception:  # noqa: BLE001 - it runs code of a vendor's type, and says nothing then

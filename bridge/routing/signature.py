@@ -96,8 +96,8 @@ def check_call(
         what = type_name(taken)
         write = f"({at}: Call, ...)" if rest else f"(call: Call, {at}: {what})"
         raise HandlerError(
-            f"{name} says that {at!r} is a {what}, and the first parameter is given the call: write"
-            f" {write}"
+            f"{name} says that {at!r} is of type {what}, and the first parameter is given the call:"
+            f" write {write}"
         )
 
 

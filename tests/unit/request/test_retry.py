@@ -236,7 +236,7 @@ def registered(how: str, router_policy: RetryPolicy | None, own: RetryPolicy | N
         (None, ON_CONNECTION, None, True),
         (None, None, ON_CONNECTION, True),
         (ON_CONNECTION, NEVER, None, False),
-        (ON_CONNECTION, ON_CONNECTION, NEVER, False),
+        (ON_CONNECTION, NEVER, NEVER, False),
         (NEVER, NEVER, ON_CONNECTION, True),
     ],
 )
@@ -254,6 +254,21 @@ async def test_a_handlers_policy_comes_before_its_routers_and_that_before_the_wo
     else:
         assert isinstance(outcome, Failure)
         assert outcome.reason is Reason.FAILED
+
+
+@pytest.mark.parametrize("how", ["on", "default", "mount"])
+async def test_what_a_router_says_means_retry_does_so_for_a_handler_with_a_policy_of_its_own(
+    how: str,
+) -> None:
+    own = RetryPolicy(first=0.25, jitter=0, on=(LookupError,))
+    router = registered(how, ON_CONNECTION, own)
+    outcome = await dispatched(router, a_request())
+    assert isinstance(outcome, RetryLater)
+    assert outcome.after == 0.25, "all else is the handler's own"
+    [(_, handler)] = router.handlers()
+    assert handler.retry is not None
+    assert handler.retry.on == (LookupError, ConnectionError)
+    assert own.on == (LookupError,)
 
 
 async def test_one_attempt_means_that_asking_for_another_is_in_vain() -> None:

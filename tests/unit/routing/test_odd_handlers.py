@@ -82,7 +82,6 @@ def plain(call: Call, data: int, extra: int = 1) -> None: ...
     ("function", "data_type", "is_async"),
     [
         (takes_more, int, True),
-        (call_and_rest, None, True),
         (with_option, int, True),
         (functools.partial(with_option, option="y"), int, True),
         (functools.partial(database_first, "db"), Volts, True),
@@ -116,7 +115,8 @@ async def needs_third(call: Call, data: int, third: str) -> None: ...
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (rest_alone, "takes no call"),
+        (rest_alone, r"takes no call but \*args.* have that use functools\.wraps"),
+        (call_and_rest, r"takes \*args, and is given no data by it"),
         (no_call, "takes no call"),
         (needs_option, "by keyword"),
         (needs_third, "asks for 'third'"),

@@ -27,7 +27,7 @@ def mypy(file: Path, scratch: Path) -> set[int]:
     command = [sys.executable, "-m", "mypy", *options, str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {each["line"] for each in found if each["severity"] == "error"}
 
 
