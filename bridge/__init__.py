@@ -29,8 +29,9 @@ from bridge.transport import BrokerUnreachable, TopologyError, TransportError
 
 if TYPE_CHECKING:
     from bridge.client.client import Client
-    from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+    from bridge.client.errors import NoAnswer, NotAccepted, StationOffline, UnexpectedAnswer
     from bridge.client.metrics import ClientCollector
+    from bridge.client.typed import TypedResponse
     from bridge.telemetry.metrics import BuildCollector
     from bridge.worker.metrics import WorkerCollector
     from bridge.worker.worker import Settings, Worker
@@ -61,6 +62,8 @@ __all__ = [
     "StatusInfo",
     "TopologyError",
     "TransportError",
+    "TypedResponse",
+    "UnexpectedAnswer",
     "Worker",
     "WorkerCollector",
     "current_call",
@@ -74,6 +77,8 @@ _ON_FIRST_USE: Final = {
     "NotAccepted": "bridge.client.errors",
     "Settings": "bridge.worker.worker",
     "StationOffline": "bridge.client.errors",
+    "TypedResponse": "bridge.client.typed",
+    "UnexpectedAnswer": "bridge.client.errors",
     "Worker": "bridge.worker.worker",
     "WorkerCollector": "bridge.worker.metrics",
 }

@@ -86,6 +86,7 @@ def send(
 
     async def ask(provider: "TracerProvider | None") -> DataTransferResponse:
         async with _client(urls, "dtbridge send", prefix, timeout, provider) as client:
+            await client.connect()
             return await client.data_transfer(
                 station, request, ocpp_version=version, timeout=timeout
             )
@@ -114,6 +115,7 @@ def send_to_station(
 
     async def ask(provider: "TracerProvider | None") -> DataTransferResponse:
         async with _client(urls, "dtbridge send-to-station", prefix, timeout, provider) as client:
+            await client.connect()
             return await client.send_to_station(station, request, timeout=timeout)
 
     _print_answer(ask, version)

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
+from bridge.client.errors import NoAnswer, StationOffline
 from bridge.dialects.replies import read_offline
 from bridge.request.outcome import Kind
 from bridge.telemetry.measures import Tally
-from bridge.transport import Delivery
+from bridge.transport import Delivery, TransportError
 
 KINDS: Final = ("response", "call_error", "offline", "no_answer", "not_accepted", "cancelled")
 """What became of a request, as metrics name it."""
@@ -35,7 +35,7 @@ def count_error(tally: Tally, error: BaseException) -> None:
             tally.count(_NO_ANSWER)
         case StationOffline():
             tally.count(_OFFLINE)
-        case NotAccepted() | ValueError():
+        case TransportError() | ValueError():  # NotAccepted is a TransportError
             tally.count(_NOT_ACCEPTED)
         case _:
             tally.count(_CANCELLED)

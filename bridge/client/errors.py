@@ -1,14 +1,27 @@
 """Why a request has no answer."""
 
+from bridge.ocpp import DataTransferResponse
 from bridge.transport import TransportError
 
 
 class NoAnswer(TimeoutError):
-    """Nobody answered in time. The request may have been handled all the same."""
+    """Nobody answered in time, or before the client was closed.
+
+    The request may have been handled all the same.
+    """
 
 
 class NotAccepted(TransportError):
     """The broker did not take the request: there is no exchange or queue for it, or a full one."""
+
+
+class UnexpectedAnswer(ValueError):
+    """The request was answered, but not with data of the type that was asked for."""
+
+    def __init__(self, text: str, response: DataTransferResponse) -> None:
+        """`response`: the answer as it came."""
+        super().__init__(text)
+        self.response = response
 
 
 class StationOffline(ConnectionError):

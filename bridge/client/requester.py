@@ -206,9 +206,9 @@ class Requester:
                 self._publish(outstanding)
 
     def close(self) -> None:
-        """Cancel all who still wait."""
+        """Tell all who still wait that there will be no answer."""
         for outstanding in self._outstanding.values():
-            outstanding.answer.cancel()
+            self._fail(outstanding, NoAnswer("no answer came before the connection was closed"))
         self._outstanding.clear()
 
     def _publish(self, outstanding: _Outstanding) -> None:

@@ -298,6 +298,7 @@ async def _play_commands(url: str, names: Names, pace: float, screen: Screen) ->
     start = time.perf_counter()
     results = []
     async with Client(url, dialect=Native(names)) as client:
+        await client.connect()
         for command in COMMANDS:
             result = await _command(client, command)
             results.append(result)

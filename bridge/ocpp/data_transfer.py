@@ -7,7 +7,7 @@ null.
 
 import contextlib
 import enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct
 
@@ -79,9 +79,9 @@ class DataTransferResponse(Struct, rename="camel", omit_defaults=True):
     `encode_response` checks it for the version that it is written in.
     """
 
-    status: str
-    """A DataTransferStatus, which may be given as its text. A text that is none of the four is
-    kept, so that `encode_response` can name it."""
+    status: DataTransferStatus
+    """May be given as its text. A text that is none of the four is kept, so that `encode_response`
+    can name it."""
 
     data: Any = UNSET
     """Text in OCPP 1.6, any JSON value in 2.x. `msgspec.UNSET`: absent. None: null."""
@@ -93,7 +93,18 @@ class DataTransferResponse(Struct, rename="camel", omit_defaults=True):
     """OCPP 2.0.1 and later: any JSON object whose `vendorId` (required) has at most 255 characters.
     Not written in older versions. None: absent."""
 
+    if TYPE_CHECKING:  # what is given is not of the type that is read
+
+        def __init__(
+            self,
+            status: DataTransferStatus | str,
+            data: Any = UNSET,
+            status_info: StatusInfo | None = None,
+            custom_data: dict[str, Any] | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        if type(self.status) is not DataTransferStatus:
+        given: Any = self.status
+        if type(given) is not DataTransferStatus:
             with contextlib.suppress(ValueError):
-                self.status = DataTransferStatus(self.status)
+                self.status = DataTransferStatus(given)

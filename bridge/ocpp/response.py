@@ -164,10 +164,11 @@ def encode_response(response: DataTransferResponse, version: OcppVersion) -> byt
     statusInfo and customData are left out in 1.6 and 2.0, which do not have them. Data is written
     as by `encode_request`. Raises InvalidResponse, naming the field, for a value that does not fit.
     """
-    if not isinstance(response.status, DataTransferStatus):
+    status: Any = response.status
+    if not isinstance(status, DataTransferStatus):
         known = ", ".join(DataTransferStatus)
-        raise InvalidResponse(f"status: expected one of {known}, got {response.status!r:.60}")
-    parts: dict[str, object] = {"status": response.status}
+        raise InvalidResponse(f"status: expected one of {known}, got {status!r:.60}")
+    parts: dict[str, object] = {"status": status}
     try:
         data = data_json(response.data, version)
     except ENCODE_FAULTS as fault:

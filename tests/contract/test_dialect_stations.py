@@ -406,7 +406,11 @@ async def test_a_native_gateway_knows_the_version(side: Side) -> None:
             await client.send_to_station(STATION, HELLO, ocpp_version="ocpp1.6")
 
 
-async def test_without_the_gateways_exchange_there_is_no_client(side: Side) -> None:
-    with pytest.raises(TopologyError, match="exchange 'elsewhere'"):
-        async with Client(transport=side.transport(), dialect=CitrineOs(exchange="elsewhere")):
-            pass
+async def test_without_the_gateways_exchange_no_client_connects(side: Side) -> None:
+    dialect = CitrineOs(exchange="elsewhere")
+    async with Client(transport=side.transport(), dialect=dialect) as client:
+        for _ in range(2):
+            with pytest.raises(TopologyError, match="exchange 'elsewhere'"):
+                await client.connect()
+        with pytest.raises(TopologyError, match="exchange 'elsewhere'"):
+            await client.send_to_station(STATION, HELLO)

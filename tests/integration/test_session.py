@@ -64,6 +64,7 @@ async def gated(
         working(url, gate.router) as it,
         Client(transport=transport, timeout=PATIENCE) as client,
     ):
+        await client.connect()
         yield gate, it, client, transport
 
 

@@ -13,12 +13,14 @@ import msgspec
 
 from bridge import (
     Call,
+    Client,
     DataTransferRequest,
     DataTransferResponse,
     DataTransferStatus,
     Rejected,
     RetryPolicy,
     Router,
+    TypedResponse,
 )
 
 router = Router("com.acme", retry=RetryPolicy(on=(ConnectionError,)))
@@ -245,3 +247,22 @@ async def keeps_its_type(call: Call) -> None:
     coroutine: Coroutine[Any, Any, Tariff] = two_messages(call, data=Query(1))
     assert_type(await coroutine, Tariff)
     assert_type(await service.on_tariff(call, Query(1)), Tariff)
+
+
+async def asks(client: Client, request: DataTransferRequest) -> None:
+    """An answer is of the type that was asked for."""
+    plain_answer = await client.data_transfer("CP001", request)
+    assert_type(plain_answer, DataTransferResponse)
+    assert_type(plain_answer.status, DataTransferStatus)
+    typed = await client.data_transfer("CP001", request, answer=Tariff)
+    assert_type(typed, TypedResponse[Tariff])
+    assert_type(typed.data, Tariff)
+    assert_type(typed.status, DataTransferStatus)
+    listed = await client.send_to_station("CP001", request, answer=list[Tariff], timeout=5)
+    assert_type(listed.data, list[Tariff])
+    assert_type((await client.send_to_station("CP001", request, answer=str)).data, str)
+    perhaps: Tariff | None = (
+        await client.send_to_station("CP001", request, answer=Tariff | None)
+    ).data
+    assert_type(perhaps, Tariff | None)
+    assert_type(await client.send_to_station("CP001", request), DataTransferResponse)

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from bridge import Call, DataTransferRequest, DataTransferResponse, Rejected, RetryPolicy, Router
+from bridge import (
+    Call,
+    Client,
+    DataTransferRequest,
+    DataTransferResponse,
+    Rejected,
+    RetryPolicy,
+    Router,
+)
 
 router = Router("com.acme")
 
@@ -201,3 +209,11 @@ Router("com.wrong", retry=3)  # wrong
 Router("com.wrong", timeout="20")  # wrong
 Router("com.wrong", prefetch=2.5)  # wrong
 Router(None)  # wrong
+
+
+async def asks(client: Client, request: DataTransferRequest) -> str:
+    typed = await client.data_transfer("CP001", request, answer=Tariff)
+    found: str = typed.data.price  # wrong, typed
+    await client.send_to_station("CP001", request, answer=typed)  # wrong, typed
+    await client.data_transfer("CP001", request, timeout="5")  # wrong, typed
+    return found

@@ -59,7 +59,9 @@ from bridge.transport import BrokerUnreachable
 async def start(kind, port):
     urls = parse_urls([f"amqp://127.0.0.1:{port}/"])
     try:
-        async with kind(transport=RabbitTransport(urls, start_timeout=0.2)):
+        async with kind(transport=RabbitTransport(urls, start_timeout=0.2)) as it:
+            if kind is Client:
+                await it.connect()
             raise AssertionError
     except BrokerUnreachable:
         pass
