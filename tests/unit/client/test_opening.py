@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -179,7 +179,7 @@ async def test_what_is_wrong_with_a_request_is_said_without_a_connection(door: D
 async def test_a_connection_is_not_the_requests_that_it_was_opened_for(door: Door) -> None:
     door.open.set()
     async with Client(transport=door, timeout=10) as client:
-        token = HANDLED.set("the request")
+        token = HANDLED.set(cast("Any", "the request"))
         try:
             await client.data_transfer("CP1", ASK)
         finally:
@@ -198,5 +198,5 @@ async def test_a_time_out_is_a_number_of_seconds(door: Door, seconds: Any) -> No
     if seconds is not None:  # as the client says
         async with Client(transport=door) as client:
             for ask in (client.data_transfer, client.send_to_station):
-                with pytest.raises(ValueError, match="^timeout is a number of seconds above 0"):
+                with pytest.raises(ValueError, match=r"^timeout is a number of seconds above 0"):
                     await ask("CP1", ASK, timeout=seconds)

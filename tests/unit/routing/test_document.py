@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge import RetryPolicy, Router
+from bridge import Call, RetryPolicy, Router
 
 PAGE = (Path(__file__).parents[3] / "docs" / "handlers.md").read_text()
 
@@ -19,11 +19,16 @@ def test_the_first_example_runs_as_it_stands() -> None:
     assert isinstance(names["router"], Router)
 
 
-def test_the_example_of_a_handlers_own_policy_says_again_what_means_retry() -> None:
+async def _any(call: Call) -> None: ...
+
+
+def test_the_example_of_a_handlers_own_policy_adds_to_what_means_retry() -> None:
     found = re.search(r'@router\.on\("SetTariff", retry=(RetryPolicy\(.*\))\)\n', PAGE)
     assert found is not None
-    policy = eval(found[1], {"RetryPolicy": RetryPolicy, "ConnectionError": ConnectionError})
-    assert policy.on == (ConnectionError,)
+    router = Router("v", retry=RetryPolicy(on=(ConnectionError,)))
+    router.on("SetTariff", retry=eval(found[1], {"RetryPolicy": RetryPolicy}))(_any)
+    [(_, handler)] = router.handlers()
+    assert handler.retry == RetryPolicy(attempts=3, first=0.5, on=(LookupError, ConnectionError))
 
 
 @pytest.mark.parametrize("value", ["json", "console", "auto", "none"])
