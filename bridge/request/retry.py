@@ -49,7 +49,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     deadline."""
     on: tuple[type[Exception], ...] = ()
     """Exceptions that mean Retry. Name those that say that a dependency is down, not those that say
-    that the request is wrong."""
+    that the request is wrong. Those that a router's policy names count for all its handlers, also
+    for one with a policy of its own."""
 
     def __post_init__(self) -> None:
         if not self.attempts >= 1:  # so that NaN is refused, here and below

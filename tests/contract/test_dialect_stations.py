@@ -182,6 +182,7 @@ async def client(side: Side, gateway: Gateway, connected: None) -> AsyncIterator
     async with Client(
         transport=side.transport(), dialect=gateway.dialect, timeout=PATIENCE
     ) as client:
+        await client.connect()
         yield client
 
 
