@@ -47,6 +47,7 @@ async def hold(url: str, count: int, table: Table) -> None:
     """Measure one gateway in this process, from its first station to its last."""
     stations = [f"station-{number:06}" for number in range(count)]
     async with GatewayLink(url) as link, Client(url, timeout=300) as client:
+        await client.connect()
         before = resident()
         seconds = await timed(
             all_of(lambda station: link.connect_station(station, "ocpp1.6", accept), stations)
@@ -91,6 +92,7 @@ async def move(url: str, count: int, table: Table) -> None:
         GatewayLink(url) as second,
         Client(url, timeout=300) as client,
     ):
+        await client.connect()
         await first.do("connect", stations, 600)
         first.kill()
         killed = time.monotonic()

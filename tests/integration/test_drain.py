@@ -89,6 +89,7 @@ async def test_what_came_while_the_next_session_was_being_opened_is_settled_too(
         return await present(session, *arguments)
 
     async with Client(amqp_url, timeout=PATIENCE) as client, working(amqp_url, router) as at_work:
+        await client.connect()
         transport = at_work.transport
         assert transport._session is not None
         monkeypatch.setattr(Session, "_present", present_later)
