@@ -23,7 +23,8 @@ from bridge.ocpp import (
 from bridge.request.incoming import Call, current_call
 from bridge.request.outcome import Rejected, Retry
 from bridge.request.retry import RetryPolicy
-from bridge.routing.errors import HandlerError
+from bridge.routing.errors import HandlerError, LifespanError
+from bridge.routing.middleware import CallNext
 from bridge.routing.router import Router
 from bridge.transport import BrokerUnreachable, TopologyError, TransportError
 
@@ -42,6 +43,7 @@ __all__ = [
     "CSMSHandler",
     "Call",
     "CallError",
+    "CallNext",
     "ChargingStationHandler",
     "Client",
     "ClientCollector",
@@ -50,6 +52,7 @@ __all__ = [
     "DataTransferStatus",
     "ErrorCode",
     "HandlerError",
+    "LifespanError",
     "NoAnswer",
     "NotAccepted",
     "OcppVersion",

@@ -2,11 +2,13 @@
 
 import rich.table
 
+from bridge.cli.output import say
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
 from bridge.dialects.partitions import partitions_of
 from bridge.routing.catalogue import HandledMessage, catalogue
+from bridge.telemetry.lines import escaped
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
@@ -35,6 +37,10 @@ def check(targets: Targets) -> None:
         if not vendor.messages:
             table.add_row(vendor.vendor_id, "(no handlers)", "", "", "", "", queue)
     print_table(table)
+    for vendor in catalogue(routers):
+        for what, names_of in (("lifespans", vendor.lifespans), ("middleware", vendor.middleware)):
+            if names_of:
+                say(escaped(f"{vendor.vendor_id}: {what} {', '.join(names_of)}"))
 
 
 def _kind(handled: HandledMessage, threads: int) -> str:

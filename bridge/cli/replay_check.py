@@ -13,6 +13,7 @@ from bridge.cli.output import say
 from bridge.cli.process import complete
 from bridge.cli.routers import routers_or_fail
 from bridge.request.outcome import Failure
+from bridge.routing.errors import LifespanError
 from bridge.routing.router import Router, fold
 from bridge.telemetry.events import Event, answer_body, read_event, read_members
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
@@ -104,6 +105,8 @@ def replay_check(
     try:
         with file.open("rb") as lines:
             complete(check.run(routers, lines, strict=strict))
+    except LifespanError as error:
+        fail(str(error), EXIT_USAGE, error=error.__cause__)
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", EXIT_USAGE)
     say(check.summary)
@@ -147,6 +150,7 @@ class _Check:
         """Put the requests to the handlers, one after the other."""
         replayer = Replayer(routers, strict=strict)
         try:
+            await replayer.start()
             for number, line in _numbered(lines):
                 try:
                     await self._look_at(replayer, number, _event(line))
@@ -157,7 +161,7 @@ class _Check:
                 if self.different == self._stop_at:
                     break
         finally:
-            replayer.close()
+            await replayer.close()
 
     async def _look_at(self, replayer: Replayer, number: int, event: Event) -> None:
         if self._vendors and fold(event.vendor) not in self._vendors:

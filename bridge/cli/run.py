@@ -44,6 +44,7 @@ from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
+from bridge.routing.errors import LifespanError
 from bridge.telemetry.events import EventMode
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring, name_process
 from bridge.transport import TransportError
@@ -324,3 +325,5 @@ def run(
             complete(work(provider))
     except TransportError as error:
         fail(str(error))
+    except LifespanError as error:
+        fail(str(error), error=error.__cause__)

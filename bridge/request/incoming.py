@@ -6,14 +6,17 @@ Pure values.
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from bridge.ocpp import DataTransferRequest, OcppVersion, RequestEnvelope
+from bridge.request.state import NO_STATE, Held, StateT_co
 from bridge.telemetry.handled import HANDLED, valid_traceparent
 from bridge.telemetry.measures import Tally
 from bridge.transport import Delivery
+
+Other = TypeVar("Other")
 
 
 class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
@@ -62,14 +65,28 @@ class Request(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Whether it is answered with what another delivery of it was answered."""
 
 
-class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=True):
+class Call(
+    msgspec.Struct, Generic[StateT_co], frozen=True, eq=False, gc=False, repr_omit_defaults=True
+):
     """What a handler is told about the request, beside its data: its first argument.
 
-    Read-only. Times are seconds of Unix time, as :func:`time.time` gives them.
+    Read-only. Times are seconds of Unix time, as :func:`time.time` gives them. ``Call[State]`` says
+    the type of :attr:`state` to a type checker; ``Call`` alone takes any.
     """
 
     _request: Request
     _envelope: RequestEnvelope
+    _held: Held[StateT_co] = NO_STATE
+
+    @property
+    def state(self) -> StateT_co:
+        """The value of the router's lifespan, in this worker; None: the router has none."""
+        state: StateT_co = self._held.value
+        return state
+
+    def with_state(self, state: Other) -> "Call[Other]":
+        """The same call with another state: for a middleware that gives the handler its own."""
+        return Call(self._request, self._envelope, Held(state))
 
     @property
     def station_id(self) -> str:
@@ -167,7 +184,7 @@ class Call(msgspec.Struct, frozen=True, eq=False, gc=False, repr_omit_defaults=T
         )
 
 
-def current_call() -> Call | None:
+def current_call() -> Call[Any] | None:
     """The call of the handler that runs in this context; None: none does.
 
     For what is far from the handler, such as a filter of log records. It is found in the tasks and

@@ -7,6 +7,7 @@ import msgspec
 
 from bridge.routing.handler import Handler
 from bridge.routing.router import Router
+from bridge.telemetry.exceptions import qualified_name
 
 
 class HandledMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,17 +41,30 @@ class HandledVendor(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of registration, the default handler last."""
     threads: int
     """Plain ``def`` handlers that run at a time."""
+    lifespans: tuple[str, ...] = ()
+    """Module and name of each, in the order in which a worker enters them."""
+    middleware: tuple[str, ...] = ()
+    """Module and name of each, the outermost first; some may be around some handlers only."""
 
 
 def catalogue(routers: Iterable[Router]) -> tuple[HandledVendor, ...]:
     """What these routers handle, in their order."""
-    return tuple(
-        HandledVendor(
-            vendor_id=router.vendor_id,
-            messages=tuple(_message(*entry) for entry in router.handlers()),
-            threads=router.threads,
-        )
-        for router in routers
+    return tuple(map(_vendor, routers))
+
+
+def _vendor(router: Router) -> HandledVendor:
+    handlers = tuple(router.handlers())
+    scopes = {
+        scope: None
+        for start in (router.scope, *(handler.scope for _, handler in handlers))
+        for scope in (start.chain() if start else ())
+    }
+    return HandledVendor(
+        vendor_id=router.vendor_id,
+        messages=tuple(_message(*entry) for entry in handlers),
+        threads=router.threads,
+        lifespans=tuple(scope.lifespan.name for scope in scopes if scope.lifespan),
+        middleware=tuple(qualified_name(each) for scope in scopes for each in scope.middleware),
     )
 
 

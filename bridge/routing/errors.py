@@ -8,5 +8,9 @@ class HandlerError(TypeError):
     """
 
 
+class LifespanError(Exception):
+    """A lifespan that failed, so that the worker cannot run. What it raised is the cause."""
+
+
 class InvalidData(Exception):
     """`data` does not fit the handler's type. The message holds the path of the fault."""

@@ -24,8 +24,11 @@ from typing import Any
 import msgspec
 
 from bridge.request.retry import RetryPolicy
+from bridge.request.state import NO_STATE, Held
 from bridge.routing.data import DataReader, data_reader, type_name
 from bridge.routing.errors import HandlerError
+from bridge.routing.middleware import Middleware
+from bridge.routing.scope import Scope
 from bridge.routing.signature import (
     check_answer,
     check_call,
@@ -51,6 +54,15 @@ class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Seconds it may take."""
     retry: RetryPolicy | None = None
     """When its requests are tried again; None: as the worker says."""
+    scope: Scope | None = None
+    """What stands around it, for whoever makes a worker of it."""
+    is_method: bool = False
+    """Whether `function` takes the state of its lifespan first; not any more, once it is bound."""
+    state: Held[Any] = NO_STATE
+    """Where its calls find their state."""
+    around: Middleware | None = None
+    """The middleware of a function that is called in a thread, for `function` has none then; None:
+    there is none, or `function` has it."""
 
     @property
     def type_name(self) -> str:

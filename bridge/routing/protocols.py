@@ -68,3 +68,25 @@ class Registering(Protocol):
     """Registers the function below it, which keeps its type."""
 
     def __call__(self, function: HandlerFunction, /) -> HandlerFunction: ...
+
+
+class MethodOfData(Protocol):
+    """A handler that is a method of what a lifespan makes, registered within its class."""
+
+    def __call__(self, own: Any, call: Call, data: Any, /) -> Encodable | Awaitable[Encodable]: ...
+
+
+class MethodOfCall(Protocol):
+    """A method that is given the call alone."""
+
+    def __call__(self, own: Any, call: Call, /) -> Encodable | Awaitable[Encodable]: ...
+
+
+HandlerMethod = TypeVar("HandlerMethod", bound=MethodOfData | MethodOfCall)
+"""A method, which stays what it is when it is registered."""
+
+
+class RegisteringMethod(Protocol):
+    """Registers the method below it, which keeps its type."""
+
+    def __call__(self, function: HandlerMethod, /) -> HandlerMethod: ...

@@ -7,6 +7,7 @@ case-insensitive (§3.1, CiString), and OCPP 2.x says nothing.
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, overload
 
 from msgspec.structs import replace
@@ -16,9 +17,13 @@ from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGT
 from bridge.request.incoming import Call
 from bridge.request.outcome import Reply
 from bridge.request.retry import RetryPolicy
+from bridge.routing.binding import Binding
 from bridge.routing.errors import HandlerError
 from bridge.routing.handler import Handler, check_retry, check_timeout, compile_handler
-from bridge.routing.protocols import HandlerFunction, Registering
+from bridge.routing.lifespan import LifespanT
+from bridge.routing.middleware import MiddlewareT
+from bridge.routing.protocols import HandlerFunction, HandlerMethod, Registering, RegisteringMethod
+from bridge.routing.scope import Scope
 from bridge.telemetry.exceptions import qualified_name
 
 DEFAULT_TIMEOUT: Final = 20.0
@@ -121,6 +126,7 @@ class Router:
         self.rate = rate
         self.partitions = partitions
         self.ordered = ordered
+        self.scope = Scope(f"Router({vendor_id!r})")
         self._handlers: dict[str, Handler] = {}
         self._spellings: dict[str, str] = {}
         self._default: Handler | None = None
@@ -140,30 +146,10 @@ class Router:
         says. The function itself stays as it is. Raises :class:`HandlerError` if the messageId has
         a handler, if the function could not be called with a request, or its answer not be sent.
         """
-        if callable(message_id):
-            raise HandlerError(
-                f"write @router.on() with parentheses above {qualified_name(message_id)}"
-            )
-        if not isinstance(message_id, str | None):
-            raise HandlerError(f"a messageId is a string, not {message_id!r:.80}")
-        spelling = message_id or ""
-        if len(spelling) > MESSAGE_ID_MAX_LENGTH:
-            raise HandlerError(
-                f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}"
-            )
+        spelling = _checked(message_id, "on")
 
         def register(function: HandlerFunction, /) -> HandlerFunction:
-            handler = self._compile(function, timeout, retry)
-            key = fold(spelling)
-            other = self._handlers.get(key)
-            if other is not None:
-                what = f"messageId {spelling!r}" if spelling else "requests without messageId"
-                raise HandlerError(
-                    f"{handler.name} and {other.name} both handle {what} of vendor"
-                    f" {self.vendor_id!r} (case does not count)"
-                )
-            self._handlers[key] = handler
-            self._spellings[key] = spelling
+            self._add(spelling, self._compile(function, timeout, retry))
             return function
 
         return register
@@ -233,9 +219,108 @@ class Router:
     def _compile(
         self, function: Callable[..., Any], timeout: float | None, retry: RetryPolicy | None
     ) -> Handler:
-        return compile_handler(
+        self.scope.check_open(qualified_name(function))
+        handler = compile_handler(
             function, self.timeout if timeout is None else timeout, _joined(retry, self.retry)
         )
+        return replace(handler, scope=self.scope)
+
+    def method(
+        self,
+        message_id: str | None = None,
+        *,
+        default: bool = False,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> RegisteringMethod:
+        """Register a method of the object that the :meth:`lifespan` gives, within its class.
+
+        The method is ``(self, call, data)`` or ``(self, call)``. `default`: it handles all messages
+        that have no other handler; all else is as in :meth:`on`.
+        """
+        if default and message_id is not None:
+            raise HandlerError(
+                f"router.method({message_id!r:.80}, default=True): a default handler has no"
+                " messageId"
+            )
+
+        spelling = _checked(message_id, "method")
+
+        def register(function: HandlerMethod, /) -> HandlerMethod:
+            # Without `self`, it is a handler like any other.
+            plain: Callable[..., Any] = function
+            handler = self._compile(partial(plain, None), timeout, retry)
+            handler = replace(handler, function=function, is_method=True)
+            if default:
+                self._set_default(handler)
+            else:
+                self._add(spelling, handler)
+            return function
+
+        return register
+
+    def lifespan(self, function: LifespanT) -> LifespanT:
+        """Open something before the first request, and close it after the last: a decorator.
+
+        `function`: an async function with one ``yield``, or one that returns an async context
+        manager. Each worker enters it, in its event loop; its value is ``call.state`` there. That
+        of a router that is included may take one argument, the state of the one that includes it.
+        Raises :class:`HandlerError` if there is one already.
+        """
+        self.scope.set_lifespan(function)
+        return function
+
+    def middleware(self, function: MiddlewareT) -> MiddlewareT:
+        """Put ``async def (call, data, call_next)`` around all handlers: a decorator.
+
+        It goes on with ``await call_next(call, data)``, which gives what the handler returns. The
+        first one is the outermost. Raises :class:`HandlerError` for a function that is none.
+        """
+        self.scope.add_middleware(function)
+        return function
+
+    def include(self, other: "Router") -> None:
+        """Take in all handlers of another router of the same vendor, with what is around them.
+
+        They run within the lifespan and the middleware of this router, and then those of their own.
+        Their time-outs stay. Where neither they nor `other` have a retry policy, this router's
+        counts; where they do, the exceptions that it names mean Retry, too. Raises
+        :class:`HandlerError` for a router of another vendor, a message that both handle, one that
+        is included already, and one with settings of a queue, which are for the router that a
+        worker is given.
+        """
+        if not isinstance(other, Router):
+            raise HandlerError(f"{type(other).__name__} is not a Router, so it cannot be included")
+        if fold(other.vendor_id) != fold(self.vendor_id):
+            raise HandlerError(
+                f"{other.scope.router} cannot be included in {self.scope.router}: it is for another"
+                " vendor, whose requests have a queue of their own; give the worker both"
+            )
+        for name in _OF_THE_QUEUE:
+            if getattr(other, name) != _OF_THE_QUEUE[name]:
+                raise HandlerError(
+                    f"{name}={getattr(other, name)!r} is for the queue of a vendor: say it of the"
+                    f" {self.scope.router} that includes others, not of one that is included"
+                )
+        other.scope.put_in(self.scope)
+        for spelling, handler in other.handlers():
+            taken = replace(handler, retry=_joined(handler.retry, self.retry))
+            if spelling is None:
+                self._set_default(taken)
+            else:
+                self._add(spelling, taken)
+
+    def _add(self, spelling: str, handler: Handler) -> None:
+        key = fold(spelling)
+        other = self._handlers.get(key)
+        if other is not None:
+            what = f"messageId {spelling!r}" if spelling else "requests without messageId"
+            raise HandlerError(
+                f"{handler.name} and {other.name} both handle {what} of vendor"
+                f" {self.vendor_id!r} (case does not count)"
+            )
+        self._handlers[key] = handler
+        self._spellings[key] = spelling
 
     def _set_default(self, handler: Handler) -> None:
         if self._default is not None:
@@ -262,6 +347,33 @@ class Router:
     def __repr__(self) -> str:
         default = self._default is not None
         return f"<Router {self.vendor_id!r} messages={len(self._handlers)} default={default}>"
+
+
+_OF_THE_QUEUE: Final[dict[str, Any]] = {
+    "prefetch": None,
+    "concurrency": None,
+    "threads": THREADS,
+    "rate": None,
+    "partitions": 1,
+    "ordered": False,
+}
+"""What a router says of its vendor's queue, and what it says by default."""
+
+
+def _checked(message_id: Any, decorator: str) -> str:
+    """A messageId as it is registered. `decorator`: the method of a router that is given it."""
+    if callable(message_id):
+        raise HandlerError(
+            f"write @router.{decorator}() with parentheses above {qualified_name(message_id)}"
+        )
+    if not isinstance(message_id, str | None):
+        raise HandlerError(f"a messageId is a string, not {message_id!r:.80}")
+    spelling = message_id or ""
+    if len(spelling) > MESSAGE_ID_MAX_LENGTH:
+        raise HandlerError(
+            f"a messageId has at most {MESSAGE_ID_MAX_LENGTH} characters: {spelling!r}"
+        )
+    return spelling
 
 
 def _joined(own: RetryPolicy | None, routers: RetryPolicy | None) -> RetryPolicy | None:
@@ -309,7 +421,10 @@ class Routes:
     """All routers of a worker."""
 
     def __init__(self, routers: Iterable[Router]) -> None:
-        """Raises :class:`HandlerError` if two routers are for the same vendor."""
+        """Raises :class:`HandlerError` if two routers are for the same vendor.
+
+        So it does for a handler or a lifespan that would lack the state that it needs.
+        """
         self.routers = tuple(routers)
         self._by_vendor: dict[str, Router] = {}
         for router in self.routers:
@@ -319,6 +434,11 @@ class Routes:
                     f"there are two routers for vendor {router.vendor_id!r} (case does not count):"
                     " register all its handlers on one"
                 )
+        self.binding = Binding(
+            [router.scope for router in self.routers],
+            [handler for router in self.routers for _, handler in router.handlers()],
+        )
+        """The handlers as this worker calls them, and its lifespans."""
         self._remembered: dict[tuple[str, str | None], Handler] = {}
 
     def resolve(self, vendor_id: str, message_id: str | None) -> Handler | Reply:
@@ -335,6 +455,7 @@ class Routes:
         found = router.resolve(message_id)
         if found is None:
             return UNKNOWN_MESSAGE_REPLY
+        found = self.binding.bound(found)
         if len(self._remembered) >= _REMEMBERED:
             self._remembered.clear()
         self._remembered[vendor_id, message_id] = found

@@ -44,8 +44,9 @@ def positional_parameters(function: Callable[..., Any], name: str) -> list[inspe
             raise HandlerError(f"{name} asks for {parameter.name!r} by keyword: {FORM}")
     if positional and positional[0].name == "self":
         raise HandlerError(
-            f"{name} is a method without its object: make the object first, and register its"
-            " method: router.on(...)(thing.method)"
+            f"{name} is a method without its object: register that of an object, with"
+            " router.on(...)(thing.method), or write @router.method(...) if the router's lifespan"
+            " makes the object"
         )
     if len(positional) > 2:
         extra = [parameter for parameter in positional[2:] if parameter.default is parameter.empty]

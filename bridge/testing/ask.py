@@ -21,6 +21,7 @@ from bridge.request.outcome import Failure, Kind, Outcome, Reply, Retry, RetryLa
 from bridge.routing.router import Router, Routes
 from bridge.transport import Delivery, Properties
 from bridge.worker.dispatch import Dispatcher
+from bridge.worker.lifespan import Lifespans
 
 
 async def ask(
@@ -35,12 +36,13 @@ async def ask(
     """Put a request to `routers` and return the answer, encoded and decoded as on its real way.
 
     `data`: any JSON value. ``msgspec.Raw`` is sent verbatim. In OCPP 1.6, structured data travels
-    as JSON text in a string.
+    as JSON text in a string. The routers' lifespans begin before the request, and end after it.
 
     Raises :class:`~bridge.ocpp.CallError` if the answer is a CALLERROR; if a handler failed, a note
     on the error says how, and what it raised is its cause. Raises
     :class:`~bridge.request.outcome.Retry` if the handler asks for another try, with what it raised
-    as its cause, and ValueError for an unknown `version`.
+    as its cause, ValueError for an unknown `version`, and LifespanError for a lifespan that fails
+    at its start.
     """
     version = parse_version(version)
     body = encode_request(DataTransferRequest(vendor_id, message_id, data), version)
@@ -57,13 +59,16 @@ async def ask(
     )
     answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     routes = Routes([routers] if isinstance(routers, Router) else routers)
+    lifespans = Lifespans(routes.binding.lifespans)
     dispatcher = Dispatcher(routes)
     dispatcher.settle = lambda _, outcome: answer.set_result(outcome)
     try:
+        await lifespans.start()
         dispatcher.dispatch(request)
         outcome = await answer
     finally:
         dispatcher.close()
+        await lifespans.stop()
     return _response(outcome, version)
 
 

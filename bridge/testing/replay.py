@@ -16,6 +16,7 @@ from bridge.telemetry.events import Event, request_body
 from bridge.telemetry.exceptions import raised_at
 from bridge.transport import Delivery, Properties
 from bridge.worker.dispatch import Dispatcher
+from bridge.worker.lifespan import Lifespans
 
 ABSENT: Final = "(absent)"
 """Stands for a member that is not there."""
@@ -36,7 +37,9 @@ class Replayer:
         """`strict`: as of a worker. Raises HandlerError if two routers are for one vendor."""
         self._raised: list[BaseException] = []
         watched = [_Watched(router, self._raised.append) for router in routers]
-        self._dispatcher = Dispatcher(Routes(watched), strict=strict)
+        routes = Routes(watched)
+        self._lifespans = Lifespans(routes.binding.lifespans)
+        self._dispatcher = Dispatcher(routes, strict=strict)
 
     async def handle(self, event: Event) -> Result:
         """Put the request of an event to its handler.
@@ -65,9 +68,14 @@ class Replayer:
         failed = isinstance(outcome, Failure | RetryLater)
         return Result(outcome, _told(self._raised[0]) if failed and self._raised else "")
 
-    def close(self) -> None:
-        """Stop what still runs."""
+    async def start(self) -> None:
+        """Enter the lifespans of the routers. Raises LifespanError for one that fails."""
+        await self._lifespans.start()
+
+    async def close(self) -> None:
+        """Stop what still runs, and leave the lifespans."""
         self._dispatcher.close()
+        await self._lifespans.stop()
 
 
 class _Watched(Router):
@@ -76,14 +84,20 @@ class _Watched(Router):
     def __init__(self, router: Router, raised: Callable[[BaseException], None]) -> None:
         super().__init__(router.vendor_id, timeout=router.timeout, threads=router.threads)
         self._router = router
-        self._raises = raised
+        self.scope = router.scope
+        self._watched: dict[Handler, Handler] = {}
+        for _, handler in router.handlers():
+            watch = _watched_async if handler.is_async else _watched
+            function = watch(handler.function, raised)
+            self._watched[handler] = msgspec.structs.replace(handler, function=function)
 
     def resolve(self, message_id: str | None) -> Handler | None:
         handler = self._router.resolve(message_id)
-        if handler is None:
-            return None
-        watch = _watched_async if handler.is_async else _watched
-        return msgspec.structs.replace(handler, function=watch(handler.function, self._raises))
+        return None if handler is None else self._watched[handler]
+
+    def handlers(self) -> Iterator[tuple[str | None, Handler]]:
+        for message_id, handler in self._router.handlers():
+            yield message_id, self._watched[handler]
 
 
 def _watched_async(

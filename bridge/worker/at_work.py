@@ -16,7 +16,7 @@ class AtWork:
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
-        self._labels = ledger.labels(routes.routers)
+        self._labels = ledger.labels(routes.routers, routes.binding.bound)
         self._names = {handler.name: labels for handler, labels in self._labels.items()}
 
     def __call__(self, stack: Sequence[FrameType]) -> Holder | None:

@@ -152,10 +152,11 @@ class Dispatcher:
         request.tally = self._tallies.get(handler)
         arguments: tuple[Any, ...]
         if handler.read_data is None:
-            arguments = (Call(request, envelope),)
+            arguments = (Call(request, envelope, handler.state),)
         else:
             try:
-                arguments = (Call(request, envelope), handler.read_data(envelope.data))
+                call = Call(request, envelope, handler.state)
+                arguments = (call, handler.read_data(envelope.data))
             except InvalidData as error:
                 self.settle(request, Reply(rejected(INVALID_DATA, str(error), request.version)))
                 return

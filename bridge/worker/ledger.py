@@ -11,7 +11,7 @@ ends.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from bridge.compiled import fields
@@ -44,19 +44,29 @@ def wanted() -> bool:
     return os.environ.get("DTBRIDGE_BENCH_UNCOUNTED") != "1"
 
 
-def labels(routers: Iterable[Router]) -> dict[Handler, tuple[str, str]]:
-    """Vendor and message of each handler, as the routers spell them."""
+def labels(
+    routers: Iterable[Router], bound: Callable[[Handler], Handler] = lambda handler: handler
+) -> dict[Handler, tuple[str, str]]:
+    """Vendor and message of each handler, as the routers spell them.
+
+    `bound`: what a worker calls in place of a handler.
+    """
     found = {}
     for router in routers:
         (vendor,) = catalogue([router])
         for message, (_, handler) in zip(vendor.messages, router.handlers(), strict=True):
-            found[handler] = encodable(vendor.vendor_id), encodable(message.message)
+            found[bound(handler)] = encodable(vendor.vendor_id), encodable(message.message)
     return found
 
 
-def tallies(routers: Iterable[Router]) -> dict[Handler, Tally]:
-    """A tally for each handler that the routers name, under vendor and message as they spell it."""
-    return {handler: Tally(named, KINDS) for handler, named in labels(routers).items()}
+def tallies(
+    routers: Iterable[Router], bound: Callable[[Handler], Handler] = lambda handler: handler
+) -> dict[Handler, Tally]:
+    """A tally for each handler that the routers name, under vendor and message as they spell it.
+
+    `bound`: as of :func:`labels`.
+    """
+    return {handler: Tally(named, KINDS) for handler, named in labels(routers, bound).items()}
 
 
 class Ledger:

@@ -149,6 +149,13 @@ class Threads:
             self._answer,
             lambda _, __: self._took_too_long(call),
         )
+        deadline = None if self._handles_expired else request.deadline
+        if handler.around is not None:
+            surrounded = Surrounded(call, self._pool, loop)
+            self._at_work[surrounded.over] = race
+            surrounded.over.add_done_callback(self._returned)
+            race.follow(surrounded.start(), loop, handler.timeout, deadline)
+            return
         try:
             returned = loop.run_in_executor(
                 self._pool, call.context.run, in_thread, handler.function, *call.arguments
@@ -160,8 +167,7 @@ class Threads:
         call.returned = returned
         self._at_work[returned] = race
         returned.add_done_callback(self._returned)
-        deadline = None if self._handles_expired else request.deadline
-        result = call.context.copy().run(start, _result(returned), loop)
+        result = call.context.copy().run(start, result_of(returned), loop)
         race.follow(result, loop, handler.timeout, deadline)
 
     def _returned(self, returned: "asyncio.Future[Any]") -> None:
@@ -244,7 +250,54 @@ class Threads:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _result(returned: "asyncio.Future[Any]") -> Any:
+class Surrounded:
+    """A function whose middleware runs on the event loop, and calls it in a thread.
+
+    Its thread is kept for it from the beginning until all is over: so nothing waits for one while
+    the middleware holds a transaction open.
+    """
+
+    def __init__(
+        self, call: _Call, pool: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.over: asyncio.Future[Any] = loop.create_future()
+        """Is done when the middleware has ended, and the thread is free again."""
+        self._call = call
+        self._pool = pool
+        self._loop = loop
+        self._at_work = 1
+        """Of the middleware and what it has called, how many are at work."""
+
+    def start(self) -> "asyncio.Task[Any]":
+        """Begin with the middleware. Returns its task."""
+        task = self._call.context.copy().run(start, self._run(), self._loop)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _run(self) -> Any:
+        call, *data = self._call.arguments
+        around: Any = self._call.handler.around
+        return await around(call, data[0] if data else None, self._next)
+
+    async def _next(self, call: Any, data: Any) -> Any:
+        handler = self._call.handler
+        arguments = (call,) if handler.read_data is None else (call, data)
+        # In the context that the middleware has made, as if it had called the function itself.
+        returned = self._loop.run_in_executor(
+            self._pool, copy_context().run, in_thread, handler.function, *arguments
+        )
+        self._call.returned = returned
+        self._at_work += 1
+        returned.add_done_callback(self._ended)
+        return await result_of(returned)
+
+    def _ended(self, _: "asyncio.Future[Any]") -> None:
+        self._at_work -= 1
+        if not self._at_work and not self.over.done():
+            self.over.set_result(None)
+
+
+async def result_of(returned: "asyncio.Future[Any]") -> Any:
     """What a function returns, or what that gives if it is awaited."""
     # Shielded, so that its end is that of the thread, also when nobody waits for it any more.
     result = await asyncio.shield(returned)

@@ -39,6 +39,7 @@ from bridge.worker.events import EventRecorder
 from bridge.worker.in_order import InOrderIntake
 from bridge.worker.intake import Intake, Told
 from bridge.worker.ledger import OTHER, Ledger
+from bridge.worker.lifespan import END_WITHIN, Lifespans
 from bridge.worker.pace import Rate, in_hand
 from bridge.worker.pausing import Pausing
 from bridge.worker.room import BYTES, Room
@@ -130,8 +131,9 @@ class Worker:
         defaults. `store`: where replies are kept for requests that come again; None: nowhere, so
         that each delivery is handled. `name`: who we are, in dead letters; the host and the process
         id are added. `tracer_provider`: who makes spans (OpenTelemetry); None: nobody.
-        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor, and
-        if one has partitions in a dialect whose queues all vendors share.
+        Raises :class:`~bridge.routing.errors.HandlerError` if two routers are for one vendor, if
+        one has partitions in a dialect whose queues all vendors share, and if a handler or a
+        lifespan would lack the state that it needs.
         """
         self.settings = settings or Settings()
         self.dialect: Dialect = dialect or Native()
@@ -142,6 +144,7 @@ class Worker:
         """Why :attr:`state` is what it is: a clause for people."""
         self._transport = transport
         self._routes = Routes(routers)
+        self._lifespans = Lifespans(self._routes.binding.lifespans)
         self._name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._once: Once | None = None
         if store is not None:
@@ -162,7 +165,9 @@ class Worker:
         """What has become of its connections to the broker."""
         transport.time_confirms(self.sessions.confirms.observe)
         self._is_counted = ledger.wanted()
-        self.tallies = ledger.tallies(routers) if self._is_counted else {}
+        self.tallies = (
+            ledger.tallies(routers, self._routes.binding.bound) if self._is_counted else {}
+        )
         """What was counted of the requests that a handler was called for, by handler."""
         self._told = self._listeners(transport)
         self._tracing = None if tracer_provider is None else Tracing(tracer_provider)
@@ -343,16 +348,20 @@ class Worker:
 
         Returns how many requests were not settled within the drain timeout and so went back to
         their queues. Raises :class:`~bridge.transport.BrokerUnreachable` if no broker can be
-        reached at the start, and :class:`~bridge.transport.TopologyError` if an exchange or queue
-        is missing or not as it must be.
+        reached at the start, :class:`~bridge.transport.TopologyError` if an exchange or queue is
+        missing or not as it must be, and :class:`~bridge.routing.errors.LifespanError` if a
+        router's lifespan fails at its start or ends by itself.
         """
         left = 0
+        loop = asyncio.get_running_loop()
+        until = 0.0
         tell_sentry()
         self._loop_watch.start()
         self.clock.start()
         try:
-            if await self._started():
+            if await self._lifespans.start(self._stop) and await self._started():
                 await self._stop.wait()
+                until = loop.time() + self.settings.drain_timeout
                 for holder in self._holders:
                     holder.give_back()
                 left = await self._transport.drain(self.settings.drain_timeout)
@@ -365,7 +374,12 @@ class Worker:
                 holder.void()
             if self._once is not None:
                 self._once.close()
-            await self._transport.close()
+            try:
+                await self._transport.close()
+            finally:
+                await self._lifespans.stop(max(END_WITHIN, until - loop.time()))
+        if self._lifespans.failure is not None:
+            raise self._lifespans.failure
         log.info(
             "drained",
             returned_to_queue=left,

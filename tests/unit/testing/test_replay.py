@@ -65,7 +65,7 @@ async def handled(router: Router, event: Event) -> Result:
     try:
         return await replayer.handle(event)
     finally:
-        replayer.close()
+        await replayer.close()
 
 
 async def test_a_handler_is_told_what_it_was_told_then(router: Router) -> None:
@@ -108,7 +108,7 @@ async def test_each_request_has_its_own_outcome(router: Router) -> None:
     replayer = Replayer([router])
     first = await replayer.handle(event("Raise"))
     second = await replayer.handle(event("Tell"))
-    replayer.close()
+    await replayer.close()
     assert (bool(first.raised), bool(second.raised)) == (True, False)
 
 
