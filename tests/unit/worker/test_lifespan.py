@@ -39,6 +39,10 @@ class Pool:
         return self.name
 
 
+def raises(error: BaseException) -> None:
+    raise error
+
+
 class Bench:
     """A worker of one router on a broker in memory, and what happened to it."""
 
@@ -203,7 +207,7 @@ async def test_one_that_fails_at_its_start_ends_the_worker_and_those_before_it(
 
     @inner.lifespan
     async def failing() -> AsyncIterator[None]:
-        raise error
+        raises(error)
         yield
 
     inner.on("m")(Pool().get)
