@@ -277,7 +277,10 @@ class Surrounded:
     async def _run(self) -> Any:
         call, *data = self._call.arguments
         around: Any = self._call.handler.around
-        return await around(call, data[0] if data else None, self._next)
+        try:
+            return await around(call, data[0] if data else None, self._next)
+        except (SystemExit, KeyboardInterrupt) as error:  # as in a thread
+            raise RuntimeError(f"the middleware raised {describe_error(error)}") from error
 
     async def _next(self, call: Any, data: Any) -> Any:
         handler = self._call.handler

@@ -182,6 +182,26 @@ async def test_its_own_error_is_a_failure_that_says_where(how: str) -> None:
     assert "in broken" in outcome.raised.at
 
 
+async def test_one_that_asks_the_process_to_exit_fails_and_leaves_its_thread_free() -> None:
+    router = Router("v")
+    register(router, "thread", lambda call, data: data)
+
+    @router.middleware
+    async def leaving(call: Call, data: Any, call_next: CallNext) -> Any:
+        raise SystemExit(3)
+
+    settled = Settled()
+    dispatcher = a_dispatcher(router, settled, threads=1)
+    dispatcher.dispatch(a_request())
+    outcome = await settled.first()
+    assert isinstance(outcome, Failure)
+    assert "the middleware raised SystemExit: 3" in outcome.error
+    async with asyncio.timeout(UNTIL_SETTLED):
+        while dispatcher.threads.busy:
+            await asyncio.sleep(0)
+    dispatcher.close()
+
+
 async def test_it_is_cancelled_when_the_time_of_handler_and_middleware_is_over() -> None:
     steps = Steps()
     router = Router("v", timeout=0.05)
