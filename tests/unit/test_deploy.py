@@ -56,12 +56,32 @@ NEEDED = PROJECT["project"]["dependencies"] + [
 ]
 
 
+def brought_by_checkers(nodes: list[ast.AST]) -> set[ast.AST]:
+    """Imports of typing_extensions for type checkers only: each of them has it."""
+    conditions = [node for node in nodes if isinstance(node, ast.If)]
+    statements = [
+        statement
+        for condition in conditions
+        if ast.unparse(condition.test) == "TYPE_CHECKING"
+        for statement in condition.body
+    ]
+    return {
+        statement
+        for statement in statements
+        if isinstance(statement, ast.ImportFrom) and statement.module == "typing_extensions"
+    }
+
+
 def imported(folder: str) -> dict[str, str]:
     """What a folder's modules import of others than the standard library; where, for each."""
     found: dict[str, str] = {}
     for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        for_checkers = brought_by_checkers(nodes)
+        for node in nodes:
             match node:
+                case ast.ImportFrom() if node in for_checkers:
+                    continue
                 case ast.Import(names):
                     modules = [alias.name for alias in names]
                 case ast.ImportFrom(module=str(module)):

@@ -133,6 +133,15 @@ def test_a_default_method_has_no_message(router: Router) -> None:
     assert [message for message, _ in router.handlers()] == [None]
 
 
+def test_a_method_is_for_a_message_like_any_other(router: Router) -> None:
+    with pytest.raises(
+        HandlerError, match=r"write @router.method\(\) with parentheses above .*get"
+    ):
+        router.method(Things.get)  # type: ignore[arg-type]
+    with pytest.raises(HandlerError, match="a messageId has at most 50 characters"):
+        router.method("x" * 51)
+
+
 def included(**options: Any) -> Router:
     router = Router("COM.acme", **options)
     router.on("m")(nothing)
@@ -146,6 +155,13 @@ def test_an_included_router_gives_its_handlers(router: Router) -> None:
     (message, handler) = next(outer.handlers())
     assert (message, handler.timeout, handler.retry) == ("m", 3, policy)
     assert handler.function is nothing
+
+
+def test_the_exceptions_of_the_including_router_mean_retry_for_all(router: Router) -> None:
+    outer = Router("com.acme", retry=RetryPolicy(on=(OSError,)))
+    outer.include(included(retry=RetryPolicy(attempts=2, on=(KeyError,))))
+    (_, handler) = next(outer.handlers())
+    assert handler.retry == RetryPolicy(attempts=2, on=(KeyError, OSError))
 
 
 def twice(router: Router) -> None:

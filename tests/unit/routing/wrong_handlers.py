@@ -13,6 +13,7 @@ import msgspec
 
 from bridge import (
     Call,
+    CallNext,
     Client,
     DataTransferRequest,
     DataTransferResponse,
@@ -217,3 +218,40 @@ async def asks(client: Client, request: DataTransferRequest) -> str:
     await client.send_to_station("CP001", request, answer=typed)  # wrong, typed
     await client.data_transfer("CP001", request, timeout="5")  # wrong, typed
     return found
+
+
+class Tariffs:
+    """What a lifespan makes, and whose methods are handlers."""
+
+
+@router.method("SwappedMethod")  # wrong
+async def swapped_method(self: Tariffs, data: Tariff, call: Call) -> Tariff:
+    return data
+
+
+@router.method("MethodOfThree")  # wrong
+async def method_of_three(self: Tariffs, call: Call, data: Tariff, unit: str) -> Tariff:
+    return data
+
+
+@router.method("MethodOfNothing")  # wrong
+async def method_of_nothing(self: Tariffs) -> None: ...
+
+
+@router.method("MethodOfStranger")  # wrong
+async def method_of_stranger(self: Tariffs, call: Call) -> Stranger:
+    return Stranger()
+
+
+@router.middleware  # wrong
+async def too_few(call: Call, data: Tariff) -> Tariff:
+    return data
+
+
+@router.middleware  # wrong
+def not_async(call: Call, data: Tariff, call_next: CallNext) -> Tariff:
+    return data
+
+
+@router.lifespan  # wrong
+async def without_yield() -> None: ...
