@@ -14,8 +14,10 @@ it. Nothing ever sleeps.
 import asyncio
 import itertools
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from zlib import crc32
 
@@ -145,6 +147,7 @@ class MemoryQueue:
         if exchange is None or (exchange and exchange not in self._broker.exchanges):
             return
         headers = dict(message.properties.headers or {})
+        headers["x-death"] = _deaths(message, self.name, reason)
         headers.setdefault("x-first-death-reason", reason)
         headers.setdefault("x-first-death-queue", self.name)
         headers.setdefault("x-first-death-exchange", message.exchange)
@@ -156,6 +159,24 @@ class MemoryQueue:
         return (
             f"<MemoryQueue {self.name!r} ready={len(self.ready)} consumers={len(self.consumers)}>"
         )
+
+
+def _deaths(message: Message, queue: str, reason: str) -> list[dict[str, Any]]:
+    """The header `x-death`: the newest first, and each queue and reason once, with its count."""
+    before = (message.properties.headers or {}).get("x-death")
+    deaths = [*before] if isinstance(before, list) else []
+    same = [each for each in deaths if (each["queue"], each["reason"]) == (queue, reason)]
+    newest: dict[str, Any] = {
+        "count": 1 + sum(each["count"] for each in same),
+        "reason": reason,
+        "queue": queue,
+        "time": datetime.fromtimestamp(int(time.time()), UTC),
+        "exchange": message.exchange,
+        "routing-keys": [message.routing_key],
+    }
+    if message.properties.expiration is not None:
+        newest["original-expiration"] = message.properties.expiration
+    return [newest, *(each for each in deaths if each not in same)]
 
 
 class MemoryExchange(msgspec.Struct):

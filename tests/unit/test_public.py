@@ -18,6 +18,7 @@ PUBLIC = (
     "bridge.idempotency",
     "bridge.ocpp",
     "bridge.testing",
+    "bridge.testing.conformance",
     "bridge.testing.rabbitmq",
 )
 """Packages that users import from."""

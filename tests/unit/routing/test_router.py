@@ -9,7 +9,7 @@ from bridge.request.outcome import Reply
 from bridge.routing.errors import HandlerError
 from bridge.routing.handler import Handler
 from bridge.routing.router import UNKNOWN_MESSAGE_REPLY, UNKNOWN_VENDOR_REPLY, Routes, fold
-from bridge.testing.ask import ask
+from bridge.testing import ask
 
 KELVIN = "\u212a"
 """The Kelvin sign: `str.lower()` makes it an ASCII k."""
