@@ -15,8 +15,9 @@ from bridge.dialects.native import Native
 from bridge.idempotency.redis import RedisStore
 from bridge.idempotency.store import Key, Running
 from bridge.ocpp import OcppVersion
-from bridge.request.outcome import Kind, Reply
+from bridge.request.outcome import Reply
 from bridge.testing import MemoryBroker, MemoryTransport, worker_topology
+from bridge.testing.conformance import SharedStoreSuite
 from bridge.transport import State
 from bridge.worker.worker import Worker
 from tests.redis_server import RedisServer
@@ -24,7 +25,6 @@ from tests.redis_server import RedisServer
 PATIENCE = 15.0
 KEY: Key = "00000007:1:1:CP001"
 REPLY = Reply(b'{"status":"Accepted"}')
-CALL_ERROR = Reply(b'{"errorCode":"InternalError"}', Kind.CALL_ERROR)
 
 
 @pytest.fixture
@@ -73,37 +73,16 @@ async def _reconnected(client: "redis.asyncio.Redis", store: RedisStore) -> None
         await store.forget(f"{KEY}0")
 
 
-async def test_what_one_worker_keeps_another_is_given(server: RedisServer) -> None:
-    async with RedisStore(server.url) as one, RedisStore(server.url) as other:
-        assert await one.begin(KEY) is None
-        assert await one.begin(KEY) is Running.HERE
-        assert await other.begin(KEY) is Running.ELSEWHERE
-        await one.finish(KEY, REPLY)
-        assert await other.begin(KEY) == REPLY
-        assert await one.begin(KEY) == REPLY
-        error = "00000007:1:2:CP001"
-        assert await other.begin(error) is None
-        await other.finish(error, CALL_ERROR)
-        assert await one.begin(error) == CALL_ERROR
+class TestRedisStore(SharedStoreSuite):
+    @pytest.fixture
+    async def store(self, server: RedisServer) -> AsyncIterator[RedisStore]:
+        async with RedisStore(server.url, timeout=PATIENCE) as store:
+            yield store
 
-
-async def test_what_is_forgotten_another_may_handle(server: RedisServer) -> None:
-    async with RedisStore(server.url) as one, RedisStore(server.url) as other:
-        assert await one.begin(KEY) is None
-        await one.forget(KEY)
-        assert await other.begin(KEY) is None
-        assert await one.begin(KEY) is Running.ELSEWHERE
-
-
-@pytest.mark.parametrize("part", ["CP:1", "CP\udcff", "🔌" * 50, "a b\r\nDEL x"])
-async def test_any_station_and_message_id_is_a_key_of_its_own(
-    server: RedisServer, part: str
-) -> None:
-    async with RedisStore(server.url) as store:
-        keys: list[Key] = [f"1:{part}:m", f"1:m:{part}", f"2:{part}:m"]
-        assert [await store.begin(key) for key in keys] == [None] * 3
-        await store.finish(keys[0], REPLY)
-        assert [await store.begin(key) for key in keys] == [REPLY, Running.HERE, Running.HERE]
+    @pytest.fixture
+    async def other(self, server: RedisServer) -> AsyncIterator[RedisStore]:
+        async with RedisStore(server.url, timeout=PATIENCE) as store:
+            yield store
 
 
 async def test_replies_and_leases_end(server: RedisServer, client: "redis.asyncio.Redis") -> None:

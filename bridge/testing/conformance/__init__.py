@@ -13,11 +13,11 @@ dialects and transports of the bridge itself are tried by them.
 """
 
 from bridge.testing.conformance.bindings import BindingSuite
-from bridge.testing.conformance.dialects import DialectSuite
+from bridge.testing.conformance.dialects import DialectSuite, Gateway
 from bridge.testing.conformance.emitting import EmittingSuite
 from bridge.testing.conformance.pausing import PausingSuite
 from bridge.testing.conformance.sides import NAMES, PATIENCE, Log, Received, Side
-from bridge.testing.conformance.stores import StoreSuite
+from bridge.testing.conformance.stores import SharedStoreSuite, StoreSuite
 from bridge.testing.conformance.transports import TransportSuite
 
 __all__ = [
@@ -26,9 +26,11 @@ __all__ = [
     "BindingSuite",
     "DialectSuite",
     "EmittingSuite",
+    "Gateway",
     "Log",
     "PausingSuite",
     "Received",
+    "SharedStoreSuite",
     "Side",
     "StoreSuite",
     "TransportSuite",

@@ -17,11 +17,8 @@ from bridge.transport import (
 )
 
 VENDOR = "v"
-
 QUEUE = NAMES.vendor_queue(VENDOR)
-
 OTHER = "datatransfer.other"
-
 REPLIES = "datatransfer.replies.test"
 
 Started = Callable[..., AbstractAsyncContextManager[tuple[Transport, Log]]]
@@ -48,29 +45,33 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def starting(side: Side) -> Started:
+    """Starts transports that consume from the vendor's queue, or from others."""
+
+    @asynccontextmanager
+    async def start(*queues: str, prefetch: int = 10) -> AsyncIterator[tuple[Transport, Log]]:
+        log = Log()
+        transport = side.transport()
+        try:
+            subscriptions = [
+                Subscription(queue, prefetch, log.on_delivery) for queue in queues or (QUEUE,)
+            ]
+            await transport.start(subscriptions, log.on_state)
+            yield transport, log
+        finally:
+            await transport.close()
+
+    return start
+
+
 class TransportBase:
-    """Starts transports."""
+    """What the parts of the suite have in common."""
 
     pytestmark = pytest.mark.asyncio
 
     @pytest.fixture
     def started(self, side: Side) -> Started:
-        """A transport that consumes from the vendor's queue, or from others."""
-
-        @asynccontextmanager
-        async def start(*queues: str, prefetch: int = 10) -> AsyncIterator[tuple[Transport, Log]]:
-            log = Log()
-            transport = side.transport()
-            try:
-                subscriptions = [
-                    Subscription(queue, prefetch, log.on_delivery) for queue in queues or (QUEUE,)
-                ]
-                await transport.start(subscriptions, log.on_state)
-                yield transport, log
-            finally:
-                await transport.close()
-
-        return start
+        return starting(side)
 
     @pytest_asyncio.fixture(autouse=True)
     async def topology(self, side: Side) -> None:

@@ -5,6 +5,7 @@ import pytest
 from bridge.idempotency.memory import BYTES, ENTRIES, LARGE, MemoryStore
 from bridge.idempotency.store import TTL, Key, Running
 from bridge.request.outcome import Reply
+from bridge.testing.conformance import StoreSuite
 
 REPLY = Reply(b'{"status":"Accepted"}')
 
@@ -26,23 +27,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_request_is_nobodys_then_running_then_answered() -> None:
-    store = MemoryStore()
-    assert store.begin(key(1)) is None
-    assert store.begin(key(1)) is Running.HERE
-    assert store.begin(key(2)) is None
-    store.finish(key(1), REPLY)
-    assert store.begin(key(1)) is REPLY
-    assert store.begin(key(2)) is Running.HERE
-
-
-def test_what_is_forgotten_may_be_handled_again() -> None:
-    store = MemoryStore()
-    store.begin(key(1))
-    store.forget(key(1))
-    assert store.begin(key(1)) is None
-    store.forget(key(2))  # never begun: nothing to do
-    assert len(store) == 0
+class TestMemoryStore(StoreSuite):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
 
 
 def test_no_more_replies_are_kept_than_the_bound_and_the_youngest_stay() -> None:
