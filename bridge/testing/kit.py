@@ -138,7 +138,8 @@ class TestBridge:
         while self.worker.state is not State.CONSUMING and not running.done():
             await asyncio.wait((running,), timeout=0.001)
         if running.done():
-            return  # it has failed, and says why when it is stopped
+            running.result()  # raises why it has ended
+            return
         self.worker.clock.stop()  # it would tell of each move
         await self._transport.start([self._requester.subscription], self._on_state)
         self._stack.push_async_callback(self._transport.close)

@@ -22,6 +22,7 @@ from bridge import (
     Router,
     Settings,
     StationOffline,
+    TopologyError,
 )
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import Reply, RetryLater
@@ -342,13 +343,16 @@ async def test_code_that_has_a_client_is_given_one(bridge: TestBridge) -> None:
 # ---- its life ----
 
 
-async def test_what_keeps_the_worker_from_starting_comes_out() -> None:
+async def test_what_keeps_the_worker_from_starting_comes_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(HandlerError, match="two routers"):
         TestBridge([Router("a"), Router("A")])
     bridge = TestBridge(Router("a"))
-    bridge.worker.stop()
-    async with bridge:
-        pass  # it ends at once
+    monkeypatch.setattr(bridge.broker, "declare", lambda _: None)  # nothing is there
+    with pytest.raises(TopologyError, match=r"queue 'datatransfer\.a' cannot be consumed"):
+        async with bridge:
+            raise AssertionError("it has started")
 
 
 async def test_a_handler_that_never_ends_does_not_outlive_its_test() -> None:
