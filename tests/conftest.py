@@ -23,6 +23,10 @@ from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from hatch_build import outdated
 
+pytest.register_assert_rewrite(
+    "bridge.testing.conformance"
+)  # as the plugin of an installation does
+
 # How long an example takes depends on the machine, so Hypothesis sets no deadline.
 settings.register_profile("dtbridge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dtbridge")

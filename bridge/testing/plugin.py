@@ -66,14 +66,17 @@ def private_rabbitmq() -> "Iterator[PrivateBroker]":
 
     The test fails with what to do if there is no RabbitMQ on this machine.
     """
-    from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
+    from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, find_server
 
     with ExitStack() as stack:
         try:
+            if find_server() is None:
+                raise BrokerUnavailable(
+                    "RabbitMQ is not installed: `python -m bridge.testing.rabbitmq ensure` does it."
+                )
             broker = stack.enter_context(PrivateBroker(name="pytest"))
         except BrokerUnavailable as error:
-            install = "python -m bridge.testing.rabbitmq ensure"
-            pytest.fail(f"{error} `{install}` installs it.", pytrace=False)
+            pytest.fail(str(error), pytrace=False)
         yield broker
 
 

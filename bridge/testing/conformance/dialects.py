@@ -31,7 +31,19 @@ _BODIES: Final = {
     "nested too deeply": b"[" * 100_000,
     "half of a surrogate pair": b'["\\ud800"]',
 }
-_ODD: Final = (None, "", "\udcff", "x" * 300, -1, 2**63 - 1, True, 1.5, b"\xff", [], {"a": 1})
+_ODD: Final[tuple[Any, ...]] = (
+    None,
+    "",
+    "\udcff",
+    "x" * 300,
+    -1,
+    2**63 - 1,
+    True,
+    1.5,
+    b"\xff",
+    [],
+    {"a": 1},
+)
 """Values of headers."""
 _NAMES: Final = (
     "ocpp-station-id",
