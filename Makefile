@@ -72,7 +72,8 @@ bench: .compiled ## Measure round trips, CPU and memory
 venv: $(READY) ## Make the virtual environment
 
 lock: $(READY) ## Resolve the newest allowed versions into the lock files
-	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock --all-extras pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock \
+		--extra gateway --extra otel --extra redis pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
 		--all-extras --group dev pyproject.toml
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \

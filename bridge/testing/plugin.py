@@ -70,13 +70,15 @@ def private_rabbitmq() -> "Iterator[PrivateBroker]":
 
     with ExitStack() as stack:
         try:
-            if find_server() is None:
-                raise BrokerUnavailable(
-                    "RabbitMQ is not installed: `python -m bridge.testing.rabbitmq ensure` does it."
-                )
-            broker = stack.enter_context(PrivateBroker(name="pytest"))
+            if installed := find_server():
+                broker = stack.enter_context(PrivateBroker(name="pytest", server=installed))
         except BrokerUnavailable as error:
             pytest.fail(str(error), pytrace=False)
+        if installed is None:
+            pytest.fail(
+                "RabbitMQ is not installed: `python -m bridge.testing.rabbitmq ensure` does it.",
+                pytrace=False,
+            )
         yield broker
 
 

@@ -8,8 +8,8 @@ Subclass a suite in a module of your tests, and give it the fixture that it asks
 ...         async with MyStore() as store:
 ...             yield store
 
-They are for pytest with pytest-asyncio: ``pip install 'datatransfer-bridge[testing]'``. The stores,
-dialects and transports of the bridge itself are tried by them.
+They are for pytest with pytest-asyncio, which the extra ``testing`` brings. Those of the
+bridge itself are tried by them.
 """
 
 from bridge.testing.conformance.bindings import BindingSuite
