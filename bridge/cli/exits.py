@@ -35,6 +35,8 @@ class _Manner:
 
     format = LogFormat.CONSOLE
     level = LogLevel.INFO
+    may_be_configured: frozenset[str] = frozenset()
+    """Which of both a configuration file may say: nothing that counts more does."""
 
 
 def speak_as_told(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -45,15 +47,27 @@ def speak_as_told(arguments: Sequence[str], environment: Mapping[str, str]) -> N
     """
     command = next((each for each in arguments if not each.startswith("-")), "")
     _Manner.format, _Manner.level = LogFormat.CONSOLE, LogLevel.INFO
+    _Manner.may_be_configured = frozenset()
     if command not in _LOGGING:
         return
     given = _last(arguments, "--log-format") or environment.get("DTBRIDGE_LOG_FORMAT") or ""
     level = _last(arguments, "--log-level") or environment.get("DTBRIDGE_LOG_LEVEL") or ""
     _Manner.format = LogFormat.AUTO
+    said = {"log_format": given, "log_level": level}
+    _Manner.may_be_configured = frozenset(key for key, value in said.items() if not value)
     with contextlib.suppress(ValueError):
         _Manner.format = LogFormat(given)
     with contextlib.suppress(ValueError):
         _Manner.level = LogLevel(level)
+
+
+def speak_as_configured(settings: Mapping[str, object]) -> None:
+    """Note what a configuration file says of the log, unless options or variables said so."""
+    told = {key: str(settings[key]) for key in _Manner.may_be_configured & settings.keys()}
+    with contextlib.suppress(ValueError, KeyError):
+        _Manner.format = LogFormat(told["log_format"])
+    with contextlib.suppress(ValueError, KeyError):
+        _Manner.level = LogLevel(told["log_level"])
 
 
 def _last(arguments: Sequence[str], option: str) -> str | None:

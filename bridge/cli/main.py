@@ -6,18 +6,21 @@ Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is tol
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
 from bridge.cli.check import check
+from bridge.cli.completion import PROGRAM, completion, mind_completion
+from bridge.cli.config_file import configure_commands, is_from_file, read_from
 from bridge.cli.dead import dead
 from bridge.cli.demo import demo
 from bridge.cli.doctor import doctor
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say_failed, speak_as_told
 from bridge.cli.gateway import gateway, password
 from bridge.cli.health import health
-from bridge.cli.output import is_unwritable, open_standard_streams
+from bridge.cli.new import new
+from bridge.cli.output import is_unwritable, open_standard_streams, say
 from bridge.cli.pausing import pause, paused, resume
 from bridge.cli.process import ending
 from bridge.cli.replay_check import replay_check
@@ -26,6 +29,7 @@ from bridge.cli.send import send, send_to_station
 from bridge.cli.tap import tap
 from bridge.cli.top import top
 from bridge.cli.topology import topology
+from bridge.cli.version import versions
 from bridge.rabbitmq.urls import without_secrets
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
@@ -38,7 +42,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _on_version(wanted: bool) -> None:
+    if wanted:
+        say(versions())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_on_version,
+            is_eager=True,
+            help="Show versions, and whether the hot path is compiled.",
+        ),
+    ] = False,
+) -> None:
+    """OCPP DataTransfer between RabbitMQ and typed handlers."""
+    del version
+
+
 app.command()(run)
 app.command()(gateway)
 app.command()(password)
@@ -56,6 +85,9 @@ app.command()(check)
 app.command()(doctor)
 app.command()(top)
 app.command()(demo)
+app.command()(new)
+app.command()(completion)
+configure_commands(app)
 
 
 @ending()
@@ -68,15 +100,27 @@ def dtbridge(arguments: Sequence[str]) -> NoReturn:
     """Run a command, and raise SystemExit with its exit code."""
     open_standard_streams()
     speak_as_told(arguments, os.environ)
+    mind_completion()
     try:
-        sys.exit(app(list(arguments) or ["--help"], standalone_mode=False))
+        sys.exit(app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False))
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except _UsageError as error:
-        say_failed(without_secrets(error.format_message()), EXIT_USAGE)
+        say_failed(_told(error), EXIT_USAGE)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if not is_unwritable(error):
             raise
         say_failed(f"standard output cannot be written: {error.strerror}", EXIT_FAILED)
         sys.exit(EXIT_FAILED)
+
+
+def _told(error: Any) -> str:
+    """What is wrong with an option, where it stands, and where to read how it should be."""
+    sentence = without_secrets(error.format_message())
+    context, parameter = error.ctx, getattr(error, "param", None)
+    if context is None:
+        return sentence
+    if parameter is not None and is_from_file(context, parameter):
+        sentence = f"{sentence.rstrip('.')}, in {read_from(context)}"
+    return f"{sentence.rstrip('.')} (see `{context.command_path} -h`)"
