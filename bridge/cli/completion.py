@@ -31,11 +31,7 @@ def completion(
 
     bash, in ~/.bashrc: eval "$(dtbridge completion bash)"
     """
-    say(
-        _typer.get_completion_script(
-            prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value
-        )
-    )
+    say(_typer.get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
 
 
 def mind_completion() -> None:

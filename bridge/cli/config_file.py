@@ -15,7 +15,7 @@ import inspect
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeVar
 
 import typer
 
@@ -29,11 +29,15 @@ NAME: Final = "dtbridge.toml"
 """The file that is read, where there is one, unless another one is named."""
 LARGEST: Final = 256 * 1024
 """Bytes of such a file at most."""
-_READ_FROM: Final = "bridge.cli.config_file"
-"""The key of the file's name in the `meta` of a command's context."""
 _NO_FILE: Final = frozenset({"health", "completion", "new"})
 """Commands that read no file: a probe must be fast, and the others have no options to keep."""
 _OWN: Final = frozenset({"config", "help"})
+
+
+class _Read:
+    """What this process's command has read."""
+
+    path: str | None = None
 
 
 class _Setting(NamedTuple):
@@ -59,7 +63,7 @@ def configured(command: Callable[..., Result]) -> Callable[..., Result]:
         del config  # its callback has read it
         return command(*args, **options)
 
-    with_config.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    with_config.__signature__ = signature.replace(  # type: ignore[attr-defined] # inspect reads it
         parameters=[*signature.parameters.values(), option]
     )
     with_config.__annotations__ = {**command.__annotations__, "config": _ConfigOption}
@@ -78,6 +82,7 @@ def configure_commands(app: typer.Typer) -> None:
 
 def _on_config(context: typer.Context, given: Path | None) -> Path | None:
     """Have the options that are not given otherwise from the file."""
+    _Read.path = None
     if context.resilient_parsing:  # somebody types, and the shell wants to complete it
         return given
     path = Path(NAME) if given is None else given
@@ -97,7 +102,7 @@ def _on_config(context: typer.Context, given: Path | None) -> Path | None:
             _settings(inside, sections, known[sections], is_root=depth == 0, file=str(path))
         )
     context.default_map = settings
-    context.meta[_READ_FROM] = str(path)
+    _Read.path = str(path)
     speak_as_configured(settings)
     return path
 
@@ -117,10 +122,9 @@ _ConfigOption = Annotated[
 ]
 
 
-def read_from(context: typer.Context) -> str | None:
-    """The file that this command has read options from; None: there is none."""
-    found: str | None = context.meta.get(_READ_FROM)
-    return found
+def read_from() -> str | None:
+    """The file that the command has read options from; None: there is none."""
+    return _Read.path
 
 
 def is_from_file(context: Any, parameter: Any) -> bool:
@@ -151,7 +155,7 @@ def _read(path: Path, *, must_be_there: bool) -> dict[str, Any] | None:
         fail(f"{path} is not TOML: {error}", EXIT_USAGE)
 
 
-def _fail_to_read(path: Path, why: str) -> Any:
+def _fail_to_read(path: Path, why: str) -> NoReturn:
     fail(f"the configuration cannot be read from the file {path}: {why}", EXIT_USAGE)
 
 
@@ -284,10 +288,10 @@ def _setting(key: str, value: Any, parameter: Any) -> _Setting:
             raise ValueError("expected true or false")
         return _Setting(parameter.name, value)
     values = value if isinstance(value, list) and several else [value]
-    if not all(isinstance(each, str | int | float) and not isinstance(each, bool) for each in values):
-        raise ValueError(
-            "expected a text or a number" + (", or a list of them" if several else "")
-        )
+    if not all(
+        isinstance(each, str | int | float) and not isinstance(each, bool) for each in values
+    ):
+        raise ValueError("expected a text or a number" + (", or a list of them" if several else ""))
     texts = [str(each) for each in values]
     if key.replace("_", "-").endswith(_FROM_FILE) and _is_secret(parameter):
         texts = [f"{FROM_FILE}{text}" for text in texts]

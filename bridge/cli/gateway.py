@@ -12,6 +12,8 @@ import typer
 
 from bridge.cli.addresses import parse_listen
 from bridge.cli.assembly import make_gateway_link
+from bridge.cli.banner import announce_gateway
+from bridge.cli.config_file import read_from
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.observing import BlockedAfter, HttpOption, observing_gateway, open_listener
 from bridge.cli.options import (
@@ -374,6 +376,7 @@ def gateway(
     configure(log_format, log_level)
     _allow_files(max_connections)
     listener = open_listener(http)
+    announce_gateway(urls, http=http, config=read_from())
 
     async def work(provider: "TracerProvider | None") -> None:
         link = make_gateway_link(

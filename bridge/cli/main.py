@@ -122,5 +122,5 @@ def _told(error: Any) -> str:
     if context is None:
         return sentence
     if parameter is not None and is_from_file(context, parameter):
-        sentence = f"{sentence.rstrip('.')}, in {read_from(context)}"
+        sentence = f"{sentence.rstrip('.')}, in {read_from()}"
     return f"{sentence.rstrip('.')} (see `{context.command_path} -h`)"

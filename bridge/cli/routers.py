@@ -31,7 +31,7 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     Raises ValueError or TypeError, with a sentence, for a target that names no router, and
     HandlerError for a handler or a set of routers that cannot be.
     """
-    _look_here()
+    look_here()
     routers: list[Router] = []
     for target in targets:
         found = _load(target)
@@ -46,7 +46,7 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     return routers
 
 
-def _look_here() -> None:
+def look_here() -> None:
     """Let modules of the current directory be found."""
     here = str(Path.cwd())
     if here not in sys.path:
@@ -111,7 +111,7 @@ def routers_or_fail(targets: Sequence[str]) -> list[Router]:
 def hook_or_fail(target: str) -> Callable[..., Any]:
     """The function that a ``MODULE:NAME`` names; what is wrong ends the command."""
     try:
-        _look_here()
+        look_here()
         found = _load(target)
     except (ValueError, TypeError) as error:
         fail(str(error), EXIT_USAGE, error=error.__cause__)

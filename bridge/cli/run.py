@@ -13,6 +13,8 @@ from bridge.cli.assembly import (
     make_topology,
     open_worker,
 )
+from bridge.cli.banner import announce_worker
+from bridge.cli.config_file import read_from
 from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.fleet import supervise
 from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, open_listener
@@ -34,6 +36,7 @@ from bridge.cli.options import (
     words,
 )
 from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
+from bridge.cli.reloading import is_watched, run_reloading
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.secrets import file_variable
 from bridge.cli.supervisor import Start
@@ -46,7 +49,7 @@ from bridge.rabbitmq.urls import HostOrder
 from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import LifespanError
 from bridge.telemetry.events import EventMode
-from bridge.telemetry.logs import LogFormat, LogLevel, configuring, name_process
+from bridge.telemetry.logs import LogFormat, LogLevel, configure, configuring, name_process
 from bridge.transport import TransportError
 from bridge.worker.dispatch import Expired
 from bridge.worker.metrics import worker_registry
@@ -248,9 +251,24 @@ def run(
             help="Log the payloads of this vendor's requests and answers, in such lines.",
         ),
     ] = NONE_GIVEN,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            envvar="DTBRIDGE_RELOAD",
+            help="Drain and start again whenever a Python file changes. For development.",
+        ),
+    ] = False,
 ) -> None:
     """Answer the requests of some vendors until SIGTERM, SIGINT or SIGHUP."""
+    watched = is_watched()
     start = Start.of_this_process()
+    patience = drain_timeout + FAREWELL + KILL_MARGIN
+    config = read_from()
+    if reload and not watched and not start.is_child:
+        configure(log_format, log_level)
+        code = run_reloading(start, words(targets), config, patience=patience + KILL_MARGIN)
+        raise typer.Exit(code)
     if start.number is not None:
         name_process(start.number)
     with configuring(log_format, log_level):
@@ -271,12 +289,14 @@ def run(
     if event_bodies and events is EventMode.NONE:
         fail("--event-bodies is for --events failures or all", EXIT_USAGE)
     listener = open_listener(http, start)
+    if not start.is_child:
+        announce_worker(routers, spoken, urls, processes=processes, http=http, config=config)
     if processes > 1 and not start.is_child:
         code = supervise(
             start,
             processes,
             connect_timeout + START_MARGIN,
-            patience=drain_timeout + FAREWELL + KILL_MARGIN,
+            patience=patience,
             listener=listener,
         )
         raise typer.Exit(code)

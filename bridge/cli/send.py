@@ -4,11 +4,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-import orjson
 import typer
 from yarl import URL
 
 from bridge.cli.assembly import make_client
+from bridge.cli.data_option import read_data
 from bridge.cli.exits import EXIT_CALL_ERROR, EXIT_NO_ANSWER, EXIT_STATION_OFFLINE, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
@@ -47,7 +47,13 @@ CONNECT_WITHIN: Final = 5.0
 
 Vendor = Annotated[str, typer.Option(envvar="DTBRIDGE_VENDOR", help="vendorId.")]
 Message = Annotated[str | None, typer.Option(envvar="DTBRIDGE_MESSAGE", help="messageId.")]
-Data = Annotated[str | None, typer.Option(envvar="DTBRIDGE_DATA", help="data, as JSON.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DTBRIDGE_DATA",
+        help="data, as JSON; @FILE: what a file holds; -: what comes from standard input.",
+    ),
+]
 Timeout = Annotated[
     float,
     typer.Option(
@@ -133,11 +139,8 @@ def _request(
         version = parse_version(ocpp_version)
         request = DataTransferRequest(vendor, message)
         if data is not None:
-            orjson.loads(data)  # for its error message; the text itself is sent, as it is
-            request.data = msgspec.Raw(data.encode())
+            request.data = msgspec.Raw(read_data(data))
         encode_request(request, version)
-    except orjson.JSONDecodeError as error:
-        fail(f"--data is not JSON: {error}", EXIT_USAGE)
     except CallError as error:
         fail(f"this is no request: {error.description}", EXIT_USAGE)
     except ValueError as error:

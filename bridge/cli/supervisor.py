@@ -185,7 +185,7 @@ class Supervisor:
             if self._stopping.is_set():
                 # A child that had not begun yet has no hand on the signal, and nothing to drain.
                 if code != -self._stopped_by or self._hurried:
-                    self._exit_code = self._exit_code or _as_exit_code(code)
+                    self._exit_code = self._exit_code or as_exit_code(code)
                 self._not_running[number] = "it has stopped"
                 return
             if first and code > 0 and lived < self._start_timeout:
@@ -223,7 +223,7 @@ class Supervisor:
             cwd=start.folder,
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which passes it on once
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         self._children[number] = child
         self._not_running.pop(number, None)
@@ -236,12 +236,12 @@ class Supervisor:
             self._not_running[number] = "it has ended"
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have this child end with a supervisor that is killed. Linux only; elsewhere it goes on."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _as_exit_code(code: int) -> int:
+def as_exit_code(code: int) -> int:
     """As a shell has it: 128 and the number of the signal, for a child that a signal ended."""
     return 128 - code if code < 0 else code
