@@ -25,7 +25,10 @@ class Shell(enum.StrEnum):
 
 
 def completion(
-    shell: Annotated[Shell, typer.Argument(help="The shell.", show_default=False)],
+    shell: Annotated[
+        Shell,
+        typer.Argument(envvar="DTBRIDGE_COMPLETION_SHELL", help="The shell.", show_default=False),
+    ],
 ) -> None:
     """Print the script that completes commands and options in a shell.
 

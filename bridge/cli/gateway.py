@@ -376,7 +376,6 @@ def gateway(
     configure(log_format, log_level)
     _allow_files(max_connections)
     listener = open_listener(http)
-    announce_gateway(urls, http=http, config=read_from())
 
     async def work(provider: "TracerProvider | None") -> None:
         link = make_gateway_link(
@@ -390,6 +389,7 @@ def gateway(
         )
         server = Gateway(link, settings, passwords)
         registry = gateway_registry(server, link, tls_cert)
+        announce_gateway(urls, http=http, config=read_from())
         async with observing_gateway(listener, link, server, blocked_after, registry), link:
             # Stations are bidden farewell before the broker is, for as long.
             on_signals(server.stop, drain_timeout + 2 * FAREWELL)

@@ -53,11 +53,19 @@ def new(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", callback=_project_name, help="The project: a new folder of that name."
+            envvar="DTBRIDGE_NEW_NAME",
+            metavar="NAME",
+            callback=_project_name,
+            help="The project: a new folder of that name.",
         ),
     ],
     vendor: Annotated[
-        str, typer.Option(callback=_vendor_id, help="The vendorId of its first router.")
+        str,
+        typer.Option(
+            envvar="DTBRIDGE_NEW_VENDOR",
+            callback=_vendor_id,
+            help="The vendorId of its first router.",
+        ),
     ] = "com.example",
 ) -> None:
     """Write a project: handlers, tests, compose.yaml, Dockerfile, CI, and a README that goes on."""

@@ -1,6 +1,7 @@
 """``dtbridge run``: a worker."""
 
 import gc
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -289,9 +290,11 @@ def run(
     if event_bodies and events is EventMode.NONE:
         fail("--event-bodies is for --events failures or all", EXIT_USAGE)
     listener = open_listener(http, start)
-    if not start.is_child:
-        announce_worker(routers, spoken, urls, processes=processes, http=http, config=config)
+    announce = partial(
+        announce_worker, routers, spoken, urls, processes=processes, http=http, config=config
+    )
     if processes > 1 and not start.is_child:
+        announce()
         code = supervise(
             start,
             processes,
@@ -337,6 +340,8 @@ def run(
             observing_worker(listener, worker, worker_registry(worker)),
         ):
             on_signals(worker.stop, drain_timeout + FAREWELL)
+            if not start.is_child:
+                announce()
             gc.freeze()  # what the imports made stays: the collector need not look at it again
             await worker.run()
 
