@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 import typer
 
+from bridge.cli.advice import with_advice
 from bridge.cli.assembly import open_dead_letters
 from bridge.cli.dead_output import no_letters_of
 from bridge.cli.exits import EXIT_FAILED, EXIT_USAGE, fail
@@ -192,7 +193,7 @@ class DeadCommand(msgspec.Struct):
         try:
             return complete(main())
         except TransportError as error:
-            fail(str(error))
+            fail(with_advice(error))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bridge.cli.addresses import parse_listen
+from bridge.cli.advice import with_advice
 from bridge.cli.assembly import make_gateway_link
 from bridge.cli.banner import announce_gateway
 from bridge.cli.config_file import read_from
@@ -399,7 +400,7 @@ def gateway(
         with tracing("dtbridge-gateway") as provider:
             complete(work(provider))
     except TransportError as error:
-        fail(str(error))
+        fail(with_advice(error))
     except OSError as error:
         fail(f"cannot listen on {listen}: {error.strerror or error}")
 

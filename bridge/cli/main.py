@@ -123,4 +123,9 @@ def _told(error: Any) -> str:
         return sentence
     if parameter is not None and is_from_file(context, parameter):
         sentence = f"{sentence.rstrip('.')}, in {read_from()}"
+    elif getattr(parameter, "name", None) == "targets":
+        sentence = (
+            f"{sentence.rstrip('.')}: name your routers, as my_vendors.acme:router, or begin with "
+            "`dtbridge new NAME`"
+        )
     return f"{sentence.rstrip('.')} (see `{context.command_path} -h`)"

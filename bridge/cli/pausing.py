@@ -7,6 +7,7 @@ import msgspec
 import typer
 from yarl import URL
 
+from bridge.cli.advice import with_advice
 from bridge.cli.exits import EXIT_INTERRUPTED, EXIT_USAGE, fail
 from bridge.cli.options import (
     LOCAL,
@@ -223,7 +224,7 @@ def _run(main: Coroutine[Any, Any, Result], vendor: str) -> Result:
     try:
         return complete(main)
     except TransportError as error:
-        fail(str(error))
+        fail(with_advice(error))
     except KeyboardInterrupt:
         told = f"; dtbridge paused {vendor} says whether it is paused" if vendor else ""
         fail(f"interrupted{told}", EXIT_INTERRUPTED)

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, cast
 
 import typer
@@ -60,7 +61,9 @@ def _load(target: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{target}: there is no module {error.name!r}{_at(error)}") from error
+        raise ValueError(
+            f"{target}: there is no module {error.name!r}{_at(error)}{_where(module_name, error)}"
+        ) from error
     except (HandlerError, KeyboardInterrupt):
         raise
     except SystemExit as error:
@@ -76,13 +79,28 @@ def _load(target: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        raise ValueError(f"{target}: module {module_name} has no {name!r}") from None
+        raise ValueError(
+            f"{target}: module {module_name} has no {name!r}{_routers_in(module)}"
+        ) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the module's own __getattr__
         raise ValueError(
             f"{target}: {name!r} cannot be had: {_one_line(error)}{_at(error)}"
         ) from error
+
+
+def _where(module_name: str, error: ModuleNotFoundError) -> str:
+    """Where modules are looked for, as a clause, if it is the target's own that is not found."""
+    if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+        return ""
+    return f"; modules are looked for in {Path.cwd()}, and where Python looks (PYTHONPATH)"
+
+
+def _routers_in(module: ModuleType) -> str:
+    """The names of a module's routers, as a clause; empty if it has none."""
+    names = [name for name, value in vars(module).items() if isinstance(value, Router)]
+    return f"; it has {', '.join(names[:5])}" if names else ""
 
 
 def _one_line(error: BaseException) -> str:

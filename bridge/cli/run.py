@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from bridge.cli.advice import with_advice
 from bridge.cli.assembly import (
     IN_MEMORY,
     DialectName,
@@ -349,6 +350,6 @@ def run(
         with tracing("dtbridge") as provider:
             complete(work(provider))
     except TransportError as error:
-        fail(str(error))
+        fail(with_advice(error))
     except LifespanError as error:
         fail(str(error), error=error.__cause__)

@@ -7,6 +7,7 @@ import msgspec
 import typer
 from yarl import URL
 
+from bridge.cli.advice import with_advice
 from bridge.cli.assembly import make_client
 from bridge.cli.data_option import read_data
 from bridge.cli.exits import EXIT_CALL_ERROR, EXIT_NO_ANSWER, EXIT_STATION_OFFLINE, EXIT_USAGE, fail
@@ -23,7 +24,7 @@ from bridge.cli.process import complete
 from bridge.cli.tables import json_text
 from bridge.cli.tracing import tracing
 from bridge.client.client import Client
-from bridge.client.errors import NoAnswer, StationOffline
+from bridge.client.errors import NoAnswer, NotAccepted, StationOffline, no_queue
 from bridge.client.limits import check_station_id
 from bridge.client.requester import TIMEOUT
 from bridge.dialects.names import PREFIX
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 
 CONNECT_WITHIN: Final = 5.0
 """Seconds at most to find a broker: a person is waiting."""
+
+_UNANSWERED: Final = (
+    "; does a worker run that handles it? `dtbridge top` shows them, and `dtbridge dead list` what "
+    "they could not handle"
+)
+_NO_QUEUE: Final = " A worker does it when it starts: `dtbridge run MODULE:NAME`"
 
 Vendor = Annotated[str, typer.Option(envvar="DTBRIDGE_VENDOR", help="vendorId.")]
 Message = Annotated[str | None, typer.Option(envvar="DTBRIDGE_MESSAGE", help="messageId.")]
@@ -97,7 +104,7 @@ def send(
                 station, request, ocpp_version=version, timeout=timeout
             )
 
-    _print_answer(ask, version)
+    _print_answer(ask, version, unanswered=_UNANSWERED)
 
 
 def send_to_station(
@@ -163,8 +170,13 @@ def _client(
 def _print_answer(
     ask: "Callable[[TracerProvider | None], Coroutine[Any, Any, DataTransferResponse]]",
     version: OcppVersion,
+    *,
+    unanswered: str = "",
 ) -> None:
-    """Print the answer as JSON, or end the command with what came in its place."""
+    """Print the answer as JSON, or end the command with what came in its place.
+
+    `unanswered`: what to do if nothing came, as a clause.
+    """
     try:
         with tracing("dtbridge-send") as provider:
             response = complete(ask(provider))
@@ -178,11 +190,13 @@ def _print_answer(
         )
         raise typer.Exit(EXIT_CALL_ERROR) from None
     except NoAnswer as error:
-        fail(str(error), EXIT_NO_ANSWER)
+        fail(f"{error}{unanswered}", EXIT_NO_ANSWER)
     except StationOffline as error:
         fail(str(error), EXIT_STATION_OFFLINE)
+    except NotAccepted as error:
+        fail(f"{error}{_NO_QUEUE}" if str(error) == str(no_queue()) else str(error))
     except TransportError as error:
-        fail(str(error))
+        fail(with_advice(error))
     _print_json(response)
 
 

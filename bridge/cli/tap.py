@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from bridge.cli.advice import with_advice
 from bridge.cli.assembly import make_listener
 from bridge.cli.event_lines import bodies, lines
 from bridge.cli.exits import EXIT_USAGE, fail
@@ -133,7 +134,7 @@ def tap(
             fail(str(error))
         fail(f"nobody publishes events here: there is no exchange {exchange!r}; {NO_EVENTS}")
     except TransportError as error:
-        fail(str(error))
+        fail(with_advice(error))
 
 
 def _opened(path: Path) -> BufferedWriter:

@@ -26,12 +26,16 @@ def dtbridge(
     settings: Mapping[str, str] | None = None,
     folder: Path | None = None,
     command: list[str] = MODULE,
+    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end. `settings`: environment variables. `folder`: where it is started."""
+    """Run it to its end. `settings`: environment variables. `folder`: where it is started.
+    `given`: what comes from standard input.
+    """
     return subprocess.run(
         [*command, *arguments],
         env=clean_environment(settings),
         cwd=folder,
+        input=given,
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE,

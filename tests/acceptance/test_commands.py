@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -36,6 +37,20 @@ def test_send_prints_the_answer_as_json(amqp_url: str, command: list[str]) -> No
         "status": "Accepted",
         "data": {"currency": "EUR", "price": 0.5},
     }
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("data", ["-", "@data.json"])
+@pytest.mark.parametrize("begins", ["", "\N{ZERO WIDTH NO-BREAK SPACE}"])
+def test_data_comes_from_a_file_or_from_standard_input(
+    amqp_url: str, tmp_path: Path, data: str, begins: str
+) -> None:
+    text = begins + '{"currency":"EUR","price":0.25}'
+    (tmp_path / "data.json").write_text(text, encoding="utf-8")
+    arguments = ["--station", "CP1", "--vendor", "com.acme", "--message", "Value", "--data", data]
+    done = dtbridge("send", *arguments, "--amqp-url", amqp_url, folder=tmp_path, given=text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["data"] == {"currency": "EUR", "price": 0.5}
 
 
 @pytest.mark.usefixtures("worker")
@@ -86,7 +101,10 @@ def test_send_ends_with_4_when_nobody_answers_in_time(amqp_url: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         4,
         "",
-        "dtbridge: no answer within 0.3 s\n",
+        (
+            "dtbridge: no answer within 0.3 s; does a worker run that handles it? `dtbridge top` "
+            "shows them, and `dtbridge dead list` what they could not handle\n"
+        ),
     )
 
 

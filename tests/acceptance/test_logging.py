@@ -47,7 +47,8 @@ def test_lines_are_json_from_the_import_on_and_the_modules_own_handler_gets_them
     assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
     assert "UserWarning: careful" in warning["event"]
     assert [state["event"] for state in states[:1]] == ["starting"]
-    assert {state["logger"] for state in states} == {"bridge.worker", "bridge.rabbitmq"}
+    loggers = {state["logger"] for state in states}
+    assert loggers == {"bridge.cli", "bridge.worker", "bridge.rabbitmq"}
     assert f"bridge.worker: connecting reason={states[0]['reason']!r}" in own
 
 

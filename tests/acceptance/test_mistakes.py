@@ -28,6 +28,7 @@ MODULES = {
     "duplicate.py": GOOD
     + "@router.on('X')\nasync def b(call: Call) -> None: ...\n"
     + "@router.on('x')\nasync def c(call: Call) -> None: ...\n",
+    "odd.toml": "[run]\ntargets = 'good:router'\nprefetch = 0\n",
     "untyped.py": GOOD + "@router.on('X')\nasync def b(call, data): ...\n",
 }
 
@@ -152,6 +153,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"send --station {'A' * 256} --vendor v", "a station id has 1 to 255 characters, not 256"),
         (f"send-to-station --station {'A' * 256} --vendor v", "a station id has 1 to 255"),
         ("send --station A --vendor v --data {", "--data is not JSON"),
+        ("send --station A --vendor v --data {", "@FILE reads it from a file"),
+        ("send --station A --vendor v --data @nowhere", "cannot be read from the file nowhere: No"),
+        ("send --station A --vendor v --data @.", "cannot be read from the file .: Is a directory"),
+        ("send --station A --vendor v --data @good.py", "--data in good.py is not JSON"),
+        ("send --station A --vendor v --data -", "--data from standard input is not JSON"),
+        ("run good:router --config nowhere.toml", "cannot be read from the file nowhere.toml: No"),
+        ("run good:router --config good.py", "good.py is not TOML: "),
+        ("run --config odd.toml", "greater than or equal to 1, in odd.toml"),
         ("send --station A --vendor v --ocpp-version 3", "ocpp"),
         ("send --station A --vendor v --timeout inf", "inf is not a number of seconds"),
         ("gateway --listen 9000", "'9000' is not HOST:PORT"),
@@ -209,6 +218,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_mistake_is_told_in_one_sentence(folder: Path, arguments: str, told: str) -> None:
     done = dtbridge(*arguments.split(), folder=folder)
     assert told in sentence(done)
+    assert done.returncode == 2
+
+
+def test_reloading_without_its_extra_says_what_to_install(folder: Path, tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['watchfiles'] = None"
+    (tmp_path / "sitecustomize.py").write_text(hidden)
+    done = dtbridge(
+        "run", "good:router", "--reload", settings={"PYTHONPATH": str(tmp_path)}, folder=folder
+    )
+    assert "pip install 'datatransfer-bridge[reload]'" in sentence(done)
     assert done.returncode == 2
 
 

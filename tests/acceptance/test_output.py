@@ -27,7 +27,10 @@ def shell(line: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [CHECK, "password --station CP1", "--help"])
+@pytest.mark.parametrize(
+    "command",
+    [CHECK, "password --station CP1", "--help", "run -h", "--version", "completion bash"],
+)
 @needs_full_device
 def test_a_full_disk_is_told_in_one_sentence(command: str) -> None:
     done = shell(f"echo secret | {COMMAND} {command} > {FULL}")
@@ -38,6 +41,13 @@ def test_a_full_disk_is_told_in_one_sentence(command: str) -> None:
 def test_so_is_a_closed_output() -> None:
     done = shell(f"{COMMAND} {CHECK} >&-")
     assert (done.returncode, done.stderr) == (1, "dtbridge: standard output is closed\n")
+
+
+@pytest.mark.parametrize("command", [CHECK, "-h", "run -h", "--version", "completion bash"])
+def test_a_reader_that_has_gone_is_no_reason_for_a_word(command: str) -> None:
+    """The pipe has no reader from the first byte on."""
+    done = shell(f"exec 3> >(true); wait $!; {COMMAND} {command} >&3")
+    assert done.stderr == ""
 
 
 def test_with_every_stream_closed_it_ends_with_its_code() -> None:
