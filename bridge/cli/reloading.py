@@ -100,6 +100,7 @@ class Reloader:
         self._killing: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._stopped_by = 0
+        self._hurried = False
 
     async def run(self) -> int:
         """Run until :meth:`stop`. Returns the child's exit code then, 0 if it has drained.
@@ -118,10 +119,15 @@ class Reloader:
         return code
 
     def stop(self, number: int) -> None:
-        """Pass a signal on, and start nothing again. A second one ends the child at once."""
-        again, self._stopped_by = self._stopped_by != 0, number
+        """Pass a signal on, and start nothing again. A second one ends the child at once.
+
+        A hang-up that comes again, as it does when a terminal is closed, is no second request.
+        """
+        if number == self._stopped_by == getattr(signal, "SIGHUP", None):
+            return
+        self._hurried, self._stopped_by = self._stopped_by != 0, number
         self._changed.set()
-        self._end_child(number, HURRY if again else self._patience)
+        self._end_child(number, HURRY if self._hurried else self._patience)
 
     async def _keep_running(self) -> int:
         while True:
@@ -129,7 +135,8 @@ class Reloader:
             code = await self._run_child()
             if self._stopped_by:
                 # A child that had not begun yet has no hand on the signal, and nothing to drain.
-                return 0 if code == -self._stopped_by else as_exit_code(code)
+                not_begun = code == -self._stopped_by and not self._hurried
+                return 0 if not_begun else as_exit_code(code)
             if not self._changed.is_set():
                 log.warning("worker ended, waiting for a change", exit_code=as_exit_code(code))
                 if await self._stopped_while_it_waits():

@@ -25,7 +25,7 @@ def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
             yield (*before, name)
 
 
-@pytest.mark.parametrize("words", commands(typer.main.get_group(app)), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands(typer.main.get_group(app))), ids=" ".join)
 def test_every_command_has_short_help(words: tuple[str, ...]) -> None:
     done = dtbridge(*words, "-h")
     assert (done.returncode, done.stderr) == (0, "")

@@ -49,7 +49,8 @@ def test_lines_are_json_from_the_import_on_and_the_modules_own_handler_gets_them
     assert [state["event"] for state in states[:1]] == ["starting"]
     loggers = {state["logger"] for state in states}
     assert loggers == {"bridge.cli", "bridge.worker", "bridge.rabbitmq"}
-    assert f"bridge.worker: connecting reason={states[0]['reason']!r}" in own
+    connecting = next(state for state in states if state["event"] == "connecting")
+    assert f"bridge.worker: connecting reason={connecting['reason']!r}" in own
 
 
 def test_without_a_format_there_is_only_what_the_module_has_set_up(folder: Path) -> None:

@@ -29,7 +29,7 @@ def shell(line: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [CHECK, "password --station CP1", "--help", "run -h", "--version", "completion bash"],
+    [CHECK, "password --station CP1", "--help", "send -h", "--version", "completion bash"],
 )
 @needs_full_device
 def test_a_full_disk_is_told_in_one_sentence(command: str) -> None:
