@@ -1,6 +1,7 @@
 """`dtbridge new`: what it writes works at once."""
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -43,6 +44,20 @@ def test_it_passes_its_own_checks(project: Path, check: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_pyright_has_nothing_to_say(project: Path, tmp_path: Path) -> None:
+    """As the project sets it, but for where this bridge is."""
+    settings = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["pyright"]
+    settings["include"] = [str(project / folder) for folder in settings["include"]]
+    settings["extraPaths"] = [str(ROOT), str(project)]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    program = str(Path(sys.executable).with_name("basedpyright"))
+    command = [program, "--outputjson", "--pythonpath", sys.executable, "--project", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert told["summary"]["filesAnalyzed"] >= 3
+    assert [each for each in told["generalDiagnostics"] if each["severity"] == "error"] == []
+
+
 def test_its_ci_runs_what_its_readme_says_and_its_pyproject_installs(project: Path) -> None:
     workflow = (project / ".github/workflows/ci.yml").read_text()
     readme = (project / "README.md").read_text()
@@ -51,7 +66,8 @@ def test_its_ci_runs_what_its_readme_says_and_its_pyproject_installs(project: Pa
     for tool in ("pytest", "mypy", "pyright", "ruff"):
         assert tool in workflow
         assert tool in readme
-        assert tool in extras
+        assert tool in extras or tool == "pytest"
+    assert "datatransfer-bridge[reload,testing]" in extras  # which brings pytest
 
 
 def test_nothing_is_left_to_fill_in(project: Path) -> None:
