@@ -118,6 +118,15 @@ def _events() -> Scenario:
     return Scenario("events", "What it costs to publish what became of each request", entries)
 
 
+def _surrounded() -> Scenario:
+    bare = "bridge, handlers alone"
+    entries = (
+        Entry("bridge, state and middleware", "bridge", Job(surrounded=True), bare),
+        Entry(bare, "bridge", Job()),
+    )
+    return Scenario("surrounded", "What a lifespan's state and one middleware cost", entries)
+
+
 def _compiled() -> Scenario:
     entries = (
         Entry("bridge, compiled", "bridge", Job()),
@@ -167,6 +176,7 @@ def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
         _idempotency(),
         _metrics(),
         _events(),
+        _surrounded(),
         _compiled(),
         _scheduling(),
         _hang(),

@@ -36,6 +36,8 @@ class Job(msgspec.Struct, frozen=True):
     """The bridge without its compiled modules."""
     counted: bool = True
     """Whether the bridge counts its requests, for its metrics."""
+    surrounded: bool = False
+    """Whether the bridge's handlers have the state of a lifespan, and a middleware around them."""
     scheduling: str | None = None
     """The kernel's policy for the worker, `batch` or `normal`; None: the worker's default, which is
     batch for the bridge and normal for the others."""
@@ -57,6 +59,7 @@ class Job(msgspec.Struct, frozen=True):
             "BENCH_VENDORS": str(self.vendors),
             "BENCH_WAIT_MS": str(self.wait_ms),
             "BENCH_HANG": "1" if self.first_vendor_hangs else "0",
+            "BENCH_SURROUNDED": "1" if self.surrounded else "0",
             "DTBRIDGE_DRAIN_TIMEOUT": "1",
             "DTBRIDGE_PURE": "1" if self.pure else "0",
             "DTBRIDGE_BENCH_UNCOUNTED": "0" if self.counted else "1",

@@ -116,6 +116,10 @@ def targets(tables: Sequence[Table]) -> list[Target]:
     found.append(
         Target("CPU with requests counted for the metrics, against without", counting, 1.05, 1.03)
     )
+    around = ratio("surrounded", "bridge, state and middleware", "bridge, handlers alone", "cpu_us")
+    found.append(
+        Target("CPU with a lifespan's state and one middleware, against without", around, 1.15, 1.1)
+    )
     others = ratio("hang", "bridge, one vendor hangs", "bridge, all well", "p99_us")
     found += [
         Target("MiB more while draining the backlog", results.growth(), 32, 8),
