@@ -1,5 +1,6 @@
 """``dtbridge new``: a project to begin with, which passes its own tests and type checks."""
 
+import importlib.util
 import keyword
 import re
 import sys
@@ -20,7 +21,8 @@ _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*")
 """What is a distribution's name as well as, with underscores, a module's."""
 _VENDOR: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")
 """What needs no quotation marks in Python, a shell and Markdown."""
-_TAKEN: Final = frozenset({"bridge", "tests"})
+_TAKEN: Final = sys.stdlib_module_names | {"bridge", "tests", "msgspec", "pytest", "mypy", "ruff"}
+"""What a project imports or runs, whether it is installed here or not."""
 
 
 def _project_name(name: str) -> str:
@@ -30,9 +32,18 @@ def _project_name(name: str) -> str:
             "expected at most 50 letters, digits and single - or _ in between, such as my-vendors"
         )
     package = _package(name)
-    if keyword.iskeyword(package) or package in _TAKEN | sys.stdlib_module_names:
+    if keyword.iskeyword(package) or package in _TAKEN or _is_installed(package):
         raise typer.BadParameter(f"a package {package!r} would hide another one: choose a new name")
     return name
+
+
+def _is_installed(package: str) -> bool:
+    """Whether there is a package of that name, and not just a folder here."""
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.origin else [*(spec.submodule_search_locations or ())]
+    return not all(Path(each).is_relative_to(Path.cwd()) for each in places)
 
 
 def _vendor_id(vendor: str) -> str:

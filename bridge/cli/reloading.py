@@ -7,6 +7,7 @@ whose module has a syntax error, it has said why, and the next change starts it 
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -182,6 +183,7 @@ class Reloader:
     async def _watch(self) -> None:
         from watchfiles import PythonFilter, awatch
 
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts what we name below
         only = PythonFilter(extra_extensions=[str(self._config)])
         async for changes in awatch(*self._paths, watch_filter=only):
             names = sorted({_shown(path) for _, path in changes})

@@ -103,6 +103,8 @@ def test_its_configuration_runs_its_router(project: Path, amqp_url: str) -> None
         ("class", "a package 'class' would hide another one"),
         ("json", "a package 'json' would hide another one"),
         ("Bridge", "a package 'bridge' would hide another one"),
+        ("msgspec", "a package 'msgspec' would hide another one"),
+        ("aio-pika", "a package 'aio_pika' would hide another one"),
         ("../up", "expected at most 50 letters, digits and single - or _"),
         ("1st", "expected at most 50 letters"),
         ("taken", "taken is there already: choose another name, or remove it"),
