@@ -389,7 +389,7 @@ def gateway(
             tracer_provider=provider,
         )
         server = Gateway(link, settings, passwords)
-        registry = gateway_registry(server, link, tls_cert)
+        registry = gateway_registry(server, link)
         announce_gateway(urls, http=http, config=read_from())
         async with observing_gateway(listener, link, server, blocked_after, registry), link:
             # Stations are bidden farewell before the broker is, for as long.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.metrics import GatewayCollector
 from bridge.gateway.websocket.passwords import SharedPassword
 from tests.integration.gateway_server import Running, refusal, running
@@ -95,9 +96,8 @@ async def test_the_end_of_the_certificate_is_told_with_tls_alone(tmp_path: Path)
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     make_certificate(cert, key)
     name = "dtbridge_gateway_certificate_expiry_time_seconds"
-    async with running() as here:
-        registry = CollectorRegistry()
-        registry.register(GatewayCollector(here.gateway, cert))
-        left = (registry.get_sample_value(name) or 0.0) - time.time()
+    async with running(tls=Certificates(cert, key)) as here:
+        left = value(here, name) - time.time()
         assert DAY < left <= 2 * DAY  # as it was made
+    async with running() as here:
         assert value(here, name) == 0

@@ -5,17 +5,20 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from prometheus_client import CollectorRegistry
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from bridge.cli.gateway import _tls
 from bridge.gateway.websocket import certificates
 from bridge.gateway.websocket.certificates import Certificates, TlsVersion
-from tests.integration.gateway_server import running
+from bridge.gateway.websocket.metrics import GatewayCollector
+from tests.integration.gateway_server import Running, running
 from tests.integration.raw_station import PATIENCE, raw_station
 
 RSA_SUITE = "AES128-GCM-SHA256"
@@ -120,7 +123,7 @@ def renewed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def sign(folder: Path, out: Path, ca: str, name: str) -> None:
+def sign(folder: Path, out: Path, ca: str, name: str, *, days: int = 2) -> None:
     """A certificate and key `name` in `out`, by the authority `ca` in `folder`."""
     key, csr, cert = (str(out / f"{name}.{end}") for end in ("key", "csr", "pem"))
     openssl(
@@ -128,14 +131,21 @@ def sign(folder: Path, out: Path, ca: str, name: str) -> None:
     )
     signed = ("x509", "-req", "-in", csr, "-CA", str(folder / f"{ca}.pem"), "-CAkey")
     names = ("-extfile", str(folder / "names"))
-    openssl(
-        *signed, str(folder / f"{ca}.key"), "-CAcreateserial", "-days", "2", "-out", cert, *names
-    )
+    whose = (str(folder / f"{ca}.key"), "-CAcreateserial")
+    openssl(*signed, *whose, "-days", str(days), "-out", cert, *names)
 
 
 def serial(station: Any) -> str:
     """Of the gateway's certificate, as a station sees it."""
     return str(station.connection.transport.get_extra_info("peercert")["serialNumber"])
+
+
+def days_left(here: Running) -> int:
+    """As a scrape tells when the gateway's certificate expires."""
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(here.gateway))
+    ends = registry.get_sample_value("dtbridge_gateway_certificate_expiry_time_seconds")
+    return round(((ends or 0.0) - time.time()) / 86_400)
 
 
 async def test_a_renewed_certificate_is_for_new_handshakes(folder: Path, renewed: Path) -> None:
@@ -166,6 +176,43 @@ async def test_one_that_cannot_be_used_does_not_replace_the_one_before(
         sign(folder, renewed, "ca", "gateway")
         async with here.station("CP001", ssl=client(folder)) as station:
             assert serial(station) != before
+
+
+async def test_the_end_that_is_told_is_of_the_certificate_in_use(
+    folder: Path, renewed: Path
+) -> None:
+    own = renewed / "gateway.pem", renewed / "gateway.key"
+    (renewed / "new").mkdir()
+    sign(folder, renewed / "new", "ca", "gateway", days=90)
+    async with running(tls=_tls(*own)) as here:
+        assert days_left(here) == 2
+        shutil.copy(renewed / "new" / "gateway.pem", own[0])
+        async with here.station(ssl=client(folder)) as station:
+            before = serial(station)
+        assert days_left(here) == 2  # its key is another's: the one before stays in use
+        shutil.copy(renewed / "new" / "gateway.key", own[1])
+        assert days_left(here) == 2  # nothing has been read yet
+        async with here.station(ssl=client(folder)) as station:
+            assert serial(station) != before
+        assert days_left(here) == 90
+
+
+async def test_files_are_read_although_nobody_connects(
+    folder: Path, renewed: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.server.CERTIFICATES_AGE", 0.02)
+    monkeypatch.setattr(certificates, "SETTLED", 0.1)
+    async with (
+        running(tls=_tls(renewed / "gateway.pem", renewed / "gateway.key")) as here,
+        asyncio.timeout(PATIENCE),
+    ):
+        shutil.copy(folder / "CP001.pem", renewed / "gateway.pem")
+        while "certificate not read" not in caplog.text:
+            await asyncio.sleep(0.01)
+        sign(folder, renewed, "ca", "gateway", days=90)
+        while days_left(here) != 90:
+            await asyncio.sleep(0.01)
+    assert caplog.text.count("certificate not read") == 1
 
 
 async def test_the_stations_authorities_are_renewed_and_an_old_session_is_no_way_in(

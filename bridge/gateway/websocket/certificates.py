@@ -1,9 +1,10 @@
 """The gateway's TLS: certificate, key and the stations' authorities, read again when they change.
 
 Each handshake uses what was read last, and a look at the files is taken before one, at most once a
-second. So a certificate is renewed without a restart, and connections that are open stay open. A
-new context has new keys for session tickets as well: nobody resumes a session past an authority
-that is trusted no more.
+second; the gateway takes one every few seconds as well, so that the log and the metrics are true
+while nobody connects. So a certificate is renewed without a restart, and connections that are open
+stay open. A new context has new keys for session tickets as well: nobody resumes a session past an
+authority that is trusted no more.
 """
 
 import enum
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from bridge.telemetry.certificates import expires_at
 from bridge.telemetry.logs import get_logger
 
 log = get_logger("bridge.gateway")
@@ -64,6 +66,9 @@ class Certificates:
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._ciphers = DEFAULT_CIPHERS if ciphers is None else ciphers
         self._least = least
+        self.expires_at: float | None = None
+        """When the chain in use ceases to be valid, in seconds of Unix time, whatever its file has
+        by now. None: it cannot be told."""
         self._told = ""
         self._looked_at = time.monotonic()
         self._stamps: tuple[tuple[int, ...], ...] = ()
@@ -123,6 +128,7 @@ class Certificates:
     def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self._least]
+        ends = expires_at(self._cert)
         try:
             context.load_cert_chain(self._cert, self._key, password="")
         except (OSError, ssl.SSLError) as error:
@@ -141,4 +147,5 @@ class Certificates:
                     f"the stations' certificate authority {self._client_ca}: {error}"
                 ) from None
             context.verify_mode = ssl.CERT_REQUIRED
+        self.expires_at = ends
         return context

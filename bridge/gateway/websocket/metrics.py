@@ -5,14 +5,12 @@ Needs the extra ``gateway``.
 >>> registry = gateway_registry(gateway, link)        # all there is to say of a process
 """
 
-from pathlib import Path
-
 from prometheus_client import CollectorRegistry
 
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.metrics import LinkCollector
+from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.server import Gateway
-from bridge.telemetry.certificates import expires_at
 from bridge.telemetry.metrics import Collector, Family, Samples, registry
 
 
@@ -98,7 +96,8 @@ class GatewayCollector(Collector):
         Family(
             "dtbridge_gateway_certificate_expiry_time_seconds",
             "gauge",
-            "When the certificate chain for stations expires, in seconds of Unix time.",
+            "When the certificate chain for stations that is in use expires, in seconds of Unix "
+            "time.",
         ),
         Family(
             "dtbridge_gateway_event_loop_lag_seconds",
@@ -107,11 +106,8 @@ class GatewayCollector(Collector):
         ),
     )
 
-    def __init__(self, gateway: Gateway, certificate: Path | None = None) -> None:
-        """`certificate`: the certificate chain for stations, PEM; None: there is no TLS."""
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._certificate = certificate
-        self._expires_at: float | None = None
 
     def fill(self, samples: Samples) -> None:
         gateway = self._gateway
@@ -132,19 +128,12 @@ class GatewayCollector(Collector):
         samples.number("dtbridge_gateway_late_answers_total", counts.late)
         samples.number("dtbridge_gateway_ignored_total", counts.ignored)
         samples.number("dtbridge_gateway_bytes_in_hand", gateway.in_hand.used)
-        if self._certificate is not None:
-            # It may have been renewed. One that cannot be read is not in use, but the one before.
-            self._expires_at = expires_at(self._certificate) or self._expires_at
-        if self._expires_at is not None:
-            samples.number("dtbridge_gateway_certificate_expiry_time_seconds", self._expires_at)
+        tls = gateway.settings.tls
+        if isinstance(tls, Certificates) and (ends := tls.expires_at) is not None:
+            samples.number("dtbridge_gateway_certificate_expiry_time_seconds", ends)
         samples.histogram("dtbridge_gateway_event_loop_lag_seconds", gateway.clock.lag)
 
 
-def gateway_registry(
-    gateway: Gateway, link: GatewayLink, certificate: Path | None = None
-) -> CollectorRegistry:
-    """A registry of a gateway, its link, of what runs and of its process.
-
-    `certificate`: the certificate chain for stations, PEM; None: there is no TLS.
-    """
-    return registry(GatewayCollector(gateway, certificate), LinkCollector(link))
+def gateway_registry(gateway: Gateway, link: GatewayLink) -> CollectorRegistry:
+    """A registry of a gateway, its link, of what runs and of its process."""
+    return registry(GatewayCollector(gateway), LinkCollector(link))

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.websocket import handshake
+from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.connection import GatewayCounts, Link, StationConnection
 from bridge.gateway.websocket.conversation import Conversation
 from bridge.gateway.websocket.in_hand import IN_HAND, BoundedLink, BytesInHand
@@ -54,6 +55,9 @@ MESSAGES_AHEAD: Final = 2
 
 PASSWORDS_AGE: Final = 5.0
 """Seconds between looks at the passwords: after that, whoever's password was removed is gone."""
+
+CERTIFICATES_AGE: Final = 5.0
+"""Seconds between looks at the certificates while nobody connects."""
 
 REMOVED: Final = "its password was removed or changed"
 """Why a station that was let in is so no more."""
@@ -144,7 +148,10 @@ class Gateway:
     async def run(self) -> None:
         """Serve until :meth:`stop` is called, then drain. Raises OSError if it cannot listen."""
         settings = self.settings
-        watch = asyncio.create_task(self._watch_passwords())
+        watches = [
+            asyncio.create_task(self._watch_passwords()),
+            asyncio.create_task(self._watch_certificates()),
+        ]
         self.clock.start()
         try:
             async with serve(
@@ -175,8 +182,9 @@ class Gateway:
         finally:
             self._listening.cancel()
             self.clock.stop()
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
             if self._logins is not None:
                 self._logins.close()
             self.notices.close()
@@ -299,6 +307,13 @@ class Gateway:
                 if not logins.holds(station.station_id, entry):
                     log.info("password removed or changed", station=station.station_id)
                     self._give_up(station, REMOVED)
+
+    async def _watch_certificates(self) -> None:
+        """Look at them although nobody connects, so that the log and the metrics are true."""
+        tls = self.settings.tls
+        while isinstance(tls, Certificates):
+            await asyncio.sleep(CERTIFICATES_AGE)
+            tls.context()
 
     def _choose_version(
         self, connection: ServerConnection, request: Request, response: Response
