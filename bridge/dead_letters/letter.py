@@ -15,6 +15,7 @@ All of this is pure. :mod:`bridge.dead_letters.queue` reads the queue and change
 
 import base64
 import hashlib
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -172,6 +173,7 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
 
     Body and properties stay as they are, except for what is stale: ``reply_to`` (nobody waits any
     more), deadline and expiration (they are over), the count of tries, and the story of its death.
+    Its timestamp is now, because it is published now.
     A request without a correlation_id gets the dead letter's id as one, by which it is known if the
     broker returns it. A request of another dialect gets its station's id as a header, because the
     stale part may be where it had it.
@@ -196,6 +198,7 @@ def replayed(delivery: Delivery, letter: DeadLetter) -> Publishing | None:
         correlation_id=properties.correlation_id or letter.id,
         reply_to=None,
         expiration=None,
+        timestamp=int(time.time()),
         user_id=None,
     )
     return Publishing(origin.routing_key, delivery.body, fresh, origin.exchange, mandatory=True)

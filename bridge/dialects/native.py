@@ -464,7 +464,7 @@ def _request_properties(
     correlation_id: str,
     reply_to: str,
 ) -> Properties:
-    """The properties of a request in either direction."""
+    """The properties of a request in either direction, which is published now."""
     return Properties(
         content_type=CONTENT_TYPE,
         headers=headers,
@@ -473,6 +473,7 @@ def _request_properties(
         reply_to=reply_to,
         expiration=milliseconds_left(deadline),
         message_id=correlation_id if message_id is None else message_id,
+        timestamp=int(time.time()),
         type=REQUEST_TYPE,
     )
 

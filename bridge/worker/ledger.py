@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from bridge.compiled import fields
+from bridge.dialects.headers import FIRST_TRY
 from bridge.ocpp.errors import encodable
 from bridge.request.incoming import Request
 from bridge.routing.catalogue import catalogue
@@ -80,7 +81,8 @@ class Ledger:
         self.answers = Histogram()
         """From a delivery to its answer, in seconds."""
         self.lag = Histogram(LAG)
-        """From the time that a message names to its first delivery, in seconds."""
+        """From the time that a message names to its first delivery, in seconds. A copy of a request
+        that was delivered before is none."""
         self.received = 0
         """Deliveries."""
         self.redelivered = 0
@@ -105,7 +107,10 @@ class Ledger:
             self._arrived_after(request, properties.timestamp)
 
     def _arrived_after(self, request: Request, timestamp: int) -> None:
-        if request.attempt == 1 and not request.redelivered:
+        if request.attempt != 1 or request.redelivered:
+            return
+        headers = request.source.properties.headers
+        if headers is None or FIRST_TRY not in headers:  # as after a pause that is no try
             self.lag.observe(max(0.0, time.time() - timestamp))
 
     def settled(self, request: Request, counted: int) -> None:

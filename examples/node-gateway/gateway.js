@@ -58,7 +58,8 @@ function ask(station, messageId, payload) {
   const headers = { ...station.own, 'ocpp-version': station.version, 'ocpp-deadline': deadline }
   const publish = (outlet = broker?.outlet) => outlet?.publish(PREFIX, key, Buffer.from(payload), {
     mandatory: true, persistent: true, type: 'DataTransfer', contentType: 'application/json', headers,
-    messageId, correlationId, replyTo: broker.replies, expiration: Math.max(0, deadline - Date.now())
+    messageId, correlationId, replyTo: broker.replies, expiration: Math.max(0, deadline - Date.now()),
+    timestamp: Math.floor(Date.now() / 1000)
   }, error => error && refused(correlationId, outlet).catch(() => {}))
   return new Promise(answer => {
     asked.set(correlationId, { publish, answer })

@@ -173,6 +173,19 @@ async def test_every_metric_of_a_real_scrape_stands_in_the_document(amqp_url: st
         assert {"dtbridge_requests_total", "dtbridge_link_requests_total"} <= found
 
 
+async def test_a_gateway_and_a_client_say_when_they_publish(amqp_url: str) -> None:
+    async with (
+        working(amqp_url, router()) as it,
+        GatewayLink(amqp_url) as link,
+        Client(amqp_url, timeout=PATIENCE) as client,
+    ):
+        await client.data_transfer("CP", request(data="1"))
+        assert value(it.worker, "dtbridge_queue_lag_seconds_count", vendor="v") == 1
+        await link.data_transfer("CP", "ocpp1.6", request(data="1"))
+        assert value(it.worker, "dtbridge_queue_lag_seconds_count", vendor="v") == 2
+        assert value(it.worker, "dtbridge_queue_lag_seconds_sum", vendor="v") < PATIENCE
+
+
 async def test_the_time_in_the_queue_is_that_since_the_timestamp(amqp_url: str) -> None:
     seconds = 5
     async with (

@@ -1,6 +1,7 @@
 """Dead letters as values: their stories, and how one is tried again."""
 
 import datetime as dt
+import time
 from typing import Any
 
 import msgspec
@@ -237,7 +238,12 @@ def test_a_replayed_request_is_the_original_without_what_is_stale() -> None:
         type="DataTransfer",
     )
     dead.properties.expiration, dead.properties.user_id = "5", "guest"
+    dead.properties.timestamp = 1_700_000_000
+    before = int(time.time())
     publishing = replay_of(dead)
+    sent = publishing.properties.timestamp
+    assert sent is not None
+    assert before <= sent <= time.time()
     assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
         "datatransfer",
         "com.acme",
@@ -255,6 +261,7 @@ def test_a_replayed_request_is_the_original_without_what_is_stale() -> None:
         priority=3,
         correlation_id="c",
         message_id="17",
+        timestamp=sent,
         type="DataTransfer",
     )
 

@@ -19,6 +19,8 @@ from bridge.request.outcome import Failure, Reason
 from bridge.transport import Delivery, Properties
 
 STATION = {"ocpp-station-id": "CP001"}
+SENT = 1_700_000_000
+"""When the request was published: every copy of it says so."""
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def delivered(headers: dict[str, Any] | None = None, **fields: Any) -> Request:
         correlation_id="c",
         reply_to="amq.gen-1",
         message_id="m",
+        timestamp=SENT,
         type="DataTransfer",
         user_id="guest",
         app_id="gateway",
@@ -87,6 +90,7 @@ def test_another_try_is_the_request_with_its_count_and_the_time_of_the_first() -
         correlation_id="c",
         reply_to="amq.gen-1",
         message_id="m",
+        timestamp=SENT,
         type="DataTransfer",
         app_id="gateway",
     )

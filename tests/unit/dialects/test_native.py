@@ -369,6 +369,7 @@ async def test_no_header_of_a_request_makes_a_reply_too_big_to_send(
 
 def test_a_request_is_published_as_the_contract_says() -> None:
     contract = Native()
+    now = int(time.time())
     deadline = time.time() + 30
     publishing = contract.request_publishing(
         station_id="CP001",
@@ -391,6 +392,7 @@ def test_a_request_is_published_as_the_contract_says() -> None:
         "DataTransfer",
         2,
     )
+    assert properties.timestamp in {now, now + 1}
     assert 29_000 < int(properties.expiration or 0) <= 30_000
     request = contract.request(
         Delivery("datatransfer", "en_2b", False, properties, publishing.body)
@@ -435,6 +437,7 @@ def received(contract: Native, publishing: Publishing, version: OcppVersion) -> 
 
 def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
     contract = Native(Names("acme"))
+    now = int(time.time())
     publishing = station_request(contract)
     assert (publishing.exchange, publishing.routing_key, publishing.mandatory) == (
         "acme.stations",
@@ -448,6 +451,7 @@ def test_a_request_to_a_station_is_published_as_the_contract_says() -> None:
         "DataTransfer",
         1,
     )
+    assert properties.timestamp in {now, now + 1}
     assert set(headers) == {"ocpp-station-id", "ocpp-deadline"}
     assert 29_000 < int(properties.expiration or 0) <= 30_000
     request = received(contract, publishing, OcppVersion.V1_6)
@@ -499,6 +503,14 @@ def test_a_gateway_answers_only_where_it_may() -> None:
 # ---- questions ----
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The clock stands still."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    return now
+
+
 def asked_at(question: Question) -> Publishing:
     """As it is published for the correlation id c and the reply queue amq.gen-1."""
     return question.publishing("c", "amq.gen-1")
@@ -506,7 +518,7 @@ def asked_at(question: Question) -> Publishing:
 
 @pytest.mark.parametrize(("message_id", "sent"), [("m", "m"), (None, "c")])
 def test_a_stations_question_is_its_request_and_may_be_repeated(
-    message_id: str | None, sent: str
+    message_id: str | None, sent: str, now: float
 ) -> None:
     native = Native(Names("acme"))
     parts: dict[str, Any] = {
@@ -514,7 +526,7 @@ def test_a_stations_question_is_its_request_and_may_be_repeated(
         "version": OcppVersion.V1_6,
         "vendor_id": "EN+",
         "body": b"{}",
-        "deadline": time.time() + 10**8,  # beyond 49 days, so that the expiration does not change
+        "deadline": now + 30,
     }
     question = native.question_to_csms(**parts, message_id=message_id)
     assert (question.station_id, question.once, question.correlation_id) == ("CP 1", False, None)
@@ -526,10 +538,10 @@ def test_a_stations_question_is_its_request_and_may_be_repeated(
 
 @pytest.mark.parametrize(("message_id", "sent"), [("m", "m"), (None, "c")])
 def test_a_question_to_a_station_is_its_request_and_may_be_repeated(
-    message_id: str | None, sent: str
+    message_id: str | None, sent: str, now: float
 ) -> None:
     native = Native(Names("acme"))
-    parts: dict[str, Any] = {"station_id": "CP 1", "body": b"{}", "deadline": time.time() + 10**8}
+    parts: dict[str, Any] = {"station_id": "CP 1", "body": b"{}", "deadline": now + 30}
     question = native.question_to_station(**parts, version=OcppVersion.V2_1, message_id=message_id)
     assert (question.station_id, question.once, question.correlation_id) == ("CP 1", False, None)
     assert asked_at(question) == native.station_request("c", "amq.gen-1", **parts, message_id=sent)

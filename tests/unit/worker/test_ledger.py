@@ -1,6 +1,7 @@
 """A request is counted when it comes and when it is settled, under its handler's names."""
 
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -95,8 +96,15 @@ def test_only_what_was_answered_has_a_time_to_its_answer(kind: Counted) -> None:
     assert ledger.answers.count == (kind.name not in unanswered)
 
 
-def timed(timestamp: int | None, *, attempt: int = 1, redelivered: bool = False) -> Request:
-    delivery = Delivery("", "v", redelivered, Properties(timestamp=timestamp), b"{}")
+def timed(
+    timestamp: int | None,
+    *,
+    attempt: int = 1,
+    redelivered: bool = False,
+    headers: dict[str, Any] | None = None,
+) -> Request:
+    properties = Properties(timestamp=timestamp, headers=headers)
+    delivery = Delivery("", "v", redelivered, properties, b"{}")
     return a_request(source=delivery, attempt=attempt, redelivered=redelivered)
 
 
@@ -107,11 +115,13 @@ def test_the_time_in_the_queue_is_measured_where_the_message_says_when_it_was_se
     assert 100.0 <= ledger.lag.sum < 110.0
     ledger.arrived(timed(now + 1_000))  # its gateway's clock is ahead
     assert ledger.lag.sum < 110.0
-    assert ledger.lag.count == 2
-    for request in (timed(None), timed(now, attempt=2), timed(now, redelivered=True)):
+    ledger.arrived(timed(now, headers={"ocpp-station-id": "CP"}))
+    assert ledger.lag.count == 3
+    paused = timed(now, headers={"dtbridge-first-try": 1})
+    for request in (timed(None), timed(now, attempt=2), timed(now, redelivered=True), paused):
         ledger.arrived(request)
-    assert ledger.lag.count == 2
-    assert (ledger.received, ledger.redelivered) == (5, 1)
+    assert ledger.lag.count == 3
+    assert (ledger.received, ledger.redelivered) == (7, 1)
 
 
 @pytest.mark.parametrize("timestamp", [0, 2**63 - 1, 2**64 - 1])
