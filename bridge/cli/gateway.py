@@ -38,6 +38,7 @@ from bridge.cli.routers import hook_or_fail
 from bridge.cli.secrets import file_variable, secret
 from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
+from bridge.dialects.permissions import Role
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.certificates import Certificates, TlsVersion
 from bridge.gateway.websocket.handshake import ID
@@ -400,7 +401,10 @@ def gateway(
         with tracing("dtbridge-gateway") as provider:
             complete(work(provider))
     except TransportError as error:
-        fail(with_advice(error))
+        declares = topology is Mode.DECLARE
+        fail(
+            with_advice(error, Role.GATEWAY, declaring=Role.GATEWAY_DECLARING if declares else None)
+        )
     except OSError as error:
         fail(f"cannot listen on {listen}: {error.strerror or error}")
 

@@ -45,6 +45,7 @@ from bridge.cli.supervisor import Start
 from bridge.cli.tracing import tracing
 from bridge.dialects import citrineos, web_ocpp
 from bridge.dialects.names import PREFIX
+from bridge.dialects.permissions import Role
 from bridge.dialects.topology import Mode, QueueType
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
@@ -350,6 +351,9 @@ def run(
         with tracing("dtbridge") as provider:
             complete(work(provider))
     except TransportError as error:
-        fail(with_advice(error))
+        # The roles are those of the native dialect.
+        role = Role.WORKER if dialect is DialectName.NATIVE else None
+        declares = topology is Mode.DECLARE
+        fail(with_advice(error, role, declaring=Role.WORKER_DECLARING if declares else None))
     except LifespanError as error:
         fail(str(error), error=error.__cause__)

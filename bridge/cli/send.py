@@ -28,6 +28,7 @@ from bridge.client.errors import NoAnswer, NotAccepted, StationOffline, no_queue
 from bridge.client.limits import check_station_id
 from bridge.client.requester import TIMEOUT
 from bridge.dialects.names import PREFIX
+from bridge.dialects.permissions import Role
 from bridge.ocpp import (
     DEFAULT_VERSION,
     CallError,
@@ -196,7 +197,7 @@ def _print_answer(
     except NotAccepted as error:
         fail(f"{error}{_NO_QUEUE}" if str(error) == str(no_queue()) else str(error))
     except TransportError as error:
-        fail(with_advice(error))
+        fail(with_advice(error, Role.CLIENT))
     _print_json(response)
 
 

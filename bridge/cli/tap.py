@@ -27,6 +27,7 @@ from bridge.cli.output import say
 from bridge.cli.process import complete, stopping_signals
 from bridge.cli.tables import json_text
 from bridge.dialects.names import OTHER_VENDORS, PREFIX, Names, event_word
+from bridge.dialects.permissions import Role
 from bridge.rabbitmq.urls import HostOrder
 from bridge.routing.router import fold
 from bridge.telemetry.events import Event, read_event, read_members
@@ -52,6 +53,9 @@ HINT_AFTER: Final = 10.0
 _BODIES: Final = ("request", "answer", "request_base64", "answer_base64")
 
 NO_EVENTS: Final = "workers publish them if they are started with: dtbridge run … --events all"
+MADE_BY: Final = (
+    "where workers declare nothing (--topology verify), `dtbridge topology apply … --events` does"
+)
 
 
 def _outcomes(given: list[str]) -> list[str]:
@@ -131,8 +135,11 @@ def tap(
         complete(listening.run())
     except TopologyError as error:
         if "NOT_FOUND" not in str(error):
-            fail(str(error))
-        fail(f"nobody publishes events here: there is no exchange {exchange!r}; {NO_EVENTS}")
+            fail(with_advice(error, Role.LISTENER))
+        fail(
+            f"nobody publishes events here: there is no exchange {exchange!r}; {NO_EVENTS}, which "
+            f"makes it; {MADE_BY}"
+        )
     except TransportError as error:
         fail(with_advice(error))
 

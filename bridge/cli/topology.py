@@ -24,6 +24,7 @@ from bridge.cli.topology_options import (
     AnswerWithin,
     AsJson,
     DialectOption,
+    Events,
     GatewayExchange,
     QueueTypeOption,
     command_of,
@@ -55,6 +56,7 @@ def plan(
     dialect: DialectOption = DialectName.NATIVE,
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
+    events: Events = False,
     as_json: AsJson = False,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
@@ -73,6 +75,7 @@ def plan(
         gateway_exchange,
         answer_within,
         log_level,
+        events=events,
     )
     difference = run(command.look)
     if as_json:
@@ -94,6 +97,7 @@ def verify(
     dialect: DialectOption = DialectName.NATIVE,
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
+    events: Events = False,
     as_json: AsJson = False,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
@@ -111,6 +115,7 @@ def verify(
         gateway_exchange,
         answer_within,
         log_level,
+        events=events,
     )
     difference = run(command.look)
     if as_json:
@@ -131,6 +136,7 @@ def export(
     dialect: DialectOption = DialectName.NATIVE,
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
+    events: Events = False,
     user: Annotated[
         list[str],
         typer.Option(
@@ -155,6 +161,7 @@ def export(
         gateway_exchange,
         answer_within,
         LogLevel.WARNING,
+        events=events,
     )
     made = definitions(command.topology, command.vhost)
     if users:

@@ -27,6 +27,7 @@ from bridge.cli.topology_options import (
     AsJson,
     Command,
     DialectOption,
+    Events,
     GatewayExchange,
     Patience,
     QueueTypeOption,
@@ -86,6 +87,7 @@ def apply(
     dialect: DialectOption = DialectName.NATIVE,
     gateway_exchange: GatewayExchange = None,
     answer_within: AnswerWithin = None,
+    events: Events = False,
     patience: Patience = PATIENCE,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -105,6 +107,7 @@ def apply(
         gateway_exchange,
         answer_within,
         log_level,
+        events=events,
     )
     difference = run(command.look)
     retired = _to_prune(command, difference, words(prune))

@@ -51,6 +51,14 @@ AnswerWithin = Annotated[
         envvar="DTBRIDGE_ANSWER_WITHIN", min=1, max=3600, callback=finite, help="As for run."
     ),
 ]
+Events = Annotated[
+    bool,
+    typer.Option(
+        "--events",
+        envvar="DTBRIDGE_TOPOLOGY_EVENTS",
+        help="With the exchange for events, of workers that are run with --events.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", envvar="DTBRIDGE_JSON", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", envvar="DTBRIDGE_YES", help="Do not ask.")]
 Patience = Annotated[
@@ -117,13 +125,16 @@ def command_of(
     gateway_exchange: str | None,
     answer_within: float | None,
     log_level: LogLevel,
+    *,
+    events: bool = False,
 ) -> Command:
+    """`events`: whether workers publish events."""
     configure(LogFormat.AUTO, log_level)
     routers = routers_or_fail(targets)
     urls = broker_urls(amqp_url)
     try:
         spoken = make_dialect(dialect, prefix, exchange=gateway_exchange, patience=answer_within)
-        topology = make_topology(routers, spoken, queue_type)
+        topology = make_topology(routers, spoken, queue_type, events=events)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
     return Command(

@@ -146,9 +146,9 @@ class Client:
         """Connect now, not with the first request, so that a start without a broker fails.
 
         Raises :class:`~bridge.transport.BrokerUnreachable` if no broker can be reached within
-        `connect_timeout`, in a dialect other than the native one
-        :class:`~bridge.transport.TopologyError` if the gateway's exchange is not there, and
-        RuntimeError outside the block.
+        `connect_timeout`; :class:`~bridge.transport.TopologyError` if the user may have no queue of
+        its own for answers and, in a dialect other than the native one, if the gateway's exchange
+        is not there; and RuntimeError outside the block.
         """
         await self._opening.wait()
 

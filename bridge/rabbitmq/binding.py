@@ -34,6 +34,7 @@ from bridge.rabbitmq.frames.ids import (
 )
 from bridge.rabbitmq.frames.writing import encode_method, short_string
 from bridge.rabbitmq.outbox import Outbox
+from bridge.transport import TopologyError
 
 IN_FLIGHT: Final = 500
 """Methods that the broker has not answered. More would not make it faster: it takes them one by
@@ -51,11 +52,15 @@ async def private_queue(channel: aiormq.abc.AbstractChannel, max_length: int) ->
     """A queue of this connection alone, which is gone with it. Returns the broker's name for it.
 
     `max_length`: messages that wait in it at most, and :data:`PRIVATE_BYTES` then; 0: no bound.
+    Raises :class:`~bridge.transport.TopologyError` if the user may have none.
     """
     bound: dict[str, Any] = {"x-max-length": max_length, "x-max-length-bytes": PRIVATE_BYTES}
-    declared = await channel.queue_declare(
-        "", exclusive=True, auto_delete=True, arguments=bound if max_length else None
-    )
+    try:
+        declared = await channel.queue_declare(
+            "", exclusive=True, auto_delete=True, arguments=bound if max_length else None
+        )
+    except aiormq.exceptions.ChannelAccessRefused as error:
+        raise TopologyError(f"a queue of its own: {error.args[0]}") from error
     return str(declared.queue)
 
 

@@ -240,7 +240,8 @@ class Emitter:
             log.warning(
                 "events are off",
                 reason=reason,
-                hint="declare the topic exchange; it is looked for again from time to time",
+                hint="`dtbridge topology apply … --events` makes the exchange; it is looked for "
+                "again from time to time",
             )
 
     def _failed(self, reason: str) -> None:

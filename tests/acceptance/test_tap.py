@@ -205,6 +205,7 @@ def test_without_an_exchange_it_says_what_to_do(amqp_url: str) -> None:
     told = sentence(done)
     assert "there is no exchange 'datatransfer.events'" in told
     assert "dtbridge run … --events all" in told
+    assert "`dtbridge topology apply … --events`" in told
 
 
 def test_without_a_broker_it_says_so() -> None:

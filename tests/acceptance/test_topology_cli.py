@@ -85,6 +85,26 @@ def test_plan_apply_and_verify_of_an_empty_broker(place: Place) -> None:
         pass
 
 
+def test_the_exchange_of_events_is_made_for_workers_that_declare_nothing(place: Place) -> None:
+    place.ended(NOTHING, "apply", "--yes")
+    assert place.ended(NOTHING, "plan") == "Nothing differs; 43 as they must be.\n"
+    planned = place.ended(DIFFERENT, "plan", "--events")
+    assert planned == ("+ exchange datatransfer.events\n1 missing; 43 as they must be.\n")
+    assert "exchange datatransfer.events: missing." in place.ended(DIFFERENT, "verify", "--events")
+    tap = dtbridge("tap", "--amqp-url", place.url)
+    assert "`dtbridge topology apply … --events` does" in sentence(tap)
+    with WorkerProcess(TARGET, place.url, topology="verify", events="all") as worker:
+        assert "`dtbridge topology apply … --events`" in worker.until("events are off")["hint"]
+    assert place.ended(NOTHING, "apply", "--yes", "--events").endswith("Created: 1. Deleted: 0.\n")
+    assert place.ended(NOTHING, "verify", "--events") == "Nothing differs; 44 as they must be.\n"
+    assert place.ended(NOTHING, "plan") == "Nothing differs; 43 as they must be.\n"
+    with WorkerProcess(TARGET, place.url, topology="verify", events="all") as worker:
+        assert "events are off" not in {line.get("event") for line in worker.log}
+    for options, there in ((("--events",), True), ((), False)):
+        made = json.loads(place.ended(NOTHING, "export", *options))
+        assert ("datatransfer.events" in {each["name"] for each in made["exchanges"]}) is there
+
+
 @pytest.mark.parametrize(
     ("dialect", "queue_type"), [("web-ocpp", "classic"), ("citrineos", "quorum")]
 )

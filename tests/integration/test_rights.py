@@ -99,7 +99,7 @@ def place(managed_broker: PrivateBroker) -> Iterator[Place]:
     """Set up as docs/access.md says: the operator makes exchanges and queues, nobody else does."""
     place = Place(managed_broker)
     try:
-        assert "Created: " in place.as_operator("topology", "apply", TARGET, "--yes")
+        assert "Created: " in place.as_operator("topology", "apply", TARGET, "--yes", "--events")
         yield place
     finally:
         place.close()
@@ -220,7 +220,7 @@ async def test_the_operator_looks_after_it_all(place: Place) -> None:
             run("dead", "replay", listed[0]["id"], "--yes", "--include-expired")
             run("dead", "purge", "--older-than", "0s", "--yes")
             assert "Nothing differs" in run("topology", "plan", TARGET)
-            assert "Nothing differs" in run("topology", "verify", TARGET)
+            assert "Nothing differs" in run("topology", "verify", TARGET, "--events")
             told = json.loads(run("top", "--once", "--json"))
             assert told["broker"] == "management"
             found = json.loads(run("doctor", TARGET, "--json"))
@@ -474,6 +474,34 @@ async def test_each_is_refused_what_is_not_its_own(place: Place, role: Role) -> 
         await channel.close()
     await connection.close()
     assert allowed == []
+
+
+def test_a_wrong_role_is_told_with_the_one_that_is_needed(place: Place) -> None:
+    """And not that there is no broker; a worker that may not declare need not."""
+
+    def told(role: Role, *arguments: str) -> str:
+        done = dtbridge(*arguments, "--amqp-url", place.of(role), folder=ROOT)
+        assert done.returncode == 1, done.stdout
+        assert "ACCESS_REFUSED" in done.stderr
+        assert "no broker" not in done.stderr
+        return done.stderr.splitlines()[-1]
+
+    asks_csms = ("send", "--station", "CP1", "--vendor", "acme")
+    asks_station = ("send-to-station", "--station", "CP1", "--vendor", "acme")
+    for arguments in (asks_csms, asks_station):
+        said = told(Role.WORKER, *arguments)
+        assert said.startswith("dtbridge: a queue of its own: ACCESS_REFUSED")
+        assert "the rights of the role client" in said
+        assert "--user client=NAME" in said
+    assert "the rights of the role listener" in told(Role.WORKER, "tap")
+    said = told(Role.WORKER, "run", TARGET)
+    assert "'datatransfer.retry.100'" in said
+    assert "start with --topology verify" in said
+    assert "--user worker-declaring=NAME" in said
+    assert "the role worker:" in told(Role.CLIENT, "run", TARGET, "--topology", "verify")
+    listen = ("gateway", "--listen", "127.0.0.1:0")
+    assert "start with --topology verify" in told(Role.GATEWAY, *listen)
+    assert "the role gateway:" in told(Role.WORKER, *listen, "--topology", "verify")
 
 
 async def test_a_private_queue_is_its_connections_own(place: Place) -> None:
