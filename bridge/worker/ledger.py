@@ -104,14 +104,15 @@ class Ledger:
         delivery = request.source
         properties = delivery.properties
         if properties.timestamp is not None:
-            self._arrived_after(request, properties.timestamp)
+            self._arrived_after(request, properties, properties.timestamp)
 
-    def _arrived_after(self, request: Request, timestamp: int) -> None:
+    def _arrived_after(self, request: Request, properties: Properties, timestamp: int) -> None:
         if request.attempt != 1 or request.redelivered:
             return
-        headers = request.source.properties.headers
+        headers = properties.headers
         if headers is None or FIRST_TRY not in headers:  # as after a pause that is no try
-            self.lag.observe(max(0.0, time.time() - timestamp))
+            seconds = time.time() - timestamp
+            self.lag.observe(max(0.0, seconds))
 
     def settled(self, request: Request, counted: int) -> None:
         """Count a request under its outcome, a :class:`~bridge.telemetry.outcomes.Counted`."""

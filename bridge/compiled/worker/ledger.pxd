@@ -20,5 +20,8 @@ cdef class Ledger:
     @cython.locals(delivery=Delivery, properties=Properties)
     cpdef arrived(self, Request request)
 
+    @cython.locals(seconds=double)
+    cdef _arrived_after(self, Request request, Properties properties, object timestamp)
+
     @cython.locals(tally=Tally, arrived=double, begun=double, ended=double)
     cpdef settled(self, Request request, int counted)
