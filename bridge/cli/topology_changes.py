@@ -36,7 +36,16 @@ from bridge.cli.topology_options import (
     confirmed,
     run,
 )
-from bridge.cli.topology_words import ending, given_up, some, unknown_vendors, waits, weakening
+from bridge.cli.topology_words import (
+    about_partitions,
+    ending,
+    given_up,
+    some,
+    still_consumed,
+    unknown_vendors,
+    waits,
+    weakening,
+)
 from bridge.dialects.names import PREFIX
 from bridge.dialects.partitions import own_queue
 from bridge.dialects.topology import ExchangeBinding, Part, Purpose, QueueBinding, QueueType
@@ -261,7 +270,8 @@ def migrate(
 
     Gateways go on publishing and workers go on consuming; requests wait for some seconds, or as
     long as workers need for what they have in hand. Killed at any point, it goes on when it is run
-    again. Exit code 1: some queues are as they were.
+    again. Exit code 1: some queues are as they were. Exit code 3: the number of partitions is
+    another, and workers still consume the old ones.
     """
     command = command_of(
         targets,
@@ -304,10 +314,12 @@ def migrate(
         say(json_text(outcome))
     else:
         say(ending(outcome))
+        for line in about_partitions(outcome):
+            say(line)
         differ = {
             each.name
             for each in difference.of(Mark.DIFFERENT)
-            if each.kind == "queue" and each.partitions_of not in outcome.migrated
+            if each.kind == "queue" and each.partitions_of not in spread
         }
         left = differ - {*outcome.migrated, *map(aside, outcome.migrated)}
         if left and len(left) < len(command.topology.queues):
@@ -315,10 +327,12 @@ def migrate(
                 f"{counted(len(left), 'queue')} still {'differs' if len(left) == 1 else 'differ'}: "
                 "until all are migrated, start workers with --topology verify."
             )
-        elif outcome.migrated and not left:
+        elif not left and set(outcome.migrated) - set(spread):
             say(f"From now on, start workers with --queue-type {queue_type.value}.")
     if outcome.given_up:
         fail(given_up(outcome), EXIT_FAILED)
+    if outcome.still_consumed:
+        fail(still_consumed(outcome), EXIT_DIFFERENT)
 
 
 def _check_vendors(command: Command, vendors: Sequence[str]) -> None:
@@ -414,5 +428,7 @@ async def _migrate(
             )
             outcome.migrated += more.migrated
             outcome.given_up |= more.given_up
-            outcome.waited = max(outcome.waited, more.waited)
+            outcome.held = more.held
+            outcome.still_consumed += more.still_consumed
+            outcome.waiting += more.waiting
         return outcome

@@ -88,7 +88,9 @@ def ending(outcome: Outcome) -> str:
     told = f"Migrated: {len(outcome.migrated):,}."
     if outcome.given_up:
         told += f" Left as they were: {len(outcome.given_up):,}."
-    told += f" Requests waited {outcome.waited:.1f} s at most"
+    if outcome.waited is None and not outcome.found:
+        return told
+    told += f" Requests waited {outcome.waited or 0.0:.1f} s at most"
     if outcome.found:
         told += f"; {counted(outcome.found, 'request')} that an interrupted run had left beside"
         told += " longer"
@@ -106,3 +108,29 @@ def given_up(outcome: Outcome) -> str:
     )
     more = f"; and {count - NAMED:,} more" if count > NAMED else ""
     return f"{left}: {told}{more}"
+
+
+def about_partitions(outcome: Outcome) -> list[str]:
+    """What requests of vendors with another number of partitions wait for, in lines."""
+    lines = []
+    if outcome.held:
+        lines.append(
+            f"New partitions were held for {outcome.held:.1f} s, for the old ones to be drained."
+        )
+    if outcome.waiting:
+        lines.append(
+            f"Requests wait, because nobody consumes the new partitions of {some(outcome.waiting)} "
+            "yet: start workers with the new number."
+        )
+    return lines
+
+
+def still_consumed(outcome: Outcome) -> str:
+    """The sentence about partitions that cannot be deleted yet."""
+    count = len(outcome.still_consumed)
+    left = "1 old partition is" if count == 1 else f"{count:,} old partitions are"
+    return (
+        f"{left} empty, and workers that were started with that number still consume "
+        f"{'it' if count == 1 else 'them'}: {some(outcome.still_consumed)}; when they are stopped, "
+        f"run this again, which deletes {'it' if count == 1 else 'them'}"
+    )

@@ -151,14 +151,20 @@ class Outcome(msgspec.Struct):
     migrated: list[str] = []
     given_up: dict[str, str] = {}
     """Queues that are as they were, and why."""
-    waited: float = 0.0
+    waited: float | None = None
     """Seconds that requests of a queue waited, at most: from the moment when they were sent beside
-    until all of them were back, whether it was migrated or given up."""
+    until all of them were back, whether it was migrated or given up. None: none were sent."""
     found: int = 0
     """Requests that an interrupted run had left beside, and that this one has brought back. They
     had waited for longer."""
     found_age: float | None = None
     """Seconds since the oldest of them was published; None: they do not say."""
+    held: float = 0.0
+    """Seconds that new partitions were held, at most, for those before them to be drained."""
+    still_consumed: list[str] = []
+    """Partitions of another number, which are empty, and which workers consume."""
+    waiting: list[str] = []
+    """Vendors, by their own queues, with partitions that no worker consumes yet."""
 
 
 class Migration:
@@ -378,7 +384,7 @@ class Migration:
         if task.wanted.purpose is not Purpose.REQUESTS:
             return
         if task.waited_since:
-            outcome.waited = max(outcome.waited, time.monotonic() - task.waited_since)
+            outcome.waited = max(outcome.waited or 0.0, time.monotonic() - task.waited_since)
             return
         outcome.found += moved
         age = 0.0 if task.oldest is None else time.time() - task.oldest

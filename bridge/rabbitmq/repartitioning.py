@@ -20,17 +20,19 @@ Each step can be repeated, and where it was killed is read from what is there.
 
 The vendor's own queue says the number to workers. It is replaced while nothing is routed to it:
 after the switch if it was the only one, and before it otherwise, so that whoever starts from then
-on knows the new number.
+on knows the new number. That ends the sessions of all its workers.
 
 **Order.** The command holds new queues that are to keep it: it is their active consumer, takes one
 message of each, and gives it back when the old queues are drained. So of each station what came
-before the switch is handled before what came after it. It cannot do so where workers consume the
-new queues already, or where nobody consumes the old ones any more: then what is left in them is
-moved behind what has come to the new ones.
+before the switch is handled before what came after it. Workers drain the old queues, nobody else:
+what is moved comes behind what came since the switch. So nothing is moved while they may be on
+their way back from a session that ended. It cannot keep the order where workers consume the new
+queues already, or where nobody consumes the old ones for :data:`BACK_WITHIN`.
 """
 
 import asyncio
 import contextlib
+import enum
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
@@ -51,7 +53,13 @@ from bridge.rabbitmq.declaring import refusals
 from bridge.rabbitmq.difference import ASIDE, compare_queue
 from bridge.rabbitmq.losses import LOST
 from bridge.rabbitmq.management import Management, ManagementError
-from bridge.rabbitmq.migrating import KEPT_AWAY_EVERY, PATIENCE, OnStep, Outcome
+from bridge.rabbitmq.migrating import (
+    BACK_WITHIN,
+    KEPT_AWAY_EVERY,
+    PATIENCE,
+    OnStep,
+    Outcome,
+)
 from bridge.rabbitmq.moving import LOOK_EVERY, SETTLE, copy_of, moving, until_empty
 from bridge.rabbitmq.replacing import declare_first, replace
 from bridge.telemetry.logs import get_logger
@@ -130,6 +138,15 @@ class _End(msgspec.Struct, frozen=True):
     is_queue: bool
 
 
+class _Handled(enum.Enum):
+    """How it ended to wait for workers to handle what is in a queue."""
+
+    ALL = enum.auto()
+    NOBODY = enum.auto()
+    """No worker consumes it."""
+    TOO_SLOW = enum.auto()
+
+
 class Repartitioning:
     """One run over some vendors."""
 
@@ -173,20 +190,24 @@ class Repartitioning:
         name = way.own.name
         old = await self._old_queues(way)
         is_only_one = way.exchange is not None and _End(name, True) in await self._ends(way.source)
-        if not is_only_one and not await self._replace_own(way):
-            return
+        if way.exchange is None and not await self._replace_own(way):
+            return  # it is the new one
         await self._declare(way)
-        async with self._holding(way) as held:
+        async with self._holding(way, old) as held:  # before anybody may know the new number
+            if way.exchange and not is_only_one and not await self._replace_own(way):
+                return
             await self._switch(way)
             since = time.monotonic()
-            done = not is_only_one or await self._drain_own(way)
-            done = (
-                all(await asyncio.gather(*(self._drain(each, way, since) for each in old))) and done
+            done = not is_only_one or await self._drain_own(way, held=held)
+            drained = await asyncio.gather(
+                *(self._drain(each, way, since, held=held) for each in old)
             )
             if held:
-                self.outcome.waited = max(self.outcome.waited, time.monotonic() - since)
+                self.outcome.held = max(self.outcome.held, time.monotonic() - since)
         await self._remove_exchanges(way)
-        if done:
+        if way.exchange and not all(await self._consumers(way)):
+            self.outcome.waiting.append(name)
+        if done and all(drained):
             self._on_step("done", name, 0)
             self.outcome.migrated.append(name)
 
@@ -246,19 +267,19 @@ class Repartitioning:
             await self._changes.unbind(way.own.name, way.source)
         return True
 
-    async def _drain_own(self, way: Way) -> bool:
+    async def _drain_own(self, way: Way, *, held: bool) -> bool:
         """It was the vendor's only queue until now."""
         name = way.own.name
         if way.ordered:
             async with self._kept_away(name, way):
-                if not await self._until_handled(name):
+                if await self._until_handled(name, way, held=held) is _Handled.TOO_SLOW:
                     return False
         if not await self._replace_own(way):
             return False
         self._on_step("drained", name, 0)
         return True
 
-    async def _drain(self, queue: str, way: Way, since: float) -> bool:
+    async def _drain(self, queue: str, way: Way, since: float, *, held: bool) -> bool:
         """Have what is in an old queue handled or moved, and delete it if nobody consumes it."""
         changes = self._changes
         seen = await changes.look(queue)
@@ -266,24 +287,20 @@ class Repartitioning:
             return True
         live = await self._management.queue(self._vhost, queue)
         single = live is not None and "x-single-active-consumer" in live.arguments
-        if seen.consumers and (single or way.ordered):
-            if not await self._until_handled(queue):
-                return False
-            self._on_step("drained", queue, 0)
-            seen = await changes.look(queue)
-        if seen is not None and not (seen.consumers and (single or way.ordered)):
-            if not await self._move(queue, way, since):
-                return False
-            seen = await changes.look(queue)
-        if seen is None:
-            return True
-        if seen.consumers:
-            self.outcome.given_up[queue] = (
-                "it is empty, and workers that were started with that number consume it: stop "
-                "them, and run it again"
-            )
+        handled = _Handled.NOBODY
+        if held or (seen.consumers and (single or way.ordered)):
+            handled = await self._until_handled(queue, way, held=held)
+        if handled is _Handled.TOO_SLOW:
             return False
-        await changes.delete(queue, only_if_empty=live is not None and live.type == "classic")
+        if handled is _Handled.ALL:
+            self._on_step("drained", queue, 0)
+        elif not await self._move(queue, way, since):
+            return False
+        seen = await changes.look(queue)
+        if seen is not None and seen.consumers:
+            self.outcome.still_consumed.append(queue)
+        elif seen is not None:
+            await changes.delete(queue, only_if_empty=live is not None and live.type == "classic")
         return True
 
     async def _remove_exchanges(self, way: Way) -> None:
@@ -352,15 +369,33 @@ class Repartitioning:
             self.outcome.given_up[queue] = why
         return not why
 
-    async def _until_handled(self, queue: str) -> bool:
-        """Wait until workers have settled what is in a queue that nothing is routed to any more."""
+    async def _until_handled(self, queue: str, way: Way, *, held: bool) -> _Handled:
+        """Wait until workers have settled what is in a queue that nothing is routed to any more.
+
+        `held`: the order can be kept, so workers that are away are waited for.
+        """
         left, progress_at = -1, time.monotonic()
         empty_since: float | None = None
+        away_since: float | None = None
         while True:
             seen = await self._changes.look(queue)
             now = time.monotonic()
-            if seen is None or (not seen.consumers and seen.ready):
-                return True  # whoever follows moves it
+            if seen is None:
+                return _Handled.ALL
+            if seen.consumers:
+                away_since = None
+            else:
+                progress_at = now
+                away_since = now if away_since is None else away_since
+                wait = BACK_WITHIN if seen.ready else SETTLE
+                if not held or now - away_since >= wait:
+                    if held and seen.ready:
+                        self._not_kept(
+                            way,
+                            f"nobody consumes {queue!r}: what is in it is moved behind what has "
+                            "come since the switch",
+                        )
+                    return _Handled.NOBODY  # whoever follows moves what is there
             if seen.ready:
                 empty_since = None
             elif empty_since is None:
@@ -369,13 +404,21 @@ class Repartitioning:
             if count != left:
                 left, progress_at = count, now
             if count == 0 and empty_since is not None and now - empty_since >= TICK:
-                return True
+                return _Handled.ALL
             if now - progress_at > self._patience + TICK:
                 self.outcome.given_up[queue] = (
                     f"workers still have requests of it in hand after {self._patience:g} s"
                 )
-                return False
+                if held:
+                    self.outcome.given_up[queue] += (
+                        "; for the sake of order, start none of the new number until it has been "
+                        "run again"
+                    )
+                return _Handled.TOO_SLOW
             await asyncio.sleep(LOOK_EVERY * 5)
+
+    def _not_kept(self, way: Way, reason: str) -> None:
+        log.warning("order is not kept during this change", vendor=way.own.name, reason=reason)
 
     @contextlib.asynccontextmanager
     async def _kept_away(self, queue: str, way: Way) -> AsyncIterator[None]:
@@ -401,20 +444,14 @@ class Repartitioning:
             await asyncio.wait((keeping,))
 
     @contextlib.asynccontextmanager
-    async def _holding(self, way: Way) -> AsyncIterator[bool]:
+    async def _holding(self, way: Way, old: Sequence[str]) -> AsyncIterator[bool]:
         """Have no worker be given what comes to new queues that keep the order, for the block."""
-        held = []
-        if way.ordered:
-            for queue in way.queues:
-                seen = await self._changes.look(queue.name)
-                if seen is not None and not seen.consumers:
-                    held.append(queue.name)
-            if len(held) < len(way.queues):
-                log.warning(
-                    "order is not kept during this change",
-                    vendor=way.own.name,
-                    reason="workers consume the new queues already",
-                )
+        consumers = await self._consumers(way) if way.ordered else []
+        held = [
+            queue.name for queue, count in zip(way.queues, consumers, strict=False) if not count
+        ]
+        if len(held) < len(consumers) and await self._leaves_any(way, old):
+            self._not_kept(way, "workers consume the new queues already")
         if not held:
             yield False
             return
@@ -427,6 +464,17 @@ class Repartitioning:
         finally:
             with contextlib.suppress(*LOST):
                 await channel.close()  # what is held goes back to its place
+
+    async def _consumers(self, way: Way) -> list[int]:
+        """Of each new queue."""
+        found = [await self._changes.look(queue.name) for queue in way.queues]
+        return [0 if seen is None else seen.consumers for seen in found]
+
+    async def _leaves_any(self, way: Way, old: Sequence[str]) -> bool:
+        """Whether older requests are elsewhere than in the new queues, or are still to come."""
+        if await self._ends(way.source) != {_End(way.end, way.exchange is None)}:
+            return True
+        return any([await self._count(queue) for queue in old])
 
     async def _count(self, queue: str) -> int:
         """Messages of a queue, ready and in hand; -1: it is not known."""

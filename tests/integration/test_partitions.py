@@ -2,32 +2,29 @@
 
 import asyncio
 import contextlib
-import secrets
 import signal
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import aio_pika
 import pytest
-from yarl import URL
 
 from bridge import Call, Retry, Router
 from bridge.client.client import Client
-from bridge.dialects.native import Native
-from bridge.dialects.partitions import Partitions, partitions_of
-from bridge.dialects.topology import QueueType, Topology, worker_topology
-from bridge.rabbitmq.changing import open_changes
-from bridge.rabbitmq.difference import compare
-from bridge.rabbitmq.live import read_live
-from bridge.rabbitmq.management import Management
-from bridge.rabbitmq.migrating import Outcome
-from bridge.rabbitmq.repartitioning import Repartitioning, ways_of
-from bridge.rabbitmq.urls import parse_urls
+from bridge.dialects.partitions import Partitions
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from bridge.transport import TopologyError
 from bridge.worker.worker import Worker
+from tests.integration.partitions import (
+    QUEUE,
+    Book,
+    KilledError,
+    Place,
+    loaded,
+    started,
+    started_when_it_may,
+    topology_of,
+)
 from tests.integration.support import (
     NAMES,
     PATIENCE,
@@ -36,156 +33,6 @@ from tests.integration.support import (
     request,
     working,
 )
-
-QUEUE = NAMES.vendor_queue("v")
-
-
-class Place:
-    """A virtual host of the node with the management API."""
-
-    def __init__(self, broker: PrivateBroker) -> None:
-        self.broker = broker
-        self.vhost = f"test-{secrets.token_hex(6)}"
-        self.url = broker.add_vhost(self.vhost)
-
-    @property
-    def management(self) -> Management:
-        return Management(URL(self.broker.management_url))
-
-    async def queues(self) -> set[str]:
-        """Those of the vendor."""
-        return {each.name for each in await self.management.queues(self.vhost, QUEUE)}
-
-    async def repartition(self, router: Router, last: str = "-") -> Outcome:
-        """`last`: the step at which it ends, whatever is left to do."""
-
-        def on_step(step: str, _queue: str, _moved: int) -> None:
-            if step == last:
-                raise _KilledError
-
-        topology = topology_of(router)
-        async with open_changes(parse_urls([self.url]), "partitions") as changes:
-            change = Repartitioning(
-                changes,
-                self.management,
-                self.vhost,
-                prefix="datatransfer",
-                name="partitions",
-                on_step=on_step,
-                patience=10.0,
-            )
-            return await change.run(ways_of(topology, NAMES.requests))
-
-    async def differs(self, router: Router) -> list[str]:
-        topology = topology_of(router)
-        live = await read_live(self.management, self.vhost, topology, "datatransfer")
-        found = compare(topology, live, prefix="datatransfer", requests=NAMES.requests)
-        return [f"{each.mark} {each.kind} {each.name}" for each in found.findings]
-
-
-@pytest.fixture
-def place(managed_broker: PrivateBroker) -> Iterator[Place]:
-    place = Place(managed_broker)
-    yield place
-    managed_broker.delete_vhost(place.vhost)
-
-
-def topology_of(router: Router, queue_type: QueueType = QueueType.QUORUM) -> Topology:
-    return worker_topology(
-        Native(), [router.vendor_id], queue_type=queue_type, partitions=partitions_of([router])
-    )
-
-
-class Book:
-    """What handlers were called with, by station."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, list[int]] = defaultdict(list)
-        """Numbers in the order in which they were handled first."""
-        self.runs: Counter[tuple[str, int]] = Counter()
-        self.at_work: Counter[str] = Counter()
-        self.together: list[str] = []
-        """Stations that had two requests at work."""
-
-    def router(self, pause: float = 0.002, **options: Any) -> Router:
-        router = Router("v", **options)
-
-        @router.default
-        async def answer(call: Call, data: int) -> int:
-            station = call.station_id
-            self.at_work[station] += 1
-            if self.at_work[station] > 1:
-                self.together.append(station)
-            if not self.runs[station, data]:
-                self.first[station].append(data)
-            self.runs[station, data] += 1
-            await asyncio.sleep(pause)
-            self.at_work[station] -= 1
-            return data
-
-        return router
-
-    @property
-    def out_of_order(self) -> list[str]:
-        return [station for station, numbers in self.first.items() if numbers != sorted(numbers)]
-
-
-class Load:
-    """Stations that ask, several requests of each under way at a time."""
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self.wrong: list[Any] = []
-        self.going_on = True
-        self.sending: list[asyncio.Task[None]] = []
-
-    async def stop(self) -> None:
-        """Ask nothing more, and wait for what has been asked."""
-        self.going_on = False
-        await asyncio.gather(*self.sending)
-
-    async def more(self, count: int = 100) -> None:
-        wanted = self.answered + count
-        async with asyncio.timeout(PATIENCE):
-            while self.answered < wanted:
-                await asyncio.sleep(0.01)
-
-
-@contextlib.asynccontextmanager
-async def loaded(url: str, stations: int = 12, at_a_time: int = 3) -> AsyncIterator[Load]:
-    load = Load()
-
-    async def ask(client: Client, station: str, number: int) -> None:
-        try:
-            reply = await client.data_transfer(station, request(data=number))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
-            load.wrong.append((station, number, error))
-            return
-        if (reply.status, reply.data) == ("Accepted", number):
-            load.answered += 1
-        else:
-            load.wrong.append((station, number, reply))
-
-    async def send(client: Client, station: str) -> None:
-        """As a gateway does: it publishes in the order of the numbers, and does not wait."""
-        under_way: set[asyncio.Task[None]] = set()
-        number = 0
-        while load.going_on:
-            under_way.add(asyncio.create_task(ask(client, station, number)))
-            number += 1
-            if len(under_way) >= at_a_time:
-                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-        if under_way:
-            await asyncio.wait(under_way)
-
-    async with Client(url, timeout=PATIENCE) as client:
-        load.sending = [
-            asyncio.create_task(send(client, f"CP{number}")) for number in range(stations)
-        ]
-        try:
-            yield load
-        finally:
-            await load.stop()
 
 
 async def test_requests_come_to_the_queue_of_their_station_and_are_answered(
@@ -208,16 +55,6 @@ async def test_of_each_station_one_request_at_a_time_is_handled_in_order(amqp_ur
     assert load.wrong == []
     assert book.out_of_order == []
     assert book.together == []
-
-
-Closing = contextlib.AsyncExitStack
-
-
-async def started(url: str, router: Router) -> Closing:
-    """A worker, until this is closed: then it drains."""
-    stack = Closing()
-    await stack.enter_async_context(working(url, router))
-    return stack
 
 
 async def started_once(url: str, router: Router) -> None:
@@ -278,7 +115,7 @@ async def test_the_number_changes_under_load_and_no_request_is_lost(
             await changing
             await old.aclose()
             outcome = await place.repartition(router(count))  # those of the old number are gone
-            assert outcome.given_up == {}
+            assert (outcome.given_up, outcome.still_consumed) == ({}, [])
             assert await place.differs(router(count)) == []
             await load.more()
             old = new
@@ -287,16 +124,6 @@ async def test_the_number_changes_under_load_and_no_request_is_lost(
     if ordered:
         assert book.out_of_order == []
         assert book.together == []
-
-
-async def started_when_it_may(url: str, router: Router) -> Closing:
-    """A worker that is started again and again, as a supervisor does, until it stays."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await started(url, router)
-            except (TopologyError, RuntimeError):
-                await asyncio.sleep(0.2)
 
 
 async def test_order_is_kept_on_a_cluster_though_a_worker_is_killed_under_load(
@@ -361,10 +188,6 @@ async def delete_vendor(url: str, spread: Partitions) -> None:
         await channel.exchange_delete(spread.exchange(QUEUE))
 
 
-class _KilledError(Exception):
-    """The end of a command in the middle."""
-
-
 @pytest.mark.parametrize("step", ["prepared", "switched", "moved", "drained"])
 async def test_a_change_that_was_interrupted_goes_on_when_it_is_run_again(
     place: Place, step: str
@@ -375,7 +198,7 @@ async def test_a_change_that_was_interrupted_goes_on_when_it_is_run_again(
         await load.more()
         for count in (4, 2):
             router = book.router(partitions=count)
-            with contextlib.suppress(_KilledError):
+            with contextlib.suppress(KilledError):
                 await place.repartition(router, last=step)
             outcome = asyncio.create_task(place.repartition(router))
             new = await started_when_it_may(place.url, router)

@@ -2,8 +2,10 @@
 
 from bridge.cli.topology_words import (
     NAMED,
+    about_partitions,
     ending,
     given_up,
+    still_consumed,
     unknown_vendors,
     waits,
     weakening,
@@ -90,6 +92,28 @@ def test_the_end_tells_waits_of_what_was_given_up_and_of_an_earlier_run() -> Non
     many = given_up(Outcome(given_up={f"q{n}": "late" for n in range(NAMED + 2)}))
     assert many.startswith("22 queues are as they were: q0: late; ")
     assert many.endswith("; and 2 more")
+
+
+def test_the_end_tells_no_wait_where_none_was_measured() -> None:
+    assert ending(Outcome(["a"])) == "Migrated: 1."
+    assert about_partitions(Outcome(["a"])) == []
+
+
+def test_the_end_tells_what_requests_to_other_partitions_wait_for() -> None:
+    outcome = Outcome(["a"], held=8.24, waiting=["a"], still_consumed=["a:1-ordered.0"])
+    assert about_partitions(outcome) == [
+        "New partitions were held for 8.2 s, for the old ones to be drained.",
+        (
+            "Requests wait, because nobody consumes the new partitions of a yet: start workers "
+            "with the new number."
+        ),
+    ]
+    assert still_consumed(outcome) == (
+        "1 old partition is empty, and workers that were started with that number still consume "
+        "it: a:1-ordered.0; when they are stopped, run this again, which deletes it"
+    )
+    two = Outcome(still_consumed=["a:2.0", "a:2.1"])
+    assert still_consumed(two).startswith("2 old partitions are empty, ")
 
 
 def test_of_an_unknown_vendor_the_known_ones_are_told() -> None:
