@@ -52,6 +52,10 @@ _ADVICE: Final = (
     "`dtbridge topology migrate`, with the same routers and options, gives queues these arguments "
     "without losing a message, and the mode verify takes them as they are"
 )
+_MAKES: Final = (
+    "`dtbridge topology apply`, with the same routers and options, makes what is missing, and "
+    "`dtbridge topology plan` shows it"
+)
 _TAKEN: Final = "queues are taken as they are"
 _OF_OTHER_TYPE: Final = re.compile(
     "inequivalent arg '(?:x-queue-type' |x-(?:dead-letter-strategy|delivery-limit|"
@@ -174,7 +178,17 @@ def _has_other_arguments(part: Part, error: TopologyError) -> bool:
 async def _told(connection: aio_pika.abc.AbstractConnection, refused: Refusals) -> str:
     """A sentence about everything that was refused; empty if nothing was."""
     other = await _of_other_type(connection, refused)
-    return "; ".join(_sentences(refused, other, [*map(_to_start, QueueType)], _ADVICE))
+    told = _sentences(refused, other, [*map(_to_start, QueueType)], _ADVICE)
+    if any(_could_be_made(*each) for each in refused):
+        told.append(_MAKES)
+    return "; ".join(told)
+
+
+def _could_be_made(part: Part, error: TopologyError) -> bool:
+    """Whether it is missing, and no foreign gateway's own."""
+    if not isinstance(error.__cause__, aiormq.exceptions.ChannelNotFoundEntity):
+        return False
+    return not (isinstance(part, Exchange) and part.predeclared)
 
 
 def _sentences(

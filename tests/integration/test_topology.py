@@ -61,7 +61,8 @@ async def test_verify_names_the_exchange_that_is_missing(amqp_url: str) -> None:
         r"exchange 'datatransfer\.unrouted': NOT_FOUND - no exchange \S+ in vhost 'test-\w+'; "
         r"likewise 'datatransfer', .*; "
         r"queue 'datatransfer\.dead': NOT_FOUND - no queue \S+ in vhost 'test-\w+'; "
-        r"likewise .*'datatransfer\.v'$",
+        r"likewise .*'datatransfer\.v'; "
+        r"`dtbridge topology apply`, .*, makes what is missing, and .* shows it$",
         told,
     )
 
@@ -71,7 +72,9 @@ async def test_verify_names_the_queue_that_is_missing(amqp_url: str) -> None:
         pass
     told = await refusal(amqp_url, Mode.VERIFY, "v", "new")
     assert re.fullmatch(
-        r"queue 'datatransfer\.new': NOT_FOUND - no queue .* in vhost 'test-\w+'", told
+        r"queue 'datatransfer\.new': NOT_FOUND - no queue .* in vhost 'test-\w+'; "
+        r"`dtbridge topology apply`.*",
+        told,
     )
 
 
