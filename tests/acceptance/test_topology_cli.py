@@ -288,7 +288,10 @@ def test_a_vendor_gets_partitions_and_loses_them_beside_its_workers(
         assert "~ binding" in place.ended(DIFFERENT, "plan", target=two)
         done = place.run("migrate", "--yes", target=two)
         assert "datatransfer.v: switched\n" in done.stdout
-        assert "workers that were started with that number consume it" in done.stderr
+        assert "Migrated: 1.\nNew partitions were held for " in done.stdout
+        assert done.stdout.endswith("yet: start workers with the new number.\n")
+        assert "1 old partition is empty, and workers" in done.stderr
+        assert done.returncode == DIFFERENT
     with WorkerProcess(two, place.url):
         asked = dtbridge(
             "send",
@@ -297,7 +300,7 @@ def test_a_vendor_gets_partitions_and_loses_them_beside_its_workers(
         )
         assert json.loads(asked.stdout)["data"] == 7
     told = place.ended(NOTHING, "migrate", "--yes", target=two)
-    assert "datatransfer.v: done\n" in told
+    assert "datatransfer.v: done\nMigrated: 1.\n" in told
     assert "Nothing differs" in place.ended(NOTHING, "plan", target=two)
     pruned = place.ended(NOTHING, "apply", "--yes", "--prune", "v", target=TARGET)
     assert "Deleted: 3." in pruned
