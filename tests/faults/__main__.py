@@ -20,13 +20,17 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker, PrivateCluster
+from bridge.testing.rabbitmq.node import MANAGEMENT
 from tests.faults import (
     broker_faults,
     cluster_faults,
     connection_faults,
     extent,
     fuzz_fault,
+    partition_faults,
+    pause_faults,
     soak_fault,
     store_faults,
     worker_faults,
@@ -41,6 +45,8 @@ GROUPS = (
     connection_faults,
     broker_faults,
     store_faults,
+    partition_faults,
+    pause_faults,
     cluster_faults,
     fuzz_fault,
     soak_fault,
@@ -102,6 +108,7 @@ class Brokers:
         self._exits = exits
         self._console = console
         self._node: PrivateBroker | None = None
+        self._managed: PrivateBroker | None = None
         self._cluster: PrivateCluster | None = None
         self._redis: RedisServer | None = None
 
@@ -127,6 +134,13 @@ class Brokers:
                 self._console.print("Starting three RabbitMQ nodes …")
                 self._cluster = self._exits.enter_context(PrivateCluster(3))
             return self._cluster.nodes
+        if needs is Needs.MANAGED:
+            if self._managed is None:
+                self._console.print("Starting a private RabbitMQ with the management API …")
+                self._managed = self._exits.enter_context(
+                    PrivateBroker(name="faults-managed", plugins=[MANAGEMENT, PLUGIN])
+                )
+            return [self._managed]
         if self._node is None:
             self._console.print("Starting a private RabbitMQ …")
             self._node = self._exits.enter_context(PrivateBroker(name="faults"))

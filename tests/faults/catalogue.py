@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.dialects.partitions import Partitions
 from tests.faults.load import WINDOW, Maker, Mix
 from tests.faults.stage import Stage
 
@@ -18,6 +19,7 @@ class Needs(enum.Enum):
 
     URL = "any broker"
     NODE = "a node of our own"
+    MANAGED = "a node of our own with the management API"
     CLUSTER = "three nodes of our own"
 
 
@@ -50,6 +52,8 @@ class Fault(msgspec.Struct, kw_only=True):
     """Further arguments of the reply queues."""
     window: int
     """Prefetch of each reply queue."""
+    spread: Partitions | None
+    """The vendor's partitions, if it has any or is in order (`tests/faults/spread.py`)."""
     redis: bool
     """Whether replies are stored in Redis."""
     may_rerun: bool
@@ -57,6 +61,9 @@ class Fault(msgspec.Struct, kw_only=True):
     does not know of the first."""
     may_expire: bool
     """Whether requests may reach their deadline."""
+    may_move: bool
+    """Whether requests may be moved to other queues: what is delivered from there is not marked as
+    redelivered."""
     may_wear_out: bool
     """Whether workers die so often that the broker gives up what each of them had in hand, though
     its answer may have gone out."""
@@ -85,9 +92,11 @@ def fault(
     user: str | None = None,
     reply_arguments: dict[str, Any] | None = None,
     window: int = WINDOW,
+    spread: Partitions | None = None,
     redis: bool = False,
     may_rerun: bool | None = None,
     may_expire: bool = False,
+    may_move: bool = False,
     may_wear_out: bool = False,
     warm_up: float = 1.0,
     cool_down: float = 1.0,
@@ -115,9 +124,11 @@ def fault(
                 user=user,
                 reply_arguments=reply_arguments or {},
                 window=window,
+                spread=spread,
                 redis=redis,
                 may_rerun=workers > 1 and not redis if may_rerun is None else may_rerun,
                 may_expire=may_expire,
+                may_move=may_move,
                 may_wear_out=may_wear_out,
                 warm_up=warm_up,
                 cool_down=cool_down,

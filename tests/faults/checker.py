@@ -58,13 +58,15 @@ class Checker:
         *,
         may_rerun: bool,
         may_expire: bool,
+        may_move: bool,
         may_wear_out: bool,
     ) -> None:
-        """`may_rerun`, `may_expire`, `may_wear_out`: see `Fault`."""
+        """`may_rerun`, `may_expire`, `may_move`, `may_wear_out`: see `Fault`."""
         self._load = load
         self._witness = witness
         self._may_rerun = may_rerun
         self._may_expire = may_expire
+        self._may_move = may_move
         self._may_wear_out = may_wear_out
         self.result = Result(fault)
 
@@ -133,6 +135,9 @@ class Checker:
         dead = [letter.reason for letter in sent.dead]
         if self._may_wear_out:
             dead = [reason for reason in dead if reason != "delivery_limit"]
+        if self._may_expire and self._witness.lost[self._load.correlation_id(sent.number)]:
+            # Its answer went out, and its time was over before it came again.
+            dead = [reason for reason in dead if reason not in EXPIRED]
         if sent.message in ACCEPTED and sent.answers and dead:
             reasons = ", ".join(dead)
             self.result.violations.append(
@@ -149,7 +154,10 @@ class Checker:
             result.violations.append(
                 f"request {sent.number} ({sent.message}): its handler ran again"
             )
-        redelivered = self._witness.redeliveries[self._load.correlation_id(sent.number)]
+        name = self._load.correlation_id(sent.number)
+        redelivered = self._witness.redeliveries[name]
+        if self._may_move:
+            redelivered = self._witness.deliveries[name] - 1
         if further > redelivered:
             result.violations.append(
                 f"request {sent.number} ({sent.message}): "

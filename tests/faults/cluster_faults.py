@@ -4,21 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import Partitions
 from bridge.dialects.topology import DISCONNECTED_MS
 from bridge.testing.rabbitmq import PrivateBroker, speaks_amqp
 from tests.faults.catalogue import Needs, fault
+from tests.faults.commands import dtbridge
 from tests.faults.handlers import VENDOR
 from tests.faults.load import Mix
+from tests.faults.partition_faults import IN_LINE
+from tests.faults.pause_faults import Pause, some_in_a_hurry
 from tests.faults.stage import Stage
 
 QUEUE = Names().vendor_queue(VENDOR)
 
+FOUR_IN_ORDER = Partitions(4, ordered=True)
+PARTITION = FOUR_IN_ORDER.queues(QUEUE)[0]
+
 WAITING = Mix({"Echo": 40, "Flaky": 60})
 
 
-async def _kill_leader(stage: Stage, *, clock: bool = True) -> PrivateBroker:
+async def _kill_leader(stage: Stage, *, clock: bool = True, queue: str = QUEUE) -> PrivateBroker:
     """Kill the node that leads the queue. `clock`: the recovery counts from here."""
-    leader = await stage.leader(QUEUE)
+    stage.sessions_end = True
+    leader = await stage.leader(queue)
     await asyncio.to_thread(leader.sync)
     await asyncio.to_thread(leader.kill)
     if clock:
@@ -122,3 +130,41 @@ async def partition(stage: Stage) -> AsyncIterator[None]:
     async with asyncio.timeout(60):
         while not await asyncio.to_thread(speaks_amqp, "127.0.0.1", leader.port):
             await asyncio.sleep(0.2)
+
+
+@fault(
+    "leader of partitions in order killed, and back",
+    needs=Needs.CLUSTER,
+    spread=FOUR_IN_ORDER,
+    make=IN_LINE,
+    within=10.0,
+    hold=1.0,
+)
+async def leader_of_partitions_killed(stage: Stage) -> AsyncIterator[None]:
+    leader = await _kill_leader(stage, queue=PARTITION)
+    await stage.recovered()
+    yield
+    await asyncio.to_thread(leader.start)
+
+
+@fault(
+    "leader of partitions in order killed while their vendor is paused, and back",
+    needs=Needs.CLUSTER,
+    spread=FOUR_IN_ORDER,
+    make=some_in_a_hurry,
+    rate=150.0,
+    may_expire=True,
+    within=10.0,
+    hold=3.0,
+)
+async def leader_of_paused_killed(stage: Stage) -> AsyncIterator[None]:
+    """The recovery counts from the command that resumes it, while two nodes are left."""
+    await dtbridge(stage, "pause", VENDOR)
+    pause = await Pause.begins(stage)
+    leader = await _kill_leader(stage, clock=False, queue=PARTITION)
+    yield
+    pause.ends()
+    await dtbridge(stage, "resume", VENDOR)
+    stage.now()
+    await stage.recovered()
+    await asyncio.to_thread(leader.start)

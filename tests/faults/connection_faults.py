@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from tests.faults import extent
 from tests.faults.catalogue import fault
 from tests.faults.load import Mix
+from tests.faults.processes import StageError
 from tests.faults.proxy import ACK, DELIVER, PUBLISH, Cut
-from tests.faults.stage import Stage, StageError
+from tests.faults.stage import Stage
 
 
 async def _reset_four_times(stage: Stage) -> AsyncIterator[None]:

@@ -33,6 +33,7 @@ DISCONNECTED_MS: Final = 2000
 RabbitMQ 4.3 waits a minute by default."""
 REFUSED_PAUSE: Final = 0.25
 """Seconds from a refused publishing to the next channel."""
+STATIONS: Final = 50
 WINDOW: Final = 1000
 """Prefetch of each reply queue."""
 
@@ -90,6 +91,9 @@ class Sent(msgspec.Struct):
     dead: list[DeadLetter] = []
     expired: int = 0
     """How often its answer expired in the reply queue."""
+    in_order: bool = False
+    """Whether the broker has it for sure before all that were published after it: it was confirmed
+    before any of these took another channel."""
 
     @property
     def ended(self) -> bool:
@@ -115,19 +119,31 @@ Maker = Callable[["Load", int, str], Message]
 class Mix:
     """Requests to the fault suite's own vendor: message ids, drawn by weight."""
 
-    def __init__(self, weights: dict[str, int], *, patience: float = 120.0) -> None:
-        """`patience`: seconds until a request's deadline."""
+    def __init__(
+        self, weights: dict[str, int], *, patience: float = 120.0, stations: int = STATIONS
+    ) -> None:
+        """`patience`: seconds until a request's deadline. `stations`: how many take turns."""
         self._messages = list(weights)
         self._weights = list(itertools.accumulate(weights.values()))
         self._patience = patience
+        self._stations = stations
 
     def __call__(self, load: "Load", number: int, reply_to: str) -> Message:
         [message] = load.random.choices(self._messages, cum_weights=self._weights)
-        return request(load, number, reply_to, VENDOR, message, self._patience)
+        return request(
+            load, number, reply_to, VENDOR, message, self._patience, stations=self._stations
+        )
 
 
 def request(
-    load: "Load", number: int, reply_to: str, vendor: str, message: str, patience: float
+    load: "Load",
+    number: int,
+    reply_to: str,
+    vendor: str,
+    message: str,
+    patience: float,
+    *,
+    stations: int = STATIONS,
 ) -> Message:
     """One request, by the wire contract. `patience`: seconds until its deadline."""
     deadline = time.time() + patience
@@ -140,7 +156,7 @@ def request(
         expiration=str(int(patience * 1000)),
         delivery_mode=2,
         headers={
-            "ocpp-station-id": f"CP{number % 50:03}",
+            "ocpp-station-id": f"CP{number % stations:03}",
             "ocpp-version": "ocpp2.0.1",
             "ocpp-deadline": int(deadline * 1000),
         },
@@ -176,6 +192,8 @@ class Load:
         self.uncorrelated = 0
         """Replies without a correlation id; right if the request had none."""
         self.redelivered_replies = 0
+        self.last_answer_at = 0.0
+        """time.monotonic()."""
         self.dead_strangers = 0
         """Dead letters whose correlation id is of none of our requests."""
         self.reply_queues = [f"datatransfer.replies.{self.name}-{number}" for number in range(2)]
@@ -317,6 +335,7 @@ class Load:
                 raise
         else:
             sent.fate = Fate.ACCEPTED if isinstance(confirm, Basic.Ack) else Fate.REFUSED
+            sent.in_order = channel is self._channel
 
     def _note_trouble(self, error: BaseException) -> None:
         self.troubles[f"{type(error).__name__}: {error}"[:150]] += 1
@@ -426,9 +445,10 @@ class Load:
             # The same reply again: our acknowledgement was lost.
             self.redelivered_replies += 1
             return
+        self.last_answer_at = time.monotonic()
         sent.answers = [
             *sent.answers,
-            Answer(str(properties.message_type), message.body, time.monotonic()),
+            Answer(str(properties.message_type), message.body, self.last_answer_at),
         ]
 
     def _on_dead(self, message: aiormq.abc.DeliveredMessage) -> None:

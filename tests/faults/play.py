@@ -8,7 +8,8 @@ from bridge.testing.rabbitmq import BrokerUnavailable, PrivateBroker
 from tests.faults import extent
 from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates
-from tests.faults.stage import Stage, StageError
+from tests.faults.processes import StageError
+from tests.faults.stage import Stage
 from tests.redis_server import RedisServer
 
 
@@ -29,6 +30,7 @@ async def play(
         reply_arguments=fault.reply_arguments,
         window=fault.window,
         redis=redis,
+        spread=fault.spread,
     )
     recovery: float | None = None
     trouble: list[str] = []
@@ -48,6 +50,10 @@ async def play(
             trouble = await stage.stop_workers()
             left = await stage.left()
             contents = await stage.contents()
+            broken = stage.broken()
+            trouble += broken[:LISTED]
+            if len(broken) > LISTED:
+                trouble.append(f"and {len(broken) - LISTED} more of that kind")
     except (StageError, BrokerUnavailable, TimeoutError) as error:
         trouble.append(f"{type(error).__name__}: {error}")
     checker = Checker(
@@ -56,6 +62,7 @@ async def play(
         stage.witness,
         may_rerun=fault.may_rerun,
         may_expire=fault.may_expire,
+        may_move=fault.may_move,
         may_wear_out=fault.may_wear_out,
     )
     result = checker.check(left)

@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import itertools
-import os
 import re
 import signal
-import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,16 +16,18 @@ import aiormq
 import msgspec
 
 from bridge.dialects.names import Names
+from bridge.dialects.partitions import Partitions, label_of
 from bridge.request.retry import DELAYS
 from bridge.testing.rabbitmq import PrivateBroker
+from tests.faults import spread as spread_routers
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
 from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
+from tests.faults.order import out_of_order
+from tests.faults.processes import BridgeProcess, StageError, tail
 from tests.faults.proxy import Proxy
 from tests.faults.witness import Witness
-from tests.processes import end_with_parent
 from tests.redis_server import RedisServer
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = Names()
 REQUEST_QUEUES: Final = (
     *map(NAMES.vendor_queue, (VENDOR, POISON_VENDOR, OTHER_VENDOR)),
@@ -49,87 +49,8 @@ Items = [messages_ready, messages_unacknowledged, messages_dlx],
 """
 
 
-class StageError(Exception):
-    """The fault could not be played to its end."""
-
-
 class _VitalsAnswer(msgspec.Struct):
     data: Vitals
-
-
-class WorkerProcess:
-    """`dtbridge run`, as a user starts it."""
-
-    def __init__(self, options: Sequence[str], log: Path) -> None:
-        self._options = list(options)
-        self.log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
-
-    async def start(self) -> None:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("DTBRIDGE_")
-        }
-        environment |= {
-            name: value for name, value in os.environ.items() if name.startswith("DTBRIDGE_TEST_")
-        }
-        environment["PYTHONPATH"] = str(ROOT)
-        with self.log.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    "-m",
-                    "bridge",
-                    "run",
-                    "tests.faults.handlers:routers",
-                    *self._options,
-                ),
-                cwd=ROOT,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                preexec_fn=end_with_parent(signal.SIGKILL),
-            )
-
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        if not self.running:
-            raise StageError(
-                f"a worker has ended by itself, with {self._process.returncode}: {self.log}"
-            )
-        self._process.send_signal(number)
-
-    async def begun(self, seconds: float = 20.0) -> None:
-        """Wait for the first line of its log: from then on it takes SIGTERM as a request to drain.
-
-        Raises TimeoutError.
-        """
-        async with asyncio.timeout(seconds):
-            while self.log.stat().st_size == 0:
-                await asyncio.sleep(0.02)
-
-    async def ended(self, seconds: float = 20.0) -> int | None:
-        """Its exit code, or None if it does not end in time."""
-        assert self._process is not None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await self._process.wait()
-        return None
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-        if self.running:
-            self.signal(signal.SIGKILL)
-            await self.ended()
 
 
 class Stage:
@@ -150,6 +71,7 @@ class Stage:
         reply_arguments: dict[str, Any] | None = None,
         window: int = WINDOW,
         redis: RedisServer | None = None,
+        spread: Partitions | None = None,
     ) -> None:
         """Prepare it; `async with` starts it.
 
@@ -166,13 +88,16 @@ class Stage:
             reply_arguments: further arguments of the reply queues.
             window: prefetch of each reply queue.
             redis: where the workers store replies, if not in memory.
+            spread: the vendor's partitions; then its handlers are those of
+                `tests/faults/spread.py`, and there is no other vendor.
 
         """
         self.nodes = list(nodes)
         self.urls = list(urls)
         self.witness = Witness()
-        numbers = itertools.count(1)
-        self.proxies = [Proxy(_with_user(url, user), self.witness, numbers) for url in urls]
+        self.numbers = itertools.count(1)
+        """Of connections through proxies."""
+        self.proxies = [Proxy(_with_user(url, user), self.witness, self.numbers) for url in urls]
         self.load = Load(
             urls, make, rate=rate, seed=seed, reply_arguments=reply_arguments, window=window
         )
@@ -180,13 +105,22 @@ class Stage:
         self.random = self.load.random
         self.redis = redis
         self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-faults-"))
-        self.workers: list[WorkerProcess] = []
+        self.spread = spread
+        """As workers that are started next are told."""
+        self.workers: list[BridgeProcess] = []
+        self.commands: list[BridgeProcess] = []
+        """What an operator has run."""
         self.expected_workers = workers
         """How many are to consume each queue."""
         self.notes: list[str] = []
         """Worth telling."""
         self.complaints: list[str] = []
         """What a fault itself found broken, or that it did not bite: then it proves nothing."""
+        self.checks: list[Callable[[], list[str]]] = []
+        """What a fault has to say of the books, when everything has come to rest."""
+        self.sessions_end = False
+        """Whether workers that live have lost their connections."""
+        self._journal = self.folder / "journal"
         self._recoveries: list[asyncio.Task[float]] = []
         self._count = workers
         self._options = list(options)
@@ -218,18 +152,32 @@ class Stage:
         for recovery in self._recoveries:
             recovery.cancel()
         await asyncio.gather(*self._recoveries, return_exceptions=True)
-        for worker in self.workers:
-            await worker.kill()
+        for process in (*self.workers, *self.commands):
+            await process.kill()
         await self._exits.aclose()
         await self._close_control()
 
-    async def start_worker(self) -> WorkerProcess:
+    @property
+    def request_queues(self) -> tuple[str, ...]:
+        """Those that workers consume."""
+        if self.spread is None:
+            return REQUEST_QUEUES
+        return (*self.spread.consumed(NAMES.vendor_queue(VENDOR)), NAMES.unknown_vendor)
+
+    async def start_worker(self) -> BridgeProcess:
         options = list(self._options)
         for proxy in self.proxies:
             options += ["--amqp-url", proxy.url(heartbeat=str(self._heartbeat))]
         options += ["--log-format", "json", "--drain-timeout", "10", "--connect-timeout", "30"]
         options += ["--host-order", "given"]  # a fault knows whom it breaks
-        worker = WorkerProcess(options, self.folder / f"worker-{len(self.workers)}.log")
+        routers = "tests.faults.handlers:routers"
+        if self.spread is not None:
+            routers = spread_routers.target(self.spread)
+        worker = BridgeProcess(
+            ["run", routers, *options],
+            self.folder / f"worker-{len(self.workers)}.log",
+            {spread_routers.JOURNAL: str(self._journal)},
+        )
         await worker.start()
         self.workers.append(worker)
         return worker
@@ -264,16 +212,21 @@ class Stage:
         give_up_at = time.monotonic() + seconds
         while time.monotonic() < give_up_at:
             asked_at = time.monotonic()
-            counts = [await self.count(queue) for queue in REQUEST_QUEUES]
-            if all(self._is_right(consumers) for _, consumers in counts):
+            counts = {queue: (await self.count(queue))[1] for queue in self.request_queues}
+            if all(self._is_right(queue, consumers) for queue, consumers in counts.items()):
                 return asked_at
             if not any(worker.running for worker in self.workers):
                 raise StageError(f"no worker runs: {self.last_words()}")
             await asyncio.sleep(0.05)
         raise StageError(f"consumers are not back after {seconds:g} s: {counts}")
 
-    def _is_right(self, consumers: int) -> bool:
-        """A cluster goes on counting the consumers of a node that is gone until it is back."""
+    def _is_right(self, queue: str, consumers: int) -> bool:
+        """A cluster goes on counting the consumers of a node that is gone until it is back.
+
+        Of a queue in order, the one that is given messages counts, or those that stand by as well.
+        """
+        if label_of(queue).endswith("-ordered"):
+            return consumers > 0
         return consumers == self.expected_workers or (
             len(self.urls) > 1 and consumers > self.expected_workers
         )
@@ -309,7 +262,7 @@ class Stage:
     async def left(self) -> dict[str, int]:
         """Messages in queues that must be empty, by queue; asked a few times until it is empty."""
         left: dict[str, int] = {}
-        for queue in (*REQUEST_QUEUES, *WAITING_QUEUES, *self.load.reply_queues):
+        for queue in (*self.request_queues, *WAITING_QUEUES, *self.load.reply_queues):
             for _ in range(5):
                 left[queue], _ = await self.count(queue)
                 if left[queue] == 0:
@@ -333,7 +286,7 @@ class Stage:
         for worker in running:
             code = await worker.ended()
             if code != 0:
-                wrong.append(f"a worker ended with {code}: {_tail(worker.log)}")
+                wrong.append(f"a worker ended with {code}: {tail(worker.log)}")
         return wrong
 
     async def vitals(self, pid: int) -> Vitals:
@@ -352,9 +305,25 @@ class Stage:
                     if found.pid == pid:
                         return found
 
+    def broken(self) -> list[str]:
+        """What the fault's own checks have found, and what is out of order, at rest."""
+        found = [line for check in self.checks for line in check()]
+        if self.spread is not None and self.spread.ordered:
+            found += out_of_order(
+                self._journal.read_text().splitlines(),
+                sure={sent.number for sent in self.load.accepted if sent.in_order},
+                expired={
+                    sent.number
+                    for sent in self.load.accepted
+                    if sent.dead or self.load.correlation_id(sent.number) in self.load.late
+                },
+                sessions_end=self.sessions_end,
+            )
+        return found
+
     def said(self, words: str) -> int:
         """How often these words stand in the workers' logs."""
-        return sum(worker.log.read_text(errors="replace").count(words) for worker in self.workers)
+        return sum(worker.said.count(words) for worker in self.workers)
 
     async def leader(self, queue: str) -> PrivateBroker:
         """The node that leads a quorum queue."""
@@ -387,7 +356,7 @@ class Stage:
         return re.findall(r'"([^"]+)"', found)
 
     def last_words(self) -> str:
-        return " | ".join(_tail(worker.log) for worker in self.workers)
+        return " | ".join(tail(worker.log) for worker in self.workers)
 
     async def ask_node(self, expression: str, node: PrivateBroker | None = None) -> str:
         """The value of an Erlang expression on a node, the first one by default."""
@@ -396,10 +365,6 @@ class Stage:
     async def control_node(self, *arguments: str) -> str:
         """What `rabbitmqctl ARGUMENTS` prints."""
         return await asyncio.to_thread(self.node.ctl, *arguments)
-
-
-def _tail(log: Path, lines: int = 2) -> str:
-    return " / ".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _with_user(url: str, user: str | None) -> str:

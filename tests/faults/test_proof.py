@@ -63,6 +63,13 @@ class Wire:
         self._from_worker(PUBLISHING, Channel.Open())
         self._from_worker(PUBLISHING, Confirm.Select())
 
+    def consume(self, tag: str, *, no_ack: bool) -> None:
+        self._from_worker(CONSUMING, Basic.Consume(queue="q", consumer_tag=tag, no_ack=no_ack))
+
+    def close_channel(self) -> None:
+        self._from_worker(CONSUMING, Channel.Close(200, "", 0, 0))
+        self._from_broker(CONSUMING, Channel.CloseOk())
+
     def refuse(self, number: int) -> None:
         self._from_broker(PUBLISHING, Basic.Nack(number))
 
@@ -141,6 +148,18 @@ def test_what_was_in_hand_on_a_lost_connection_is_unsettled_no_more(wire: Wire) 
     wire.deliver(1, "a")
     assert wire.witness.unsettled == 1
     wire.witness.gone(CONSUMING)
+    assert (wire.witness.unsettled, wire.witness.lost["a"]) == (0, 1)
+
+
+def test_what_was_in_hand_on_a_channel_that_is_closed_is_unsettled_no_more(wire: Wire) -> None:
+    wire.deliver(1, "a")
+    wire.close_channel()
+    assert (wire.witness.unsettled, wire.witness.lost["a"]) == (0, 1)
+
+
+def test_what_nobody_has_to_acknowledge_is_never_unsettled(wire: Wire) -> None:
+    wire.consume("c", no_ack=True)
+    wire.deliver(1, "a")
     assert wire.witness.unsettled == 0
 
 
@@ -161,7 +180,11 @@ def checked(
     request: Sent,
     *,
     redeliveries: int = 0,
+    deliveries: int = 1,
+    lost: int = 0,
     may_rerun: bool = False,
+    may_expire: bool = False,
+    may_move: bool = False,
     may_wear_out: bool = False,
     left: dict[str, int] | None = None,
 ) -> Result:
@@ -169,12 +192,15 @@ def checked(
     load.sent[1] = request
     witness = Witness()
     witness.redeliveries[load.correlation_id(1)] = redeliveries
+    witness.deliveries[load.correlation_id(1)] = deliveries
+    witness.lost[load.correlation_id(1)] = lost
     checker = Checker(
         "a fault",
         load,
         witness,
         may_rerun=may_rerun,
-        may_expire=False,
+        may_expire=may_expire,
+        may_move=may_move,
         may_wear_out=may_wear_out,
     )
     return checker.check(left or {})
@@ -228,6 +254,20 @@ def test_what_many_deaths_wear_out_may_have_been_answered_and_nothing_else_may()
     assert checked(sent(answer(1), dead=["delivery_limit"]), may_wear_out=True).holds
     assert not checked(sent(answer(1), dead=["failed"]), may_wear_out=True).holds
     assert not checked(sent(), may_wear_out=True).holds
+
+
+def test_what_was_answered_may_expire_if_its_acknowledgement_was_lost() -> None:
+    both = sent(answer(1), dead=["expired"])
+    assert checked(both, lost=1, may_expire=True).holds
+    assert not checked(both, may_expire=True).holds
+    assert not checked(both, lost=1).holds
+
+
+def test_what_was_moved_and_came_again_may_be_answered_again_and_nothing_else_may() -> None:
+    twice = sent(answer(1), answer(1))
+    assert checked(twice, deliveries=2, may_move=True).holds
+    assert not checked(twice, may_move=True).holds
+    assert not checked(twice, deliveries=2).holds
 
 
 def test_messages_left_in_queues_are_named() -> None:

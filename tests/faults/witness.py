@@ -43,6 +43,8 @@ class _Channel:
 
     def __init__(self) -> None:
         self.unsettled: dict[int, Seen] = {}
+        self.settled_at_once: set[str] = set()
+        """Consumers whose deliveries nobody acknowledges (`no_ack`)."""
         self.publishings: dict[int, str | None] = {}
         """Sequence number → correlation id, for publishings without a confirm."""
         self.published = 0
@@ -57,9 +59,11 @@ class Witness:
     def __init__(self) -> None:
         self._channels: dict[tuple[int, int], _Channel] = {}
         self.deliveries: Counter[str] = Counter()
-        """How often each request was delivered, by correlation id, as in the next two."""
+        """How often each request was delivered, by correlation id, as in the next three."""
         self.redeliveries: Counter[str] = Counter()
         """How many of these the broker marked as redelivered."""
+        self.lost: Counter[str] = Counter()
+        """How often it was unsettled on a connection or channel that ended."""
         self.confirmed: Counter[str] = Counter()
         """Confirmed publishings of workers for a request: its answer, or a copy of it."""
         self.refused = 0
@@ -74,13 +78,17 @@ class Witness:
 
     @property
     def unsettled(self) -> int:
-        """Deliveries on open connections that no worker has settled."""
+        """Deliveries on open channels that no worker has settled."""
         return sum(len(channel.unsettled) for channel in self._channels.values())
 
     def gone(self, connection: int) -> None:
         """A connection has ended; what was unsettled on it, the broker delivers again."""
         for key in [key for key in self._channels if key[0] == connection]:
-            del self._channels[key]
+            self._ended(key)
+
+    def _ended(self, key: tuple[int, int]) -> None:
+        seen = self._channels.pop(key).unsettled.values()
+        self.lost.update(each.correlation_id for each in seen if each.correlation_id)
 
     def saw(self, connection: int, frame: bytes, *, to_broker: bool) -> None:
         """Note a whole frame that is about to be passed on."""
@@ -91,6 +99,9 @@ class Witness:
         if channel is None or isinstance(value, pamqp.commands.Channel.Open):
             # The number of a channel that was closed is used again, and its publishings count anew.
             channel = self._channels[connection, number] = _Channel()
+        if isinstance(value, pamqp.commands.Channel.CloseOk):
+            self._ended((connection, number))
+            return
         if to_broker:
             self._from_worker(channel, value)
         else:
@@ -100,7 +111,8 @@ class Witness:
         match value:
             case Basic.Deliver():
                 channel.open_delivery = seen = Seen()
-                channel.unsettled[value.delivery_tag or 0] = seen
+                if value.consumer_tag not in channel.settled_at_once:
+                    channel.unsettled[value.delivery_tag or 0] = seen
                 channel.open_publishing = 1 if value.redelivered else 0
             case pamqp.header.ContentHeader() if channel.open_delivery is not None:
                 self._delivered(
@@ -140,6 +152,8 @@ class Witness:
         match value:
             case pamqp.commands.Confirm.Select():
                 channel.confirming = True
+            case Basic.Consume() if value.no_ack:
+                channel.settled_at_once.add(value.consumer_tag)
             case Basic.Publish():
                 channel.published += 1
                 channel.open_publishing = channel.published
