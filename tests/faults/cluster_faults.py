@@ -137,6 +137,7 @@ async def partition(stage: Stage) -> AsyncIterator[None]:
     needs=Needs.CLUSTER,
     spread=FOUR_IN_ORDER,
     make=IN_LINE,
+    rate=150.0,
     within=10.0,
     hold=1.0,
 )
@@ -152,7 +153,7 @@ async def leader_of_partitions_killed(stage: Stage) -> AsyncIterator[None]:
     needs=Needs.CLUSTER,
     spread=FOUR_IN_ORDER,
     make=some_in_a_hurry,
-    rate=150.0,
+    rate=60.0,
     may_expire=True,
     within=10.0,
     hold=3.0,

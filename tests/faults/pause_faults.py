@@ -28,9 +28,9 @@ LOOKED_WITHIN: Final = 11.0
 
 
 def some_in_a_hurry(load: Load, number: int, reply_to: str) -> Message:
-    """One request in ten has little time, one in ten is slow."""
+    """One request in four has little time, one in ten is slow."""
     message = "Slow" if number % 10 == 5 else "Echo"
-    patience = HURRY if number % 10 == 0 else 120.0
+    patience = HURRY if number % 4 == 0 else 120.0
     return request(load, number, reply_to, VENDOR, message, patience, stations=24)
 
 
@@ -133,7 +133,7 @@ async def _another_worker(stage: Stage, number: int) -> None:
 @fault(
     "vendor paused and resumed; workers, connections and both commands break",
     make=some_in_a_hurry,
-    rate=150.0,
+    rate=60.0,
     may_rerun=True,
     may_expire=True,
     hold=HURRY,
@@ -160,7 +160,7 @@ async def paused(stage: Stage) -> AsyncIterator[None]:
     "vendor in order paused and resumed; workers, connections and both commands break",
     spread=Partitions(2, ordered=True),
     make=some_in_a_hurry,
-    rate=150.0,
+    rate=60.0,
     may_rerun=True,
     may_expire=True,
     hold=HURRY,
