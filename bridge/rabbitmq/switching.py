@@ -61,8 +61,12 @@ class Switch:
         await self._hint(key)
 
     async def _hint(self, key: str) -> None:
-        """Without one, workers look all the same, some seconds later."""
-        with contextlib.suppress(asyncio.TimeoutError, aiormq.exceptions.AMQPChannelError):
+        """Without one, workers look all the same, some seconds later.
+
+        The broker may refuse it, where the queue of a worker was on a node that has died.
+        """
+        refused = aiormq.exceptions.AMQPChannelError, aiormq.exceptions.DeliveryError
+        with contextlib.suppress(asyncio.TimeoutError, *refused):
             async with asyncio.timeout(HINT_WITHIN):
                 channel = await self._changes.connection.channel(confirms=True)
                 await channel.basic_publish(b"", exchange=self._names.control, routing_key=key)
