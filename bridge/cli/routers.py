@@ -58,6 +58,12 @@ def _load(target: str) -> Any:
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise ValueError(f"{target!r} is not MODULE:NAME, for example my_vendors.acme:router")
+    if "/" in module_name or module_name.endswith(".py"):
+        imported = ".".join(Path(module_name.removesuffix(".py")).parts)
+        raise ValueError(
+            f"{target}: {module_name} is a path; write the module as Python imports it: "
+            f"{imported}:{name}"
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -6,16 +6,22 @@ All is decided when a worker is made. A handler with nothing around it stays wha
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import NoneType
 from typing import Any
 
 import msgspec
 
 from bridge.request.state import NO_STATE, Held
+from bridge.routing.annotations import UNKNOWN
+from bridge.routing.data import type_name
 from bridge.routing.errors import HandlerError
 from bridge.routing.handler import Handler
 from bridge.routing.lifespan import Lifespan
 from bridge.routing.middleware import around, named_as, surrounded
 from bridge.routing.scope import Scope
+from bridge.routing.signature import positional_parameters
+from bridge.routing.states import fits, state_of_call
 
 
 class BoundLifespan:
@@ -24,6 +30,8 @@ class BoundLifespan:
     def __init__(self, lifespan: Lifespan, router: str, outer: Held[Any] | None) -> None:
         self.name = lifespan.name
         self.router = router
+        self.gives = lifespan.gives
+        """The type of the state, if it says one."""
         self.held: Held[Any] = Held()
         self.methods: list[Handler] = []
         """Handlers that are methods of its state."""
@@ -84,6 +92,11 @@ class Binding:
                         f"{lifespan.name} asks for the state of a router that includes"
                         f" {scope.router}, and there is none with a lifespan"
                     )
+                if outer is not None and not fits(outer.gives, lifespan.takes):
+                    raise HandlerError(
+                        f"{lifespan.name} takes the state {type_name(lifespan.takes)}, and"
+                        f" {outer.name} gives {type_name(outer.gives)}"
+                    )
                 held = None if outer is None else outer.held
                 made = BoundLifespan(lifespan, scope.router, held)
                 self.lifespans.append(made)
@@ -106,6 +119,8 @@ class Binding:
             lifespan.methods.append(handler)
             function = _method(function, held)
         middleware = [each for part in scope.chain() for each in part.middleware]
+        if not middleware:  # which may give it another state
+            _check_state(handler, scope, lifespan)
         if held is NO_STATE and not middleware:
             return handler
         if middleware and handler.is_async:
@@ -116,6 +131,25 @@ class Binding:
             function=function,
             state=held,
             around=around(middleware) if in_thread else None,
+        )
+
+
+def _check_state(handler: Handler, scope: Scope, lifespan: BoundLifespan | None) -> None:
+    """Raise :class:`HandlerError` if the handler says that its calls have another state."""
+    function = partial(handler.function, None) if handler.is_method else handler.function
+    parameter = positional_parameters(function, handler.name)[0]
+    taken = state_of_call(function, parameter.name)
+    if taken in {UNKNOWN, NoneType}:
+        return
+    if lifespan is None:
+        raise HandlerError(
+            f"{handler.name} takes a Call[{type_name(taken)}], and {scope.router} has no lifespan"
+            " that makes one: write @router.lifespan, or take a Call"
+        )
+    if not fits(lifespan.gives, taken):
+        raise HandlerError(
+            f"{handler.name} takes a Call[{type_name(taken)}], and {lifespan.name} gives"
+            f" {type_name(lifespan.gives)}"
         )
 
 

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bridge.routing.annotations import UNKNOWN
 from bridge.routing.errors import HandlerError
+from bridge.routing.states import state_given, state_taken
 from bridge.telemetry.exceptions import qualified_name
 
 LifespanT = TypeVar(
@@ -29,6 +31,10 @@ class Lifespan(msgspec.Struct, frozen=True, eq=False):
     """Module and name, for people."""
     takes_outer: bool
     """Whether it is given the state of the router that includes its own."""
+    takes: Any
+    """The type of that state, if it says one; :data:`UNKNOWN`."""
+    gives: Any
+    """The type of its own, likewise."""
 
 
 def compile_lifespan(function: Any) -> Lifespan:
@@ -41,16 +47,18 @@ def compile_lifespan(function: Any) -> Lifespan:
         raise HandlerError(f"{name} is not async: {FORM}")
     if inspect.iscoroutinefunction(function):
         raise HandlerError(f"{name} has no yield: {FORM}")
-    takes_outer = _asks_for_one(function, name)
+    asked = _asked_for(function, name)
     enter = asynccontextmanager(function) if inspect.isasyncgenfunction(function) else function
-    return Lifespan(enter, name, takes_outer)
+    takes = UNKNOWN if asked is None else state_taken(function, asked)
+    return Lifespan(enter, name, asked is not None, takes, state_given(function))
 
 
-def _asks_for_one(function: Any, name: str) -> bool:
+def _asked_for(function: Any, name: str) -> str | None:
+    """The parameter that has to be given, if there is one."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return False
+        return None
     needed = [
         each
         for each in parameters
@@ -61,4 +69,4 @@ def _asks_for_one(function: Any, name: str) -> bool:
             f"{name} asks for {needed[-1].name!r}: a lifespan takes nothing or, that of a router"
             " that is included, the state of the one that includes it"
         )
-    return bool(needed)
+    return needed[0].name if needed else None

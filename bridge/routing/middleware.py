@@ -6,9 +6,11 @@ They are joined to one function when a worker is made, so a handler without any 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial, update_wrapper
+from types import NoneType
 from typing import Any, TypeVar
 
 from bridge.request.incoming import Call
+from bridge.routing.annotations import said_of
 from bridge.routing.errors import HandlerError
 from bridge.telemetry.exceptions import qualified_name
 
@@ -43,6 +45,11 @@ def check_middleware(function: Any) -> None:
         signature.bind(None, None, None)
     except TypeError as error:
         raise HandlerError(f"{name} cannot be given three arguments ({error}): {FORM}") from None
+    if said_of(function, "return") is NoneType:
+        raise HandlerError(
+            f"{name} says that it returns None, and what it returns is the answer: write -> Any,"
+            " and return await call_next(call, data)"
+        )
 
 
 def _step(middleware: Middleware, call_next: CallNext) -> Callable[[Call[Any], Any], Any]:

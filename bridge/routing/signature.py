@@ -8,12 +8,12 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
-from functools import partial
-from types import NoneType, SimpleNamespace, UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Final
 
 from bridge.ocpp import DataTransferRequest
 from bridge.request.incoming import Call
+from bridge.routing.annotations import UNKNOWN, annotated, own_annotations, resolved, said_of
 from bridge.routing.answer import awaited, what_is_wrong
 from bridge.routing.data import type_name
 from bridge.routing.errors import HandlerError
@@ -22,8 +22,6 @@ FORM: Final = "a handler is (call, data) or (call)"
 
 _CALL: Final = re.compile(r"(\w+\.)*Call(\[.*\])?")
 """The annotation of a call, if its name is imported for the type checker only."""
-_UNKNOWN: Final = object()
-"""The type of a parameter whose annotation says nothing, or cannot be resolved."""
 
 
 def positional_parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
@@ -75,9 +73,9 @@ def check_call(
         second = rest[0]
         other = _taken(function, second.name)
         if taken is not Call and (
-            other is Call or (other is _UNKNOWN and second.name == "call" != at)
+            other is Call or (other is UNKNOWN and second.name == "call" != at)
         ):
-            data = at if taken is _UNKNOWN else f"{at}: {type_name(taken)}"
+            data = at if taken is UNKNOWN else f"{at}: {type_name(taken)}"
             raise HandlerError(
                 f"{name} has its parameters swapped: the call comes first, so write"
                 f" ({second.name}: Call, {data})"
@@ -93,7 +91,7 @@ def check_call(
                 " is inside one: annotate it with the type of the data, and take the whole request"
                 " from call.request"
             )
-    if taken is not Call and taken is not _UNKNOWN:
+    if taken is not Call and taken is not UNKNOWN:
         what = type_name(taken)
         write = f"({at}: Call, ...)" if rest else f"(call: Call, {at}: {what})"
         raise HandlerError(
@@ -103,13 +101,13 @@ def check_call(
 
 
 def _taken(function: Callable[..., Any], parameter: str) -> Any:
-    """The type of a parameter: Call, if it takes one and says so; ``_UNKNOWN``: it does not say."""
-    target = _annotated(function)
-    annotation = _own_annotations(target).get(parameter, Any)
+    """The type of a parameter: Call, if it takes one and says so; ``UNKNOWN``: it does not say."""
+    target = annotated(function)
+    annotation = own_annotations(target).get(parameter, Any)
     try:
-        annotation = _resolved(annotation, target)
+        annotation = resolved(annotation, target)
     except Exception:  # noqa: BLE001 - an annotation runs as code
-        return Call if _CALL.fullmatch(str(annotation)) else _UNKNOWN
+        return Call if _CALL.fullmatch(str(annotation)) else UNKNOWN
     return _with_call(annotation)
 
 
@@ -119,11 +117,11 @@ def _with_call(annotation: Any) -> Any:
         return _with_call(typing.get_args(annotation)[0])
     if origin in {typing.Union, UnionType}:
         options = [_with_call(option) for option in typing.get_args(annotation)]
-        known = next((each for each in (Call, _UNKNOWN) if each in options), None)
+        known = next((each for each in (Call, UNKNOWN) if each in options), None)
         return annotation if known is None else known
     kind = NoneType if annotation is None else origin or annotation
     if not isinstance(kind, type) or kind in {object, Any} or getattr(kind, "_is_protocol", False):
-        return _UNKNOWN
+        return UNKNOWN
     return Call if issubclass(Call, kind) else annotation
 
 
@@ -133,12 +131,11 @@ def check_answer(function: Callable[..., Any], name: str, *, is_async: bool) -> 
     Nothing is said of an annotation that cannot be resolved, nor of a decorated function, whose
     decorator may make something else of the answer.
     """
-    target = _annotated(function)
+    target = annotated(function)
     if hasattr(function, "__wrapped__") or hasattr(target, "__wrapped__"):
         return
-    try:
-        annotation = _resolved(_own_annotations(target).get("return", Any), target)
-    except Exception:  # noqa: BLE001 - an annotation runs as code, and may be for the checker only
+    annotation = said_of(function, "return")
+    if annotation is UNKNOWN:
         return
     wrong = what_is_wrong(annotation if is_async else awaited(annotation))
     if wrong is not None:
@@ -147,8 +144,8 @@ def check_answer(function: Callable[..., Any], name: str, *, is_async: bool) -> 
 
 def type_of_data(function: Callable[..., Any], parameter: str, name: str) -> Any:
     """The annotation of the data, resolved. Raises :class:`HandlerError` if it has none."""
-    target = _annotated(function)
-    annotation = _own_annotations(target).get(parameter, inspect.Parameter.empty)
+    target = annotated(function)
+    annotation = own_annotations(target).get(parameter, inspect.Parameter.empty)
     if annotation is inspect.Parameter.empty:
         raise HandlerError(
             f"{name} does not say the type of {parameter!r}: annotate it with a msgspec Struct,"
@@ -156,7 +153,7 @@ def type_of_data(function: Callable[..., Any], parameter: str, name: str) -> Any
         )
     what = f"{name} says that {parameter!r} is a {annotation}"
     try:
-        return _resolved(annotation, target)
+        return resolved(annotation, target)
     except NameError as error:
         raise HandlerError(
             f"{what}, and there is no such name where it is defined ({error});"
@@ -166,24 +163,3 @@ def type_of_data(function: Callable[..., Any], parameter: str, name: str) -> Any
         raise HandlerError(
             f"{what}, and that is no type ({type(error).__name__}: {error})"
         ) from error
-
-
-def _annotated(function: Any) -> Any:
-    """What has the annotations of a function, of an object that can be called, or of a partial."""
-    if isinstance(function, partial):
-        return _annotated(function.func)
-    return function if inspect.isroutine(function) else type(function).__call__
-
-
-def _resolved(annotation: Any, target: Any) -> Any:
-    """The type that an annotation names; it may be a string, or have strings in it.
-
-    Only this annotation is resolved: others may be imported for the type checker only.
-    """
-    alone = SimpleNamespace(__annotations__={"it": annotation})
-    namespace = inspect.unwrap(target).__globals__
-    return typing.get_type_hints(alone, namespace, namespace, include_extras=True)["it"]
-
-
-def _own_annotations(target: Any) -> dict[str, Any]:
-    return dict(getattr(inspect.unwrap(target), "__annotations__", {}))

@@ -100,6 +100,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rnu", "No such command 'rnu'"),
         ("check good", "'good' is not MODULE:NAME"),
         ("check :router", "':router' is not MODULE:NAME"),
+        (
+            "check ./vendors/good.py:router",
+            "is a path; write the module as Python imports it: vendors.good:router",
+        ),
         ("check nowhere:router", "there is no module 'nowhere'"),
         ("check lacking:router", "there is no module 'no_such_library'"),
         ("check good:nothing", "module good has no 'nothing'"),

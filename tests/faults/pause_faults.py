@@ -19,7 +19,7 @@ from tests.faults.stage import NAMES, Stage
 QUEUE: Final = NAMES.vendor_queue(VENDOR)
 HURRY: Final = 1.5
 """Seconds until the deadline of some requests: their time is over before the pause is."""
-BITES: Final = 20
+BITES: Final = 10
 """How many of them there must be, for the fault to prove anything."""
 QUIET: Final = 0.7
 """Seconds without an answer, after which no handler that has begun is at work any more."""

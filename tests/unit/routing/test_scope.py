@@ -82,6 +82,7 @@ def test_a_router_has_one_lifespan(router: Router) -> None:
 
 def plain(call: Call, data: Any, call_next: Any) -> Any: ...
 async def of_call_alone(call: Call) -> Any: ...
+async def of_no_answer(call: Call, data: Any, call_next: CallNext) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ async def of_call_alone(call: Call) -> Any: ...
     [
         (plain, "plain is not an async def: a middleware is async def"),
         (of_call_alone, "of_call_alone cannot be given three arguments"),
+        (of_no_answer, "of_no_answer says that it returns None, .*: write -> Any, and return awa"),
         (None, "None is not a function"),
     ],
 )
@@ -118,6 +120,66 @@ def test_a_lifespan_that_asks_for_the_state_of_another_must_be_included(router: 
 class Things:
     async def get(self, call: Call, data: int) -> int:
         return data
+
+
+class State:
+    """What a lifespan gives."""
+
+
+class Other:
+    """What none gives."""
+
+
+async def giving() -> AsyncIterator[State]:
+    yield State()
+
+
+async def taking(call: Call[State]) -> None: ...
+async def taking_another(call: "Call[Other]") -> None: ...
+async def taking_none(call: Call[None]) -> None: ...
+async def from_other(state: Other) -> AsyncIterator[State]:
+    yield State()
+
+
+def test_a_state_that_a_handler_takes_is_given(router: Router) -> None:
+    router.on("m")(taking)
+    with pytest.raises(
+        HandlerError, match=r"taking takes a Call\[State\], and Router.* has no life"
+    ):
+        Routes([router])
+    router.lifespan(giving)
+    router.on("Without")(taking_none)
+    Routes([router])
+    router.on("Another")(taking_another)
+    with pytest.raises(HandlerError, match=r"takes a Call\[Other\], and .*giving gives State"):
+        Routes([router])
+
+
+def test_a_middleware_may_give_another_state(router: Router) -> None:
+    router.on("m")(taking_another)
+    router.middleware(through)
+    Routes([router])
+
+
+def test_a_lifespan_that_says_no_type_may_give_any_state(router: Router) -> None:
+    async def saying_nothing():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        yield State()
+
+    router.lifespan(saying_nothing)
+    router.on("m")(taking)
+    Routes([router])
+
+
+def test_a_lifespan_takes_the_state_that_the_including_one_gives(router: Router) -> None:
+    inner = Router("com.acme")
+    inner.lifespan(from_other)
+    inner.on("m")(nothing)
+    router.include(inner)
+    router.lifespan(giving)
+    with pytest.raises(
+        HandlerError, match=r"from_other takes the state Other, and .*giving gives State"
+    ):
+        Routes([router])
 
 
 def test_a_method_needs_a_lifespan_that_makes_its_object(router: Router) -> None:

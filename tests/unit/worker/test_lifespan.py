@@ -229,7 +229,7 @@ async def test_an_object_of_another_class_than_the_methods_ends_the_worker() -> 
     bench.router.method("Get")(Pool.get)
 
     @bench.router.lifespan
-    async def lifespan() -> AsyncIterator[str]:
+    async def lifespan() -> AsyncIterator[Any]:
         yield "no pool"
         bench.steps.append("closed")
 
