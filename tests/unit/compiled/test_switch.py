@@ -267,7 +267,7 @@ def test_a_library_that_is_missing_is_missing_for_both_forms() -> None:
 def test_the_command_and_spawned_processes_run_beside_a_misfit(tree: Path) -> None:
     replace(tree, "bridge.worker.dispatch", b"no shared object")
     command = run("-m", "bridge", "--help", tree=tree)
-    assert "Usage: python -m bridge" in command.stdout
+    assert "Usage: dtbridge" in command.stdout
     assert command.stderr.count("RuntimeWarning: ") == 1
     (tree / "spawns.py").write_text(
         textwrap.dedent("""
