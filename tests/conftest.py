@@ -77,9 +77,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts background jobs with SIGINT ignored, and children inherit that. A test of
-    # Ctrl-C would not end.
+    # A shell starts background jobs with SIGINT ignored, nohup all with SIGHUP, and children
+    # inherit that. A test of Ctrl-C would not end, and one of a closed terminal fail.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if (changed := outdated()) and not PURE:
         names = ", ".join(changed)
         raise pytest.UsageError(

@@ -240,8 +240,8 @@ class Emitter:
             log.warning(
                 "events are off",
                 reason=reason,
-                hint="`dtbridge topology apply … --events` makes the exchange; it is looked for "
-                "again from time to time",
+                hint="`dtbridge topology apply`, if told of events, makes the exchange; it is "
+                "looked for again from time to time",
             )
 
     def _failed(self, reason: str) -> None:

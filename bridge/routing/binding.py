@@ -6,7 +6,6 @@ All is decided when a worker is made. A handler with nothing around it stays wha
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -20,7 +19,6 @@ from bridge.routing.handler import Handler
 from bridge.routing.lifespan import Lifespan
 from bridge.routing.middleware import around, named_as, surrounded
 from bridge.routing.scope import Scope
-from bridge.routing.signature import positional_parameters
 from bridge.routing.states import fits, state_of_call
 
 
@@ -136,9 +134,7 @@ class Binding:
 
 def _check_state(handler: Handler, scope: Scope, lifespan: BoundLifespan | None) -> None:
     """Raise :class:`HandlerError` if the handler says that its calls have another state."""
-    function = partial(handler.function, None) if handler.is_method else handler.function
-    parameter = positional_parameters(function, handler.name)[0]
-    taken = state_of_call(function, parameter.name)
+    taken = state_of_call(handler.function, is_method=handler.is_method)
     if taken in {UNKNOWN, NoneType}:
         return
     if lifespan is None:

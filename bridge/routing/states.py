@@ -3,6 +3,7 @@
 Nothing is said of a type that is not annotated, or is no class: then :data:`UNKNOWN` stands for it.
 """
 
+import inspect
 import typing
 from collections.abc import (
     AsyncGenerator,
@@ -19,9 +20,16 @@ from bridge.routing.annotations import UNKNOWN, said_of
 _GIVING: Final = (AsyncIterator, AsyncGenerator, AsyncIterable, AbstractAsyncContextManager)
 
 
-def state_of_call(function: Callable[..., Any], parameter: str) -> Any:
-    """The ``State`` of a parameter that is annotated with ``Call[State]``."""
-    annotation = said_of(function, parameter)
+def state_of_call(handler: Callable[..., Any], *, is_method: bool) -> Any:
+    """The ``State`` of a handler whose call is annotated with ``Call[State]``.
+
+    `is_method`: whether it takes its object first.
+    """
+    try:
+        parameters = list(inspect.signature(handler).parameters)[is_method:]
+    except (TypeError, ValueError):
+        return UNKNOWN
+    annotation = said_of(handler, parameters[0]) if parameters else UNKNOWN
     return _first_argument(annotation) if typing.get_origin(annotation) is Call else UNKNOWN
 
 
