@@ -94,7 +94,7 @@ def test_the_exchange_of_events_is_made_for_workers_that_declare_nothing(place: 
     tap = dtbridge("tap", "--amqp-url", place.url)
     assert "`dtbridge topology apply … --events` does" in sentence(tap)
     with WorkerProcess(TARGET, place.url, topology="verify", events="all") as worker:
-        assert "`dtbridge topology apply … --events`" in worker.until("events are off")["hint"]
+        assert "`dtbridge topology apply`" in worker.until("events are off")["hint"]
     assert place.ended(NOTHING, "apply", "--yes", "--events").endswith("Created: 1. Deleted: 0.\n")
     assert place.ended(NOTHING, "verify", "--events") == "Nothing differs; 44 as they must be.\n"
     assert place.ended(NOTHING, "plan") == "Nothing differs; 43 as they must be.\n"
