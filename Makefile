@@ -21,7 +21,7 @@ demo: .compiled ## Watch charging stations, a gateway and a worker talk over a r
 
 test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
-	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
+	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure

@@ -55,19 +55,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-TESTS = Path(__file__).parent
-SLOW = frozenset({"acceptance", "integration", "monitoring", "contract"})
-"""Folders with tests that wait for brokers and processes."""
 OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker", "managed_broker"})
 """The fixtures that start a RabbitMQ, whether one is given or not."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow folders come first, so that no process is left alone with them at the end.
-
-    `-m "not own_node"` leaves what a broker that is given will do for.
-    """
-    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in SLOW)
+    """`-m "not own_node"` leaves what a broker that is given will do for."""
     for item in items:
         if OWN_NODE.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("own_node")
