@@ -377,6 +377,7 @@ class Repartitioning:
         left, progress_at = -1, time.monotonic()
         empty_since: float | None = None
         away_since: float | None = None
+        patience = self._patience + TICK + (BACK_WITHIN if held else 0.0)
         while True:
             seen = await self._changes.look(queue)
             now = time.monotonic()
@@ -385,7 +386,6 @@ class Repartitioning:
             if seen.consumers:
                 away_since = None
             else:
-                progress_at = now
                 away_since = now if away_since is None else away_since
                 wait = BACK_WITHIN if seen.ready else SETTLE
                 if not held or now - away_since >= wait:
@@ -405,7 +405,7 @@ class Repartitioning:
                 left, progress_at = count, now
             if count == 0 and empty_since is not None and now - empty_since >= TICK:
                 return _Handled.ALL
-            if now - progress_at > self._patience + TICK:
+            if now - progress_at > patience:
                 self.outcome.given_up[queue] = (
                     f"workers still have requests of it in hand after {self._patience:g} s"
                 )

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import secrets
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
-
-from yarl import URL
 
 from bridge import Call, Router
 from bridge.client.client import Client
@@ -17,34 +14,26 @@ from bridge.dialects.topology import Mode, QueueType, Topology, worker_topology
 from bridge.rabbitmq.changing import open_changes
 from bridge.rabbitmq.difference import compare
 from bridge.rabbitmq.live import read_live
-from bridge.rabbitmq.management import Management
 from bridge.rabbitmq.migrating import Outcome
 from bridge.rabbitmq.repartitioning import Repartitioning, ways_of
 from bridge.rabbitmq.urls import parse_urls
-from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import TopologyError
+from tests.integration.places import ManagedPlace
 from tests.integration.support import NAMES, PATIENCE, request, working
 
 QUEUE = NAMES.vendor_queue("v")
 
 
-class Place:
-    """A virtual host of the node with the management API."""
-
-    def __init__(self, broker: PrivateBroker) -> None:
-        self.broker = broker
-        self.vhost = f"test-{secrets.token_hex(6)}"
-        self.url = broker.add_vhost(self.vhost)
-
-    @property
-    def management(self) -> Management:
-        return Management(URL(self.broker.management_url))
+class Place(ManagedPlace):
+    """Where a vendor gets another number of partitions."""
 
     async def queues(self) -> set[str]:
         """Those of the vendor."""
         return {each.name for each in await self.management.queues(self.vhost, QUEUE)}
 
-    async def repartition(self, router: Router, last: str = "-") -> Outcome:
+    async def repartition(
+        self, router: Router, last: str = "-", *, patience: float = 10.0
+    ) -> Outcome:
         """`last`: the step at which it ends, whatever is left to do."""
 
         def on_step(step: str, _queue: str, _moved: int) -> None:
@@ -60,7 +49,7 @@ class Place:
                 prefix="datatransfer",
                 name="partitions",
                 on_step=on_step,
-                patience=10.0,
+                patience=patience,
             )
             return await change.run(ways_of(topology, NAMES.requests))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import sys
 import time
@@ -12,7 +11,6 @@ from typing import Any
 
 import aio_pika
 import pytest
-from yarl import URL
 
 from bridge import Call, Router
 from bridge.client.client import Client
@@ -21,12 +19,12 @@ from bridge.dialects.topology import Purpose, QueueType, worker_topology
 from bridge.rabbitmq.changing import open_changes
 from bridge.rabbitmq.declaring import ensure
 from bridge.rabbitmq.difference import ASIDE, compare_queue
-from bridge.rabbitmq.management import Management
 from bridge.rabbitmq.migrating import STEPS, Migration, Outcome
 from bridge.rabbitmq.moving import SETTLE
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.killed_migration import migrate
+from tests.integration.places import ManagedPlace
 from tests.integration.support import NAMES, PATIENCE, ROOT, dead_letters, request, working
 
 QUEUE = NAMES.vendor_queue("v")
@@ -38,17 +36,8 @@ ASKING = 8
 """Requests under way at a time."""
 
 
-class Place:
-    """A virtual host of the node with the management API."""
-
-    def __init__(self, broker: PrivateBroker) -> None:
-        self.broker = broker
-        self.vhost = f"test-{secrets.token_hex(6)}"
-        self.url = broker.add_vhost(self.vhost)
-
-    @property
-    def management(self) -> Management:
-        return Management(URL(self.broker.management_url))
+class Place(ManagedPlace):
+    """Where queues are migrated."""
 
     async def leftovers(self) -> list[str]:
         queues = [each.name for each in await self.management.queues(self.vhost)]

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
+import aio_pika
 import pytest
 
-from bridge import Router
+from bridge import Client, Router
 from bridge.dialects.topology import Mode
 from tests.integration.partitions import (
     QUEUE,
@@ -17,6 +19,7 @@ from tests.integration.partitions import (
     started,
     started_when_it_may,
 )
+from tests.integration.support import PATIENCE, request
 
 EVERY = 0.05
 """Seconds between two requests of a station, which does not wait for its answers."""
@@ -81,6 +84,57 @@ async def test_order_is_kept_though_the_command_is_killed_and_run_again(place: P
         await old.aclose()
     await new.aclose()
     assert_kept(book, load)
+
+
+@contextlib.asynccontextmanager
+async def coming_and_going(url: str, queue: str) -> AsyncIterator[None]:
+    """A worker that is started again and again, and dies before it has handled anything."""
+
+    async def ignore(_: aio_pika.abc.AbstractIncomingMessage) -> None: ...
+
+    async def come_and_go() -> None:
+        while True:
+            async with await aio_pika.connect(url) as connection:
+                channel = await connection.channel()
+                await (await channel.get_queue(queue)).consume(ignore)
+                await asyncio.sleep(0.7)
+            await asyncio.sleep(0.7)
+
+    task = asyncio.create_task(come_and_go())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def until_something_waits(url: str, queue: str) -> None:
+    async with await aio_pika.connect(url) as connection, asyncio.timeout(PATIENCE):
+        channel = await connection.channel()
+        count: int | None = 0
+        while not count:
+            declared = await channel.declare_queue(queue, passive=True)
+            count = declared.declaration_result.message_count
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_that_come_and_go_and_handle_nothing_are_not_waited_for_without_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.rabbitmq.repartitioning.BACK_WITHIN", 2.0)
+    book = Book()
+    await (await started(place.url, ordered(book, 1))).aclose()
+    async with Client(place.url, timeout=PATIENCE) as client:
+        asked = asyncio.create_task(client.data_transfer("CP", request(data=1)))
+        old = f"{QUEUE}:1-ordered.0"
+        await until_something_waits(place.url, old)
+        async with coming_and_going(place.url, old), asyncio.timeout(2 * PATIENCE):
+            outcome = await place.repartition(ordered(book, 4), patience=8.0)
+        assert "requests of it in hand" in outcome.given_up.get(old, ""), outcome
+        await place.repartition(ordered(book, 4))
+        new = await started(place.url, ordered(book, 4))
+        await asked
+    await new.aclose()
 
 
 async def test_what_nobody_drains_is_moved_and_a_warning_says_so(
