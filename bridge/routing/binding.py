@@ -135,7 +135,7 @@ class Binding:
 def _check_state(handler: Handler, scope: Scope, lifespan: BoundLifespan | None) -> None:
     """Raise :class:`HandlerError` if the handler says that its calls have another state."""
     taken = state_of_call(handler.function, is_method=handler.is_method)
-    if taken in {UNKNOWN, NoneType}:
+    if taken is UNKNOWN or taken is NoneType:
         return
     if lifespan is None:
         raise HandlerError(

@@ -120,7 +120,9 @@ def _with_call(annotation: Any) -> Any:
         known = next((each for each in (Call, UNKNOWN) if each in options), None)
         return annotation if known is None else known
     kind = NoneType if annotation is None else origin or annotation
-    if not isinstance(kind, type) or kind in {object, Any} or getattr(kind, "_is_protocol", False):
+    if not isinstance(kind, type) or kind is object or kind is Any:
+        return UNKNOWN
+    if getattr(kind, "_is_protocol", False):
         return UNKNOWN
     return Call if issubclass(Call, kind) else annotation
 

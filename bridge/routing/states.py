@@ -5,12 +5,7 @@ Nothing is said of a type that is not annotated, or is no class: then :data:`UNK
 
 import inspect
 import typing
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -46,7 +41,7 @@ def state_taken(lifespan: Callable[..., Any], parameter: str) -> Any:
 
 def fits(given: Any, taken: Any) -> bool:
     """Whether a state of one type may be one of the other: false only if that is sure."""
-    if UNKNOWN in {given, taken}:
+    if given is UNKNOWN or taken is UNKNOWN:
         return True
     try:
         return issubclass(given, taken) or issubclass(taken, given)
@@ -61,4 +56,5 @@ def _first_argument(annotation: Any) -> Any:
 
 def _as_class(annotation: Any) -> Any:
     kind = typing.get_origin(annotation) or annotation
-    return kind if isinstance(kind, type) and kind not in {Any, object} else UNKNOWN
+    says_nothing = not isinstance(kind, type) or kind is Any or kind is object
+    return UNKNOWN if says_nothing else kind

@@ -155,6 +155,27 @@ def test_a_state_that_a_handler_takes_is_given(router: Router) -> None:
         Routes([router])
 
 
+class Odd(type):
+    """A class of these cannot be hashed."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class OddState(metaclass=Odd):
+    """Such a state."""
+
+
+async def taking_odd(call: Call[OddState]) -> None: ...
+async def giving_odd() -> AsyncIterator[OddState]:
+    yield OddState()
+
+
+def test_a_state_of_a_class_without_a_hash_is_a_state_as_well(router: Router) -> None:
+    router.lifespan(giving_odd)
+    router.on("m")(taking_odd)
+    Routes([router])
+
+
 def test_a_middleware_may_give_another_state(router: Router) -> None:
     router.on("m")(taking_another)
     router.middleware(through)
