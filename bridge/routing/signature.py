@@ -133,16 +133,24 @@ def check_answer(function: Callable[..., Any], name: str, *, is_async: bool) -> 
     Nothing is said of an annotation that cannot be resolved, nor of a decorated function, whose
     decorator may make something else of the answer.
     """
+    wrong = what_is_wrong(type_of_answer(function, is_async=is_async))
+    if wrong is not None:
+        raise HandlerError(f"{name} says that it answers with {wrong}")
+
+
+def type_of_answer(function: Callable[..., Any], *, is_async: bool) -> Any:
+    """What a handler says that it answers with; of an ``async def``, what is awaited.
+
+    Any: it says nothing, it cannot be resolved, or a decorator may make something else of it.
+    """
     target = _annotated(function)
     if hasattr(function, "__wrapped__") or hasattr(target, "__wrapped__"):
-        return
+        return Any
     try:
         annotation = _resolved(_own_annotations(target).get("return", Any), target)
     except Exception:  # noqa: BLE001 - an annotation runs as code, and may be for the checker only
-        return
-    wrong = what_is_wrong(annotation if is_async else awaited(annotation))
-    if wrong is not None:
-        raise HandlerError(f"{name} says that it answers with {wrong}")
+        return Any
+    return annotation if is_async else awaited(annotation)
 
 
 def type_of_data(function: Callable[..., Any], parameter: str, name: str) -> Any:
