@@ -4,6 +4,7 @@ It is written from the side of the CSMS: the worker receives what stations ask a
 client sends what stations are asked.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from bridge.dialects.names import Names, station_key, vendor_key
 from bridge.dialects.partitions import ONE_QUEUE, Partitions
 from bridge.schema.envelope import (
     CALL_ERROR,
+    COMPONENTS,
     OFFLINE,
     OFFLINE_PAYLOAD,
     RESPONSE,
@@ -29,7 +31,7 @@ from bridge.schema.envelope import (
     station_request_headers,
 )
 from bridge.schema.messages import NO_DATA, VendorMessage
-from bridge.schema.types import Schema, as_text, json_types, schemas, without_null
+from bridge.schema.types import PREFIX, Schema, as_text, json_types, schemas, without_null
 
 AMQP: Final = "0.3.0"
 """The version of AsyncAPI's bindings for AMQP. https://github.com/asyncapi/bindings/tree/master/amqp"""
@@ -102,7 +104,7 @@ class _Writer:
             "defaultContentType": "application/json",
             "channels": self._channels,
             "operations": self._operations,
-            "components": {"messages": self._messages, "schemas": self._schemas},
+            "components": {"messages": self._messages, "schemas": COMPONENTS | self._schemas},
         }
 
     # ---- what stations ask ----
@@ -111,7 +113,7 @@ class _Writer:
         channel = f"requests.{vendor_key(entry.vendor_id)}"
         if channel not in self._channels:
             self._channels[channel] = self._requests_channel(entry.vendor_id)
-        name = _name(entry)
+        name = self._name(entry)
         requests = [
             self._message(
                 channel,
@@ -119,6 +121,7 @@ class _Writer:
                 part="request",
                 form=form,
                 title=f"{_title(entry)}, {_versions(form)}",
+                model=f"{_model(entry)}Request{form.suffix}",
                 payload=request_payload(
                     form,
                     entry.vendor_id,
@@ -168,13 +171,14 @@ class _Writer:
                 "messages": {},
                 "bindings": _bound(exchange),
             }
-        name = f"to-station.{_name(entry)}"
+        name = self._name(entry)
         request = self._message(
             _STATIONS,
             f"{name}.request",
             part="request",
             form=None,
             title=f"{_title(entry)}, to a station",
+            model=f"{_model(entry)}Request",
             payload=request_payload(
                 Form.V2,
                 entry.vendor_id,
@@ -197,6 +201,7 @@ class _Writer:
                 part="station-offline",
                 form=None,
                 title="The gateway has lost the station",
+                model="StationOffline",
                 payload=OFFLINE_PAYLOAD,
                 headers=reply_headers(),
                 properties=reply_properties(OFFLINE),
@@ -213,7 +218,8 @@ class _Writer:
     ) -> list[dict[str, str]]:
         """References to the messages that may be the answer: accepted, refused, or a CALLERROR."""
         answers = []
-        prefix = "station." if entry.to_station else ""
+        prefix = "station-" if entry.to_station else ""
+        whose = "Station" if entry.to_station else ""
         answer = None if data.answer is None else without_null(data.answer)
         required = data.answer is not None and "null" not in json_types(data.answer, self._schemas)
         for form in Form:
@@ -221,6 +227,7 @@ class _Writer:
             parts = (
                 (
                     "accepted",
+                    f"{_model(entry)}Accepted",
                     f"{name}.accepted.{form}",
                     f"{_title(entry)} is accepted",
                     accepted_payload(form, self._in_form(form, answer), required=required),
@@ -228,6 +235,7 @@ class _Writer:
                 ),
                 (
                     "refused",
+                    f"{whose}Refused",
                     f"{prefix}refused.{form}",
                     "The request is not accepted",
                     refused_payload(form),
@@ -235,6 +243,7 @@ class _Writer:
                 ),
                 (
                     "call-error",
+                    f"{whose}CallError",
                     f"{prefix}call-error.{form}",
                     "A CALLERROR",
                     call_error_payload(form, from_station=entry.to_station),
@@ -248,11 +257,12 @@ class _Writer:
                     part=part,
                     form=form,
                     title=f"{title}, {_versions(form)}",
+                    model=f"{model}{form.suffix}",
                     payload=payload,
                     headers=headers,
                     properties=reply_properties(kind),
                 )
-                for part, key, title, payload, kind in parts
+                for part, model, key, title, payload, kind in parts
             ]
         return answers
 
@@ -272,6 +282,17 @@ class _Writer:
             }
         return key
 
+    def _name(self, entry: VendorMessage) -> str:
+        """What names an operation, and begins the names of its messages.
+
+        It has letters, digits, ``.``, ``-`` and ``_``; that of no other operation is the same.
+        """
+        message = "_other" if entry.message_id is None else station_key(entry.message_id) or "_none"
+        name = f"{'to-station.' if entry.to_station else ''}{vendor_key(entry.vendor_id)}.{message}"
+        while name in self._operations:  # a.b of c is not a of b.c
+            name += "_"
+        return name
+
     def _in_form(self, form: Form, data: Schema | None) -> Schema | None:
         return as_text(data, self._schemas) if data and form is Form.V1_6 else data
 
@@ -283,6 +304,7 @@ class _Writer:
         part: str,
         form: Form | None,
         title: str,
+        model: str,
         payload: Schema,
         headers: Schema,
         properties: Schema,
@@ -291,8 +313,8 @@ class _Writer:
         message = {
             "name": key,
             "title": title,
-            "payload": payload,
-            "headers": headers,
+            "payload": {"title": model} | payload,
+            "headers": self._shared("headers", headers),
             "correlationId": {
                 "location": "$message.header#/correlation_id",
                 "description": "The AMQP property of that name.",
@@ -304,13 +326,19 @@ class _Writer:
                 }
             },
             PART: part,
-            PROPERTIES: properties,
+            PROPERTIES: self._shared("properties", properties),
         }
         if form is not None:
             message[FORM] = form.value
         self._messages[key] = message
         self._channels[channel]["messages"][key] = {"$ref": f"#/components/messages/{key}"}
         return {"$ref": f"#/channels/{channel}/messages/{key}"}
+
+    def _shared(self, what: str, schema: Schema) -> dict[str, str]:
+        """A reference to a schema that several messages have, which has a title."""
+        name = f"{what}-{schema['title']}"
+        self._schemas[name] = schema
+        return {"$ref": f"{PREFIX}{name}"}
 
     def _operation(
         self,
@@ -384,12 +412,12 @@ def _bound(exchange: str) -> dict[str, Any]:
     }
 
 
-def _name(entry: VendorMessage) -> str:
-    """What names a message in the document. A key has letters, digits, ``.``, ``-`` and ``_``."""
-    vendor = vendor_key(entry.vendor_id)
-    if entry.message_id is None:
-        return f"{vendor}._other"
-    return f"{vendor}.{station_key(entry.message_id) or '_none'}"
+def _model(entry: VendorMessage) -> str:
+    """How the titles of its schemas begin, as generators of code write a name."""
+    message = "Other" if entry.message_id is None else entry.message_id or "Unnamed"
+    words = re.findall("[A-Za-z0-9]+", f"{entry.vendor_id} {message}")
+    direction = "ToStation" if entry.to_station else ""
+    return "".join(f"{word[0].upper()}{word[1:]}" for word in words) + direction
 
 
 def _title(entry: VendorMessage) -> str:

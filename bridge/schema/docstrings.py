@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from functools import lru_cache
+from itertools import pairwise
 
 
 @lru_cache(maxsize=1024)
@@ -26,7 +27,7 @@ def _in_source(kind: type) -> dict[str, str]:
         return {}
     body = tree.body[0].body if tree.body and isinstance(tree.body[0], ast.ClassDef) else []
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in pairwise(body):
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),

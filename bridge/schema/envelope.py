@@ -27,7 +27,7 @@ from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH
 from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH
 from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH
 from bridge.request.outcome import Kind
-from bridge.schema.types import Schema
+from bridge.schema.types import PREFIX, Schema
 
 
 class Form(enum.StrEnum):
@@ -42,6 +42,11 @@ class Form(enum.StrEnum):
         if self is Form.V1_6:
             return (OcppVersion.V1_6,)
         return tuple(version for version in OcppVersion if version is not OcppVersion.V1_6)
+
+    @property
+    def suffix(self) -> str:
+        """How the titles of its schemas end: generators of code name what they make by them."""
+        return "V16" if self is Form.V1_6 else ""
 
 
 def request_payload(
@@ -91,17 +96,27 @@ def request_payload(
     if required:
         names.append("data")
     if form is Form.V2:
-        properties["customData"] = _CUSTOM_DATA
+        properties["customData"] = _of_component(CUSTOM_DATA)
     return {"type": "object", "properties": properties, "required": names}
 
 
+def _of_component(name: str) -> Schema:
+    return {"$ref": f"{PREFIX}{name}"}
+
+
+CUSTOM_DATA: Final = "ocpp-custom-data"
+STATUS_INFO: Final = "ocpp-status-info"
+"""Names of components. No class has a hyphen in its name."""
+
 _CUSTOM_DATA: Final[Schema] = {
+    "title": "CustomData",
     "type": "object",
     "description": "From OCPP 2.0.1 on.",
     "properties": {"vendorId": {"type": "string", "maxLength": VENDOR_ID_MAX_LENGTH}},
     "required": ["vendorId"],
 }
 _STATUS_INFO: Final[Schema] = {
+    "title": "StatusInfo",
     "type": "object",
     "description": "From OCPP 2.0.1 on.",
     "properties": {
@@ -111,10 +126,14 @@ _STATUS_INFO: Final[Schema] = {
             "maxLength": 1024,
             "description": "Until OCPP 2.0.1, at most 512 characters.",
         },
-        "customData": _CUSTOM_DATA,
+        "customData": _of_component(CUSTOM_DATA),
     },
     "required": ["reasonCode"],
 }
+
+
+COMPONENTS: Final[dict[str, Schema]] = {CUSTOM_DATA: _CUSTOM_DATA, STATUS_INFO: _STATUS_INFO}
+"""What the payloads from OCPP 2.0 on refer to."""
 
 
 def accepted_payload(form: Form, data: Schema | None, *, required: bool) -> Schema:
@@ -132,19 +151,23 @@ def accepted_payload(form: Form, data: Schema | None, *, required: bool) -> Sche
 def refused_payload(form: Form) -> Schema:
     """A DataTransferResponse with any other status."""
     others = [status.value for status in DataTransferStatus if status != "Accepted"]
+    status: Schema = {"title": f"RefusedStatus{form.suffix}", "type": "string", "enum": others}
     data: Schema = {"description": "Mostly absent."}
     if form is Form.V1_6:
         data["type"] = "string"
     return {
         "type": "object",
-        "properties": {"status": {"type": "string", "enum": others}, "data": data}
-        | _further(form),
+        "properties": {"status": status, "data": data} | _further(form),
         "required": ["status"],
     }
 
 
 def _further(form: Form) -> dict[str, Schema]:
-    return {} if form is Form.V1_6 else {"statusInfo": _STATUS_INFO, "customData": _CUSTOM_DATA}
+    return (
+        {}
+        if form is Form.V1_6
+        else {"statusInfo": _of_component(STATUS_INFO), "customData": _of_component(CUSTOM_DATA)}
+    )
 
 
 def call_error_payload(form: Form, *, from_station: bool) -> Schema:
@@ -154,7 +177,7 @@ def call_error_payload(form: Form, *, from_station: bool) -> Schema:
     if from_station:
         code["description"] = f"Mostly one of {', '.join(known)}."
     else:
-        code["enum"] = known
+        code |= {"title": f"ErrorCode{form.suffix}", "enum": known}
     return {
         "type": "object",
         "properties": {
@@ -200,13 +223,22 @@ _TRACE: Final[dict[str, Schema]] = {
 }
 
 
-def _headers(properties: dict[str, Schema], *required: str) -> Schema:
-    return {"type": "object", "properties": properties, "required": [STATION_ID, *required]}
+def _headers(title: str, properties: dict[str, Schema], *required: str) -> Schema:
+    return {
+        "title": title,
+        "type": "object",
+        "properties": properties,
+        "required": [STATION_ID, *required],
+    }
 
 
 def request_headers(form: Form) -> Schema:
     """Of a station's request."""
-    version: Schema = {"type": "string", "enum": [each.value for each in form.versions]}
+    version: Schema = {
+        "title": f"OcppVersion{form.suffix}",
+        "type": "string",
+        "enum": [each.value for each in form.versions],
+    }
     if form is not Form.V1_6:
         version |= {"default": DEFAULT_VERSION.value}
     connection: Schema = {
@@ -223,27 +255,34 @@ def request_headers(form: Form) -> Schema:
         DEADLINE: _DEADLINE,
         **_TRACE,
     }
-    return _headers(properties, *([VERSION] if form is Form.V1_6 else []))
+    return _headers(
+        f"RequestHeaders{form.suffix}", properties, *([VERSION] if form is Form.V1_6 else [])
+    )
 
 
 def reply_headers() -> Schema:
     """Of an answer to a station's request."""
-    return _headers({STATION_ID: _STATION, **_TRACE})
+    return _headers("ReplyHeaders", {STATION_ID: _STATION, **_TRACE})
 
 
 def station_request_headers() -> Schema:
     """Of a request to a station."""
-    return _headers({STATION_ID: _STATION, DEADLINE: _DEADLINE, **_TRACE})
+    return _headers("StationRequestHeaders", {STATION_ID: _STATION, DEADLINE: _DEADLINE, **_TRACE})
 
 
 def station_reply_headers(form: Form) -> Schema:
     """Of a station's answer, written in the station's version."""
     version: Schema = {
+        "title": f"OcppVersion{form.suffix}",
         "type": "string",
         "enum": [each.value for each in form.versions],
         "description": "The station's version, in which the payload is written.",
     }
-    return _headers({STATION_ID: _STATION, VERSION: version, **_TRACE}, VERSION)
+    return _headers(
+        f"StationReplyHeaders{form.suffix}",
+        {STATION_ID: _STATION, VERSION: version, **_TRACE},
+        VERSION,
+    )
 
 
 # ---- AMQP properties ----
@@ -259,12 +298,12 @@ _CORRELATION_ID: Final[Schema] = {
 }
 
 
-def _properties(kind: str, properties: dict[str, Schema]) -> Schema:
+def _properties(title: str, kind: str, properties: dict[str, Schema]) -> Schema:
     first: dict[str, Schema] = {
         "content_type": {"type": "string", "const": CONTENT_TYPE},
         "type": {"type": "string", "const": kind},
     }
-    return {"type": "object", "properties": first | properties}
+    return {"title": title, "type": "object", "properties": first | properties}
 
 
 def request_properties(*, to_station: bool) -> Schema:
@@ -292,7 +331,8 @@ def request_properties(*, to_station: bool) -> Schema:
             "description": "Your user at the broker, which the broker checks. Recommended where"
             " several gateways share a virtual host.",
         }
-    return _properties(REQUEST_TYPE, properties)
+    title = "StationRequestProperties" if to_station else "RequestProperties"
+    return _properties(title, REQUEST_TYPE, properties)
 
 
 def reply_properties(kind: str) -> Schema:
@@ -302,7 +342,7 @@ def reply_properties(kind: str) -> Schema:
         "expiration": _EXPIRATION | {"description": "What is left until the deadline, if any."},
         "delivery_mode": {"type": "integer"},
     }
-    return _properties(kind, properties)
+    return _properties(f"{kind}Properties", kind, properties)
 
 
 RESPONSE: Final = Kind.RESPONSE.value

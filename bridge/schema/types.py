@@ -37,8 +37,17 @@ def schemas(types: Sequence[Any]) -> tuple[list[Schema], dict[str, Schema]]:
     plain = map(draft_7, found)
     joined = [[next(plain) for _ in each] for each in options]
     return [_any_of(each) for each in joined], {
-        name: draft_7(component) for name, component in components.items()
+        name: _titled(name, draft_7(component)) for name, component in components.items()
     }
+
+
+def _titled(name: str, component: Schema) -> Schema:
+    """The component with titles, for generators of code name what they make by them."""
+    component["title"] = name
+    for key, value in component.get("properties", {}).items():
+        if len(value.get("enum", ())) > 1:
+            value["title"] = f"{name}{key[:1].upper()}{key[1:]}"
+    return component
 
 
 def _options(kind: Any) -> list[Any]:
@@ -66,9 +75,7 @@ def _structs(kind: Any) -> Iterator[type]:
     waiting: list[Any] = [msgspec.inspect.type_info(kind)]
     while waiting:
         shape = waiting.pop()
-        if id(shape) in seen or not isinstance(
-            shape, msgspec.inspect.Type | msgspec.inspect.Field
-        ):
+        if id(shape) in seen or not isinstance(shape, msgspec.inspect.Type | msgspec.inspect.Field):
             continue
         seen.add(id(shape))
         if isinstance(shape, msgspec.inspect.StructType):
@@ -107,8 +114,11 @@ def draft_7(schema: Any) -> Any:
         plain["additionalItems"] = plain.pop("items", True)
         plain["items"] = plain.pop("prefixItems")
     values = plain.get("enum")
-    if isinstance(values, list) and "type" not in plain and all(isinstance(v, str) for v in values):
-        plain["type"] = "string"
+    if isinstance(values, list):
+        if len(values) == 1:
+            plain["const"] = plain.pop("enum")[0]
+        if "type" not in plain and all(isinstance(value, str) for value in values):
+            plain["type"] = "string"
     if "$ref" in plain and len(plain) > 1:  # draft 7 ignores what stands beside it
         plain = {"allOf": [{"$ref": plain.pop("$ref")}], **plain}
     return plain
@@ -119,10 +129,12 @@ def json_types(schema: Any, components: Mapping[str, Schema]) -> frozenset[str]:
     return _json_types(schema, components, frozenset())
 
 
-def _json_types(schema: Any, components: Mapping[str, Schema], seen: frozenset[str]) -> Any:
+def _json_types(
+    schema: Any, components: Mapping[str, Schema], seen: frozenset[str]
+) -> frozenset[str]:
     if not isinstance(schema, dict):
         return ALL_TYPES if schema else frozenset()
-    found = ALL_TYPES
+    found: frozenset[str] = ALL_TYPES
     reference = schema.get("$ref")
     if reference is not None:
         name = reference.removeprefix(PREFIX)
