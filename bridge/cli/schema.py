@@ -20,6 +20,7 @@ from bridge.schema.asyncapi import Document, document
 from bridge.schema.changes import Change, NoSchema, changes
 from bridge.schema.messages import VendorMessage, vendor_messages
 from bridge.schema.page import page
+from bridge.schema.types import SameName
 from bridge.telemetry.lines import escaped
 from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
@@ -103,13 +104,16 @@ def schema(
     with configuring(LogFormat.AUTO, LogLevel.WARNING):
         routers, to_stations = messages_or_fail(targets)
     messages = vendor_messages(routers, to_stations)
-    made = document(
-        messages,
-        title=_title(messages) if title is None else title,
-        version=api_version,
-        names=Names(prefix),
-        partitions=partitions_of(routers),
-    )
+    try:
+        made = document(
+            messages,
+            title=_title(messages) if title is None else title,
+            version=api_version,
+            names=Names(prefix),
+            partitions=partitions_of(routers),
+        )
+    except SameName as error:
+        fail(str(error), EXIT_USAGE, error=error)
     if diff is not None:
         found = _changes(diff, made)
         _write("\n".join(_lines(found)), output)

@@ -55,7 +55,7 @@ class StationMessage:
         self.description = description
         wrong = what_is_wrong(data)
         if wrong is not None:
-            raise HandlerError(f"{self!r} cannot be sent with {wrong}")
+            raise HandlerError(f"{self!r} cannot be sent with {wrong.partition(':')[0]}")
         data_reader(answer, name=f"the answer to {self!r}")
 
     def request(self, data: Any = UNSET) -> DataTransferRequest:

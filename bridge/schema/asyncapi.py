@@ -237,7 +237,7 @@ class _Writer:
                     "refused",
                     f"{whose}Refused",
                     f"{prefix}refused.{form}",
-                    "The request is not accepted",
+                    f"{_WHOSE[entry.to_station]} refusal",
                     refused_payload(form),
                     RESPONSE,
                 ),
@@ -245,7 +245,7 @@ class _Writer:
                     "call-error",
                     f"{whose}CallError",
                     f"{prefix}call-error.{form}",
-                    "A CALLERROR",
+                    f"{_WHOSE[entry.to_station]} CALLERROR",
                     call_error_payload(form, from_station=entry.to_station),
                     CALL_ERROR,
                 ),
@@ -294,7 +294,9 @@ class _Writer:
         return name
 
     def _in_form(self, form: Form, data: Schema | None) -> Schema | None:
-        return as_text(data, self._schemas) if data and form is Form.V1_6 else data
+        if data is None or form is not Form.V1_6:
+            return data
+        return as_text(data, self._schemas)
 
     def _message(
         self,
@@ -430,6 +432,8 @@ def _versions(form: Form) -> str:
     return "OCPP 1.6" if form is Form.V1_6 else "OCPP 2.x"
 
 
+_WHOSE: Final = {False: "The CSMS's", True: "A station's"}
+
 _STATION_KEY: Final = (
     "The station's id, with each byte of its UTF-8 form other than `A`-`Z`, `a`-`z`, `0`-`9`, `.`"
     " and `-` written as `_` and two lower-case hexadecimal digits. Of a result of more than 200"
@@ -444,6 +448,7 @@ vendor's routing key, with confirms, and sends the station the payload of the re
 The AMQP property `type` says what a reply is: `DataTransferResponse`, the payload of a CALLRESULT,
 or `CallError`, an object with the code, the description and the details of a CALLERROR.
 Requests of vendors that are not named here get the status `UnknownVendorId`.
+Data that does not fit gets the status `Rejected`, from OCPP 2.0.1 on with the reason `InvalidData`.
 A vendor's routing key is its vendorId, with ASCII letters in lower case, and each byte of its UTF-8
 form other than `a`-`z`, `0`-`9`, `.` and `-` written as `_` and two hexadecimal digits.
 A request whose vendorId cannot be read has an empty one.

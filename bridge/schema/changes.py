@@ -98,8 +98,6 @@ class _Pair:
         said = "any other message" if message is None else message or "without a messageId"
         to_station = " to stations" if self._action == "send" else ""
         self._name = f"{there[VENDOR]} {said}{to_station}"
-        self._is_other = after is None or before is None
-        """Whether it is compared with what is said of all others."""
 
     def changes(self) -> Iterator[Change]:
         before, after = self._before, self._after
@@ -162,8 +160,8 @@ class _Pair:
                 before.get(key, True), after.get(key, True), self._old, self._new
             ):
                 breaks = each.narrower if comes_in else each.wider
-                if self._is_other and each.path == "messageId":
-                    continue  # it is one of many there
+                if key == "payload" and each.path in {"vendorId", "messageId"}:
+                    continue  # by these the two were found: the case of letters does not count
                 whom = Whom.STATIONS if key == "payload" and part in _THEIRS else Whom.GATEWAYS
                 where = f"{_WORDS.get(part, part)}{what}"
                 yield Change(self._name, _where(where, each), each.text, whom if breaks else None)

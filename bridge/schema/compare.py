@@ -32,12 +32,14 @@ _AS_IT_IS: Final = (
     "multipleOf",
     "uniqueItems",
     "contentEncoding",
-    "contentMediaType",
     "patternProperties",
     "propertyNames",
     "not",
 )
 """Keywords of which nothing is known but whether they are the same."""
+
+_WORDS: Final = frozenset({"title", "description", "default", "examples"})
+"""Keywords for people."""
 
 _NOTHING: Final[Schema] = {"not": {}}
 """The schema that takes no value."""
@@ -91,10 +93,12 @@ class _Comparison:
             yield from self._options(_options(old), _options(new), path)
             return
         before, after = _types(old, self._old_root), _types(new, self._new_root)
-        if before and after and not before & after:
-            yield Difference(
-                path, f"{_words(old, before)} before, {_words(new, after)} now", True, True
-            )
+        was_any, is_any = not old.keys() - _WORDS, not new.keys() - _WORDS
+        if was_any and is_any:
+            return
+        if was_any or is_any or (before and after and not before & after):
+            text = f"{_words(old, before)} before, {_words(new, after)} now"
+            yield Difference(path, text, narrower=not is_any, wider=not was_any)
             return
         yield from self._values_or_types(old, new, path)
         if _values(old) is not None or _values(new) is not None:
@@ -103,10 +107,14 @@ class _Comparison:
         yield from _as_it_is(old, new, path)
         if "contentSchema" in old and "contentSchema" in new:
             yield from self.compare(old["contentSchema"], new["contentSchema"], path)
-        elif "contentSchema" in old or "contentSchema" in new:
-            is_new = "contentSchema" in new
-            text = "JSON text of one kind now" if is_new else "any text now"
-            yield Difference(path, text, is_new, not is_new)
+        elif "contentSchema" in new:
+            text = f"only the JSON text of {_words_of(new['contentSchema'], self._new_root)} now"
+            yield Difference(path, text, narrower=True, wider=False)
+        elif "contentSchema" in old:
+            text = (
+                f"no longer only the JSON text of {_words_of(old['contentSchema'], self._old_root)}"
+            )
+            yield Difference(path, text, narrower=False, wider=True)
         if "object" in before & after:
             yield from self._fields(old, new, path)
         if "array" in before & after:
@@ -301,7 +309,7 @@ def _fits(text: str, schema: Schema) -> bool:
     return bool(schema.get(lower, size) <= size <= schema.get(upper, size))
 
 
-def _words_of(option: Schema, root: Mapping[str, Any]) -> str:
+def _words_of(option: Any, root: Mapping[str, Any]) -> str:
     plain = resolved(option, root)
     return _words(plain, _types(plain, root))
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from bridge.schema.asyncapi import FORM, MESSAGE, PART, PROPERTIES, QUEUES, VENDOR, Document
 from bridge.schema.compare import resolved
 from bridge.schema.envelope import Form
@@ -82,11 +84,9 @@ class _Page:
         for paragraph in operation.get("description", "").split("\n\n"):
             if paragraph:
                 yield f"<p>{_prose(paragraph)}</p>"
-        yield "<p>Exchange " + _code(exchange)
-        yield f", routing key {_code(channel['address'])}"
-        if QUEUES in channel:
-            yield ", queue " + ", ".join(map(_code, channel[QUEUES]))
-        yield ".</p>"
+        queues = ", ".join(map(_code, channel.get(QUEUES, ())))
+        address = f"Exchange {_code(exchange)}, routing key {_code(channel['address'])}"
+        yield f"<p>{address}{', queue ' * bool(queues)}{queues}.</p>"
         request = self._part(operation["messages"], "request")
         needed = "is required" if "data" in request["payload"]["required"] else "may be absent"
         yield f"<h3>Request <small>data {needed}</small></h3>"
@@ -178,7 +178,7 @@ class _Page:
             return " or ".join(map(self._words, options))
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if values is not None:
-            return ", ".join(_code(value) for value in values)
+            return ", ".join(map(_json, values))
         words = self._kind(schema)
         limits = [text.format(_code(schema[key])) for key, text in _LIMITS.items() if key in schema]
         if "default" in schema and schema["default"] is not None:
@@ -219,6 +219,10 @@ def _text(value: object) -> str:
 
 def _code(value: object) -> str:
     return f"<code>{_text(value)}</code>"
+
+
+def _json(value: object) -> str:
+    return _code(msgspec.json.encode(value).decode())
 
 
 def _prose(text: str) -> str:

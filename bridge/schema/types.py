@@ -22,18 +22,30 @@ ALL_TYPES: Final = frozenset({"null", "boolean", "number", "string", "array", "o
 """The JSON types; an integer is a number."""
 
 
+class SameName(ValueError):
+    """Two types of one module have the same name."""
+
+
 def schemas(types: Sequence[Any]) -> tuple[list[Schema], dict[str, Schema]]:
-    """The schema of each type, and by name the components that these refer to."""
+    """The schema of each type, and by name the components that these refer to.
+
+    Raises :class:`SameName`.
+    """
     options = [_options(each) for each in types]
     leaves = [leaf for each in options for leaf in each]
     classes = list({id(kind): kind for leaf in leaves for kind in _structs(leaf)}.values())
-    found, components = msgspec.json.schema_components(
-        [*leaves, *classes], schema_hook=lambda _: {}, ref_template=PREFIX + "{name}"
-    )
+    try:
+        found, components = msgspec.json.schema_components(
+            [*leaves, *classes], schema_hook=lambda _: {}, ref_template=PREFIX + "{name}"
+        )
+    except KeyError as error:  # so msgspec fails, where it finds no names to tell two types apart
+        raise SameName(f"there are two types {error.args[0]!r}: give one another name") from error
     for kind, reference in zip(classes, found[len(leaves) :], strict=True):
         component = components.get(reference.get("$ref", "").removeprefix(PREFIX))
         if component is not None:
             _describe_fields(kind, component)
+    # Defaults are what msgspec would write: a tuple is a list.
+    found, components = msgspec.json.decode(msgspec.json.encode((found, components)))
     plain = map(draft_7, found)
     joined = [[next(plain) for _ in each] for each in options]
     return [_any_of(each) for each in joined], {
@@ -45,7 +57,7 @@ def _titled(name: str, component: Schema) -> Schema:
     """The component with titles, for generators of code name what they make by them."""
     component["title"] = name
     for key, value in component.get("properties", {}).items():
-        if len(value.get("enum", ())) > 1:
+        if "allOf" in value or len(value.get("enum", ())) > 1:
             value["title"] = f"{name}{key[:1].upper()}{key[1:]}"
     return component
 
