@@ -2,6 +2,7 @@
 
 import enum
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -116,7 +117,7 @@ def schema(
         fail(str(error), EXIT_USAGE, error=error)
     if diff is not None:
         found = _changes(diff, made)
-        _write("\n".join(_lines(found)), output)
+        _write("\n".join(lines(found)), output)
         if any(each.breaks for each in found):
             raise typer.Exit(EXIT_DIFFERENT)
     elif html:
@@ -147,15 +148,15 @@ def _changes(path: Path, made: Document) -> list[Change]:
         fail(f"{path} is not what `dtbridge schema` writes: {error}", EXIT_USAGE)
 
 
-def _lines(found: list[Change]) -> list[str]:
-    """What breaks first, and a summary at the end."""
-    breaking = [each for each in found if each.breaks]
-    lines = [f"breaks {each.breaks}: {each}" for each in breaking]
-    lines += [f"compatible: {each}" for each in found if not each.breaks]
+def lines(found: Sequence[Change]) -> list[str]:
+    """What is printed of changes: what breaks somebody first, and a summary at the end."""
     if not found:
         return ["nothing changes"]
+    breaking = [each for each in found if each.breaks]
+    told = [f"breaks {each.breaks}: {each}" for each in breaking]
+    told += [f"compatible: {each}" for each in found if not each.breaks]
     count = f"{len(found):,} change{'s' if len(found) > 1 else ''}"
-    return [*map(escaped, lines), f"{count}, {len(breaking):,} breaking"]
+    return [*map(escaped, told), f"{count}, {len(breaking):,} breaking"]
 
 
 def _write(text: str, path: Path | None) -> None:

@@ -151,7 +151,8 @@ class _Writer:
             "address": key,
             "title": f"Requests of {vendor_id}",
             "description": f"Publish to the exchange `{exchange}` with the routing key `{key}`,"
-            " with confirms.",
+            f" with confirms. Whoever declares it does so with the argument `alternate-exchange:"
+            f" {self._names.unrouted}`.",
             "messages": {},
             "bindings": _bound(exchange),
             QUEUES: list(spread.queues(queue)),
