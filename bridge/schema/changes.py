@@ -44,8 +44,11 @@ def changes(old: Document, new: Document) -> list[Change]:
     """What changes from one document to the other. Raises :class:`NoSchema`."""
     before, after = _operations(old), _operations(new)
     found: list[Change] = []
-    for key in dict.fromkeys((*before, *after)):
-        found += _Pair(key, before.get(key), after.get(key), old, new, before, after).changes()
+    try:
+        for key in dict.fromkeys((*before, *after)):
+            found += _Pair(key, before.get(key), after.get(key), old, new, before, after).changes()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NoSchema(f"it is broken ({type(error).__name__}: {error})") from error
     return list(dict.fromkeys(found))
 
 

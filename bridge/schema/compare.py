@@ -1,7 +1,7 @@
 """Two JSON Schemas → how the second differs, and whether it takes less or more than the first.
 
 Descriptions, titles and defaults are for people; they are no differences. Neither is the name of a
-component: what it holds is compared.
+component: what it holds is compared, once, wherever it stands first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -62,7 +62,7 @@ def differences(
     old: Any, new: Any, old_root: Mapping[str, Any], new_root: Mapping[str, Any], path: str = ""
 ) -> list[Difference]:
     """How `new` differs from `old`. The roots are the documents that references are found in."""
-    return list(_Comparison(old_root, new_root, frozenset()).compare(old, new, path))
+    return list(_Comparison(old_root, new_root, set()).compare(old, new, path))
 
 
 class _Comparison:
@@ -70,22 +70,29 @@ class _Comparison:
         self,
         old_root: Mapping[str, Any],
         new_root: Mapping[str, Any],
-        seen: frozenset[tuple[int, int]],
+        compared: set[tuple[Any, Any]],
     ) -> None:
         self._old_root = old_root
         self._new_root = new_root
-        self._seen = seen
-        """The pairs that are being compared: a type may have itself within it."""
+        self._compared = compared
+        """The pairs of components that have been, or are being compared: a type may have itself
+        within it, and stand in many places."""
 
     def compare(self, old: Any, new: Any, path: str) -> Iterator[Difference]:
         """Every difference, the outer ones first."""
-        pair = (id(old), id(new))
-        if pair in self._seen:
-            return
-        inner = _Comparison(self._old_root, self._new_root, self._seen | {pair})
-        yield from inner.compare_resolved(
+        if _is_reference(old) or _is_reference(new):
+            pair = (_name(old), _name(new))
+            if pair in self._compared:
+                return
+            self._compared.add(pair)
+        yield from self.compare_resolved(
             resolved(old, self._old_root), resolved(new, self._new_root), path
         )
+
+    def _tried(self, old: Schema, new: Schema, path: str) -> list[Difference]:
+        """The differences, for whoever may not want them."""
+        trial = _Comparison(self._old_root, self._new_root, set(self._compared))
+        return list(trial.compare(old, new, path))
 
     def compare_resolved(self, old: Schema, new: Schema, path: str) -> Iterator[Difference]:
         """As :meth:`compare`, for schemas that are no references themselves."""
@@ -122,27 +129,31 @@ class _Comparison:
 
     def _options(self, old: list[Schema], new: list[Schema], path: str) -> Iterator[Difference]:
         """Each option of one, beside that option of the other which is most like it."""
-        told: list[Difference] = []
         marks_old, marks_new = _marks(old, self._old_root), _marks(new, self._new_root)
+        told: list[Difference] = []
+        taken: list[Schema] = []
         for option, mark in zip(old, marks_old, strict=True):
-            found = [list(self.compare(option, other, path)) for other in new]
-            if any(not any(each.narrower for each in those) for those in found):
-                continue
-            if mark in marks_new:
-                told += found[marks_new.index(mark)]
-            else:
+            alike = [other for other, its in zip(new, marks_new, strict=True) if its == mark]
+            if alike:
+                taken.append(self._best(option, alike, path))
+                told += self.compare(option, taken[-1], path)
+            elif all(any(d.narrower for d in self._tried(option, other, path)) for other in new):
                 text = f"no longer {_words_of(option, self._old_root)}"
                 told.append(Difference(path, text, narrower=True, wider=False))
-        for option, mark in zip(new, marks_new, strict=True):
-            found = [list(self.compare(other, option, path)) for other in old]
-            if any(not any(each.wider for each in those) for those in found):
-                continue
-            if mark in marks_old:
-                told += found[marks_old.index(mark)]
-            else:
+        for option in new:
+            if not any(option is each for each in taken) and all(
+                any(d.wider for d in self._tried(other, option, path)) for other in old
+            ):
                 text = f"also {_words_of(option, self._new_root)} now"
                 told.append(Difference(path, text, narrower=False, wider=True))
         yield from dict.fromkeys(told)
+
+    def _best(self, option: Schema, alike: list[Schema], path: str) -> Schema:
+        """That of several which is the same, or else takes all that `option` takes."""
+        if len(alike) == 1:
+            return alike[0]
+        tried = [(self._tried(option, other, path), other) for other in alike]
+        return min(tried, key=lambda each: (any(d.narrower for d in each[0]), len(each[0])))[1]
 
     def _values_or_types(self, old: Schema, new: Schema, path: str) -> Iterator[Difference]:
         before, after = _values(old), _values(new)
@@ -230,6 +241,15 @@ def resolved(schema: Any, root: Mapping[str, Any]) -> Schema:
     return {}
 
 
+def _is_reference(schema: Any) -> bool:
+    return isinstance(schema, dict) and "$ref" in schema
+
+
+def _name(schema: Any) -> Any:
+    """What names a schema as long as it is there."""
+    return schema["$ref"] if _is_reference(schema) else id(schema)
+
+
 def _found(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
     for step in reference.removeprefix("#/").split("/"):
@@ -301,12 +321,24 @@ def _fits(text: str, schema: Schema) -> bool:
     """Whether a value that is listed keeps to the types and bounds of a schema."""
     value = orjson.loads(text)
     kind = type_of_value(value)
-    if kind not in json_types({key: schema[key] for key in ("type",) if key in schema}, {}):
+    if kind == "number":
+        kind = "integer" if float(value).is_integer() else "fraction"
+    if kind not in _named_types(schema):
         return False
-    size = value if kind == "number" else len(value) if kind in {"string", "array"} else 0
-    lower = {"number": "minimum", "string": "minLength", "array": "minItems"}.get(kind, "")
-    upper = {"number": "maximum", "string": "maxLength", "array": "maxItems"}.get(kind, "")
+    if kind not in _BOUNDED:
+        return True
+    lower, upper = _BOUNDED[kind]
+    size = value if kind in {"integer", "fraction"} else len(value)
     return bool(schema.get(lower, size) <= size <= schema.get(upper, size))
+
+
+_BOUNDED: Final = {
+    "integer": ("minimum", "maximum"),
+    "fraction": ("minimum", "maximum"),
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+}
+"""The bounds of a listed value."""
 
 
 def _words_of(option: Any, root: Mapping[str, Any]) -> str:

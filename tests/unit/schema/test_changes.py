@@ -199,8 +199,12 @@ def test_words_and_names_are_no_changes() -> None:
     assert changes(made(handled(INT)), made(handled(other))) == []
 
 
+BROKEN = made(handled())
+BROKEN["components"]["messages"]["com.acme.Get.request.ocpp2"]["payload"]["properties"] = 1
+
+
 @pytest.mark.parametrize(
-    "old", [[], {}, {"channels": {}, "operations": {"x": {"action": "receive"}}}]
+    "old", [[], {}, {"channels": {}, "operations": {"x": {"action": "receive"}}}, BROKEN]
 )
 def test_a_document_of_another_kind_is_refused(old: Any) -> None:
     with pytest.raises(NoSchema):

@@ -151,3 +151,22 @@ def test_a_class_that_has_another_name_is_compared_where_it_stands_in_a_union() 
 
 def test_a_reference_to_nothing_may_be_anything() -> None:
     assert differences({"$ref": "#/gone"}, {}, {}, {}) == []
+
+
+def test_types_that_hold_each_other_many_times_over_are_compared_in_no_time() -> None:
+    """Along every path through them, it would take as long as there are paths."""
+    names = [f"T{number}" for number in range(30)]
+    every = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+
+    def root(last: Any) -> dict[str, Any]:
+        schemas = {
+            name: tagged(name, inside={"anyOf": every}, **dict(zip(names, every, strict=True)))
+            for name in names
+        }
+        schemas[names[-1]]["properties"]["last"] = last
+        return {"components": {"schemas": schemas}}
+
+    old, new = root(INTEGER), root(STRING)
+    found = differences({"anyOf": every}, {"anyOf": every}, old, new)
+    assert [each.text for each in found] == ["integer before, string now"]
+    assert found[0].path.endswith("last")
