@@ -212,7 +212,10 @@ class _Comparison:
         if isinstance(before, list) and isinstance(after, list):
             for number, (one, other) in enumerate(zip(before, after, strict=False)):
                 yield from self.compare(one, other, f"{path}[{number}]")
-            return  # how many there are, its bounds say
+            for number in range(len(after), len(before)):
+                refused = new.get("additionalItems") is False
+                yield Difference(f"{path}[{number}]", "gone", refused, wider=True)
+            return  # what is new and required, the bounds say
         if isinstance(before, list) or isinstance(after, list):
             for number, one in enumerate(before if isinstance(before, list) else after):
                 pair = (one, after) if isinstance(before, list) else (before, one)

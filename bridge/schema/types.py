@@ -33,17 +33,17 @@ def schemas(types: Sequence[Any]) -> tuple[list[Schema], dict[str, Schema]]:
     """
     options = [_options(each) for each in types]
     leaves = [leaf for each in options for leaf in each]
-    classes = list({id(kind): kind for leaf in leaves for kind in _structs(leaf)}.values())
+    classes = list({id(each.cls): each for leaf in leaves for each in _classes(leaf)}.values())
     try:
         found, components = msgspec.json.schema_components(
-            [*leaves, *classes], schema_hook=lambda _: {}, ref_template=PREFIX + "{name}"
+            [*leaves, *(each.cls for each in classes)],
+            schema_hook=lambda _: {},
+            ref_template=PREFIX + "{name}",
         )
     except KeyError as error:  # so msgspec fails, where it finds no names to tell two types apart
         raise SameName(f"there are two types {error.args[0]!r}: give one another name") from error
-    for kind, reference in zip(classes, found[len(leaves) :], strict=True):
-        component = components.get(reference.get("$ref", "").removeprefix(PREFIX))
-        if component is not None:
-            _describe_fields(kind, component)
+    for each, reference in zip(classes, found[len(leaves) :], strict=True):
+        _describe_fields(each, components.get(reference.get("$ref", "").removeprefix(PREFIX), {}))
     # Defaults are what msgspec would write: a tuple is a list.
     found, components = msgspec.json.decode(msgspec.json.encode((found, components)))
     plain = map(draft_7, found)
@@ -81,8 +81,8 @@ def _any_of(options: list[Schema]) -> Schema:
     return options[0] if len(options) == 1 else {"anyOf": options}
 
 
-def _structs(kind: Any) -> Iterator[type]:
-    """Every Struct within a type."""
+def _classes(kind: Any) -> Iterator[Any]:
+    """What msgspec tells of every class with fields within a type."""
     seen: set[int] = set()
     waiting: list[Any] = [msgspec.inspect.type_info(kind)]
     while waiting:
@@ -90,17 +90,17 @@ def _structs(kind: Any) -> Iterator[type]:
         if id(shape) in seen or not isinstance(shape, msgspec.inspect.Type | msgspec.inspect.Field):
             continue
         seen.add(id(shape))
-        if isinstance(shape, msgspec.inspect.StructType):
-            yield shape.cls
+        if hasattr(shape, "fields"):
+            yield shape
         for name in shape.__struct_fields__:
             value = getattr(shape, name)
             waiting.extend(value if isinstance(value, tuple) else (value,))
 
 
-def _describe_fields(kind: Any, component: Schema) -> None:
-    written = field_docstrings(typing.get_origin(kind) or kind)
+def _describe_fields(shape: Any, component: Schema) -> None:
+    written = field_docstrings(typing.get_origin(shape.cls) or shape.cls)
     properties = component.get("properties", {})
-    for field in msgspec.structs.fields(kind):
+    for field in shape.fields:
         if field.name in written and field.encode_name in properties:
             properties[field.encode_name].setdefault("description", written[field.name])
 

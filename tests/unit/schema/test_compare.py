@@ -109,6 +109,12 @@ TABLE = [
         {"type": "array", "items": [INTEGER, INTEGER]},
         ("[1]", "string before, integer now", *BOTH),
     ),
+    (
+        {"type": "array", "items": [INTEGER, STRING]},
+        {"type": "array", "items": [INTEGER]},
+        ("[1]", "gone", *WIDER),
+    ),
+    ({"type": "array", "items": [INTEGER]}, {"type": "array", "items": INTEGER}, None),
     # what stands in a text
     (text_of(thing(a=INTEGER)), text_of(thing("a", a=INTEGER)), ("a", "required now", *NARROWER)),
     (text_of(INTEGER), text_of(STRING), ("", "integer before, string now", *BOTH)),
@@ -119,7 +125,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("old", "new", "difference"), TABLE)
 def test_a_difference_says_where_what_and_which_way(old: Any, new: Any, difference: Any) -> None:
-    assert differences(old, new, {}, {}) == [Difference(*difference)]
+    expected = [] if difference is None else [Difference(*difference)]
+    assert differences(old, new, {}, {}) == expected
 
 
 SCHEMAS = [schema for old, new, _ in TABLE for schema in (old, new)]

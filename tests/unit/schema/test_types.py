@@ -1,13 +1,16 @@
 """Python types as JSON Schemas of draft 7, and as the text that OCPP 1.6 has of them."""
 
+import dataclasses
 import datetime as dt
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import jsonschema
 import msgspec
 import pytest
 
 from bridge.schema.types import PREFIX, SameName, Schema, as_text, json_types, schemas
+
+T = TypeVar("T")
 
 
 class Price(msgspec.Struct, tag="price"):
@@ -61,6 +64,30 @@ def test_a_class_is_a_component_with_what_is_written_about_it_and_its_fields() -
         },
         "required": ["type", "amount"],
     }
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    """From the left."""
+
+
+class Page(msgspec.Struct, Generic[T]):
+    items: list[T]
+    """All of them."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field", "text"),
+    [
+        (Point, "Point", "x", "From the left."),
+        (dict[str, Page[Point]], "Page_Point_", "items", "All of them."),
+    ],
+)
+def test_fields_of_every_kind_of_class_are_described(
+    kind: Any, name: str, field: str, text: str
+) -> None:
+    assert the(kind)[1][name]["properties"][field]["description"] == text
 
 
 def test_fields_that_are_called_like_keywords_keep_their_schemas() -> None:
