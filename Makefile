@@ -21,6 +21,7 @@ demo: .compiled ## Watch charging stations, a gateway and a worker talk over a r
 
 test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@$(MAKE) --no-print-directory .install-asyncapi || true
 	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
@@ -82,7 +83,7 @@ lock: $(READY) ## Resolve the newest allowed versions into the lock files
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist $(ASYNCAPI)/node_modules
 	@find bridge -name '*.so' -delete
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -171,3 +172,19 @@ build/kubectl: | .install-mmdebstrap
 	echo "Installing prometheus (once) ..."; \
 	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends prometheus; } >/dev/null 2>&1 \
 	|| { echo "Alerts are checked with promtool and prometheus: install the package prometheus" >&2; exit 1; }; }
+
+# What reads the documents of `dtbridge schema` in the tests, which say so and go on where it is not there.
+ASYNCAPI := tests/acceptance/asyncapi
+
+.PHONY: .install-asyncapi
+.install-asyncapi:
+	@command -v npm >/dev/null || { \
+	echo "The tests with AsyncAPI's own tools are left out: they need Node.js; install the packages nodejs and npm" >&2; \
+	exit 1; }
+	@$(MAKE) --silent --no-print-directory $(ASYNCAPI)/node_modules/.package-lock.json
+
+$(ASYNCAPI)/node_modules/.package-lock.json: $(ASYNCAPI)/package-lock.json
+	@echo "Installing AsyncAPI's parser and generator, and TypeScript (once) ..."
+	@npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $(ASYNCAPI) || { \
+	echo "The tests with AsyncAPI's own tools are left out: npm's registry gives no packages" >&2; exit 1; }
+	@touch $@

@@ -26,6 +26,7 @@ from bridge.request.retry import RetryPolicy
 from bridge.routing.errors import HandlerError, LifespanError
 from bridge.routing.middleware import CallNext
 from bridge.routing.router import Router
+from bridge.routing.station_message import StationMessage
 from bridge.transport import BrokerUnreachable, TopologyError, TransportError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ __all__ = [
     "RetryPolicy",
     "Router",
     "Settings",
+    "StationMessage",
     "StationOffline",
     "StatusInfo",
     "TopologyError",

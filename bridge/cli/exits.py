@@ -20,7 +20,8 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CALL_ERROR: Final = 3
 EXIT_DIFFERENT: Final = 3
-"""Of `dtbridge topology`: the broker does not have what it must have."""
+"""Of `dtbridge topology`: the broker does not have what it must have. Of `dtbridge schema --diff`:
+stations or gateways would break."""
 EXIT_NO_ANSWER: Final = 4
 EXIT_STATION_OFFLINE: Final = 5
 EXIT_INTERRUPTED: Final = 130

@@ -25,6 +25,7 @@ from bridge.cli.pausing import pause, paused, resume
 from bridge.cli.process import ending
 from bridge.cli.replay_check import replay_check
 from bridge.cli.run import run
+from bridge.cli.schema import schema
 from bridge.cli.send import send, send_to_station
 from bridge.cli.tap import tap
 from bridge.cli.top import top
@@ -82,6 +83,7 @@ app.command()(paused)
 app.add_typer(dead)
 app.add_typer(topology)
 app.command()(check)
+app.command()(schema)
 app.command()(doctor)
 app.command()(top)
 app.command()(demo)

@@ -2,10 +2,10 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -13,8 +13,11 @@ from bridge.cli.exits import EXIT_USAGE, fail
 from bridge.cli.options import words
 from bridge.request.outcome import describe_error
 from bridge.routing.errors import HandlerError
-from bridge.routing.router import Router, Routes
+from bridge.routing.router import Router, Routes, fold
+from bridge.routing.station_message import StationMessage
 from bridge.telemetry.exceptions import users_place
+
+Loaded = TypeVar("Loaded")
 
 Targets = Annotated[
     list[str],
@@ -32,19 +35,46 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     Raises ValueError or TypeError, with a sentence, for a target that names no router, and
     HandlerError for a handler or a set of routers that cannot be.
     """
-    look_here()
     routers: list[Router] = []
-    for target in targets:
-        found = _load(target)
-        for router in found if isinstance(found, list | tuple) else (found,):
-            if not isinstance(router, Router):
-                raise TypeError(
-                    f"{target} is a {type(router).__name__}, not a Router or a list of them"
-                )
-            if router not in routers:
-                routers.append(router)
+    for target, router in _each(targets):
+        if not isinstance(router, Router):
+            raise TypeError(
+                f"{target} is a {type(router).__name__}, not a Router or a list of them"
+            )
+        if router not in routers:
+            routers.append(router)
     Routes(routers)
     return routers
+
+
+def load_messages(targets: Sequence[str]) -> tuple[list[Router], list[StationMessage]]:
+    """As :func:`load_routers`, where some may name messages to stations, or lists with them."""
+    routers: list[Router] = []
+    to_stations: dict[tuple[str, str | None], StationMessage] = {}
+    for target, each in _each(targets):
+        if isinstance(each, StationMessage):
+            message_id = each.message_id and fold(each.message_id)
+            other = to_stations.setdefault((fold(each.vendor_id), message_id), each)
+            if other is not each:
+                raise ValueError(f"{target}: there are two of {each!r} (case does not count)")
+        elif not isinstance(each, Router):
+            raise TypeError(
+                f"{target} is a {type(each).__name__}, not a Router, a StationMessage or a list of"
+                " them"
+            )
+        elif each not in routers:
+            routers.append(each)
+    Routes(routers)
+    return routers, list(to_stations.values())
+
+
+def _each(targets: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """What the targets name, and what is in the lists that they name, with the target of each."""
+    look_here()
+    for target in targets:
+        found = _load(target)
+        for each in found if isinstance(found, list | tuple) else (found,):
+            yield target, each
 
 
 def look_here() -> None:
@@ -121,11 +151,20 @@ def _at(error: BaseException) -> str:
 
 def routers_or_fail(targets: Sequence[str]) -> list[Router]:
     """As :func:`load_routers`, but what is wrong ends the command."""
+    return _or_fail(load_routers, targets)
+
+
+def messages_or_fail(targets: Sequence[str]) -> tuple[list[Router], list[StationMessage]]:
+    """As :func:`load_messages`, but what is wrong ends the command."""
+    return _or_fail(load_messages, targets)
+
+
+def _or_fail(load: Callable[[Sequence[str]], Loaded], targets: Sequence[str]) -> Loaded:
     if any("@" in target or "://" in target for target in targets):
         # It is not shown: it may hold a password.
         fail("a URL stands where MODULE:NAME is expected; a broker's is for --amqp-url", EXIT_USAGE)
     try:
-        return load_routers(words(targets))
+        return load(words(targets))
     except HandlerError as error:
         fail(f"{error}{_at(error)}", EXIT_USAGE, error=error)
     except (ValueError, TypeError) as error:

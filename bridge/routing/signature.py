@@ -133,15 +133,22 @@ def check_answer(function: Callable[..., Any], name: str, *, is_async: bool) -> 
     Nothing is said of an annotation that cannot be resolved, nor of a decorated function, whose
     decorator may make something else of the answer.
     """
-    target = annotated(function)
-    if hasattr(function, "__wrapped__") or hasattr(target, "__wrapped__"):
-        return
-    annotation = said_of(function, "return")
-    if annotation is UNKNOWN:
-        return
-    wrong = what_is_wrong(annotation if is_async else awaited(annotation))
+    wrong = what_is_wrong(type_of_answer(function, is_async=is_async))
     if wrong is not None:
         raise HandlerError(f"{name} says that it answers with {wrong}")
+
+
+def type_of_answer(function: Callable[..., Any], *, is_async: bool) -> Any:
+    """What a handler says that it answers with; of an ``async def``, what is awaited.
+
+    Any: it says nothing, it cannot be resolved, or a decorator may make something else of it.
+    """
+    if hasattr(function, "__wrapped__") or hasattr(annotated(function), "__wrapped__"):
+        return Any
+    annotation = said_of(function, "return")
+    if annotation is UNKNOWN:
+        return Any
+    return annotation if is_async else awaited(annotation)
 
 
 def type_of_data(function: Callable[..., Any], parameter: str, name: str) -> Any:

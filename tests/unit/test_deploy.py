@@ -53,7 +53,7 @@ def assert_holds(lock: dict[str, str], requirements: list[str]) -> None:
 
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 NEEDED = PROJECT["project"]["dependencies"] + [text for extra in EXTRAS.values() for text in extra]
-WRITING = EXTRAS["testing"] + EXTRAS["reload"]
+WRITING = EXTRAS["testing"] + EXTRAS["reload"] + EXTRAS["yaml"]
 """For whoever writes handlers: not in the image."""
 RUNNING = [text for text in NEEDED if text not in WRITING]
 """What the commands need: nobody tests in the image."""
