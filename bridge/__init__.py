@@ -23,6 +23,7 @@ from bridge.ocpp import (
 from bridge.request.incoming import Call, current_call
 from bridge.request.outcome import Rejected, Retry
 from bridge.request.retry import RetryPolicy
+from bridge.routing.data import Lenient
 from bridge.routing.errors import HandlerError, LifespanError
 from bridge.routing.middleware import CallNext
 from bridge.routing.router import Router
@@ -52,6 +53,7 @@ __all__ = [
     "DataTransferStatus",
     "ErrorCode",
     "HandlerError",
+    "Lenient",
     "LifespanError",
     "NoAnswer",
     "NotAccepted",
