@@ -4,6 +4,9 @@ An interface says what stations ask, a method for each message, and :func:`make_
 Router of what implements it. What the CSMS asks stations is a :class:`Command` for each message.
 Both check what they send as strictly as what they are given.
 
+Types are those that msgspec decodes. One that is no JSON has ``from_text(text)``, a class method
+that raises ValueError for any other text; to be sent, it has the method ``to_text()``.
+
 >>> class CSMS(Protocol):
 ...     @message("GetTariff")
 ...     def get_tariff(self, call: Call, data: TariffQuery, /) -> Answer[Tariff]: ...
@@ -16,6 +19,7 @@ import enum
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterator
+from copy import copy
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypedDict, TypeVar, Unpack, cast
@@ -23,7 +27,15 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypedDict, Typ
 import msgspec
 from msgspec import UNSET
 
-from bridge import Call, DataTransferRequest, HandlerError, Lenient, RetryPolicy, Router
+from bridge import (
+    Call,
+    DataTransferRequest,
+    HandlerError,
+    Lenient,
+    Rejected,
+    RetryPolicy,
+    Router,
+)
 
 if TYPE_CHECKING:
     from bridge import Client, TypedResponse
@@ -45,7 +57,8 @@ class Certainty(enum.StrEnum):
     DOCUMENTED = "documented"
     """The vendor says it in public."""
     OBSERVED = "observed"
-    """It was seen, in logs or in the code of others. The vendor has published nothing."""
+    """It was seen in logs, in reports or in the code of others. What the vendor says of it, if
+    anything, was not to be had."""
 
 
 class RouterOptions(TypedDict, total=False):
@@ -71,6 +84,8 @@ class Message(msgspec.Struct, frozen=True):
     """Any: not known."""
     name: str
     """Of the method or command that it is, in the pack."""
+    description: str = ""
+    """What it is for."""
 
 
 # ---- what stations ask ----
@@ -101,7 +116,8 @@ def messages_of(interface: Any) -> Iterator[Message]:
             for option in typing.get_args(hints["return"])
             if typing.get_origin(option) is Awaitable
         )
-        yield Message(message_id, hints[data[0]] if data else NoneType, answer, name)
+        kind = hints[data[0]] if data else NoneType
+        yield Message(message_id, kind, answer, name, inspect.getdoc(method) or "")
 
 
 def make_router(
@@ -131,32 +147,45 @@ def make_router(
 def _handler(each: Message, method: Callable[..., Any], owner: type) -> Callable[..., Any]:
     """A method as a handler, whose types are those of the interface, and its answer checked."""
     name = f"{owner.__qualname__}.{each.name}"
-    parameters = (
-        [("call", Call)] if each.data is NoneType else [("call", Call), ("data", each.data)]
-    )
+    from_text = getattr(each.data, "from_text", None)
+    parameters = {"call": Call, "data": each.data if from_text is None else str}
+    if each.data is NoneType:
+        del parameters["data"]
     try:
         inspect.signature(method).bind(*parameters)
     except TypeError as error:
-        form = ", ".join(parameter for parameter, _ in parameters)
-        raise HandlerError(f"{name} must be a method ({form}): {error}") from error
+        raise HandlerError(f"{name} must be a method ({', '.join(parameters)}): {error}") from error
+    read = _as_it_is if from_text is None else partial(_read, from_text)
     check = partial(checked, each.answer, f"{name} gives an answer, and {each.message_id}")
 
-    async def waiting(*arguments: Any) -> Any:
-        return check(await method(*arguments))
+    async def waiting(call: Call, *data: Any) -> Any:
+        return check(await method(call, *map(read, data)))
 
-    def plain(*arguments: Any) -> Any:
-        return check(method(*arguments))
+    def plain(call: Call, *data: Any) -> Any:
+        return check(method(call, *map(read, data)))
 
     handler: Any = waiting if inspect.iscoroutinefunction(method) else plain
     handler.__module__, handler.__qualname__ = owner.__module__, name
-    handler.__annotations__ = dict(parameters)
+    handler.__doc__ = inspect.getdoc(method) or each.description
+    handler.__annotations__ = parameters | {"return": each.answer}
     handler.__signature__ = inspect.Signature(
         [
             inspect.Parameter(parameter, inspect.Parameter.POSITIONAL_ONLY, annotation=kind)
-            for parameter, kind in parameters
+            for parameter, kind in parameters.items()
         ]
     )
     return cast("Callable[..., Any]", handler)
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
+
+
+def _read(from_text: Callable[[str], Any], data: str) -> Any:
+    try:
+        return from_text(data)
+    except ValueError as fault:
+        raise Rejected("InvalidData", f"data: {fault}") from fault
 
 
 def checked(kind: Any, what: str, value: Data) -> Data:
@@ -199,11 +228,22 @@ class _Question(Generic[Result]):
         request: DataTransferRequest,
         options: SendOptions,
     ) -> "TypedResponse[Result]":
+        from_text = getattr(self.answer, "from_text", None)
         lenient: Any = Lenient
-        response = await client.send_to_station(
-            station_id, request, answer=lenient[self.answer], **options
-        )
+        answer = lenient[self.answer if from_text is None else str]
+        response = await client.send_to_station(station_id, request, answer=answer, **options)
+        if from_text is not None and response.status == "Accepted":
+            response = _with_text(response, from_text)
         return cast("TypedResponse[Result]", response)
+
+
+def _with_text(response: "TypedResponse[str]", from_text: Callable[[str], Any]) -> Any:
+    from bridge import TypedResponse, UnexpectedAnswer
+
+    try:
+        return TypedResponse(response.response, from_text(response.data))
+    except ValueError as fault:
+        raise UnexpectedAnswer(f"the answer's data: {fault}", response.response) from fault
 
 
 class Command(_Question[Result], Generic[Data, Result]):
@@ -214,24 +254,46 @@ class Command(_Question[Result], Generic[Data, Result]):
 
     @typing.overload
     def __init__(
-        self: "Command[Data, Any]", vendor_id: str, message_id: str, data: type[Data]
+        self: "Command[Data, Any]",
+        vendor_id: str,
+        message_id: str,
+        data: type[Data],
+        *,
+        as_text: bool = False,
     ) -> None: ...
 
     @typing.overload
     def __init__(
-        self, vendor_id: str, message_id: str, data: type[Data], answer: type[Result]
+        self,
+        vendor_id: str,
+        message_id: str,
+        data: type[Data],
+        answer: type[Result],
+        *,
+        as_text: bool = False,
     ) -> None: ...
 
-    def __init__(self, vendor_id: str, message_id: str, data: Any, answer: Any = Any) -> None:
-        """`data`: its type. `answer`: that of the answer's data; Any: it is not known."""
+    def __init__(
+        self,
+        vendor_id: str,
+        message_id: str,
+        data: Any,
+        answer: Any = Any,
+        *,
+        as_text: bool = False,
+    ) -> None:
+        """`data`: its type. `answer`: that of the answer's data; Any: it is not known.
+
+        `as_text`: JSON goes as text inside a string in every version, not in 1.6 alone.
+        """
         super().__init__(vendor_id, message_id, data, answer)
+        self._as_text = as_text
 
     def for_vendor(self, vendor_id: str) -> "Command[Data, Result]":
         """The same message of another vendor."""
-        other: Any = Command
-        return cast(
-            "Command[Data, Result]", other(vendor_id, self.message_id, self.data, self.answer)
-        )
+        other = copy(self)
+        other.vendor_id = vendor_id
+        return other
 
     def request(self, data: Data) -> DataTransferRequest:
         """The request, for whoever sends it in another way.
@@ -239,7 +301,12 @@ class Command(_Question[Result], Generic[Data, Result]):
         Raises ValueError for data that the message does not allow, with the path of the fault.
         """
         checked(self.data, self.message_id, data)
-        return DataTransferRequest(self.vendor_id, self.message_id, data)
+        sent: Any = data
+        if to_text := getattr(data, "to_text", None):
+            sent = to_text()
+        elif self._as_text and not isinstance(data, str):
+            sent = msgspec.json.encode(data).decode()
+        return DataTransferRequest(self.vendor_id, self.message_id, sent)
 
     async def __call__(
         self, client: "Client", station_id: str, data: Data, **options: Unpack[SendOptions]

@@ -38,7 +38,8 @@ class Tariff(Struct):
 
 class CSMS(Protocol):
     @message("GetTariff")
-    def get_tariff(self, call: Call, data: Lenient[Query], /) -> Answer[Tariff]: ...
+    def get_tariff(self, call: Call, data: Lenient[Query], /) -> Answer[Tariff]:
+        """What does it cost?"""
 
     @message()
     def ping(self, call: Call, /) -> Answer[None]: ...
@@ -61,7 +62,7 @@ def router(csms: Any) -> Router:
 
 def test_the_interface_is_the_table_of_messages() -> None:
     assert list(messages_of(CSMS)) == [
-        Message("GetTariff", Lenient[Query], Tariff, "get_tariff"),
+        Message("GetTariff", Lenient[Query], Tariff, "get_tariff", "What does it cost?"),
         Message("", type(None), type(None), "ping"),
     ]
 
