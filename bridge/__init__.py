@@ -2,7 +2,8 @@
 
 All that a vendor's module, a client or a program with a worker of its own needs stands in this
 package; the lists of names in ``bridge.ocpp``, ``bridge.gateway``, ``bridge.dialects``,
-``bridge.idempotency`` and ``bridge.testing`` are public as well. Everything else may change.
+``bridge.idempotency``, ``bridge.testing`` and ``bridge.vendors`` are public as well. Everything
+else may change.
 """
 
 from importlib import import_module
