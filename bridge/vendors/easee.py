@@ -63,9 +63,15 @@ class Session(Struct, rename="camel"):
 
 
 _TOKEN: Final = re.compile(
-    r"""\\?'(?P<text>[^'\\]*)\\?' | (?P<key>\w+)(?=\s*:) | (?P<rest>[^'\\\w]+|\w+(?:\.\w+)?)""",
+    r"""
+    (?P<json>"(?:[^"\\]|\\.)*")
+    | \\?'(?P<text>[^'\\]*)\\?'
+    | (?P<key>\w+)(?=\s*:)
+    | (?P<rest>\w+|[^\w"'\\]+)
+    """,
     re.VERBOSE,
 )
+"""A text in double quotes, one in single quotes, a bare key, and all else."""
 
 
 class Sessions(Struct, frozen=True):
@@ -82,12 +88,12 @@ class Sessions(Struct, frozen=True):
 def _as_json(text: str) -> str:
     parts, at = [], 0
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        token = _TOKEN.match(text, at)
+        if token is None:
             raise ValueError(f"unexpected {text[at]!r} at {at}")
-        quoted = found["text"] if found["text"] is not None else found["key"]
-        parts.append(found["rest"] if quoted is None else msgspec.json.encode(quoted).decode())
-        at = found.end()
+        kind, found = token.lastgroup, token[token.lastgroup or 0]
+        parts.append(msgspec.json.encode(found).decode() if kind in {"text", "key"} else found)
+        at = token.end()
     return "".join(parts)
 
 

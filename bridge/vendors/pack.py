@@ -184,7 +184,7 @@ def _as_it_is(data: Any) -> Any:
 def _read(from_text: Callable[[str], Any], data: str) -> Any:
     try:
         return from_text(data)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise Rejected("InvalidData", f"data: {fault}") from fault
 
 
@@ -242,7 +242,7 @@ def _with_text(response: "TypedResponse[str]", from_text: Callable[[str], Any]) 
 
     try:
         return TypedResponse(response.response, from_text(response.data))
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise UnexpectedAnswer(f"the answer's data: {fault}", response.response) from fault
 
 

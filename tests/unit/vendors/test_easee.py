@@ -43,11 +43,21 @@ ROWS: list[Row] = [
         read=easee.Sessions([SESSION]),
     ),
     Sent(
-        name="ListEaseeSessions, proper JSON",
+        name="ListEaseeSessions, proper JSON, numbers as text",
         command=easee.list_sessions,
         data=PERIOD,
         wire=SENT,
-        answer="[]",
+        answer=f'[{{"connectorId":"1","idTag":"{SESSION.id_tag}","meterStart":12345,'
+        '"start":"2021-03-02T13:22:31.456Z","meterStop":13345.0,'
+        '"stop":"2021-03-02T21:16:33.333Z","sequenceNumber":32}]',
+        read=easee.Sessions([SESSION]),
+    ),
+    Sent(
+        name="ListEaseeSessions, none",
+        command=easee.list_sessions,
+        data=PERIOD,
+        wire=SENT,
+        answer='"[]"',
         read=easee.Sessions([]),
     ),
     Sent(
@@ -62,6 +72,13 @@ ROWS: list[Row] = [
         command=easee.list_sessions,
         data=PERIOD,
         answer='"[{idTag:\'A}]"',
+        fault="the answer's data",
+    ),
+    Sent(
+        name="ListEaseeSessions, nested without end",
+        command=easee.list_sessions,
+        data=PERIOD,
+        answer='"[{x:' + "[" * 5_000 + '"',
         fault="the answer's data",
     ),
     Sent(
