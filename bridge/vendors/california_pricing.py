@@ -6,8 +6,6 @@ customData of other messages than DataTransfer.
 
 From the station        ConnectorUnplugged
 To the station          SetUserPrice, RunningCost, FinalCost
-
-Prices are in the station's currency, and include taxes.
 """
 
 import datetime as dt

@@ -1,9 +1,10 @@
 """Compleo: the tariff of stations with a payment terminal.
 
-Source: "System documentation Integrated Payment Terminal", Compleo, public. What was read of it
-names the fields of a tariff, and neither the messageId nor which fields are required: the manual of
-your stations has them. A station also sends a message after a payment and before its Authorize, and
-another at the end; their form is not known, so they are not here.
+Source: "System documentation Integrated Payment Terminal", Compleo, public. What was to be had of
+it names the fields of a tariff. The messageId is not known: the manual of your stations has it.
+That amounts are numbers, and which fields may be left out, is not sure. A station also sends a
+message after a payment, before its Authorize, and another at the end; their form is not known, so
+they are not here.
 
 To the station          a tariff, by :func:`tariff_command`
 """
@@ -26,9 +27,7 @@ class TariffElement(Struct, rename="camel", omit_defaults=True):
     """What is paid for."""
     currency: str
     gross_amount: float
-    """With taxes."""
     vat: float
-    """In percent."""
     restrictions: dict[str, Any] | None = None
     """When the part counts. The form is not known."""
 

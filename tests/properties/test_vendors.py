@@ -25,7 +25,7 @@ from bridge.vendors.catalogue import packs
 from bridge.vendors.pack import messages_of
 from tests.properties.test_dispatch import SOME, json_values
 from tests.support import a_request, dispatched, payload
-from tests.unit.vendors.tables import Answering
+from tests.unit.vendors.tables import answering
 
 MESSAGES = [
     pytest.param(pack.name, each, id=f"{pack.name} {each.message_id}")
@@ -51,7 +51,7 @@ def test_a_method_is_given_its_type_or_the_station_is_rejected(
     name: str, message: Any, data: Any, version: OcppVersion
 ) -> None:
     pack = importlib.import_module(f"bridge.vendors.{name}")
-    csms = Answering(pack.CSMS, None)
+    csms = answering(pack.CSMS, None)
     request = a_request(payload(pack.VENDOR_ID, message.message_id, data), version=version)
     outcome = asyncio.run(dispatched(pack.router(csms), request))
     if not csms.given:

@@ -38,20 +38,16 @@ V16, V201 = OcppVersion.V1_6, OcppVersion.V2_0_1
 FORMS = [Form(version, as_text) for version in (V16, V201) for as_text in (True, False)]
 
 
-class Answering:
-    """A CSMS that answers each message with the same, and keeps what it was given."""
+def answering(interface: Any, answer: Any) -> Any:
+    """A CSMS that answers each message with the same, and keeps in `given` what it was given."""
+    given: list[Any] = []
 
-    given: list[Any]
+    async def method(self: Any, call: Call, *data: Any) -> Any:
+        given.append(data[0] if data else None)
+        return answer
 
-    def __new__(cls, interface: Any, answer: Any) -> Any:
-        async def method(self: Any, call: Call, *data: Any) -> Any:
-            self.given.append(data[0] if data else None)
-            return answer
-
-        names = [each.name for each in messages_of(interface)]
-        made = type("Answering", (), dict.fromkeys(names, method))()
-        made.given = []
-        return made
+    methods = dict.fromkeys((each.name for each in messages_of(interface)), method)
+    return type("Answering", (), {"given": given, **methods})()
 
 
 async def asked(
@@ -83,7 +79,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     both_ways: ClassVar[bool] = True
 
     async def play(self, pack: Any, form: Form) -> None:
-        csms = Answering(pack.CSMS, self.answer)
+        csms = answering(pack.CSMS, self.answer)
         outcome = await asked(pack, csms, form, self.message_id, self.data)
         assert isinstance(outcome, Reply)
         assert outcome.kind is Kind.RESPONSE
@@ -105,7 +101,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     both_ways: ClassVar[bool] = True
 
     async def play(self, pack: Any, form: Form) -> None:
-        csms = Answering(pack.CSMS, None)
+        csms = answering(pack.CSMS, None)
         outcome = await asked(pack, csms, form, self.message_id, self.data)
         response = decode_response(outcome.body or b"", form.version)
         assert csms.given == []
@@ -128,7 +124,7 @@ class NotAnswered(Struct, frozen=True, kw_only=True):
     both_ways: ClassVar[bool] = False
 
     async def play(self, pack: Any, form: Form) -> None:
-        csms = Answering(pack.CSMS, self.answer)
+        csms = answering(pack.CSMS, self.answer)
         outcome = await asked(pack, csms, form, self.message_id, self.data)
         assert isinstance(outcome, Failure)
         assert outcome.body is not None

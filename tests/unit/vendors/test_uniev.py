@@ -5,7 +5,6 @@ import pytest
 from bridge.testing import ask
 from bridge.vendors import uniev
 from tests.unit.vendors.tables import (
-    Answering,
     Asked,
     Form,
     NotAnswered,
@@ -13,6 +12,7 @@ from tests.unit.vendors.tables import (
     Refused,
     Row,
     Sent,
+    answering,
     missing,
     played,
 )
@@ -118,6 +118,6 @@ def test_no_message_is_left_out() -> None:
 
 
 async def test_the_vendor_is_who_the_stations_say() -> None:
-    router = uniev.router(Answering(uniev.CSMS, None), "gresystem")
+    router = uniev.router(answering(uniev.CSMS, None), "gresystem")
     data = {"token": "W1", "memberId": "craypas"}
     assert (await ask(router, "gresystem", "uvCardReg", data)).status == "Accepted"

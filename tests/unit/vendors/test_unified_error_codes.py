@@ -7,12 +7,12 @@ import pytest
 from bridge.testing import ask
 from bridge.vendors import unified_error_codes as uec
 from tests.unit.vendors.tables import (
-    Answering,
     Asked,
     Form,
     NotAnswered,
     Refused,
     Row,
+    answering,
     missing,
     played,
 )
@@ -79,6 +79,6 @@ def test_no_message_is_left_out() -> None:
 
 
 async def test_the_vendor_is_who_the_stations_say() -> None:
-    router = uec.router(Answering(uec.CSMS, None), "urn:example:spec")
+    router = uec.router(answering(uec.CSMS, None), "urn:example:spec")
     data = {"eventId": ID, "errorCode": "ContactorPosition"}
     assert (await ask(router, "URN:example:spec", MESSAGE, data)).status == "Accepted"
