@@ -2,7 +2,8 @@
 
 All that a vendor's module, a client or a program with a worker of its own needs stands in this
 package; the lists of names in ``bridge.ocpp``, ``bridge.gateway``, ``bridge.dialects``,
-``bridge.idempotency`` and ``bridge.testing`` are public as well. Everything else may change.
+``bridge.idempotency``, ``bridge.testing`` and ``bridge.vendors`` are public as well. Everything
+else may change.
 """
 
 from importlib import import_module
@@ -23,6 +24,7 @@ from bridge.ocpp import (
 from bridge.request.incoming import Call, current_call
 from bridge.request.outcome import Rejected, Retry
 from bridge.request.retry import RetryPolicy
+from bridge.routing.data import Lenient
 from bridge.routing.errors import HandlerError, LifespanError
 from bridge.routing.middleware import CallNext
 from bridge.routing.router import Router
@@ -53,6 +55,7 @@ __all__ = [
     "DataTransferStatus",
     "ErrorCode",
     "HandlerError",
+    "Lenient",
     "LifespanError",
     "NoAnswer",
     "NotAccepted",

@@ -2,7 +2,9 @@
 
 import rich.table
 
+from bridge.cli.options import words
 from bridge.cli.output import say
+from bridge.cli.packs import check_packs
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.tables import print_table
 from bridge.dialects.names import Names
@@ -13,7 +15,13 @@ from bridge.telemetry.logs import LogFormat, LogLevel, configuring
 
 
 def check(targets: Targets) -> None:
-    """List the handlers with the types of their data. Needs no broker."""
+    """List the handlers with the types of their data. Needs no broker.
+
+    ``bridge.vendors`` in place of MODULE:NAME lists the vendor packs that there are.
+    """
+    targets = check_packs(words(targets))
+    if not targets:
+        return
     with configuring(LogFormat.AUTO, LogLevel.WARNING):
         routers = routers_or_fail(targets)
     names = Names()

@@ -22,8 +22,8 @@ def table_width() -> int:
 
 
 def print_table(table: rich.console.RenderableType) -> None:
-    """Print a table to standard output, as wide as the terminal."""
-    console = rich.console.Console(width=table_width())
+    """Print a table to standard output, as wide as the terminal. Brackets stay what they are."""
+    console = rich.console.Console(width=table_width(), markup=False)
     with console.capture() as captured:
         console.print(table)
     say(captured.get().removesuffix("\n"))

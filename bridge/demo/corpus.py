@@ -455,6 +455,46 @@ JSON = (
     ),
 )
 
+PACKS = (
+    Message(
+        name="StatusNotificationDetailRequest",
+        station_id="DE-UEC-0007",
+        ocpp_version=V16,
+        payload=rb'{"vendorId":"org.charin.uec.v1","messageId":"StatusNotificationDetailRequest",'
+        rb'"data":"{\"eventId\":\"f66f316e-e2c1-4f7c-a509-ad4cb0cf1cd2\",'
+        rb'\"errorCode\":\"ContactorPosition\",\"parameters\":{\"connector\":1}}"}',
+        row=Row.ACCEPTED,
+        answer=ACCEPTED,
+    ),
+    Message(
+        name="StatusNotificationDetailRequest, its id no UUID",
+        station_id="DE-UEC-0008",
+        ocpp_version=V201,
+        payload=rb'{"vendorId":"org.charin.uec.v1","messageId":"StatusNotificationDetailRequest",'
+        rb'"data":{"eventId":"17","errorCode":"ContactorPosition"}}',
+        row=Row.INVALID_DATA,
+        answer=Response("Rejected", reason_code="InvalidData", info="eventId"),
+    ),
+    Message(
+        name="uvCardReg, an object although this is 1.6, memberID in capitals",
+        station_id="KR-UNI-31",
+        ocpp_version=V16,
+        payload=rb'{"vendorId":"UNIEV","messageId":"uvCardReg",'
+        rb'"data":{"token":"W00000000000000001","memberID":"craypas"}}',
+        row=Row.ACCEPTED,
+        answer=ACCEPTED,
+    ),
+    Message(
+        name="uvGetIdTagProfile",
+        station_id="KR-UNI-31",
+        ocpp_version=V16,
+        payload=rb'{"vendorId":"UNIEV","messageId":"uvGetIdTagProfile",'
+        rb'"data":{"idTag":"W00000000000000001"}}',
+        row=Row.ACCEPTED_WITH_DATA,
+        answer=Response("Accepted", rb'"{\"power\":\"7\"}"'),
+    ),
+)
+
 UNTOUCHED = (
     Message(
         name="Echo of text",
@@ -667,6 +707,7 @@ CORPUS: tuple[Message, ...] = (
     *COST_MESSAGES,
     *TEXT,
     *JSON,
+    *PACKS,
     *UNTOUCHED,
     *UNKNOWN,
     *FAILED,

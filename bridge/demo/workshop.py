@@ -24,6 +24,8 @@ from bridge.vendors import (
     nu_ame,
     plug_and_charge,
     star_charge,
+    uniev,
+    unified_error_codes,
 )
 
 # ---- protocols of the Open Charge Alliance ----
@@ -197,6 +199,36 @@ async def custom_meter_values(call: Call, data: nu_ame.CustomMeterValues) -> Pow
     return PowerLimits(p_max=data.p_max, p_min=0 if data.local_mode else data.p_min)
 
 
+# ---- vendor packs, by their interfaces ----
+
+
+class Faults:
+    """Takes note of what has happened."""
+
+    async def status_notification_detail(
+        self, call: Call, data: unified_error_codes.StatusNotificationDetail
+    ) -> None:
+        """Keep the detail with its StatusNotification."""
+
+
+class Cards:
+    """Registers members' cards."""
+
+    async def card_registered(self, call: Call, data: uniev.CardRegistration) -> None:
+        """Keep the card."""
+
+    async def card_registration_status(
+        self, call: Call, data: uniev.CardRegistrationStatus
+    ) -> None:
+        """Tell the member."""
+
+    async def get_id_tag_profile(self, call: Call, data: uniev.IdTagQuery) -> uniev.IdTagProfile:
+        return uniev.IdTagProfile(power="7")
+
+
+unified_error_codes_router = unified_error_codes.router(Faults())
+uniev_router = uniev.router(Cards())
+
 # ---- what can go wrong, and data that must pass unaltered ----
 
 workshop_router = Router("com.example.workshop")
@@ -250,6 +282,8 @@ routers = [
     evnex_router,
     general_configuration_router,
     nu_ame_router,
+    unified_error_codes_router,
+    uniev_router,
     workshop_router,
 ]
 """All routers above, as `dtbridge run bridge.demo.workshop:routers` takes them."""

@@ -4,7 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
-from typing import Any
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -14,6 +14,20 @@ from bridge.routing.errors import HandlerError, InvalidData
 
 DataReader = Callable[[Raw | UnsetType], Any]
 
+Data = TypeVar("Data")
+
+
+class _Leniently:
+    def __repr__(self) -> str:
+        return "leniently"
+
+
+_LENIENTLY: Final = _Leniently()
+
+Lenient: TypeAlias = Annotated[Data, _LENIENTLY]
+"""``Lenient[Tariff]``: a Tariff whose numbers and booleans may come as text, as many stations send
+them: ``"33"`` and ``"33.0"`` for 33, ``"true"`` or ``1`` for true."""
+
 QUOTE = ord('"')
 NULL = b"null"
 _decode_text = msgspec.json.Decoder(str).decode
@@ -21,6 +35,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 def type_name(data_type: Any) -> str:
     """A type as one would write it in an annotation."""
+    data_type, _ = _strictness(data_type)
     if typing.get_origin(data_type) is None and isinstance(data_type, type):
         return data_type.__qualname__
     return str(data_type).replace("typing.", "")
@@ -34,6 +49,7 @@ def data_reader(
     `default`: the value if the data is absent. `name`: the handler's, for errors. Raises
     :class:`HandlerError` for a type that cannot be decoded.
     """
+    data_type, strict = _strictness(data_type)
     plain, optional = _without_none(data_type)
     absent = default
     if optional and absent is inspect.Parameter.empty:
@@ -49,12 +65,22 @@ def data_reader(
         shape, (msgspec.inspect.NoneType, msgspec.inspect.AnyType)
     ):
         absent = None
-    decoder = msgspec.json.Decoder(data_type)
+    decoder = msgspec.json.Decoder(data_type, strict=strict)
     if _takes(shape, _TEXT_TYPES):
         return _reader_of_value(absent, decoder)
     return _reader_of_structure(
         absent, data_type, decoder, none_is_empty=_takes(shape, (msgspec.inspect.NoneType,))
     )
+
+
+def _strictness(data_type: Any) -> tuple[Any, bool]:
+    """``Lenient[X]`` as X and False; any other type as it is, and True."""
+    if typing.get_origin(data_type) is Annotated:
+        inner, *notes = typing.get_args(data_type)
+        others = tuple(note for note in notes if note is not _LENIENTLY)
+        if len(others) < len(notes):
+            return (Annotated[(inner, *others)] if others else inner), False
+    return data_type, True
 
 
 def _without_none(data_type: Any) -> tuple[Any, bool]:
@@ -184,7 +210,8 @@ def _reader_of_structure(
     default: Any, data_type: Any, decoder: msgspec.json.Decoder[Any], *, none_is_empty: bool
 ) -> DataReader:
     decode_text = decoder.decode
-    decode = msgspec.json.Decoder(data_type | str).decode  # one pass tells the two apart
+    # One pass tells the two apart.
+    decode = msgspec.json.Decoder(data_type | str, strict=decoder.strict).decode
 
     def read(raw: Raw | UnsetType) -> Any:
         if raw is UNSET:

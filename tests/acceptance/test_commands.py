@@ -263,6 +263,13 @@ def test_check_lists_handlers_with_their_types_and_needs_no_broker() -> None:
     ]
 
 
+def test_check_lists_the_vendor_packs() -> None:
+    done = dtbridge("check", "bridge.vendors")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("plug_and_charge", "TriggerMessage", "specified", "observed"):
+        assert word in done.stdout
+
+
 def test_the_demo_runs_on_a_given_broker_and_leaves_nothing_behind(broker: PrivateBroker) -> None:
     url = broker.add_vhost("demo")
     done = dtbridge("demo", "--count", "200", "--pace", "0", settings={"DTBRIDGE_AMQP_URL": url})

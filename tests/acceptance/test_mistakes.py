@@ -106,6 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("check nowhere:router", "there is no module 'nowhere'"),
         ("check lacking:router", "there is no module 'no_such_library'"),
+        ("check bridge.vendors.acme", "there is no vendor pack 'bridge.vendors.acme'"),
         ("check good:nothing", "module good has no 'nothing'"),
         ("check good:Call", "not a Router or a list of them"),
         (

@@ -20,6 +20,7 @@ PUBLIC = (
     "bridge.testing",
     "bridge.testing.conformance",
     "bridge.testing.rabbitmq",
+    "bridge.vendors",
 )
 """Packages that users import from."""
 

@@ -3,7 +3,10 @@
 import json
 import tracemalloc
 
-from bridge.cli.tables import json_text, printable
+import pytest
+import rich.table
+
+from bridge.cli.tables import json_text, print_table, printable
 
 CONTROLS = "\x07\x1b[2J\x7f\x85\x9b2J\u202e\u2028\U000e0001"
 
@@ -34,3 +37,13 @@ def test_a_long_body_is_made_printable_in_portions() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 20 * len(body)
+
+
+def test_brackets_in_a_table_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    table = rich.table.Table("data")
+    table.add_row("dict[str, int]")
+    table.add_row("a[red]b")
+    print_table(table)
+    shown = capsys.readouterr().out
+    assert "dict[str, int]" in shown
+    assert "a[red]b" in shown

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, Meta, Raw, Struct
 
-from bridge import Call
+from bridge import Call, Lenient
 from bridge.routing.data import data_reader
 from bridge.routing.errors import InvalidData
 from bridge.routing.handler import compile_handler
@@ -43,6 +43,7 @@ class Row(NamedTuple):
     value: Any
 
 
+LENIENT: Any = Lenient  # for types that are no types to mypy where they are values
 TARIFF = '{"price":1.5}'
 IN_A_STRING = r'"{\"price\":1.5}"'
 
@@ -96,6 +97,15 @@ FITS = [
     Row(datetime, '"2026-01-02T03:04:05Z"', datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
     Row(Annotated[str, Meta(max_length=3)], '"abc"', "abc"),
     Row(Annotated[int, Meta(ge=1)], '"7"', 7),
+    Row(Lenient[Tariff], '{"price":"1.5"}', Tariff(1.5)),
+    Row(Lenient[Tariff], r'"{\"price\":\"1.5\"}"', Tariff(1.5)),
+    Row(LENIENT[Tariff | None], '{"price":"1.5"}', Tariff(1.5)),
+    Row(LENIENT[Tariff | None], '""', None),
+    Row(Lenient[int], '"33.0"', 33),
+    Row(Lenient[bool], "1", True),
+    Row(LENIENT[list[Annotated[int, Meta(ge=1)]]], '["7"]', [7]),
+    Row(LENIENT[Annotated[list[int], Meta(max_length=1)]], '["7"]', [7]),
+    Row(Lenient[str], '"33"', "33"),
 ]
 
 
@@ -143,6 +153,9 @@ def test_data_is_read_as_the_annotation_says(row: Row) -> None:
         ),
         (Annotated[int, Meta(ge=1)], "0", "data: expected `int` >= 1"),
         (Failing, '{"value":-1}', "data: below zero"),
+        (Lenient[Tariff], '{"price":"1,5"}', "data.price: expected a number, got a string"),
+        (Lenient[Tariff], '{"price":1,"currency":2}', "data.currency: expected a string, got an"),
+        (LENIENT[Annotated[int, Meta(ge=1)]], '"0"', "data: expected `int` >= 1"),
         (Any, "[" * 100_000 + "]" * 100_000, "data: nested too deeply"),
     ],
 )
