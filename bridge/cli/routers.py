@@ -14,7 +14,7 @@ from bridge.cli.options import words
 from bridge.request.outcome import describe_error
 from bridge.routing.errors import HandlerError
 from bridge.routing.router import Router, Routes, fold
-from bridge.routing.station_message import StationMessage
+from bridge.routing.station_message import ToStation
 from bridge.telemetry.exceptions import users_place
 
 Loaded = TypeVar("Loaded")
@@ -47,12 +47,12 @@ def load_routers(targets: Sequence[str]) -> list[Router]:
     return routers
 
 
-def load_messages(targets: Sequence[str]) -> tuple[list[Router], list[StationMessage]]:
+def load_messages(targets: Sequence[str]) -> tuple[list[Router], list[ToStation]]:
     """As :func:`load_routers`, where some may name messages to stations, or lists with them."""
     routers: list[Router] = []
-    to_stations: dict[tuple[str, str | None], StationMessage] = {}
+    to_stations: dict[tuple[str, str | None], ToStation] = {}
     for target, each in _each(targets):
-        if isinstance(each, StationMessage):
+        if isinstance(each, ToStation):
             message_id = each.message_id and fold(each.message_id)
             other = to_stations.setdefault((fold(each.vendor_id), message_id), each)
             if other is not each:
@@ -154,7 +154,7 @@ def routers_or_fail(targets: Sequence[str]) -> list[Router]:
     return _or_fail(load_routers, targets)
 
 
-def messages_or_fail(targets: Sequence[str]) -> tuple[list[Router], list[StationMessage]]:
+def messages_or_fail(targets: Sequence[str]) -> tuple[list[Router], list[ToStation]]:
     """As :func:`load_messages`, but what is wrong ends the command."""
     return _or_fail(load_messages, targets)
 

@@ -11,16 +11,8 @@ from bridge.routing.data import data_reader
 from bridge.routing.errors import HandlerError
 
 
-class StationMessage:
-    """One message of a vendor from the CSMS to its stations, with the types of what is said.
-
-    The types of handlers tell what stations send. This tells what stations are sent, so that
-    ``dtbridge schema`` can describe it, and a :class:`~bridge.Client` can send it:
-
-    >>> show_text = StationMessage("com.acme", "ShowText", data=Text, answer=Shown)
-    >>> request = show_text.request(Text("Hello"))
-    >>> response = await client.send_to_station("CP001", request, answer=show_text.answer)
-    """
+class ToStation:
+    """What is said of a message to stations, and what ``dtbridge schema`` describes of it."""
 
     def __init__(
         self,
@@ -58,9 +50,21 @@ class StationMessage:
             raise HandlerError(f"{self!r} cannot be sent with {wrong.partition(':')[0]}")
         data_reader(answer, name=f"the answer to {self!r}")
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.vendor_id!r} {self.message_id!r}>"
+
+
+class StationMessage(ToStation):
+    """One message of a vendor from the CSMS to its stations, with the types of what is said.
+
+    The types of handlers tell what stations send. This tells what stations are sent, so that
+    ``dtbridge schema`` can describe it, and a :class:`~bridge.Client` can send it:
+
+    >>> show_text = StationMessage("com.acme", "ShowText", data=Text, answer=Shown)
+    >>> request = show_text.request(Text("Hello"))
+    >>> response = await client.send_to_station("CP001", request, answer=show_text.answer)
+    """
+
     def request(self, data: Any = UNSET) -> DataTransferRequest:
         """The request, with this data; ``msgspec.UNSET``: without any."""
         return DataTransferRequest(self.vendor_id, self.message_id, data)
-
-    def __repr__(self) -> str:
-        return f"<StationMessage {self.vendor_id!r} {self.message_id!r}>"

@@ -12,7 +12,7 @@ from bridge.routing.errors import InvalidData
 from bridge.routing.handler import Handler
 from bridge.routing.router import Router
 from bridge.routing.signature import type_of_answer
-from bridge.routing.station_message import StationMessage
+from bridge.routing.station_message import ToStation
 
 NO_DATA: Final = None
 """The type of data that is not there: what a function without a ``return`` says of its answer."""
@@ -40,7 +40,7 @@ class VendorMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def vendor_messages(
-    routers: Iterable[Router], to_stations: Iterable[StationMessage] = ()
+    routers: Iterable[Router], to_stations: Iterable[ToStation] = ()
 ) -> tuple[VendorMessage, ...]:
     """Every message of these routers, and every one that stations are sent, in their order."""
     handled = [
@@ -67,7 +67,7 @@ def _handled(vendor_id: str, message_id: str | None, handler: Handler) -> Vendor
     )
 
 
-def _to_station(message: StationMessage) -> VendorMessage:
+def _to_station(message: ToStation) -> VendorMessage:
     return VendorMessage(
         vendor_id=message.vendor_id,
         message_id=message.message_id or "",

@@ -47,7 +47,7 @@ def _pack(name: str, module: ModuleType) -> Pack:
         certainty=module.CERTAINTY,
         from_station=() if interface is None else tuple(messages_of(interface)),
         to_station=tuple(
-            Message(value.message_id, value.data, value.answer, each)
+            Message(value.message_id or "", value.data_type, value.answer_type, each)
             for each, value in vars(module).items()
             if isinstance(value, Command | BareCommand)
         ),

@@ -36,6 +36,7 @@ from bridge import (
     RetryPolicy,
     Router,
 )
+from bridge.routing.station_message import ToStation
 
 if TYPE_CHECKING:
     from bridge import Client, TypedResponse
@@ -211,15 +212,18 @@ class SendOptions(TypedDict, total=False):
     ocpp_version: str | None
 
 
-class _Question(Generic[Result]):
-    def __init__(self, vendor_id: str, message_id: str, data: Any, answer: Any) -> None:
-        self.vendor_id = vendor_id
-        self.message_id = message_id
-        self.data = data
-        self.answer = answer
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.vendor_id} {self.message_id}>"
+class _Question(ToStation, Generic[Result]):
+    def __init__(
+        self, vendor_id: str, message_id: str, data: Any, answer: Any, *, as_text: bool = False
+    ) -> None:
+        super().__init__(
+            vendor_id,
+            message_id,
+            data=str if as_text else _travelling(data),
+            answer=_travelling(answer),
+        )
+        self.data_type = data
+        self.answer_type = answer
 
     async def _send(
         self,
@@ -228,13 +232,20 @@ class _Question(Generic[Result]):
         request: DataTransferRequest,
         options: SendOptions,
     ) -> "TypedResponse[Result]":
-        from_text = getattr(self.answer, "from_text", None)
+        from_text = getattr(self.answer_type, "from_text", None)
         lenient: Any = Lenient
-        answer = lenient[self.answer if from_text is None else str]
+        answer = lenient[self.answer_type if from_text is None else str]
         response = await client.send_to_station(station_id, request, answer=answer, **options)
         if from_text is not None and response.status == "Accepted":
             response = _with_text(response, from_text)
         return cast("TypedResponse[Result]", response)
+
+
+def _travelling(kind: Any) -> Any:
+    """What a type is on its way: text, if it has a form of its own; None: there is no data."""
+    if kind is NoneType:
+        return None
+    return str if hasattr(kind, "from_text") or hasattr(kind, "to_text") else kind
 
 
 def _with_text(response: "TypedResponse[str]", from_text: Callable[[str], Any]) -> Any:
@@ -286,7 +297,7 @@ class Command(_Question[Result], Generic[Data, Result]):
 
         `as_text`: JSON goes as text inside a string in every version, not in 1.6 alone.
         """
-        super().__init__(vendor_id, message_id, data, answer)
+        super().__init__(vendor_id, message_id, data, answer, as_text=as_text)
         self._as_text = as_text
 
     def for_vendor(self, vendor_id: str) -> "Command[Data, Result]":
@@ -300,7 +311,7 @@ class Command(_Question[Result], Generic[Data, Result]):
 
         Raises ValueError for data that the message does not allow, with the path of the fault.
         """
-        checked(self.data, self.message_id, data)
+        checked(self.data_type, self.message_id or "the request", data)
         sent: Any = data
         if to_text := getattr(data, "to_text", None):
             sent = to_text()
@@ -339,6 +350,8 @@ class BareCommand(_Question[Result]):
         """`answer`: the type of the answer's data; Any: it is not known. `sent`: the data."""
         super().__init__(vendor_id, message_id, NoneType, answer)
         self._sent = sent
+        if sent is not UNSET:
+            self.data = type(sent)
 
     def request(self) -> DataTransferRequest:
         """The request, for whoever sends it in another way."""

@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from bridge import Call, Router
+from bridge.routing.station_message import ToStation
 from bridge.schema.messages import NO_DATA, VendorMessage, vendor_messages
+from bridge.vendors import easee, plug_and_charge
 from tests.unit.schema import workshop
 
 
@@ -89,3 +91,15 @@ def test_a_method_and_an_object_that_can_be_called_are_handlers_like_others() ->
     get, call = vendor_messages([router])
     assert (get.data, get.answer, get.description) == (str, int, "Gets it.")
     assert (call.data, call.answer, call.description) == (NO_DATA, str, "")
+
+
+def test_commands_of_vendor_packs_are_messages_to_stations() -> None:
+    commands = [each for each in vars(plug_and_charge).values() if isinstance(each, ToStation)]
+    told = {each.message_id: each.data for each in vendor_messages([], commands)}
+    assert told["TriggerMessage"] is dict
+    assert told["CertificateSigned"] is plug_and_charge.CertificateSignedRequest
+
+
+def test_data_with_a_form_of_its_own_is_text_on_its_way() -> None:
+    [message] = vendor_messages([], [easee.list_sessions])
+    assert message.data is str

@@ -216,8 +216,10 @@ def missing(pack: Any, rows: Iterable[Row]) -> set[str]:
     interface = getattr(pack, "CSMS", None)
     wanted = {each.message_id for each in messages_of(interface)} if interface else set()
     played_ids = {row.message_id for row in rows if isinstance(row, Asked)}
-    sent = {row.command.message_id for row in rows if isinstance(row, Sent)}
+    sent = {row.command.message_id or "" for row in rows if isinstance(row, Sent)}
     commands = {
-        each.message_id for each in vars(pack).values() if isinstance(each, Command | BareCommand)
+        each.message_id or ""
+        for each in vars(pack).values()
+        if isinstance(each, Command | BareCommand)
     }
     return (wanted - played_ids) | (commands - sent)

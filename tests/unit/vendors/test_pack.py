@@ -133,7 +133,7 @@ async def test_a_command_reads_answers_leniently() -> None:
 def test_a_command_can_be_another_vendors() -> None:
     other = SHOW.for_vendor("com.other")
     assert other.request(Query(1)).vendor_id == "com.other"
-    assert repr(other) == "<Command com.other Show>"
+    assert repr(other) == "<Command 'com.other' 'Show'>"
 
 
 def test_a_command_that_takes_nothing_sends_always_the_same() -> None:
