@@ -141,8 +141,15 @@ def tls_broker() -> Iterator[PrivateBroker]:
 
 @pytest.fixture(scope="session")
 def managed_broker() -> Iterator[PrivateBroker]:
-    """A node with the management API: `management_url`. It takes longer to start, and memory."""
-    with PrivateBroker(name="managed", plugins=["rabbitmq_management", PLUGIN]) as broker:
+    """A node with the management API: `management_url`. It takes longer to start, and memory.
+
+    Its quorum queues tell their counts each second (`COUNTS_WITHIN`), not each fifth.
+    """
+    with PrivateBroker(
+        name="managed",
+        plugins=["rabbitmq_management", PLUGIN],
+        advanced="[{rabbit, [{quorum_tick_interval, 1000}]}].",
+    ) as broker:
         yield broker
         _assert_no_connections(broker)
 

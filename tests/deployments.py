@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from bridge.cli.gateway import DEFAULTS as GATEWAY
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.cli.process import FAREWELL, LAST_RESORT
 from bridge.cli.run import DEFAULTS as WORKER
 from deploy.check import Manifest, overlays, rendered
@@ -91,7 +91,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def variables(command: str) -> set[str]:
     """The environment variables that a command of `dtbridge` reads."""
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(application())
     found: set[str] = set()
     for parameter in group.commands[command].params:
         match parameter.envvar:

@@ -13,7 +13,7 @@ A value goes the way that it would go from the command line, with the same check
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeVar
 
@@ -29,6 +29,7 @@ NAME: Final = "dtbridge.toml"
 """The file that is read, where there is one, unless another one is named."""
 LARGEST: Final = 256 * 1024
 """Bytes of such a file at most."""
+_VARIABLE: Final = "DTBRIDGE_CONFIG"
 _NO_FILE: Final = frozenset({"health", "completion", "new"})
 """Commands that read no file: a probe must be fast, and the others have no options to keep."""
 _OWN: Final = frozenset({"config", "help"})
@@ -54,6 +55,8 @@ class _Setting(NamedTuple):
 def configured(command: Callable[..., Result]) -> Callable[..., Result]:
     """The same command with the option ``--config``, read before all its other options."""
     signature = inspect.signature(command)
+    if "config" in signature.parameters:
+        return command
     option = inspect.Parameter(
         "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_ConfigOption
     )
@@ -111,7 +114,7 @@ _ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        envvar="DTBRIDGE_CONFIG",
+        envvar=_VARIABLE,
         callback=_on_config,
         is_eager=True,
         metavar="FILE",
@@ -120,6 +123,12 @@ _ConfigOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def may_be_read(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a command that is given these may read a file."""
+    named = any(argument.startswith("--config") for argument in arguments)
+    return named or _VARIABLE in environment or Path(NAME).exists()
 
 
 def read_from() -> str | None:

@@ -5,46 +5,69 @@ Every option is also an environment variable, ``DTBRIDGE_…``. A mistake is tol
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from bridge.cli.check import check
-from bridge.cli.completion import PROGRAM, completion, mind_completion
-from bridge.cli.config_file import configure_commands, is_from_file, read_from
-from bridge.cli.dead import dead
-from bridge.cli.demo import demo
-from bridge.cli.doctor import doctor
+from bridge.cli.completion import PROGRAM, mind_completion
+from bridge.cli.config_file import configure_commands, is_from_file, may_be_read, read_from
 from bridge.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say_failed, speak_as_told
-from bridge.cli.gateway import gateway, password
-from bridge.cli.health import health
-from bridge.cli.new import new
 from bridge.cli.output import is_unwritable, open_standard_streams, say
-from bridge.cli.pausing import pause, paused, resume
 from bridge.cli.process import ending
-from bridge.cli.replay_check import replay_check
-from bridge.cli.run import run
-from bridge.cli.schema import schema
-from bridge.cli.send import send, send_to_station
-from bridge.cli.tap import tap
-from bridge.cli.top import top
-from bridge.cli.topology import topology
 from bridge.cli.version import versions
 from bridge.rabbitmq.urls import without_secrets
+
+COMMANDS: Final = {
+    "run": "run:run",
+    "gateway": "gateway:gateway",
+    "password": "gateway:password",
+    "send": "send:send",
+    "send-to-station": "send:send_to_station",
+    "tap": "tap:tap",
+    "replay-check": "replay_check:replay_check",
+    "health": "health:health",
+    "pause": "pausing:pause",
+    "resume": "pausing:resume",
+    "paused": "pausing:paused",
+    "dead": "dead:dead",
+    "topology": "topology:topology",
+    "check": "check:check",
+    "schema": "schema:schema",
+    "doctor": "doctor:doctor",
+    "top": "top:top",
+    "demo": "demo:demo",
+    "new": "new:new",
+    "completion": "completion:completion",
+}
+"""Every command, in the order of the help, with its module here and its function or group there."""
 
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
 """The base of what Click raises for wrong options. Typer exports no name for it, and its newer
 versions bring a Click of their own."""
 
-app = typer.Typer(
-    name="dtbridge",
-    help="OCPP DataTransfer between RabbitMQ and typed handlers.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def application(commands: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command with these of its commands. Each is imported here, with all that it needs."""
+    app = typer.Typer(
+        name=PROGRAM,
+        help="OCPP DataTransfer between RabbitMQ and typed handlers.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    for name in commands:
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(import_module(f"bridge.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name)(command)
+    configure_commands(app)
+    return app
 
 
 def _on_version(wanted: bool) -> None:
@@ -53,7 +76,6 @@ def _on_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool,
@@ -69,27 +91,15 @@ def options(
     del version
 
 
-app.command()(run)
-app.command()(gateway)
-app.command()(password)
-app.command()(send)
-app.command("send-to-station")(send_to_station)
-app.command()(tap)
-app.command("replay-check")(replay_check)
-app.command()(health)
-app.command()(pause)
-app.command()(resume)
-app.command()(paused)
-app.add_typer(dead)
-app.add_typer(topology)
-app.command()(check)
-app.command()(schema)
-app.command()(doctor)
-app.command()(top)
-app.command()(demo)
-app.command()(new)
-app.command()(completion)
-configure_commands(app)
+def needed(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterable[str]:
+    """The commands that these arguments need: one alone, where it is named at once.
+
+    To import what all need takes half a second of the processor. A configuration file is checked
+    against all of them.
+    """
+    if arguments and arguments[0] in COMMANDS and not may_be_read(arguments, environment):
+        return (arguments[0],)
+    return () if arguments[:1] == ["--version"] else COMMANDS
 
 
 @ending()
@@ -104,6 +114,7 @@ def dtbridge(arguments: Sequence[str]) -> NoReturn:
     speak_as_told(arguments, os.environ)
     mind_completion()
     try:
+        app = application(needed(arguments, os.environ))
         sys.exit(app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False))
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)

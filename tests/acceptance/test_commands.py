@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.gateway.websocket.passwords import parse_password_file
 from bridge.testing.rabbitmq import PrivateBroker, free_ports
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge
@@ -168,7 +168,7 @@ def test_run_takes_everything_from_the_environment(amqp_url: str) -> None:
 def test_every_option_is_an_environment_variable_and_every_variable_has_one_meaning() -> None:
     """What means something else in a command than in others has the command's name before it."""
     meanings: dict[str, set[str]] = {}
-    for name, command in typer.main.get_group(app).commands.items():
+    for name, command in typer.main.get_group(application()).commands.items():
         own = name.partition("-")[0].upper()
         for parameter in command.params:
             if parameter.name != "help":
@@ -182,7 +182,7 @@ def test_every_option_is_an_environment_variable_and_every_variable_has_one_mean
 def test_the_pages_of_settings_and_of_running_list_every_option() -> None:
     page = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("settings", "running"))
     for name in ("run", "gateway", "password"):
-        command = typer.main.get_group(app).commands[name]
+        command = typer.main.get_group(application()).commands[name]
         options = {
             parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--")
         } - {"--help"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from bridge.cli.main import app
+from bridge.cli.main import application
 from tests.acceptance.command import MODULE, SCRIPT, dtbridge, sentence
 from tests.integration.support import PATIENCE, ROOT, clean_environment
 
@@ -25,7 +25,7 @@ def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
             yield (*before, name)
 
 
-@pytest.mark.parametrize("words", list(commands(typer.main.get_group(app))), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands(typer.main.get_group(application()))), ids=" ".join)
 def test_every_command_has_short_help(words: tuple[str, ...]) -> None:
     done = dtbridge(*words, "-h")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,11 +1,15 @@
 """Where a test has queues of its own on the node with the management API."""
 
 import secrets
+from typing import Final
 
 from yarl import URL
 
 from bridge.rabbitmq.management import Management
 from bridge.testing.rabbitmq import PrivateBroker
+
+COUNTS_WITHIN: Final = 1.5
+"""Seconds in which the managed node's quorum queues tell their counts."""
 
 
 class ManagedPlace:

@@ -24,12 +24,10 @@ from bridge.rabbitmq.moving import SETTLE
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.killed_migration import migrate
-from tests.integration.places import ManagedPlace
+from tests.integration.places import COUNTS_WITHIN, ManagedPlace
 from tests.integration.support import NAMES, PATIENCE, ROOT, dead_letters, request, working
 
 QUEUE = NAMES.vendor_queue("v")
-TICK = 6.0
-"""Seconds in which a quorum queue tells its counts."""
 LONG = 300_000
 """Milliseconds."""
 ASKING = 8
@@ -363,7 +361,7 @@ async def test_a_queue_is_not_deleted_while_a_request_is_in_hand(
         migrating = asyncio.create_task(run(place, new, only=QUEUE, on_step=on_step))
         async with asyncio.timeout(PATIENCE):
             await switched.wait()
-        await asyncio.sleep(SETTLE + TICK)  # as long as an empty queue would need
+        await asyncio.sleep(SETTLE + COUNTS_WITHIN)  # as long as an empty queue would need
         assert steps[-1] == "switched"
         release.set()
         assert (await asked).data == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from bridge.cli.main import app
+from bridge.cli.main import application
 from tests.monitoring.expressions import (
     DASHBOARD,
     GRAFANA,
@@ -30,7 +30,7 @@ from tests.monitoring.expressions import (
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ALERTS = {rule["alert"]: rule for rule in rules("alert")}
-COMMANDS = typer.main.get_group(app)
+COMMANDS = typer.main.get_group(application())
 EXPRESSIONS: dict[str, str] = {
     **{f"{query.panel}: {query.legend}": query.expression for query in queries()},
     **{str(rule.get("alert", rule.get("record"))): rule["expr"] for rule in rules("expr")},

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from bridge.cli.gateway import DEFAULTS
-from bridge.cli.main import app
+from bridge.cli.main import application
 
 TEXT = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
 MIB = 1024 * 1024
@@ -67,7 +67,7 @@ GATEWAY = rows("A gateway")
 PARAMETERS = [
     (command, parameter)
     for command in ("run", "gateway")
-    for parameter in typer.main.get_group(app).commands[command].params
+    for parameter in typer.main.get_group(application()).commands[command].params
     if parameter.param_type_name == "option" and parameter.name != "help"
 ]
 

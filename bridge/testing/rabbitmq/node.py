@@ -41,6 +41,7 @@ class PrivateBroker:
         plugins: names of RabbitMQ plugins to enable; by default the one that partitions need. With
             `rabbitmq_management`, there is a `management_url`.
         config: further lines of rabbitmq.conf, as text or as a mapping.
+        advanced: what rabbitmq.conf has no names for, as Erlang terms (advanced.config).
         tls: also listen with TLS. The certificate is for localhost and 127.0.0.1, from a throw-away
             authority (`ca_file`).
         server: the rabbitmq-server script; by default the one that `find_server` finds.
@@ -58,6 +59,7 @@ class PrivateBroker:
         name: str = "dtbridge",
         plugins: Sequence[str] = (PLUGIN,),
         config: str | Mapping[str, object] = "",
+        advanced: str = "",
         tls: bool = False,
         server: Path | None = None,
         start_timeout: float = START_TIMEOUT,
@@ -77,6 +79,7 @@ class PrivateBroker:
         self.folder = self._home.folder / self._key
         self._plugins = list(plugins)
         self._config = config if isinstance(config, str) else _config_lines(config)
+        self._advanced = advanced
         self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self._console = Console(self._home, self.node)
@@ -185,6 +188,8 @@ class PrivateBroker:
         if self._tls and not self.ca_file.exists():
             make_certificates(self.folder)
         (self.folder / "rabbitmq.conf").write_text(self._settings())
+        if self._advanced:
+            (self.folder / "advanced.config").write_text(self._advanced)
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         self._process = self._home.spawn(
             self._key, self._home.command(self.server), self._environment()

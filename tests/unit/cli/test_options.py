@@ -10,7 +10,7 @@ import typer
 
 import bridge
 from bridge.cli.dead import dead
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.cli.options import broker_urls, exchange_name, finite, prefix, reply_prefixes, words
 from bridge.cli.topology import topology
 
@@ -81,7 +81,7 @@ def test_a_number_of_seconds_is_finite() -> None:
 
 def options() -> set[str]:
     """All that begin with two dashes."""
-    commands = dict(typer.main.get_group(app).commands)
+    commands = dict(typer.main.get_group(application()).commands)
     for group in (dead, topology):
         del commands[str(group.info.name)]
         commands |= typer.main.get_group(group).commands

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.cli.secrets import file_variable, secret
 
 SECRETS = {
@@ -28,7 +28,7 @@ def commands(group: Any) -> list[Any]:
 
 def test_every_option_that_takes_a_secret_takes_a_file() -> None:
     seen = set()
-    for command in commands(typer.main.get_group(app)):
+    for command in commands(typer.main.get_group(application())):
         for parameter in command.params:
             if parameter.envvar in SECRETS:
                 seen.add(parameter.envvar)

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from bridge import Call, Router, StationMessage
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.cli.schema import lines
 from bridge.dialects.names import Names
 from bridge.schema.asyncapi import Document, document
@@ -29,7 +29,7 @@ def test_its_example_is_a_message_to_stations() -> None:
 
 
 def test_its_options_are_those_of_the_command() -> None:
-    command: Any = typer.main.get_group(app)
+    command: Any = typer.main.get_group(application())
     options = {
         option.opts[0]: option
         for option in command.commands["schema"].params

@@ -75,17 +75,19 @@ async def test_stores_that_share_nothing_are_found() -> None:
 class Races:
     """Looks first, and takes later."""
 
-    taken: ClassVar[set[Key]] = set()
+    taken: ClassVar[dict[Key, Begun]] = {}
 
     async def begin(self, key: Key) -> Begun:
-        found = key in self.taken
+        found = self.taken.get(key)
         await asyncio.sleep(0)
-        self.taken.add(key)
-        return Running.ELSEWHERE if found else None
+        self.taken.setdefault(key, Running.ELSEWHERE)
+        return found
 
-    async def finish(self, key: Key, reply: Reply) -> None: ...
+    async def finish(self, key: Key, reply: Reply) -> None:
+        self.taken[key] = reply
 
-    async def forget(self, key: Key) -> None: ...
+    async def forget(self, key: Key) -> None:
+        self.taken.pop(key, None)
 
 
 async def test_a_store_in_which_two_may_begin_is_found() -> None:
