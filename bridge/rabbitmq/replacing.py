@@ -9,6 +9,12 @@ moment. No channel of another connection can consume that, so that each cancels 
 
 That queue takes no messages: it refuses them, and who publishes tries again. It is gone with the
 connection. Meanwhile a worker that comes back is refused the name, and tries again as well.
+
+**The other trap.** A worker may be quicker still, and declare the queue as it knows it. While it
+does, the queue must not be deleted: the process that dead-letters for it fails, fails again as it
+is started anew, and takes with it the supervisor of all such processes. From then on the node makes
+no quorum queue that dead-letters at least once, until it is started anew. (``rabbit_fifo_dlx_sup``;
+seen on 3.10.) So it is given the time to get ready.
 """
 
 import asyncio
@@ -25,6 +31,9 @@ HEARD_WITHIN: Final = 1.0
 """Seconds in which channels hear that a queue of theirs is gone."""
 ATTEMPTS: Final = 20
 """Times that a queue is deleted and declared, if a worker has declared it first in between."""
+READY_WITHIN: Final = 0.3
+"""Seconds in which a queue that a worker declares is ready, and may be deleted. What it gets until
+then are copies, and each that it handles is handled twice: so it is no longer than need be."""
 _TAKES_NOTHING: Final[dict[str, Any]] = {"x-max-length": 0, "x-overflow": "reject-publish"}
 _QUICKER: Final = (
     aiormq.exceptions.ChannelPreconditionFailed,
@@ -42,6 +51,7 @@ async def declare_first(changes: Changes, queue: Queue) -> None:
     except TopologyError as error:
         if not isinstance(error.__cause__, _QUICKER):
             raise
+        await asyncio.sleep(READY_WITHIN)
         await replace(changes, queue, only_if_empty=False)
 
 
@@ -68,7 +78,8 @@ async def replace(
         except TopologyError as error:
             if not left or not isinstance(error.__cause__, _QUICKER):
                 raise
-            # A worker that lost its consumer has declared it as it knows it.
+            # A worker that lost its consumer has declared it, or does so, as it knows it.
+            await asyncio.sleep(READY_WITHIN)
             await changes.delete(queue.name, only_if_empty=False)
         else:
             return

@@ -3,6 +3,7 @@
 import asyncio
 
 import aio_pika
+import msgspec
 import pytest
 from aio_pika.exceptions import DeliveryError, PublishError
 from yarl import URL
@@ -106,3 +107,23 @@ async def test_a_worker_that_was_quicker_is_replaced_as_well(amqp_url: str) -> N
         await changes.declare(classic)
         await declare_first(changes, quorum)
         await changes.declare(quorum)  # it would be refused with other arguments
+
+
+async def test_the_node_still_dead_letters_though_a_worker_was_quicker_again_and_again(
+    breakable_broker: PrivateBroker,
+) -> None:
+    queue = own_queue(QueueType.QUORUM)
+    others = msgspec.structs.replace(
+        queue, arguments={**queue.arguments, "x-dead-letter-routing-key": "other"}
+    )
+    urls = parse_urls([breakable_broker.add_vhost("quicker")])
+    async with open_changes(urls, "worker") as worker, open_changes(urls, "changes") as changes:
+        for _ in range(10):
+            declaring = asyncio.create_task(worker.declare(others))
+            while await changes.look(QUEUE) is None:
+                await asyncio.sleep(0)
+            await declare_first(changes, queue)
+            await asyncio.gather(declaring, return_exceptions=True)
+            await changes.delete(QUEUE, only_if_empty=False)
+    assert breakable_broker.eval("is_pid(whereis(rabbit_fifo_dlx_sup)).") == "true"
+    breakable_broker.delete_vhost("quicker")
