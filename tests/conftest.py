@@ -22,6 +22,7 @@ from bridge.compiled.switch import PURE
 from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from hatch_build import outdated
+from tests.acceptance import forks
 
 pytest.register_assert_rewrite(
     "bridge.testing.conformance"
@@ -100,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def nothing_left_running() -> Iterator[None]:
     """No process that the suite has started, directly or not, may outlive it."""
     yield
+    forks.stop()
     left = _marked_processes()
     deadline = time.monotonic() + 5.0
     while left and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.forks import forked
 from tests.integration.support import PATIENCE, clean_environment
 
 FULL = Path("/dev/full")
@@ -18,6 +19,8 @@ needs_full_device = pytest.mark.skipif(
 )
 
 MODULE = [sys.executable, "-m", "bridge"]
+READ_AT_START = ("DTBRIDGE_PURE", "PYTHON")
+"""How the variables begin that Python or the package reads before there is a command."""
 SCRIPT = [str(Path(sys.executable).with_name("dtbridge"))]
 
 
@@ -25,15 +28,19 @@ def dtbridge(
     *arguments: str,
     settings: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    command: list[str] = MODULE,
+    command: list[str] | None = None,
     given: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end. `settings`: environment variables. `folder`: where it is started.
-    `given`: what comes from standard input.
+    `command`: what is started; by default, the process is forked from one that has imported
+    everything (:mod:`tests.acceptance.forks`). `given`: what comes from standard input.
     """
+    environment = clean_environment(settings)
+    if command is None and not any(name.startswith(READ_AT_START) for name in settings or ()):
+        return forked(arguments, environment, folder or Path.cwd(), given)
     return subprocess.run(
-        [*command, *arguments],
-        env=clean_environment(settings),
+        [*(command or MODULE), *arguments],
+        env=environment,
         cwd=folder,
         input=given,
         capture_output=True,

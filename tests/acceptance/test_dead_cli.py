@@ -22,6 +22,7 @@ from bridge.dialects.native import Native
 from bridge.dialects.topology import QueueType, worker_topology
 from bridge.rabbitmq.declaring import ensure
 from bridge.testing.rabbitmq import free_ports
+from tests.acceptance.command import dtbridge as run
 from tests.integration.support import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -30,18 +31,8 @@ NAMES = Names()
 
 
 def dtbridge(url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = clean_environment() | {"DTBRIDGE_AMQP_URL": url, **settings}
-    command = [sys.executable, "-m", "bridge", "dead", *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    settings = {"DTBRIDGE_AMQP_URL": url, **settings}
+    return run("dead", *arguments, settings=settings)
 
 
 def said(url: str, *arguments: str, **settings: str) -> str:
