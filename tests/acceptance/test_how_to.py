@@ -9,6 +9,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partialmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 import aio_pika
 import httpx
 import msgspec
+import psycopg
 import pytest
 
 from bridge import (
@@ -23,7 +25,9 @@ from bridge import (
     Client,
     DataTransferRequest,
     DataTransferResponse,
+    LifespanError,
     NotAccepted,
+    make_worker,
 )
 from bridge.gateway import GatewayLink
 from bridge.testing import TestBridge, assert_accepted, assert_rejected
@@ -231,6 +235,70 @@ async def test_an_http_api_is_asked_through_rabbitmq(
     saved("slow-api.md")
     async with working(guide_url, load("my_vendors.tariffs").router), Client(guide_url) as client:
         assert (await client.data_transfer("CP001", GET_TARIFF)).data == TARIFF
+
+
+# ---- a database pool ----
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A PostgreSQL with the guide's table, as its code finds it."""
+    try:
+        url: str = request.getfixturevalue("database")
+    except pytest.FixtureLookupError:
+        pytest.skip("there is no PostgreSQL among the fixtures")
+    [table] = [each.text for each in blocks("how-to/database.md") if each.language == "sql"]
+    with psycopg.connect(url) as connection:
+        connection.execute(table.encode())
+    monkeypatch.setenv("DATABASE_URL", url)
+    return url
+
+
+async def test_handlers_share_a_pool(saved: Saved, guide_url: str, database_url: str) -> None:
+    saved("database.md")
+    router = load("my_vendors.readings").router
+    async with working(guide_url, router), Client(guide_url) as client:
+        answers = await asyncio.gather(
+            *(
+                asked(client, "MeterReading", {"connectorId": n, "wh": 100 * n})
+                for n in range(1, 31)
+            )
+        )
+        assert [each.data for each in answers] == [100 * n for n in range(1, 31)]
+        backwards = await asked(client, "MeterReading", {"connectorId": 2, "wh": 199})
+        assert_rejected(backwards, "RunsBackwards")
+        with psycopg.connect(database_url) as connection:
+            [stored] = connection.execute("select count(*), sum(wh) from readings").fetchall()
+            assert stored == (30, 46_500)
+            connection.execute("lock table readings")
+            waiting = asyncio.create_task(
+                asked(client, "MeterReading", {"connectorId": 1, "wh": 101})
+            )
+            async with asyncio.timeout(PATIENCE):
+                while not await waits(database_url):
+                    await asyncio.sleep(0.05)
+        assert (await waiting).data == 101
+
+
+async def waits(url: str) -> bool:
+    """Whether a statement waits for a lock."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        found = await connection.execute("select count(*) from pg_locks where not granted")
+        return await found.fetchone() != (0,)
+
+
+async def test_a_database_that_is_down_at_the_start_ends_the_worker(
+    saved: Saved, guide_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("database.md")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none?connect_timeout=1")
+    readings = load("my_vendors.readings")
+    monkeypatch.setattr(
+        readings.AsyncConnectionPool, "wait", partialmethod(readings.AsyncConnectionPool.wait, 0.5)
+    )
+    with pytest.raises(LifespanError):
+        async with asyncio.timeout(PATIENCE):
+            await make_worker(readings.router, guide_url).run()
 
 
 # ---- files and firmware ----
