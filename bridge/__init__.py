@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bridge.client.errors import NoAnswer, NotAccepted, StationOffline, UnexpectedAnswer
     from bridge.client.metrics import ClientCollector
     from bridge.client.typed import TypedResponse
+    from bridge.embedding import make_worker
     from bridge.telemetry.metrics import BuildCollector
     from bridge.worker.metrics import WorkerCollector
     from bridge.worker.worker import Settings, Worker
@@ -75,6 +76,7 @@ __all__ = [
     "Worker",
     "WorkerCollector",
     "current_call",
+    "make_worker",
 ]
 
 _ON_FIRST_USE: Final = {
@@ -89,6 +91,7 @@ _ON_FIRST_USE: Final = {
     "UnexpectedAnswer": "bridge.client.errors",
     "Worker": "bridge.worker.worker",
     "WorkerCollector": "bridge.worker.metrics",
+    "make_worker": "bridge.embedding",
 }
 """Where the names are that a module of handlers does without: some bring the AMQP libraries, or
 that of the metrics."""
