@@ -50,7 +50,7 @@ def blocks(path: Path) -> Iterator[Block]:
         if token.type == "fence":
             assert token.map
             yield Block(path, token.map[0] + 1, token.info, token.content, note)
-        comment = re.fullmatch(r"<!-- (.*) -->\n?", token.content, re.DOTALL)
+        comment = re.fullmatch(r"<!-- (.*?)\s*-->\n?", token.content, re.DOTALL)
         note = comment[1] if token.type == "html_block" and comment else ""
 
 

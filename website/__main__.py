@@ -18,7 +18,7 @@ from typing import Final
 
 from website.markdown import translated
 from website.navigation import as_toml, sections
-from website.pages import OF_THE_ROOT, ROOT, linked, reference, with_links
+from website.pages import OF_THE_ROOT, ROOT, linked, reference, with_diagrams, with_links
 
 SITE: Final = ROOT / "build" / "site"
 
@@ -36,7 +36,10 @@ def write_documents() -> None:
     shutil.copytree(ROOT / "bridge", SITE / "bridge", ignore=shutil.ignore_patterns("*.so"))
     for path in {target for name, text in pages.items() for target in linked(name, text)}:
         _copy(ROOT / path, SITE / "documents" / "source" / path)
-    pages = {name: translated(with_links(name, text)) for name, text in pages.items()}
+    shutil.copy(ROOT / "website" / "sequence.css", SITE / "documents")
+    pages = {
+        name: with_diagrams(translated(with_links(name, text))) for name, text in pages.items()
+    }
     pages |= reference()
     for name, text in pages.items():
         (SITE / "documents" / name).parent.mkdir(parents=True, exist_ok=True)

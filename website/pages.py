@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Final
 
 from website.markdown import lines_and_code
+from website.sequence import drawn
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -74,6 +75,12 @@ def with_links(page: str, text: str) -> str:
     return "\n".join(
         line if is_code else LINK.sub(link, line) for line, is_code in lines_and_code(text)
     )
+
+
+def with_diagrams(text: str) -> str:
+    """The text of a page with its diagrams drawn. Raises ValueError for one that cannot be."""
+    block = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return block.sub(lambda match: f"<div>{drawn(match[1])}</div>", text)
 
 
 def reference() -> dict[str, str]:

@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every dtbridge command shown, without its comment."""
-    lines = "".join(blocks("")).splitlines()
+    lines = "".join(blocks("sh")).splitlines()
     shown = [shlex.split(line, comments=True) for line in lines if line.startswith("dtbridge ")]
     return [words for words in shown if words[1] != "new"]  # test_new.py runs it
 

@@ -153,7 +153,7 @@ def prose(text: str) -> str:
 
 def command_lines() -> list[str]:
     """The commands of ours in the runbook, those in sentences too if they have arguments."""
-    blocks = re.findall(r"^```\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`(dtbridge [^`]+ [^`]+)`", prose(RUNBOOK))
     return sorted({line for line in lines if line.startswith("dtbridge ")})
