@@ -50,9 +50,3 @@ async def asked_by_a_station(url: str) -> object:
     async with raw_station(f"{url}/CP001") as station:
         request = {"vendorId": "com.acme", "messageId": "GetTariff", "data": {"connectorId": 1}}
         return (await station.call("DataTransfer", request))[2]
-
-
-def test_every_document_the_readme_points_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
