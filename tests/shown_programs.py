@@ -113,10 +113,7 @@ def run(blocks: Sequence[Block], folder: Path) -> dict[str, Any]:
             exec(compile(needs(block), str(block), "exec"), names)
             if file := _FILE.match(block.text):
                 _write(folder / file[1], block.text)
-                name = file[1].removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-                sys.modules.pop(name, None)
-                importlib.invalidate_caches()
-                importlib.import_module(name)
+                _load(file[1], folder)
             else:
                 exec(compile(block.text, str(block), "exec"), names)
     return names
@@ -131,9 +128,23 @@ def needs(block: Block) -> str:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in path.parents:
-        if (folder / "__init__.py").exists() or folder.name in {"my_vendors", "tests"}:
+        if (folder / "__init__.py").exists() or folder.name == "my_vendors":
             (folder / "__init__.py").touch()
     path.write_text(text, encoding="utf-8")
+
+
+def _load(file: str, folder: Path) -> None:
+    """Import what has just been written."""
+    name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    if name.startswith("tests."):  # a package of that name is there, and is ours
+        spec = importlib.util.spec_from_file_location(f"page_{name}", folder / file)
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    else:
+        sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        importlib.import_module(name)
 
 
 def unknown_names(blocks: Sequence[Block]) -> str:
