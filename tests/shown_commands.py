@@ -1,6 +1,7 @@
 """Command lines that documents show: whether they could be run so."""
 
 import ast
+import functools
 import importlib.util
 import re
 import shlex
@@ -103,13 +104,19 @@ def is_known(words: list[str]) -> None:
 
 def parse(arguments: list[str]) -> None:
     """Read the arguments of dtbridge as it does, but for what is in files."""
-    command: Any = typer.main.get_command(app)
+    command = _all_commands()
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         assert arguments[0] in command.commands, f"there is no command {arguments[0]}"
         command = command.commands[arguments.pop(0)]
     for parameter in command.params:  # what is in files, or asked for, is not here
         parameter.callback, parameter.prompt, parameter.required = None, None, False
     command.make_context(command.name, list(arguments))
+
+
+@functools.cache
+def _all_commands() -> Any:
+    """A tree of our own, which is changed."""
+    return typer.main.get_command(app)
 
 
 def _make(words: list[str]) -> None:

@@ -184,7 +184,7 @@ def block(language: str, text: str, note: str = "") -> Block:
         ("sh", "echo 'no end"),
         ("console", "$ dtbridge run --no-such-option\nsome output"),
         ("toml", "[run]\nno-such-key = 1"),
-        ("toml", "[run]\nprefetch = 'many'"),
+        ("toml", "[run]\nprefetch = [1]"),
         ("yaml", "a: [b"),
         ("json", "{'a': 1}"),
         ("dockerfile", "FORM python"),
@@ -195,9 +195,8 @@ def block(language: str, text: str, note: str = "") -> Block:
     ],
 )
 def test_what_is_wrong_in_a_block_is_found(language: str, wrong: str) -> None:
-    with pytest.raises(Exception, match=r".") as caught:
+    with pytest.raises(Exception, match=r"."):
         RULES[language](block(language, wrong))
-    assert isinstance(caught.value, Exception | SystemExit)
 
 
 @pytest.mark.parametrize(
