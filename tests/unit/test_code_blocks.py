@@ -130,7 +130,7 @@ def test_every_block_is_what_it_says(page: str) -> None:
             try:
                 RULES[block.language](block)
             except Exception as error:
-                raise AssertionError(f"{block}: {error or type(error).__name__}") from error
+                raise AssertionError(f"{block}: {str(error) or type(error).__name__}") from error
 
 
 @pytest.mark.parametrize(
