@@ -16,6 +16,8 @@ _ROLE: Final = re.compile(r":\w+:`(?:([^`<]+?)\s<)?(~?)\.?([\w.]+)>?`")
 """A role: another text, if it has one; whether the last part alone is shown; and its target."""
 _DOUBLE: Final = re.compile(r"``(.+?)``")
 _COLUMNS: Final = re.compile(r"\S.*?\S {2,}\S")
+_CONSTANT: Final = re.compile(r"[A-Z][A-Z_]*")
+_NUMBER: Final = re.compile(r"[\d_.]+")
 _EXAMPLE: Final = re.compile(r">>> ?|\.\.\. ?")
 
 
@@ -27,6 +29,10 @@ class Docstrings(griffe.Extension):
         for each in _objects(pkg):
             if each.docstring:
                 each.docstring.value = as_markdown(inspect.cleandoc(each.docstring.value), each)
+            if isinstance(each, griffe.Attribute):
+                each.value = _number(each.value, each)
+            for parameter in each.parameters if isinstance(each, griffe.Function) else ():
+                parameter.default = _number(parameter.default, each)
 
 
 def _objects(inside: griffe.Object) -> Iterator[griffe.Object]:
@@ -34,6 +40,17 @@ def _objects(inside: griffe.Object) -> Iterator[griffe.Object]:
     for member in inside.members.values():
         if isinstance(member, griffe.Object):
             yield from _objects(member)
+
+
+def _number(value: str | griffe.Expr | None, obj: griffe.Object) -> str | griffe.Expr | None:
+    """A default as a reader of a signature wants it: of a constant that is a number, the number."""
+    if not _CONSTANT.fullmatch(str(value)):
+        return value
+    try:
+        constant = obj.modules_collection[obj.resolve(str(value))]
+        return constant.value if _NUMBER.fullmatch(str(constant.value)) else value
+    except (griffe.NameResolutionError, griffe.AliasResolutionError, AttributeError, KeyError):
+        return value
 
 
 def as_markdown(text: str, obj: griffe.Object) -> str:

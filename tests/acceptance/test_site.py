@@ -16,6 +16,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 from markdown_it import MarkdownIt
 
+import bridge
 from tests.integration.support import ROOT
 from tests.unit.test_public import PUBLIC
 from website.navigation import NAVIGATION, sections
@@ -192,6 +193,13 @@ def test_docstrings_read_well(pages: dict[str, Page]) -> None:
     for path in SITE.glob("reference/**/*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r":(attr|class|data|exc|func|meth|mod):|&gt;&gt;&gt; |``", text), path
+
+
+def test_a_default_is_shown_as_its_number(pages: dict[str, Page]) -> None:
+    """Not by the name of a constant: of a parameter, and of a field."""
+    text = re.sub("<[^>]+>", "", (SITE / "reference" / "0-bridge.html").read_text("utf-8"))
+    assert "timeout: float = 20.0,\n    retry: RetryPolicy | None = None" in text
+    assert f"prefetch: int = {bridge.Settings().prefetch}\n" in text
 
 
 # ---- the navigation ----
