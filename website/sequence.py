@@ -48,7 +48,8 @@ class _Drawing:
         self.y += 14
 
     def note(self, first: str, last: str, text: str) -> None:
-        begin, end = self._column(first) - 60, self._column(last) + 60
+        left, right = sorted((self._column(first), self._column(last)))
+        begin, end = left - 60, right + 60
         top = self.y + 4
         self.y += 4
         self._write(text, (begin + end) / 2, end - begin - 12)
@@ -88,7 +89,9 @@ class _Drawing:
 
     def _write(self, text: str, x: float, width: float) -> None:
         for part in text.split("<br/>"):
-            for line in textwrap.wrap(part, max(int(width / CHARACTER), 10)):
+            for line in textwrap.wrap(
+                part, max(int(width / CHARACTER), 10), break_on_hyphens=False
+            ):
                 self.y += LINE
                 self.shapes.append(f'<text x="{x:g}" y="{self.y}">{escape(line)}</text>')
         self.y += 6

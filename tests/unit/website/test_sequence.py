@@ -11,7 +11,7 @@ WHOLE = """sequenceDiagram
     participant A as a station
     participant B as a gateway
     participant C as <others>
-    Note over A,B: they are connected
+    Note over B,A: they are connected
     A->>C: first<br/>second
     alt it goes well
         C-->>A: thanks
@@ -47,6 +47,9 @@ def test_nothing_lies_outside() -> None:
     assert found is not None
     width, height = map(int, found.groups())
     assert all(0 <= int(x) <= width for x in re.findall(r' x[12]?="(\d+)"', drawing))
+    assert all(
+        int(size) > 0 for size in re.findall(r'<rect[^>]* (?:width|height)="(-?\d+)"', drawing)
+    )
     assert all(0 <= int(y) <= height for y in re.findall(r' y[12]?="(\d+)"', drawing))
 
 
