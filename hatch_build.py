@@ -7,11 +7,14 @@ them has changed.
 
 The environment variable ``DTBRIDGE_COMPILE`` says what is to be done: ``auto`` (the default)
 compiles if that is possible, ``required`` fails if it is not, ``no`` removes what was compiled.
+
+A second hook makes the description that an index of packages shows of the README.
 """
 
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -21,6 +24,7 @@ from typing import Any
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 ROOT = Path(__file__).resolve().parent
 
@@ -151,6 +155,7 @@ def compile_in_place() -> None:
             force=True,
         )
         command = build_ext(Distribution({"ext_modules": compiled, "packages": []}))
+        command.parallel = os.cpu_count()
         command.inplace = True
         command.build_temp = "build/objects"
         command.ensure_finalized()
@@ -199,6 +204,35 @@ class CompileHook(BuildHookInterface[BuilderConfig]):
             build_data["artifacts"] += [
                 f"/{extension(module).relative_to(ROOT).as_posix()}" for module in MODULES
             ]
+
+
+class DescriptionHook(MetadataHookInterface):
+    """Makes the project's description and its addresses, from ``repository`` in pyproject.toml."""
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        repository = str(self.config["repository"]).rstrip("/")
+        text = Path(self.root, "README.md").read_text(encoding="utf-8")
+        files = f"{repository}/blob/v{metadata['version']}" if repository else ""
+        metadata["readme"] = {"content-type": "text/markdown", "text": description(text, files)}
+        metadata["urls"] = addresses(repository, files) if repository else {}
+
+
+def description(readme: str, files: str) -> str:
+    """The README as it can stand elsewhere, with links to `files`; without that, with none."""
+    link = re.compile(r"\[([^\[\]]*)\]\((?![a-z]+:|#)([^)]+)\)")
+    return link.sub(rf"[\1]({files}/\2)" if files else r"\1", readme)
+
+
+def addresses(repository: str, files: str) -> dict[str, str]:
+    """What an index of packages links to."""
+    return {
+        "Changelog": f"{files}/CHANGELOG.md",
+        "Documentation": f"{files}/docs/index.md",
+        "Issues": f"{repository}/issues",
+        "Source": repository,
+    }
 
 
 if __name__ == "__main__":

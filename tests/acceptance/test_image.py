@@ -1,6 +1,8 @@
 """The Dockerfile, replayed without a container engine: its steps as processes, in a folder.
 
-Of the base image Python is taken for granted, and of its packages the compiler.
+Of the base image Python is taken for granted, and of its packages the compiler. What is copied is
+that of the source distribution. In place of pip, uv installs by the same hashes, which takes
+seconds, and C that `make` has compiled already is not compiled again.
 """
 
 import os
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy.check import ROOT, shown_dockerfiles
+from tests.acceptance.distribution import compiler, sources
 from tests.acceptance.test_readme import blocks
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -21,6 +24,8 @@ STEP = re.compile(r"^([A-Z]+) (.+)$", re.MULTILINE)
 PLACES = re.compile(r"(?<![\w./-])/(opt|wheels|build|app|handlers)\b")
 """What the image has in its root, and we in a folder."""
 SKIPPED = ("apt-get", "groupadd")
+PIP_INSTALL = re.compile(r"(\S+/bin/)pip install\b")
+PIP_WHEEL = re.compile(r"(\S+/bin/)pip wheel\b")
 
 
 class Image:
@@ -68,10 +73,14 @@ class Image:
     def run(self, command: str) -> None:
         if command.startswith(SKIPPED):
             return
-        command = re.sub(r"\bpython -m venv", f"{sys.executable} -m venv", self.place(command))
+        python = shlex.quote(sys.executable)
+        command = self.place(command)
+        command = re.sub(r"\bpython -m venv", f"{python} -m venv --without-pip", command)
+        command = PIP_INSTALL.sub(rf"{python} -m uv pip install --python \1python", command)
+        command = PIP_WHEEL.sub(rf"{python} -m pip --python \1python wheel", command)
         done = subprocess.run(
             ["bash", "-ec", command],
-            env=clean() | self.environment,
+            env=clean() | self.environment | {"CC": str(compiler(self.root))},
             cwd=self.workdir,
             capture_output=True,
             text=True,
@@ -95,7 +104,8 @@ class Image:
 def clean() -> dict[str, str]:
     """Where pip finds packages is the machine's business; what configures us or Python is not."""
     kept = re.compile(
-        "PIP_|HOME$|PATH$|LANG|https?_proxy|no_proxy|DTBRIDGE_TEST_SESSION", re.IGNORECASE
+        "PIP_|UV_|SSL_CERT_|HOME$|PATH$|LANG|https?_proxy|no_proxy|DTBRIDGE_TEST_SESSION",
+        re.IGNORECASE,
     )
     return {name: value for name, value in os.environ.items() if kept.match(name)}
 
@@ -107,9 +117,9 @@ def _ignored(folder: str, names: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The project's image. It takes a minute: what it needs is installed by hash, and compiled."""
+    """The project's image. What it needs is installed by hash, and compiled."""
     image = Image(tmp_path_factory.mktemp("image"))
-    image.build(DOCKERFILE, ROOT)
+    image.build(DOCKERFILE, sources(tmp_path_factory.mktemp("sources")))
     return image
 
 

@@ -57,6 +57,7 @@ WRITING = EXTRAS["testing"] + EXTRAS["reload"] + EXTRAS["yaml"]
 """For whoever writes handlers: not in the image."""
 RUNNING = [text for text in NEEDED if text not in WRITING]
 """What the commands need: nobody tests in the image."""
+TOOLS = [text for group in PROJECT["dependency-groups"].values() for text in group]
 
 
 def brought_by_checkers(nodes: list[ast.AST]) -> set[ast.AST]:
@@ -92,7 +93,7 @@ def imported(folder: str) -> dict[str, str]:
                 case _:
                     continue
             found |= {module.partition(".")[0]: str(path) for module in modules}
-    own = {"bridge", "deploy", "tests", "examples", "hatch_build"}
+    own = {"bridge", "deploy", "tests", "examples", "hatch_build", "website"}
     return {name: found[name] for name in found.keys() - sys.stdlib_module_names - own}
 
 
@@ -101,8 +102,9 @@ def imported(folder: str) -> dict[str, str]:
     [
         ("bridge", NEEDED),
         ("examples", PROJECT["project"]["dependencies"]),
-        ("tests", NEEDED + PROJECT["dependency-groups"]["dev"]),
-        ("deploy", NEEDED + PROJECT["dependency-groups"]["dev"]),
+        ("tests", NEEDED + TOOLS),
+        ("deploy", NEEDED + TOOLS),
+        ("website", TOOLS),
     ],
 )
 def test_every_imported_distribution_is_declared(folder: str, declared: list[str]) -> None:
@@ -121,7 +123,7 @@ def test_the_runtime_lock_holds_what_runs_and_nothing_for_writing_handlers() -> 
 
 
 def test_the_development_lock_holds_every_dependency_extra_and_tool() -> None:
-    tools = PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"]
+    tools = TOOLS + PROJECT["build-system"]["requires"]
     assert_holds(locked("requirements-dev.lock"), NEEDED + tools)
 
 

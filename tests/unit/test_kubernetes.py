@@ -210,8 +210,8 @@ def test_the_commands_that_make_secrets_do_so(tmp_path: Path) -> None:
     """As the document has them, but for a cluster that takes them."""
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     (tmp_path / "passwords").write_text("CP001:…\n")
-    lines = shown("", "python deploy/make_secrets.py").splitlines()
-    lines += [line for line in shown("", "dtbridge password").splitlines() if " generic " in line]
+    lines = shown("sh", "python deploy/make_secrets.py").splitlines()
+    lines += [line for line in shown("sh", "dtbridge password").splitlines() if " generic " in line]
     objects = {}
     for line in lines:
         name, *arguments = shlex.split(line)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge import Call, RetryPolicy, Router
+from bridge import Call, HandlerError, RetryPolicy, Router
 
 PAGE = (Path(__file__).parents[3] / "docs" / "handlers.md").read_text()
 
@@ -17,6 +17,18 @@ def test_the_first_example_runs_as_it_stands() -> None:
     names: dict[str, Any] = {"__name__": "acme"}
     exec(compile(block[1], "docs/handlers.md", "exec"), names)
     assert isinstance(names["router"], Router)
+
+
+async def set_tariff(data: dict[str, str], call: Call) -> None: ...
+
+
+def test_the_sentence_for_swapped_parameters_is_what_is_raised() -> None:
+    """As of a module that is called acme, with a Struct."""
+    handler: Any = set_tariff
+    with pytest.raises(HandlerError) as caught:
+        Router("com.acme").on("SetTariff")(handler)
+    said = str(caught.value).replace(f"{__name__}.", "acme.").replace("dict[str, str]", "Tariff")
+    assert f"```text\n{said}\n```" in PAGE
 
 
 async def _any(call: Call) -> None: ...

@@ -45,7 +45,7 @@ def test_its_options_are_those_of_the_command() -> None:
 
 
 def test_its_example_of_changes_is_what_is_printed() -> None:
-    [printed] = re.findall(r"^```\n(breaks .*?)\n```", TEXT, re.MULTILINE | re.DOTALL)
+    [printed] = re.findall(r"^```text\n(breaks .*?)\n```", TEXT, re.MULTILINE | re.DOTALL)
     old = made(
         msgspec.defstruct("Query", [("kind", Literal["ac", "dc"])]),
         msgspec.defstruct("Tariff", [("currency", str), ("price", float)]),
