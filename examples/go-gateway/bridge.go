@@ -17,7 +17,7 @@ import (
 const (
 	remembered = 10 * time.Minute // how long an answer is kept for a request that comes again
 	prefetch   = 200              // requests of the CSMS in hand
-	refusals   = 3                // how often the broker may refuse a station's request before the station is told
+	refusals   = 4                // how often the broker may refuse a station's request before the station is told
 )
 
 var errRefused = errors.New("the broker refuses it")
@@ -387,6 +387,11 @@ func (b *Bridge) respond(ctx context.Context, d amqp.Delivery, stationID string,
 	}
 	deadline, _ := ctx.Deadline()
 	headers := amqp.Table{"ocpp-station-id": stationID}
+	for _, trace := range []string{"traceparent", "tracestate"} {
+		if value, ok := d.Headers[trace].(string); ok {
+			headers[trace] = value
+		}
+	}
 	if reply.Version != "" {
 		headers["ocpp-version"] = reply.Version
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	inLine    = 20               // requests that wait for a station, and requests of a station that wait
+	inLine    = 19               // requests that wait, in either direction, beside the one that is under way
 	frameSize = 1 << 20          // bytes of a message of a station
 	silence   = 90 * time.Second // without a pong: the socket is dead
 )
@@ -109,12 +109,18 @@ func (s *Station) writeError(messageID, code, description string) {
 	s.write(`[4,%s,"%s","%s",{}]`, quoted(messageID), code, description)
 }
 
-// broken is the code for what is no message, as this version spells it.
-func (s *Station) broken() string {
+// code is that of an error that 1.6 knows by one name only.
+func (s *Station) code(since2 string) string {
 	if s.version == "ocpp1.6" {
 		return "FormationViolation"
 	}
-	return "FormatViolation"
+	return since2
+}
+
+func (s *Station) noMessage() string { return s.code("RpcFrameworkError") }
+
+func (s *Station) unreadable() Reply {
+	return callError(s.code("FormatViolation"), "The station's answer cannot be read.")
 }
 
 // beginning finds kind and message id of an answer that cannot be read as a whole.
@@ -127,9 +133,9 @@ func (s *Station) onFrame(frame []byte) {
 	if !utf8.Valid(frame) || json.Unmarshal(frame, &parts) != nil || len(parts) < 3 ||
 		json.Unmarshal(parts[0], &kind) != nil || !isString(parts[1]) || json.Unmarshal(parts[1], &messageID) != nil {
 		if found := beginning.FindSubmatch(frame); found != nil {
-			s.onAnswer(string(found[1]), callError(s.broken(), "The station's answer cannot be read."))
+			s.onAnswer(string(found[1]), s.unreadable())
 		} else {
-			s.writeError("-1", s.broken(), "")
+			s.writeError("-1", s.noMessage(), "")
 		}
 		return
 	}
@@ -145,9 +151,9 @@ func (s *Station) onFrame(frame []byte) {
 		body := fmt.Sprintf(`{"errorCode":%s,"errorDescription":%s,"errorDetails":%s}`, parts[2], parts[3], parts[4])
 		s.onAnswer(messageID, Reply{Type: "CallError", Body: []byte(body)})
 	case kind == 3 || kind == 4:
-		s.onAnswer(messageID, callError(s.broken(), "The station's answer cannot be read."))
+		s.onAnswer(messageID, s.unreadable())
 	default:
-		s.writeError("-1", s.broken(), "")
+		s.writeError("-1", s.noMessage(), "")
 	}
 }
 
@@ -159,7 +165,7 @@ func (s *Station) onCall(messageID string, action, payload json.RawMessage) {
 		return
 	}
 	if len([]rune(messageID)) > 36 {
-		s.writeError(messageID, s.broken(), "The message id has more than 36 characters.")
+		s.writeError(messageID, s.noMessage(), "The message id has more than 36 characters.")
 		return
 	}
 	s.mu.Lock()
@@ -283,7 +289,7 @@ func (s *Station) send(call *Call) (reply Reply, answered bool) {
 	}
 	payload, ok := payloadFor(s.version, call.payload)
 	if !ok {
-		return callError(s.broken(), "The request cannot be read."), false
+		return callError(s.code("FormatViolation"), "The request cannot be read."), false
 	}
 	messageID, answer := newID(), make(chan Reply, 1)
 	s.mu.Lock()

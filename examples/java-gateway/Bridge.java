@@ -28,7 +28,7 @@ final class Bridge {
     /** Requests of the CSMS in hand. */
     static final int PREFETCH = 200;
     /** How often the broker may refuse a station's request before the station is told. */
-    static final int REFUSALS = 3;
+    static final int REFUSALS = 4;
 
     /** Whatever waits has a thread of its own: from Java 21 on, let them be virtual ones. */
     static final ExecutorService THREADS = Executors.newCachedThreadPool(task -> {
@@ -276,6 +276,11 @@ final class Bridge {
             return;
         }
         var headers = new HashMap<String, Object>(Map.of("ocpp-station-id", stationId));
+        for (String trace : List.of("traceparent", "tracestate")) {
+            if (!header(request, trace).isEmpty()) {
+                headers.put(trace, header(request, trace));
+            }
+        }
         if (reply.version() != null) {
             headers.put("ocpp-version", reply.version());
         }

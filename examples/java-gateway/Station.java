@@ -16,8 +16,8 @@ import java.util.regex.Pattern;
 
 /** A charging station's connection. Payloads go through it as they are, byte for byte. */
 final class Station {
-    /** Requests that wait for a station, and requests of a station that wait. */
-    private static final int IN_LINE = 20;
+    /** Requests that wait, in either direction, beside the one that is under way. */
+    private static final int IN_LINE = 19;
     /** Kind and message id of an answer that cannot be read as a whole. */
     private static final Pattern BEGINNING = Pattern.compile("^\\s*\\[\\s*[34]\\s*,\\s*\"([^\"\\\\]*)\"");
 
@@ -69,9 +69,13 @@ final class Station {
         write("[4,%s,\"%s\",\"%s\",{}]", Json.quoted(messageId), code, description);
     }
 
-    /** The code for what is no message, as this version spells it. */
-    private String broken() {
-        return version.equals("ocpp1.6") ? "FormationViolation" : "FormatViolation";
+    /** The code of an error that 1.6 knows by one name only. */
+    private String code(String since2) {
+        return version.equals("ocpp1.6") ? "FormationViolation" : since2;
+    }
+
+    private String noMessage() {
+        return code("RpcFrameworkError");
     }
 
     void onFrame(String frame) {
@@ -99,9 +103,9 @@ final class Station {
     private void onBroken(String frame) {
         Matcher answer = BEGINNING.matcher(frame);
         if (answer.find()) {
-            onAnswer(answer.group(1), Reply.callError(broken(), "The station's answer cannot be read."));
+            onAnswer(answer.group(1), Reply.callError(code("FormatViolation"), "The station's answer cannot be read."));
         } else {
-            writeError("-1", broken(), "");
+            writeError("-1", noMessage(), "");
         }
     }
 
@@ -111,7 +115,7 @@ final class Station {
         if (!action.equals("\"DataTransfer\"")) {
             writeError(messageId, "NotImplemented", ""); // where your gateway does the rest of OCPP
         } else if (messageId.length() > 36) {
-            writeError(messageId, broken(), "The message id has more than 36 characters.");
+            writeError(messageId, noMessage(), "The message id has more than 36 characters.");
         } else if (!payload.equals(inHand.put(messageId, payload))) { // else one answer serves both
             Instant deadline = Instant.now().plus(bridge.timeout);
             if (!requests.add(() -> ask(messageId, payload, deadline))) {
@@ -174,7 +178,7 @@ final class Station {
         try {
             payload = inVersion(call.payload());
         } catch (IOException error) {
-            return Reply.callError(broken(), "The request cannot be read.");
+            return Reply.callError(code("FormatViolation"), "The request cannot be read.");
         }
         var answer = new CompletableFuture<Reply>();
         asked = new Asked(UUID.randomUUID().toString(), answer);

@@ -5,6 +5,7 @@ others that `make examples` has built.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import pytest
 import websockets.asyncio.client
 from websockets import ConnectionClosed, Subprotocol
 
+from bridge import Client, DataTransferRequest, NoAnswer, StationOffline
 from bridge.testing.rabbitmq import free_ports
 from tests.integration.support import PATIENCE, ROOT, clean_environment
 
@@ -170,8 +172,15 @@ def _command(name: str, url: str, port: int, folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def running(name: str, url: str, folder: Path, **settings: str) -> AsyncIterator[Gateway]:
-    """The gateway of that name, until the end of the block. `folder`: where it may write."""
+async def running(
+    name: str, url: str, folder: Path, *, may_end_with: tuple[int, ...] = (), **settings: str
+) -> AsyncIterator[Gateway]:
+    """The gateway of that name, until the end of the block. `folder`: where it may write.
+
+    `may_end_with`: exit codes with which it may end before.
+    """
+    if name == "node":
+        await asyncio.to_thread(_install_node)
     (port,) = free_ports(1)
     process = await asyncio.create_subprocess_exec(
         *_command(name, url, port, folder),
@@ -186,7 +195,7 @@ async def running(name: str, url: str, folder: Path, **settings: str) -> AsyncIt
     try:
         await gateway.listening()
         yield gateway
-        assert process.returncode is None, gateway.output
+        assert process.returncode in {None, *may_end_with}, gateway.output
     finally:
         if process.returncode is None:
             process.kill()
@@ -194,7 +203,7 @@ async def running(name: str, url: str, folder: Path, **settings: str) -> AsyncIt
         await gateway.closed()
 
 
-def install_node() -> None:
+def _install_node() -> None:
     """Have the example in Node.js and its packages in `build`, or skip the test."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -203,10 +212,16 @@ def install_node() -> None:
     if int(version[1:].partition(".")[0]) < 18:
         pytest.skip(f"Node.js {version.strip()} is older than 18")
     folder = BUILT / "node-gateway"
-    shutil.copytree(NODE, folder, dirs_exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lock = (NODE / "package-lock.json").read_text()
-    installed = folder / "node_modules" / ".lock"
-    if not installed.exists() or installed.read_text() != lock:
+    installed = folder / ".installed"
+    with (folder / ".lock").open("w") as turn:  # tests run in several processes
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        for file in NODE.iterdir():
+            if file.is_file():
+                shutil.copy(file, folder)
+        if installed.exists() and installed.read_text() == lock:
+            return
         done = subprocess.run(
             [npm, "ci", "--no-audit", "--no-fund"],
             cwd=folder,
@@ -220,3 +235,17 @@ def install_node() -> None:
                 f"npm's registry gives no packages: {done.stderr.strip().splitlines()[-1:]}"
             )
         installed.write_text(lock)
+
+
+async def reached(client: Client, station_id: str = "CP1") -> None:
+    """Wait until the CSMS reaches the station: its socket opens before its key is bound."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await client.send_to_station(
+                    station_id, DataTransferRequest("reached", "?"), timeout=1.0
+                )
+            except (NoAnswer, StationOffline):
+                await asyncio.sleep(0.01)
+            else:
+                return
