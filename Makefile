@@ -26,7 +26,7 @@ test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-a
 
 examples: .compiled .install-examples build/examples/go-gateway/gateway build/examples/java-gateway/Gateway.class ## Build the gateways in Go and Java and run them with real stations and a worker
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
-	@DTBRIDGE_TEST_GATEWAYS="go java" $(BIN)/pytest tests/integration/test_example_gateways.py $(or $(ARGS),-v)
+	@DTBRIDGE_TEST_GATEWAYS="go java" $(BIN)/pytest tests/integration/test_example_gateways*.py $(or $(ARGS),-v -n 2 --dist loadfile)
 
 faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure

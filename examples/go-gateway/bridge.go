@@ -153,16 +153,18 @@ func (b *Bridge) use(s *session) {
 
 // await returns a session, or nil if there is none until the context ends.
 func (b *Bridge) await(ctx context.Context) *session {
-	b.mu.Lock()
-	changed := b.changed
-	b.mu.Unlock()
-	select {
-	case <-changed:
+	for {
 		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.session
-	case <-ctx.Done():
-		return nil
+		s, changed := b.session, b.changed
+		b.mu.Unlock()
+		if s != nil {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

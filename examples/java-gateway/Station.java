@@ -133,10 +133,12 @@ final class Station {
             String body = new String(reply.body(), UTF_8);
             if ("DataTransferResponse".equals(reply.type())) {
                 write("[3,%s,%s]", Json.quoted(messageId), body);
-            } else {
+            } else if ("CallError".equals(reply.type())) {
                 Map<String, String> error = Json.fields(body);
                 write("[4,%s,%s,%s,%s]", Json.quoted(messageId),
                         error.get("errorCode"), error.get("errorDescription"), error.get("errorDetails"));
+            } else {
+                writeError(messageId, "InternalError", "");
             }
         } catch (TimeoutException error) {
             writeError(messageId, "GenericError", "The CSMS did not answer.");

@@ -84,7 +84,7 @@ export class Bridge {
   async stop (drain) {
     this.#stopping = true
     const until = Date.now() + drain
-    await this.#session?.in.cancel('requests').catch(() => {}) // its queue is deleted, and the CSMS gets returns
+    await this.#session?.cancel().catch(() => {}) // its queue is deleted, and the CSMS gets returns
     while ((this.#asked.size || this.#answers.size) && Date.now() < until) await sleep(20)
     for (const station of this.#stations.values()) station.close('the gateway stops')
     await this.#session?.close()
@@ -144,7 +144,7 @@ export class Bridge {
 
   #onReply ({ properties: { correlationId, type, headers }, content }) {
     const asked = this.#asked.get(correlationId)
-    if (asked?.stationId === headers['ocpp-station-id']) asked.end({ type, body: `${content}` })
+    if (asked?.stationId === headers?.['ocpp-station-id']) asked.end({ type, body: `${content}` })
   } // else it is late, or not this station's
 
   // ---- CSMS → station ----
@@ -170,7 +170,7 @@ export class Bridge {
       })
     }
     this.#answer(message.properties, stationId, deadline, await reply)
-    if (!session.ended) session.in.ack(message) // only now is there room for another one
+    session.ack(message) // only now is there room for another one
   }
 
   async #give (stationId, payload, deadline) {
@@ -182,7 +182,7 @@ export class Bridge {
   }
 
   /** Publishes the answer until it is confirmed, in the next session if need be. */
-  #answer ({ replyTo, correlationId, headers }, stationId, deadline, { type, body, version }) {
+  #answer ({ replyTo, correlationId, headers = {} }, stationId, deadline, { type, body, version }) {
     if (type === undefined || correlationId === undefined || !MAY_BE_ANSWERED.test(replyTo)) return
     const kept = ['traceparent', 'tracestate'].filter(name => headers[name] !== undefined)
     const own = Object.fromEntries(kept.map(name => [name, headers[name]]))

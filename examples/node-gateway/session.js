@@ -5,7 +5,7 @@ import { stationKey } from './keys.js'
 const PREFETCH = 200 // requests of the CSMS in hand
 
 export class Session {
-  /** Connects, and declares with the arguments of the contract, so it does not matter who comes first. */
+  /** Connects, and declares what a gateway needs. `onEnd` is called when the connection has ended. */
   static async open (url, { onReturn, onEnd }) {
     const session = new Session()
     session.onReturn = onReturn
@@ -14,18 +14,28 @@ export class Session {
       session.ended = true
       onEnd(error)
     })
-    const channel = session.in = await session.connection.createChannel()
-    channel.on('error', () => session.close())
+    try {
+      await session.#declare()
+      await session.#openOut()
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+    return session
+  }
+
+  /** With the arguments of the contract, so it does not matter who comes first. */
+  async #declare () {
+    const channel = this.in = await this.connection.createChannel()
+    channel.on('error', () => this.close())
     await channel.assertExchange('datatransfer.unrouted', 'fanout')
     await channel.assertExchange('datatransfer', 'direct', { alternateExchange: 'datatransfer.unrouted' })
     await channel.assertExchange('datatransfer.stations', 'direct')
     // The broker makes the names: nobody else can have them.
     const own = { exclusive: true, autoDelete: true, durable: false }
-    session.replies = (await channel.assertQueue('', own)).queue
-    session.requests = (await channel.assertQueue('', own)).queue
+    this.replies = (await channel.assertQueue('', own)).queue
+    this.requests = (await channel.assertQueue('', own)).queue
     await channel.prefetch(PREFETCH)
-    await session.#openOut()
-    return session
   }
 
   async consume (onReply, onRequest) {
@@ -33,12 +43,22 @@ export class Session {
     await this.in.consume(this.requests, onRequest, { consumerTag: 'requests' })
   }
 
-  bind (stationId) {
-    return this.in.bindQueue(this.requests, 'datatransfer.stations', stationKey(stationId))
+  async cancel () {
+    await this.in.cancel('requests')
   }
 
-  unbind (stationId) {
-    return this.in.unbindQueue(this.requests, 'datatransfer.stations', stationKey(stationId))
+  ack (message) {
+    try {
+      this.in.ack(message)
+    } catch {} // the channel is closed, and the queue has gone with it
+  }
+
+  async bind (stationId) {
+    await this.in.bindQueue(this.requests, 'datatransfer.stations', stationKey(stationId))
+  }
+
+  async unbind (stationId) {
+    await this.in.unbindQueue(this.requests, 'datatransfer.stations', stationKey(stationId))
   }
 
   /** Publishes, and tells whether the broker takes it. A message that no queue takes is returned, and then confirmed. */
@@ -57,7 +77,9 @@ export class Session {
   }
 
   async close () {
-    await this.connection.close().catch(() => {})
+    try {
+      await this.connection.close()
+    } catch {} // it is closed
   }
 
   async #openOut () {

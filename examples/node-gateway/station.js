@@ -127,6 +127,8 @@ export class Station {
       const error = fields(body)
       const parts = ['errorCode', 'errorDescription', 'errorDetails'].map(name => error.get(name))
       this.#write(`[4,${JSON.stringify(messageId)},${parts.join()}]`)
+    } else {
+      this.#writeError(messageId, 'InternalError')
     }
   }
 
