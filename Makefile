@@ -192,7 +192,9 @@ GO := GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode GOCACHE=$(CURDIR)/build/
 
 build/examples/java-gateway/Gateway.class: $(wildcard examples/java-gateway/*.java) | .install-examples
 	@echo "Building examples/java-gateway ..."
-	@javac -Xlint:all,-path -cp '/usr/share/java/*' -d $(@D) examples/java-gateway/*.java
+	@javac -Xlint:all,-path -cp "$$(echo $(JARS) | tr ' ' :)" -d $(@D) examples/java-gateway/*.java
+
+JARS := $(addprefix /usr/share/java/,amqp-client.jar slf4j-api.jar jackson-core.jar netty-*.jar)
 
 # Prometheus with promtool; the tests start one of their own.
 .PHONY: .install-prometheus

@@ -41,9 +41,9 @@ import java.util.List;
  * Java 17 and Debian's packages default-jdk-headless, librabbitmq-client-java, libnetty-java and libjackson2-core-java:
  *
  * <pre>
- * javac -cp '/usr/share/java/*' -d classes *.java
- * AMQP_URL=amqp://user:password@broker-1,amqp://user:password@broker-2 PORT=9000 TIMEOUT=30 \
- *     java -cp 'classes:/usr/share/java/*' Gateway
+ * export CLASSPATH=classes:$(echo /usr/share/java/{amqp-client,slf4j-api,jackson-core,netty-*}.jar | tr ' ' :)
+ * javac -d classes *.java
+ * AMQP_URL=amqp://user:password@broker-1,amqp://user:password@broker-2 PORT=9000 TIMEOUT=30 java Gateway
  * </pre>
  *
  * <p>Elsewhere, Maven has them as com.rabbitmq:amqp-client, io.netty:netty-codec-http and

@@ -167,7 +167,13 @@ def _command(name: str, url: str, port: int, folder: Path) -> list[str]:
         case "go":
             return [str(BUILT / "go-gateway" / "gateway")]
         case "java":
-            return ["java", "-cp", f"{BUILT / 'java-gateway'}:/usr/share/java/*", "Gateway"]
+            jars = [
+                str(jar)
+                for name in ("amqp-client", "slf4j-api", "jackson-core", "netty-*")
+                for jar in Path("/usr/share/java").glob(f"{name}.jar")
+            ]
+            classes = ":".join([str(BUILT / "java-gateway"), *jars])
+            return ["java", "-XX:TieredStopAtLevel=1", "-cp", classes, "Gateway"]  # it starts soon
     raise ValueError(name)
 
 
