@@ -11,7 +11,7 @@ ARGS ?=
 SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults versions coverage lint docs types check dashboard bench venv lock clean
+.PHONY: help demo test examples faults versions coverage lint docs types check dashboard bench venv lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,10 @@ test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-a
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(MAKE) --no-print-directory .install-asyncapi || true
 	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile)
+
+examples: .compiled .install-examples build/examples/go-gateway/gateway build/examples/java-gateway/Gateway.class ## Build the gateways in Go and Java and run them with real stations and a worker
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@DTBRIDGE_TEST_GATEWAYS="go java" $(BIN)/pytest tests/integration/test_example_gateways*.py $(or $(ARGS),-v -n 2 --dist loadfile)
 
 faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
@@ -166,6 +170,34 @@ build/kubectl: | .install-mmdebstrap
 	echo "Installing redis-server (once) ..."; \
 	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends redis-server; } >/dev/null 2>&1 \
 	|| { echo "The tests of the Redis store need redis-server: install the package redis-server" >&2; exit 1; }; }
+
+# What the examples in Go and Java are built with. A package that is missing is named.
+EXAMPLE_PACKAGES := golang-go golang-github-rabbitmq-amqp091-go-dev golang-github-gorilla-websocket-dev \
+	default-jdk-headless librabbitmq-client-java libnetty-java libjackson2-core-java
+
+.PHONY: .install-examples
+.install-examples:
+	@missing=$$(for package in $(EXAMPLE_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -q '^installed' || echo $$package; done); \
+	[ -n "$$missing" ] || exit 0; \
+	command -v apt-get >/dev/null || { \
+		echo "make examples needs Debian's packages, and there is no apt-get:" $$missing >&2; exit 1; }; \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing" $$missing "(once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends $$missing; } >/dev/null 2>&1 \
+	|| { echo "make examples cannot install what it needs; install, as root:" $$missing >&2; exit 1; }
+
+build/examples/go-gateway/gateway: $(wildcard examples/go-gateway/*.go) | .install-examples
+	@echo "Building examples/go-gateway ..."
+	@cd examples/go-gateway && test -z "$$(gofmt -l .)" && $(GO) vet . && $(GO) test . && $(GO) build -o $(CURDIR)/$@ .
+
+GO := GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode GOCACHE=$(CURDIR)/build/examples/go-cache go
+
+build/examples/java-gateway/Gateway.class: $(wildcard examples/java-gateway/*.java) | .install-examples
+	@echo "Building examples/java-gateway ..."
+	@javac -Xlint:all,-path -cp "$$(echo $(JARS) | tr ' ' :)" -d $(@D) examples/java-gateway/*.java
+
+JARS := $(addprefix /usr/share/java/,amqp-client.jar slf4j-api.jar jackson-core.jar netty-*.jar)
 
 # Prometheus with promtool; the tests start one of their own.
 .PHONY: .install-prometheus

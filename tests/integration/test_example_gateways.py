@@ -1,227 +1,38 @@
-"""The gateways that the documents show, in Node.js and in Python (docs/gateways.md), as processes.
+"""The gateways that the documents show, as processes (docs/gateways.md, examples).
 
 On one side are real WebSocket stations, on the other a real worker and a client.
 """
 
 import asyncio
 import json
-import re
-import shutil
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-import websockets.asyncio.client
-from websockets import ConnectionClosed, Subprotocol
 
 from bridge import CallError, DataTransferRequest, DataTransferResponse
 from bridge.client.client import Client, NoAnswer, StationOffline
-from bridge.testing.rabbitmq import PrivateBroker, free_ports
-from tests.integration.support import (
-    PATIENCE,
-    ROOT,
-    WorkerProcess,
-    clean_environment,
-    close_connections,
+from bridge.testing.rabbitmq import PrivateBroker
+from tests.integration.example_gateways import (
+    NODE,
+    TESTED,
+    Gateway,
+    accept,
+    reached,
+    running,
 )
+from tests.integration.support import PATIENCE, WorkerProcess, close_connections
 
-PAGE = ROOT / "docs" / "gateways.md"
-EXAMPLE = ROOT / "examples" / "node-gateway"
 HELLO = DataTransferRequest("com.acme", "Hello")
 VERSIONS = ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"]
 
-Answer = Callable[[str], Awaitable[str | None]]
 
-
-async def accept(payload: str) -> str | None:
-    """A station's answer to a CALL, with ID for the message id. None: it does not answer."""
-    return '[3,"ID",{"status":"Accepted"}]'
-
-
-class Station:
-    """A charging station: text frames on a WebSocket."""
-
-    def __init__(self, socket: websockets.asyncio.client.ClientConnection, answer: Answer) -> None:
-        self.socket = socket
-        self.payloads: list[str] = []
-        self._answer = answer
-        self._news = asyncio.Condition()
-        self._answers: dict[str, asyncio.Future[str]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
-        self._numbers = 0
-        self._reader = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        try:
-            async for frame in self.socket:
-                assert isinstance(frame, str)
-                kind, message_id, *_ = json.loads(frame)
-                if kind == 2:
-                    task = asyncio.create_task(self._take(message_id, frame.split(",", 3)[3][:-1]))
-                    self._answering.add(task)
-                    task.add_done_callback(self._answering.discard)
-                else:
-                    self._answers.setdefault(
-                        message_id, asyncio.get_running_loop().create_future()
-                    ).set_result(frame)
-        except ConnectionClosed:
-            pass
-
-    async def _take(self, message_id: str, payload: str) -> None:
-        async with self._news:
-            self.payloads.append(payload)
-            self._news.notify_all()
-        answer = await self._answer(payload)
-        if answer is not None:
-            await self.socket.send(answer.replace("ID", message_id))
-
-    async def given(self, count: int) -> None:
-        async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: len(self.payloads) >= count)
-
-    async def say(self, frame: str, about: str) -> str:
-        """Send a frame and return the one that answers the message id `about`."""
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._answers[about] = answer
-        await self.socket.send(frame)
-        async with asyncio.timeout(PATIENCE):
-            return await answer
-
-    async def ask(self, payload: str, message_id: str | None = None) -> Any:
-        """Send a DataTransfer and return the frame that answers it."""
-        self._numbers += 1
-        message_id = message_id or f"id-{self._numbers}"
-        return json.loads(
-            await self.say(f'[2, "{message_id}", "DataTransfer", {payload}]', message_id)
-        )
-
-    async def close(self) -> None:
-        await self.socket.close()
-        await self._reader
-        for task in self._answering:
-            task.cancel()
-
-
-class Gateway:
-    """One of the example gateways, as a running process."""
-
-    name = ""
-    """Which of them it is."""
-
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process = process
-        self.port = port
-        self.output: list[str] = []
-        self._news = asyncio.Condition()
-        self._reader = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            async with self._news:
-                self.output.append(line.decode().rstrip())
-                self._news.notify_all()
-
-    async def listening(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while self.process.returncode is None:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    return
-        pytest.fail(f"it has ended: {self.output}")
-
-    @asynccontextmanager
-    async def station(
-        self, station_id: str = "CP1", version: str = "ocpp2.0.1", answer: Answer = accept
-    ) -> AsyncIterator[Station]:
-        url = f"ws://127.0.0.1:{self.port}/{quote(station_id, safe='')}"
-        async with websockets.asyncio.client.connect(
-            url, subprotocols=[Subprotocol(version)]
-        ) as socket:
-            station = Station(socket, answer)
-            try:
-                yield station
-            finally:
-                await station.close()
-
-
-@pytest.fixture(scope="session")
-def installed() -> None:
-    """Have Node.js and the example's packages, which npm installs if they are missing."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node.js is not installed")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version[1:].partition(".")[0]) < 18:
-        pytest.skip(f"Node.js {version.strip()} is older than 18")
-    if not (EXAMPLE / "node_modules").exists():
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund"],
-            cwd=EXAMPLE,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        if done.returncode:
-            shutil.rmtree(EXAMPLE / "node_modules", ignore_errors=True)
-            pytest.skip(
-                f"npm's registry gives no packages: {done.stderr.strip().splitlines()[-1:]}"
-            )
-
-
-@asynccontextmanager
-async def running(
-    command: list[str], folder: Path, port: int, **settings: str
-) -> AsyncIterator[Gateway]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=folder,
-        env=clean_environment() | {"PYTHONPATH": str(ROOT)} | settings,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    gateway = Gateway(process, port)
-    try:
-        await gateway.listening()
-        yield gateway
-        assert process.returncode is None, gateway.output
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await gateway._reader
-
-
-def node(url: str, **settings: str) -> AbstractAsyncContextManager[Gateway]:
-    (port,) = free_ports(1)
-    return running(["node", "gateway.js"], EXAMPLE, port, AMQP_URL=url, PORT=str(port), **settings)
-
-
-def python(url: str, folder: Path) -> AbstractAsyncContextManager[Gateway]:
-    (port,) = free_ports(1)
-    program = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[0]
-    (folder / "own_gateway.py").write_text(program)
-    return running([sys.executable, "own_gateway.py", url, str(port)], folder, port)
-
-
-@pytest.fixture(params=["node", "python"])
+@pytest.fixture(params=TESTED)
 async def gateway(
     request: pytest.FixtureRequest, amqp_url: str, tmp_path: Path
 ) -> AsyncIterator[Gateway]:
-    if request.param == "node":
-        request.getfixturevalue("installed")
-    async with node(amqp_url) if request.param == "node" else python(amqp_url, tmp_path) as gateway:
-        gateway.name = request.param
+    async with running(request.param, amqp_url, tmp_path) as gateway:
         yield gateway
 
 
@@ -237,28 +48,8 @@ def worker(amqp_url: str) -> Iterator[WorkerProcess]:
         yield worker
 
 
-async def reached(client: Client, station_id: str = "CP1") -> None:
-    """Wait until the CSMS reaches the station: its socket opens before its key is bound."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await client.send_to_station(
-                    station_id, DataTransferRequest("reached", "?"), timeout=1.0
-                )
-            except (NoAnswer, StationOffline):
-                await asyncio.sleep(0.01)
-            else:
-                return
-
-
-def test_it_is_as_small_as_it_claims_and_names_no_registry() -> None:
-    assert len((EXAMPLE / "gateway.js").read_text().splitlines()) < 130
-    assert "resolved" not in (EXAMPLE / "package-lock.json").read_text()
-    assert {path.name for path in Path(EXAMPLE).iterdir()} - {"node_modules"} == {
-        "gateway.js",
-        "package.json",
-        "package-lock.json",
-    }
+def test_the_lock_file_names_no_registry() -> None:
+    assert "resolved" not in (NODE / "package-lock.json").read_text()
 
 
 # ---- station → CSMS ----
@@ -292,12 +83,11 @@ async def test_what_is_no_request_or_no_frame_gets_the_callerror_it_deserves(
         assert (await station.ask("[1]"))[0] == 4
         heartbeat = await station.say('[2,"h","Heartbeat",{}]', "h")
         assert json.loads(heartbeat) == [4, "h", "NotImplemented", "", {}]
-        malformed = "FormatViolation" if gateway.name == "node" else "FormationViolation"
         for frame in ("", "{", "7", '{"a":1}', '[2,17,"DataTransfer",{}]'):
-            assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", malformed]
-        cut_short = "-1" if gateway.name == "node" else "a"  # ours reads the id all the same
+            assert json.loads(await station.say(frame, "-1"))[:3] == [4, "-1", "FormationViolation"]
+        cut_short = "a" if gateway.name == "python" else "-1"  # ours reads the id all the same
         told = json.loads(await station.say('[2,"a"', cut_short))
-        assert told[:3] == [4, cut_short, malformed]
+        assert told[:3] == [4, cut_short, "FormationViolation"]
         assert (await station.ask('{"vendorId":"hostile","data":1}'))[2] == {
             "status": "Accepted",
             "data": "1",
@@ -311,9 +101,14 @@ async def test_a_request_waits_for_a_worker(gateway: Gateway, amqp_url: str) -> 
             assert await waiting == [3, "id-1", {"status": "Accepted", "data": 1}]
 
 
-@pytest.mark.usefixtures("installed")
-async def test_without_a_worker_a_request_ends_at_its_deadline(amqp_url: str) -> None:
-    async with node(amqp_url, TIMEOUT="0.5") as gateway, gateway.station() as station:
+@pytest.mark.parametrize("name", [name for name in TESTED if name != "python"])
+async def test_without_a_worker_a_request_ends_at_its_deadline(
+    amqp_url: str, tmp_path: Path, name: str
+) -> None:
+    async with (
+        running(name, amqp_url, tmp_path, TIMEOUT="0.5") as gateway,
+        gateway.station() as station,
+    ):
         assert (await station.ask('{"vendorId":"hostile"}'))[:3] == [4, "id-1", "GenericError"]
 
 
