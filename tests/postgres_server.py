@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import psycopg
 
 from bridge.testing.rabbitmq import free_ports
+from tests.processes import end_with_parent
 
 USER: Final = "postgres"
 START_TIMEOUT: Final = 30.0
@@ -114,6 +115,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_parent(signal.SIGQUIT),  # noqa: PLW1509 - it takes no lock
                 **self._as_user,
             )
         give_up_at = time.monotonic() + START_TIMEOUT

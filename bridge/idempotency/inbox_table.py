@@ -38,10 +38,8 @@ _KEEP: Final = """\
 INSERT INTO {table} (request, kind, reply) VALUES (%(request)s, %(kind)s, %(reply)s)
 ON CONFLICT (request) DO NOTHING"""
 
-_KEEP_ANEW: Final = """\
-INSERT INTO {table} (request, kind, reply) VALUES (%(request)s, %(kind)s, %(reply)s)
-ON CONFLICT (request) DO UPDATE
-SET kind = excluded.kind, reply = excluded.reply, handled_at = excluded.handled_at"""
+_FORGET: Final = """\
+DELETE FROM {table} WHERE request = %(request)s AND handled_at <= now() - %(age)s"""
 
 _CLEAN_UP: Final = """\
 DELETE FROM {table} WHERE request IN (
@@ -59,8 +57,8 @@ class Statements(msgspec.Struct, frozen=True):
     """The first of a transaction: bounds its time, tries to take the request, looks it up."""
     keep: bytes
     """The last: writes the reply, unless another transaction has written one."""
-    keep_anew: bytes
-    """Writes it in place of that of an earlier request which had the same name."""
+    forget: bytes
+    """Removes the reply of an earlier request which had the same name."""
     clean_up: bytes
     """Removes a batch of old rows."""
     probe: bytes
@@ -81,7 +79,7 @@ def statements(table: str = TABLE) -> Statements:
         schema=_SCHEMA.format(**names),
         begin=_BEGIN.format(**names).encode(),
         keep=_KEEP.format(**names).encode(),
-        keep_anew=_KEEP_ANEW.format(**names).encode(),
+        forget=_FORGET.format(**names).encode(),
         clean_up=_CLEAN_UP.format(**names).encode(),
         probe=_PROBE.format(**names).encode(),
     )

@@ -33,6 +33,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from bridge.idempotency.inbox_table import TABLE, statements
+from bridge.idempotency.store import TTL
 from bridge.ocpp import (
     CallError,
     DataTransferResponse,
@@ -92,10 +93,13 @@ _AGAIN: Final = (
 
 Connection = psycopg.AsyncConnection[Any]
 
+_RECENTLY: Final = timedelta(seconds=TTL)
+"""How long a reply counts where names come again: as long as one in a store. After that it is of an
+earlier request, though the broker says that it has delivered this one before."""
 _BUSY: Final = RetryLater(BUSY_RETRY, "another worker is handling it", counts=False)
 
 
-class _Beaten(Exception):
+class _BeatenError(Exception):
     """Another transaction has written the reply of the request."""
 
 
@@ -255,6 +259,8 @@ class Inbox:
             return await call_next(call, data)  # it stands around the handler twice
         key = call.idempotency_key
         request = None if key is None else bytes.fromhex(key)
+        if request is not None and call.key_comes_again:
+            await self._forget(request, _RECENTLY if call.may_be_repetition else timedelta(0))
         try:
             return await self._once(request, call, partial(call_next, call, data))
         except (Rejected, CallError) as error:
@@ -263,29 +269,35 @@ class Inbox:
             if request is None:
                 return reply
             return await self._once(request, call, partial(_given, reply))
-        except _Beaten:
-            return _BUSY
+
+    async def _forget(self, request: bytes, age: timedelta) -> None:
+        """Forget an earlier request of this name, if it was handled so long ago.
+
+        Not within the transaction of the handler: if that fails, the next try must not find it.
+        """
+        with _again():
+            async with self._pool.connection() as connection:
+                await connection.execute(self._statements.forget, {"request": request, "age": age})
 
     async def _once(
         self, request: bytes | None, call: Call[Any], answer: Callable[[], Awaitable[Any]]
     ) -> Outcome:
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                found = await self._begin(connection, request, call)
-                if found is not None:
-                    return found
-                with self._open(connection):
-                    result = await answer()
-                reply = _encoded(result, call.ocpp_version)
-                if request is not None:
-                    await self._write(connection, request, call, reply)
-        except _AGAIN as error:
-            raise Retry(reason=f"{type(error).__name__}: {error}") from error
+            with _again():
+                async with self._pool.connection() as connection, connection.transaction():
+                    found = await self._begin(connection, request)
+                    if found is not None:
+                        return found
+                    with self._open(connection):
+                        result = await answer()
+                    reply = _encoded(result, call.ocpp_version)
+                    if request is not None:
+                        await self._write(connection, request, reply)
+        except _BeatenError:
+            return _BUSY
         return reply
 
-    async def _begin(
-        self, connection: Connection, request: bytes | None, call: Call[Any]
-    ) -> Outcome | None:
+    async def _begin(self, connection: Connection, request: bytes | None) -> Outcome | None:
         """The reply that is kept, or when to come again; None: the handler is to run."""
         lock = None if request is None else int.from_bytes(request[:8], signed=True)
         arguments = {**self._bounds, "request": request, "lock": lock}
@@ -295,20 +307,15 @@ class Inbox:
         if row is None or request is None:
             return None
         *_, is_taken, kind, reply = row
-        if kind is not None and call.may_be_repetition:
+        if kind is not None:
             return Reply(bytes(reply), Kind(kind))
         return None if is_taken else _BUSY
 
-    async def _write(
-        self, connection: Connection, request: bytes, call: Call[Any], reply: Reply
-    ) -> None:
-        texts = self._statements
-        statement = texts.keep if call.may_be_repetition else texts.keep_anew
-        cursor = await connection.execute(
-            statement, {"request": request, "kind": reply.kind.value, "reply": reply.body}
-        )
+    async def _write(self, connection: Connection, request: bytes, reply: Reply) -> None:
+        arguments = {"request": request, "kind": reply.kind.value, "reply": reply.body}
+        cursor = await connection.execute(self._statements.keep, arguments)
         if not cursor.rowcount:
-            raise _Beaten
+            raise _BeatenError
 
     @contextlib.contextmanager
     def _open(self, connection: Connection) -> Iterator[None]:
@@ -361,6 +368,15 @@ async def exactly_once(call: Call[Any], data: Any, call_next: CallNext) -> Any:
             f" is one, not {type(call.state).__qualname__}"
         )
     return await inbox.handle(call, data, call_next)
+
+
+@contextlib.contextmanager
+def _again() -> Iterator[None]:
+    """Have the request tried again if the database says that it could not."""
+    try:
+        yield
+    except _AGAIN as error:
+        raise Retry(reason=f"{type(error).__name__}: {error}") from error
 
 
 def _with_defaults(database: str) -> str:

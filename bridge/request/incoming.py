@@ -147,7 +147,7 @@ class Call(
 
         It is the same whenever the request is delivered or tried again, in every worker; None: the
         request has no OCPP message id. A later request of the station has another key, unless
-        :attr:`may_be_repetition` says that it is a new one.
+        :attr:`key_comes_again`.
         """
         request = self._request
         if not request.ocpp_message_id:
@@ -164,11 +164,19 @@ class Call(
         return digest.hexdigest()
 
     @property
+    def key_comes_again(self) -> bool:
+        """Whether a later request of the station may have the same :attr:`idempotency_key`.
+
+        It may where the gateway names neither connections nor deadlines, because many stations use
+        their message ids again. A copy for a later try may not know it any more.
+        """
+        return not self._request.told_apart
+
+    @property
     def may_be_repetition(self) -> bool:
         """Whether a request of the same :attr:`idempotency_key` that came before may be this one.
 
-        If not, message ids come again, for the gateway names neither connections nor deadlines, and
-        nobody has sent this one again: what came before is another request.
+        If not, keys come again, and nobody has sent this one again: it is a new request.
         """
         request = self._request
         return request.told_apart or request.redelivered or request.first_try is not None

@@ -27,10 +27,12 @@ from bridge import (
     RetryPolicy,
     Router,
 )
-from bridge.idempotency import Inbox, exactly_once, postgres
+from bridge.idempotency import Inbox, Key, Store, exactly_once, postgres
+from bridge.request.outcome import Reply
 from bridge.testing import TestBridge, ask
 from bridge.transport import Properties, Publishing
 from tests.postgres_server import PostgresServer
+from tests.support import Kept
 
 SOON = RetryPolicy(first=0.0, attempts=5)
 VENDOR = "com.acme"
@@ -87,9 +89,19 @@ class Acme:
         return Started(number, run) if answer is None else answer
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator["Worker"]:
-        async with TestBridge(self.router) as bridge:
+    async def worker(self, store: Store | None = None) -> AsyncIterator["Worker"]:
+        async with TestBridge(self.router, store=store) as bridge:
             yield Worker(bridge)
+
+
+class Forgetful:
+    """A store that knows nothing, as that of a worker which has just been started."""
+
+    def begin(self, key: Key) -> None: ...
+
+    def finish(self, key: Key, reply: Reply) -> None: ...
+
+    def forget(self, key: Key) -> None: ...
 
 
 class Worker:
@@ -207,28 +219,69 @@ async def test_a_request_without_a_message_id_has_a_transaction_and_no_name(data
         if acme.runs == 1:
             raise ZeroDivisionError
 
-    properties = Properties(headers={"ocpp-station-id": "CP001"})
-    body = b'{"vendorId":"com.acme","messageId":"Start","data":1}'
     acme = Acme(database, fail)
     async with acme.worker() as worker:
         for count in (1, 2, 3):
-            worker.bridge.broker.publish(Publishing(VENDOR, body, properties, "datatransfer"))
-            while len(worker.bridge.tries) < count:
-                await asyncio.sleep(0.005)
+            publish(worker, None)
+            await tried(worker, count)
     assert await effects(database) == [1, 1]
     assert await rows(database, "dtbridge_inbox") == []
+
+
+def publish(worker: Worker, message_id: str | None) -> None:
+    """As a gateway that names neither connection nor deadline: message ids come again."""
+    properties = Properties(headers={"ocpp-station-id": "CP001"}, message_id=message_id)
+    body = b'{"vendorId":"com.acme","messageId":"Start","data":1}'
+    worker.bridge.broker.publish(Publishing(VENDOR, body, properties, "datatransfer"))
+
+
+async def tried(worker: Worker, count: int) -> None:
+    """Wait until requests were tried so often."""
+    while len(worker.bridge.tries) < count:
+        await asyncio.sleep(0.005)
 
 
 async def test_a_later_request_of_the_same_name_is_handled_and_takes_its_place(
     database: str,
 ) -> None:
-    """`ask` names no connection and no deadline: message ids come again."""
-    acme = Acme(database)
-    answers = [await ask(acme.router, VENDOR, "Start", 1) for _ in range(2)]
-    assert answers[0] != answers[1]
+    async def later(call: Call[Inbox], inbox: Inbox) -> None:
+        assert call.key_comes_again is (call.attempt == 1)
+        if acme.runs == 2:
+            raise Retry(after=0)
+
+    acme = Acme(database, later)
+    async with acme.worker(Forgetful()) as worker:
+        publish(worker, "m-1")
+        await tried(worker, 1)
+        publish(worker, "m-1")
+        await tried(worker, 3)
+    assert acme.runs == 3, "its second try was not given the reply of the first request"
     assert await effects(database) == [1, 1]
     [[_, _, reply, _]] = await rows(database, "dtbridge_inbox")
-    assert answers[1].data["run"].encode() in reply
+    assert (await rows(database))[1][1].encode() in reply
+
+
+@pytest.mark.parametrize(("minutes", "runs"), [(9, 1), (11, 2)])
+async def test_where_names_come_again_a_repetition_is_known_for_ten_minutes(
+    database: str, minutes: int, runs: int
+) -> None:
+    """The broker says that it delivered the request before; nobody knows whether it was begun."""
+    acme = Acme(database)
+    async with acme.worker(Forgetful()) as worker:
+        publish(worker, "m-1")
+        await tried(worker, 1)
+        async with await psycopg.AsyncConnection.connect(database) as connection:
+            await connection.execute(
+                "UPDATE dtbridge_inbox SET handled_at = now() - make_interval(mins => %s)",
+                (minutes,),
+            )
+        [intake] = [each for each in worker.bridge.worker.intakes if VENDOR in each.queue]
+        properties = Properties(headers={"ocpp-station-id": "CP001"}, message_id="m-1")
+        body = b'{"vendorId":"com.acme","messageId":"Start","data":1}'
+        intake.on_delivery(Kept("datatransfer", VENDOR, True, properties, body))
+        await tried(worker, 2)
+    assert acme.runs == runs
+    assert await effects(database) == [1] * runs
 
 
 # ---- several at a time ----

@@ -100,3 +100,4 @@ def test_a_request_whose_name_comes_again_is_a_repetition_only_if_it_was_sent_ag
     fields = {"told_apart": False} | fields
     call = Call(a_request(body, **fields), decode_request(body, OcppVersion.V2_0_1))
     assert call.may_be_repetition is may_be
+    assert call.key_comes_again is not fields["told_apart"]
