@@ -10,7 +10,7 @@ from tests.faults.catalogue import fault
 from tests.faults.effects import COMMIT, EFFECT, MIX, REPLY, deaths
 from tests.faults.stage import Stage
 
-RATE = 100.0
+RATE = 60.0
 """Requests per second: each is three statements and a commit, on a machine that does all of it."""
 SECONDS = 4.0
 """For which workers die at one point."""
@@ -91,14 +91,16 @@ async def at_random(stage: Stage) -> AsyncIterator[None]:
     """By themselves, and from outside, at any moment."""
     stage.deaths.write_text(f"{EFFECT},{COMMIT},{REPLY} {max(500, extent.EFFECTS // 50)}")
     killed = 0
-    next_kill = time.monotonic() + 1.0
-    while len(stage.load.sent) < extent.EFFECTS or not killed:
+    every = max(200, extent.EFFECTS // 100)
+    next_kill = every
+    while len(stage.load.sent) < extent.EFFECTS:
         await _replace(stage)
-        if time.monotonic() >= next_kill:
-            victim = stage.random.choice([each for each in stage.workers if each.running])
-            await victim.kill()
-            killed += 1
-            next_kill = time.monotonic() + stage.random.uniform(2.0, 6.0)
+        if len(stage.load.sent) >= next_kill:
+            next_kill += round(stage.random.uniform(0.5, 1.5) * every)
+            at_work = [each for each in stage.workers if each.running and "consuming" in each.said]
+            if len(at_work) > 1:
+                await stage.random.choice(at_work).kill()
+                killed += 1
         waiting, _ = await stage.count(stage.request_queues[0])
         for _ in range(BURST if 0 <= waiting < BACKLOG else 0):
             stage.load.publish_next()
