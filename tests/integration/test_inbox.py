@@ -34,7 +34,9 @@ from bridge.transport import Properties, Publishing
 from tests.postgres_server import PostgresServer
 from tests.support import Kept
 
-SOON = RetryPolicy(first=0.0, attempts=5)
+PATIENCE = 20.0
+"""Seconds."""
+SOON = RetryPolicy(first=0.0, attempts=100)
 VENDOR = "com.acme"
 
 
@@ -63,13 +65,20 @@ async def nothing(call: Call[Inbox], inbox: Inbox) -> None: ...
 class Acme:
     """A vendor whose handler has an effect, and a worker with it."""
 
-    def __init__(self, database: Any, then: Before = nothing, **options: Any) -> None:
+    def __init__(
+        self,
+        database: Any,
+        then: Before = nothing,
+        *,
+        retry: RetryPolicy = SOON,
+        **options: Any,
+    ) -> None:
         """`options`: of the inbox."""
         self.database = database
         self.runs = 0
         self.then = then
         self.inbox: Inbox
-        self.router = Router(VENDOR, retry=SOON, timeout=5.0)
+        self.router = Router(VENDOR, retry=retry, timeout=PATIENCE)
         self._options = options
         self.router.lifespan(self._open)
         self.router.middleware(exactly_once)
@@ -113,6 +122,12 @@ class Worker:
         return await self.bridge.data_transfer(
             "CP001", VENDOR, "Start", number, ocpp_message_id=message_id, connection_id="c-1"
         )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def rows(database: str, table: str = "effects") -> list[Any]:
@@ -237,8 +252,7 @@ def publish(worker: Worker, message_id: str | None) -> None:
 
 async def tried(worker: Worker, count: int) -> None:
     """Wait until requests were tried so often."""
-    while len(worker.bridge.tries) < count:
-        await asyncio.sleep(0.005)
+    await until(lambda: len(worker.bridge.tries) >= count)
 
 
 async def test_a_later_request_of_the_same_name_is_handled_and_takes_its_place(
@@ -301,8 +315,7 @@ async def test_a_request_that_is_in_hand_elsewhere_comes_back_and_is_told_what_i
         asked = asyncio.create_task(one.ask())
         await begun.wait()
         again = asyncio.create_task(two.ask())
-        while not two.bridge.tries:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(two.bridge.tries))
         assert second.runs == 0
         assert two.bridge.worker.counts.retried == 1
         go_on.set()
@@ -371,8 +384,7 @@ async def test_a_request_for_which_no_connection_comes_free_is_tried_again(datab
         asked = [asyncio.create_task(worker.ask(1, "m-1"))]
         await begun.wait()
         asked.append(asyncio.create_task(worker.ask(2, "m-2")))
-        while worker.bridge.worker.counts.retried == 0:
-            await asyncio.sleep(0.005)
+        await until(lambda: bool(worker.bridge.worker.counts.retried))
         go_on.set()
         assert [(await each).status for each in asked] == ["Accepted"] * 2
     assert await effects(database) == [1, 2]
@@ -406,8 +418,7 @@ async def test_a_database_that_is_away_costs_tries_and_no_request(
         assert (await worker.ask()).status == "Accepted"
         postgres.stop()
         asked = asyncio.create_task(worker.ask(2, "m-2"))
-        while worker.bridge.worker.counts.retried == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(worker.bridge.worker.counts.retried))
         postgres.start()
         assert (await asked).data["number"] == 2
         worker.bridge.assert_no_dead_letters()
@@ -444,13 +455,13 @@ async def test_a_statement_that_takes_too_long_is_tried_again_and_then_given_up(
     async def sleep(call: Call[Inbox], inbox: Inbox) -> None:
         await inbox.connection.execute("SELECT pg_sleep(30)")
 
-    acme = Acme(database, sleep, statement_timeout=0.05)
+    acme = Acme(database, sleep, statement_timeout=0.05, retry=RetryPolicy(first=0.0, attempts=3))
     async with acme.worker() as worker:
         with pytest.raises(CallError) as raised:
             await worker.ask()
     assert isinstance(raised.value.__cause__, Retry)
     assert "QueryCanceled" in raised.value.__cause__.reason
-    assert acme.runs == SOON.attempts
+    assert acme.runs == 3
     assert await effects(database) == []
 
 
@@ -465,8 +476,7 @@ async def test_a_lock_that_is_not_given_is_waited_for_so_long_and_no_longer(data
         acme = Acme(database, lock, lock_timeout=0.05)
         async with acme.worker() as worker:
             asked = asyncio.create_task(worker.ask())
-            while worker.bridge.worker.counts.retried == 0:
-                await asyncio.sleep(0.01)
+            await until(lambda: bool(worker.bridge.worker.counts.retried))
             await other.rollback()
             assert (await asked).status == "Accepted"
     assert await effects(database) == [1]
@@ -477,9 +487,9 @@ async def test_a_transaction_that_does_nothing_is_ended_by_the_server(database: 
 
     async def sleep(call: Call[Inbox], inbox: Inbox) -> None:
         if call.attempt == 1:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
 
-    acme = Acme(database, sleep, idle_timeout=0.1)
+    acme = Acme(database, sleep, idle_timeout=0.3)
     async with acme.worker() as worker:
         assert (await worker.ask()).status == "Accepted"
     assert acme.runs == 2
@@ -665,8 +675,9 @@ async def test_a_worker_removes_old_replies_by_itself(
         await asyncio.sleep(0.1)
         assert len(await rows(database, "dtbridge_inbox")) == 5
     async with Inbox(database):
-        while await rows(database, "dtbridge_inbox"):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            while await rows(database, "dtbridge_inbox"):
+                await asyncio.sleep(0.01)
 
 
 async def test_an_index_finds_what_is_old(database: str) -> None:
