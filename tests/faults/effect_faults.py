@@ -98,7 +98,7 @@ async def at_random(stage: Stage) -> AsyncIterator[None]:
         if len(stage.load.sent) >= next_kill:
             next_kill += round(stage.random.uniform(0.5, 1.5) * every)
             at_work = [each for each in stage.workers if each.running and "consuming" in each.said]
-            if len(at_work) > 1:
+            if at_work:
                 await stage.random.choice(at_work).kill()
                 killed += 1
         waiting, _ = await stage.count(stage.request_queues[0])
