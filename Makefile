@@ -1,5 +1,6 @@
 # The project's commands; `make` alone lists them. Needs Python 3.11 or newer and nothing else: the first command that
-# needs the virtual environment makes it, and the first that needs a RabbitMQ (bridge/testing/rabbitmq) or Redis sees to one.
+# needs the virtual environment makes it, and the first that needs RabbitMQ (bridge/testing/rabbitmq), Redis or PostgreSQL
+# sees to one.
 
 SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -19,7 +20,7 @@ help: ## List the commands
 demo: .compiled ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
 
-test: .compiled .install-redis .install-prometheus ## Run all tests on a throw-away RabbitMQ and Redis (ARGS="-k name" for some)
+test: .compiled .install-redis .install-postgresql .install-prometheus ## Run all tests on a throw-away RabbitMQ, Redis and PostgreSQL (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(MAKE) --no-print-directory .install-asyncapi || true
 	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile)
@@ -28,11 +29,11 @@ examples: .compiled .install-examples build/examples/go-gateway/gateway build/ex
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@DTBRIDGE_TEST_GATEWAYS="go java" $(BIN)/pytest tests/integration/test_example_gateways*.py $(or $(ARGS),-v -n 2 --dist loadfile)
 
-faults: .compiled .install-redis ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
+faults: .compiled .install-redis .install-postgresql ## Break everything under load and prove that nothing is lost (ARGS="--list" names it)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-versions: .compiled .install-redis $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
+versions: .compiled .install-redis .install-postgresql $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
 	@for suite in $(SUITES); do \
 		echo "RabbitMQ of Debian $$suite:"; \
 		$(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(ARGS) || exit 1; \
@@ -81,7 +82,7 @@ venv: $(READY) ## Make the virtual environment
 
 lock: $(READY) ## Resolve the newest allowed versions into the lock files
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements.lock \
-		--extra gateway --extra otel --extra redis pyproject.toml
+		--extra gateway --extra otel --extra postgres --extra redis pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --upgrade -o requirements-dev.lock -c requirements.lock \
 		--all-extras --group dev --group docs pyproject.toml
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
@@ -198,6 +199,17 @@ build/examples/java-gateway/Gateway.class: $(wildcard examples/java-gateway/*.ja
 	@javac -Xlint:all,-path -cp "$$(echo $(JARS) | tr ' ' :)" -d $(@D) examples/java-gateway/*.java
 
 JARS := $(addprefix /usr/share/java/,amqp-client.jar slf4j-api.jar jackson-core.jar netty-*.jar)
+
+# The tests start a cluster of their own, so the package need make none. Its programs are not on PATH.
+.PHONY: .install-postgresql
+.install-postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	root=; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	echo "Installing postgresql (once) ..."; \
+	{ $$root apt-get update -qq; $$root apt-get install -qq -y --no-install-recommends postgresql-common \
+	&& $$root sed -ri 's/^#?\s*(create_main_cluster)\b.*/\1 = false/' /etc/postgresql-common/createcluster.conf \
+	&& $$root apt-get install -qq -y --no-install-recommends postgresql; } >/dev/null 2>&1 \
+	|| { echo "The tests of the inbox need PostgreSQL: install the package postgresql" >&2; exit 1; }; }
 
 # Prometheus with promtool; the tests start one of their own.
 .PHONY: .install-prometheus

@@ -23,6 +23,7 @@ from bridge.dialects.partitions import PLUGIN
 from bridge.testing.rabbitmq import PrivateBroker, PrivateCluster
 from hatch_build import outdated
 from tests.acceptance import forks
+from tests.postgres_server import PostgresServer
 
 pytest.register_assert_rewrite(
     "bridge.testing.conformance"
@@ -180,6 +181,19 @@ def breakable_broker(_second_broker: PrivateBroker) -> Iterator[PrivateBroker]:
     yield _second_broker
     if _second_broker.running:
         _second_broker.resume()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server that all tests share. A test that stops it must start it."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    """The URL of a schema for this test alone."""
+    return postgres.create_schema()
 
 
 @pytest.fixture

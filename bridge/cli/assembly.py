@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 IN_MEMORY: Final = "memory"
 NOWHERE: Final = "none"
 _REDIS: Final = ("redis://", "rediss://", "unix://")
+_POSTGRES: Final = ("postgres://", "postgresql://")
 
 
 def check_store(location: str) -> None:
@@ -79,6 +80,11 @@ def _from_file(location: str) -> str:
 def _check_location(location: str) -> None:
     if location in {IN_MEMORY, NOWHERE}:
         return
+    if location.startswith(_POSTGRES):
+        raise ValueError(
+            "--idempotency keeps no replies in PostgreSQL: there the middleware exactly_once keeps"
+            " them, in the transactions of the handlers (docs/exactly-once.md)"
+        )
     if not location.startswith(_REDIS):
         raise ValueError(
             "--idempotency is memory, none or redis://HOST:PORT/DB, not "

@@ -3,6 +3,7 @@
 Pure values.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -139,6 +140,46 @@ class Call(
         It may have been handled then, by a worker that died before its reply was safe.
         """
         return self._request.redelivered
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Names the request to whatever must not happen twice: 64 hexadecimal digits.
+
+        It is the same whenever the request is delivered or tried again, in every worker; None: the
+        request has no OCPP message id. A later request of the station has another key, unless
+        :attr:`key_comes_again`.
+        """
+        request = self._request
+        if not request.ocpp_message_id:
+            return None
+        origin = request.origin
+        sender = request.source.properties.user_id
+        if sender is not None and isinstance(origin, tuple) and origin[0] is sender:
+            origin = origin[1]  # a copy for a later try has lost its sender
+        version, station_id = request.version.value, request.station_id
+        names = repr((version, station_id, request.ocpp_message_id, origin, len(request.body)))
+        # Workers of several releases share a database: this must stay as it is.
+        digest = hashlib.sha256(names.encode("utf-8", "surrogatepass"))
+        digest.update(request.body)
+        return digest.hexdigest()
+
+    @property
+    def key_comes_again(self) -> bool:
+        """Whether a later request of the station may have the same :attr:`idempotency_key`.
+
+        It may where the gateway names neither connections nor deadlines, because many stations use
+        their message ids again. A copy for a later try may not know it any more.
+        """
+        return not self._request.told_apart
+
+    @property
+    def may_be_repetition(self) -> bool:
+        """Whether a request of the same :attr:`idempotency_key` that came before may be this one.
+
+        If not, keys come again, and nobody has sent this one again: it is a new request.
+        """
+        request = self._request
+        return request.told_apart or request.redelivered or request.first_try is not None
 
     @property
     def headers(self) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from bridge.request.outcome import (
     Outcome,
     Reason,
     Reply,
+    RetryLater,
     Settle,
     call_error,
     describe_error,
@@ -55,6 +56,9 @@ fields.check((DataTransferResponse, Handler, Reply, Request, RequestEnvelope))
 
 _bind: Final = HANDLED.set
 _unbind: Final = HANDLED.reset
+
+_OUTCOMES: Final = (Reply, RetryLater)
+"""What a middleware may return in place of an answer, because it keeps replies itself."""
 
 INVALID_DATA: Final = "InvalidData"
 """The reasonCode for data that does not fit the handler's type (OCPP 2.0.1 Appendix 5 leaves the
@@ -216,6 +220,9 @@ class Dispatcher:
             return self._outcome_of(error, request, handler)
         if request.deadline is not None and request.deadline <= time.time():
             return Late()
+        if isinstance(result, _OUTCOMES):
+            outcome: Outcome = result
+            return outcome
         try:
             if isinstance(result, DataTransferResponse):
                 body = encode_response(result, request.version)

@@ -124,7 +124,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 def test_it_has_every_extra_and_is_compiled(image: Image) -> None:
-    modules = "uvloop, redis, websockets, opentelemetry.sdk, bridge.worker.dispatch"
+    modules = "uvloop, redis, psycopg_pool, websockets, opentelemetry.sdk, bridge.worker.dispatch"
     python = Path(image.environment["PATH"].partition(":")[0]) / "python"
     shown = subprocess.run(
         [

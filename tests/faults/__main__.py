@@ -27,6 +27,7 @@ from tests.faults import (
     broker_faults,
     cluster_faults,
     connection_faults,
+    effect_faults,
     extent,
     fuzz_fault,
     partition_faults,
@@ -38,6 +39,7 @@ from tests.faults import (
 from tests.faults.catalogue import CATALOGUE, Fault, Needs
 from tests.faults.checker import Result
 from tests.faults.play import play
+from tests.postgres_server import PostgresMissingError, PostgresServer
 from tests.redis_server import RedisMissingError, RedisServer
 
 GROUPS = (
@@ -45,6 +47,7 @@ GROUPS = (
     connection_faults,
     broker_faults,
     store_faults,
+    effect_faults,
     partition_faults,
     pause_faults,
     cluster_faults,
@@ -90,6 +93,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"length of the soak (default {extent.SOAK_SECONDS:g})",
     )
     parser.add_argument(
+        "--effects",
+        type=int,
+        metavar="N",
+        help="requests with effects, while workers are killed at random "
+        f"(default {extent.EFFECTS:,})",
+    )
+    parser.add_argument(
         "--slack",
         type=float,
         default=extent.SLACK,
@@ -111,6 +121,7 @@ class Brokers:
         self._managed: PrivateBroker | None = None
         self._cluster: PrivateCluster | None = None
         self._redis: RedisServer | None = None
+        self._postgres: PostgresServer | None = None
 
     def for_fault(self, fault: Fault) -> tuple[list[PrivateBroker], list[str], str]:
         """The nodes, the URLs of a new virtual host on them, and its name."""
@@ -127,6 +138,13 @@ class Brokers:
             self._redis = self._exits.enter_context(RedisServer())
         await asyncio.to_thread(self._redis.start)  # a fault that failed may have left it killed
         return self._redis
+
+    async def postgres(self) -> PostgresServer:
+        """A PostgreSQL that runs, likewise."""
+        if self._postgres is None:
+            self._postgres = self._exits.enter_context(PostgresServer())
+        await asyncio.to_thread(self._postgres.start)
+        return self._postgres
 
     def _nodes(self, needs: Needs) -> list[PrivateBroker]:
         if needs is Needs.CLUSTER:
@@ -192,8 +210,9 @@ async def run(options: argparse.Namespace, console: Console) -> int:
         for fault, seed in plays(options):
             nodes, urls, vhost = brokers.for_fault(fault)
             redis = await brokers.redis() if fault.redis else None
+            postgres = await brokers.postgres() if fault.effects else None
             begun = time.monotonic()
-            result = await play(fault, nodes, urls, seed, redis)
+            result = await play(fault, nodes, urls, seed, redis=redis, postgres=postgres)
             for node in nodes:
                 if not node.running:  # a fault that failed half-way may have left it dead
                     node.start()
@@ -266,6 +285,7 @@ def main() -> int:
         extent.CUT_STEP, extent.FUZZED = 1, 1_000_000
     extent.SLACK = options.slack
     extent.SOAK_SECONDS = options.soak or extent.SOAK_SECONDS
+    extent.EFFECTS = options.effects or extent.EFFECTS
     if options.list:
         for fault in chosen(options):
             console.print(title(fault), highlight=False)
@@ -274,7 +294,7 @@ def main() -> int:
         os.environ["DTBRIDGE_RABBITMQ_SERVER"] = options.rabbitmq_server
     try:
         return uvloop.run(run(options, console))
-    except (BrokerUnavailable, RedisMissingError) as error:
+    except (BrokerUnavailable, PostgresMissingError, RedisMissingError) as error:
         console.print(str(error))
         return 2
 

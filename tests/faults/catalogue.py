@@ -56,6 +56,8 @@ class Fault(msgspec.Struct, kw_only=True):
     """The vendor's partitions, if it has any or is in order (`tests/faults/spread.py`)."""
     redis: bool
     """Whether replies are stored in Redis."""
+    effects: bool
+    """Whether requests have effects in a PostgreSQL (`tests/faults/effects.py`)."""
     may_rerun: bool
     """Whether a handler may run twice for a request: the second delivery may go to a worker that
     does not know of the first."""
@@ -94,6 +96,7 @@ def fault(
     window: int = WINDOW,
     spread: Partitions | None = None,
     redis: bool = False,
+    effects: bool = False,
     may_rerun: bool | None = None,
     may_expire: bool = False,
     may_move: bool = False,
@@ -126,7 +129,10 @@ def fault(
                 window=window,
                 spread=spread,
                 redis=redis,
-                may_rerun=workers > 1 and not redis if may_rerun is None else may_rerun,
+                effects=effects,
+                may_rerun=(
+                    workers > 1 and not redis and not effects if may_rerun is None else may_rerun
+                ),
                 may_expire=may_expire,
                 may_move=may_move,
                 may_wear_out=may_wear_out,

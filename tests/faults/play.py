@@ -10,11 +10,18 @@ from tests.faults.catalogue import Fault
 from tests.faults.checker import LISTED, Checker, Result, fates
 from tests.faults.processes import StageError
 from tests.faults.stage import Stage
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 
 
 async def play(
-    fault: Fault, nodes: list[PrivateBroker], urls: list[str], seed: int, redis: RedisServer | None
+    fault: Fault,
+    nodes: list[PrivateBroker],
+    urls: list[str],
+    seed: int,
+    *,
+    redis: RedisServer | None,
+    postgres: PostgresServer | None,
 ) -> Result:
     """Set the stage, break something, mend it, measure the recovery, and check the proof."""
     stage = Stage(
@@ -31,6 +38,7 @@ async def play(
         window=fault.window,
         redis=redis,
         spread=fault.spread,
+        postgres=postgres,
     )
     recovery: float | None = None
     trouble: list[str] = []

@@ -19,6 +19,7 @@ from bridge.dialects.names import Names
 from bridge.dialects.partitions import Partitions, label_of
 from bridge.request.retry import DELAYS
 from bridge.testing.rabbitmq import PrivateBroker
+from tests.faults import effects
 from tests.faults import spread as spread_routers
 from tests.faults.handlers import OTHER_VENDOR, POISON_VENDOR, VENDOR, Vitals
 from tests.faults.load import LOST_CONNECTION, WINDOW, Fate, Load, Maker, Sent, request
@@ -26,6 +27,7 @@ from tests.faults.order import out_of_order
 from tests.faults.processes import BridgeProcess, StageError, tail
 from tests.faults.proxy import Proxy
 from tests.faults.witness import Witness
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 
 NAMES: Final = Names()
@@ -72,6 +74,7 @@ class Stage:
         window: int = WINDOW,
         redis: RedisServer | None = None,
         spread: Partitions | None = None,
+        postgres: PostgresServer | None = None,
     ) -> None:
         """Prepare it; `async with` starts it.
 
@@ -90,6 +93,8 @@ class Stage:
             redis: where the workers store replies, if not in memory.
             spread: the vendor's partitions; then its handlers are those of
                 `tests/faults/spread.py`, and there is no other vendor.
+            postgres: where requests have effects; then the handlers are those of
+                `tests/faults/effects.py`.
 
         """
         self.nodes = list(nodes)
@@ -104,6 +109,8 @@ class Stage:
         self.load.late = self.witness.late
         self.random = self.load.random
         self.redis = redis
+        self.postgres = postgres
+        self.database = "" if postgres is None else postgres.create_schema()
         self.folder = Path(tempfile.mkdtemp(prefix="dtbridge-faults-"))
         self.spread = spread
         """As workers that are started next are told."""
@@ -120,6 +127,8 @@ class Stage:
         """What a fault has to say of the books, when everything has come to rest."""
         self.sessions_end = False
         """Whether workers that live have lost their connections."""
+        self.deaths = self.folder / "deaths"
+        """The file that says at which points workers are to die."""
         self._journal = self.folder / "journal"
         self._recoveries: list[asyncio.Task[float]] = []
         self._count = workers
@@ -142,6 +151,8 @@ class Stage:
     async def __aenter__(self) -> Self:
         for proxy in self.proxies:
             await self._exits.enter_async_context(proxy)
+        if self.postgres is not None:
+            await effects.make_tables(self.database)
         for _ in range(self._count):
             await self.start_worker()
         await self.consuming()
@@ -173,10 +184,16 @@ class Stage:
         routers = "tests.faults.handlers:routers"
         if self.spread is not None:
             routers = spread_routers.target(self.spread)
+        if self.postgres is not None:
+            routers = f"{effects.__name__}:routers"
         worker = BridgeProcess(
             ["run", routers, *options],
             self.folder / f"worker-{len(self.workers)}.log",
-            {spread_routers.JOURNAL: str(self._journal)},
+            {
+                spread_routers.JOURNAL: str(self._journal),
+                effects.DATABASE: self.database,
+                effects.DEATHS: str(self.deaths),
+            },
         )
         await worker.start()
         self.workers.append(worker)
@@ -308,6 +325,8 @@ class Stage:
     def broken(self) -> list[str]:
         """What the fault's own checks have found, and what is out of order, at rest."""
         found = [line for check in self.checks for line in check()]
+        if self.postgres is not None:
+            found += effects.wrong_effects(self.database, self.load)
         if self.spread is not None and self.spread.ordered:
             found += out_of_order(
                 self._journal.read_text().splitlines(),

@@ -50,6 +50,13 @@ def test_a_location_that_names_a_store_is_taken(location: str) -> None:
     check_store(location)
 
 
+@pytest.mark.parametrize("location", ["postgresql://u:secret@h/d", "postgres:///acme"])
+def test_whoever_asks_for_replies_in_postgresql_is_told_where_they_are(location: str) -> None:
+    with pytest.raises(ValueError, match="the middleware exactly_once keeps them") as raised:
+        check_store(location)
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("location", ["", "Memory", "redis", "http://localhost", "localhost:6379"])
 def test_a_location_that_names_none_is_refused_with_a_sentence(location: str) -> None:
     with pytest.raises(

@@ -13,7 +13,16 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from bridge import Call, CallError, DataTransferResponse, Rejected, Retry, Router, StatusInfo
+from bridge import (
+    Call,
+    CallError,
+    CallNext,
+    DataTransferResponse,
+    Rejected,
+    Retry,
+    Router,
+    StatusInfo,
+)
 from bridge.ocpp import ErrorCode, OcppVersion, decode_call_error, decode_response
 from bridge.request.outcome import Dropped, Failure, Kind, Late, Outcome, Reason, Reply, RetryLater
 from bridge.worker.dispatch import Expired
@@ -671,3 +680,22 @@ async def test_a_handler_is_not_measured_with_what_others_hold_it_up_for() -> No
     assert all(seconds < 0.15 for at, seconds in enumerate(took) if at in (0, 2, 5))
     assert all(0.2 <= took[at] < 0.35 for at in (1, 4))
     dispatcher.close()
+
+
+# ---- a middleware that keeps replies ----
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Reply(b'{"status":"Rejected"}'), Reply(b"{}", Kind.CALL_ERROR), RetryLater(0.5, counts=False)],
+)
+async def test_what_a_middleware_has_kept_is_the_outcome_as_it_is(outcome: Outcome) -> None:
+    router = router_of(answers("not asked"))
+
+    @router.middleware
+    async def keeping(call: Call, data: Any, call_next: CallNext) -> Any:
+        return outcome
+
+    assert await dispatched(router, a_request()) is outcome
+    late = a_request(deadline=time.time() - 1.0)
+    assert await dispatched(router, late, expired=Expired.HANDLE) == Late()
