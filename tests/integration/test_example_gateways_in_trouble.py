@@ -16,8 +16,9 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from websockets import ConnectionClosed
 
 from bridge import CallError, Client, DataTransferRequest, StationOffline
+from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.example_gateways import TESTED, Gateway, accept, reached, running
-from tests.integration.support import PATIENCE, ROOT
+from tests.integration.support import PATIENCE, ROOT, WorkerProcess, close_connections
 
 HELLO = DataTransferRequest("com.acme", "Hello")
 VENDORS = {
@@ -264,6 +265,51 @@ async def test_what_is_no_request_is_not_sent(
         assert json.loads(reply.body)["errorCode"].endswith("Violation")
         assert reply.headers["ocpp-version"] == "ocpp2.0.1"
         assert len(station.payloads) == seen
+
+
+# ---- both ----
+
+
+async def test_connections_that_are_lost_again_and_again_cost_no_answer(
+    broker: PrivateBroker, gateway: Gateway, client: Client, amqp_url: str
+) -> None:
+    over = False
+    asked = sent = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        while not over:
+            asked += 1
+            answer = await station.ask(json.dumps({"vendorId": "hostile", "data": asked}))
+            assert answer[2] == {"status": "Accepted", "data": asked}
+
+    async def send() -> None:
+        nonlocal sent
+        while not over:
+            try:
+                answer = await client.send_to_station("CP1", HELLO)
+            except StationOffline:  # until its key is bound again
+                await asyncio.sleep(0.01)
+            else:
+                assert answer.status == "Accepted"
+                sent += 1
+
+    async with (
+        WorkerProcess("tests.integration.load_vendors:routers", amqp_url),
+        gateway.station() as station,
+        asyncio.TaskGroup() as both,
+    ):
+        await reached(client)
+        both.create_task(ask())
+        both.create_task(send())
+        for _ in range(3):
+            before = asked, sent
+            async with asyncio.timeout(PATIENCE):
+                while asked < before[0] + 3 or sent < before[1] + 3:
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(close_connections, broker, amqp_url)
+        await reached(client)
+        over = True
 
 
 # ---- the end ----
