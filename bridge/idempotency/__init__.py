@@ -40,4 +40,13 @@ def __getattr__(name: str) -> Any:
     """Import a name that needs an extra on its first use (PEP 562)."""
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ON_FIRST_USE[name]), name)
+    try:
+        module = import_module(_ON_FIRST_USE[name])
+    except ModuleNotFoundError as error:
+        extra = _ON_FIRST_USE[name].rpartition(".")[2]
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}, which is in an extra:"
+            f" pip install 'datatransfer-bridge[{extra}]'",
+            name=error.name,
+        ) from None
+    return getattr(module, name)
