@@ -14,7 +14,7 @@ import typer
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from bridge.cli.main import app
+from bridge.cli.main import application
 from tests.documents import ROOT
 
 OTHERS: Final = re.compile(
@@ -116,7 +116,7 @@ def parse(arguments: list[str]) -> None:
 @functools.cache
 def _all_commands() -> Any:
     """A tree of our own, which is changed."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(application())
 
 
 def _make(words: list[str]) -> None:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 import bridge
 from bridge.cli.config_file import check
-from bridge.cli.main import app
+from bridge.cli.main import application
 from bridge.testing import TestBridge
 from tests import shown_commands, shown_programs
 from tests.documents import ROOT, Block, blocks, documents
@@ -37,7 +37,7 @@ def shell(block: Block) -> None:
 def toml(block: Block) -> None:
     held = tomllib.loads(block.text)
     if held.keys() & {"run", "gateway", "dead"}:
-        check(held, typer.main.get_command(app), str(block))
+        check(held, typer.main.get_command(application()), str(block))
     else:
         assert held
 
