@@ -9,13 +9,15 @@ NAVIGATION: Final[dict[str, tuple[str, ...]]] = {
     "Start": (
         "index.md",
         "install.md",
-        "tutorial*.md",
+        "tutorial.md",
         "handlers.md",
         "lifespan.md",
+        "exactly-once.md",
         "testing.md",
         "client.md",
         "vendors.md",
         "schema.md",
+        "examples.md",
     ),
     "How-to guides": ("how-to/*.md",),
     "In production": (
@@ -36,8 +38,8 @@ NAVIGATION: Final[dict[str, tuple[str, ...]]] = {
     "Reference": ("reference/*.md",),
     "Vendor packs": ("reference/vendors/*.md",),
     "Why it is so": (
-        "architecture*.md",
-        "comparison*.md",
+        "architecture.md",
+        "comparison.md",
         "reliability.md",
         "performance.md",
         "internals.md",
