@@ -384,7 +384,10 @@ class _Writer:
         return operation
 
     def _introduction(self) -> str:
-        return _INTRODUCTION.format(exchange=self._names.requests)
+        names = self._names
+        return _INTRODUCTION.format(
+            exchange=names.requests, unrouted=names.unrouted, stations=names.stations
+        )
 
 
 def _data_of(messages: Sequence[VendorMessage]) -> tuple[list[_Data], dict[str, Schema]]:
@@ -438,7 +441,8 @@ _WHOSE: Final = {False: "The CSMS's", True: "A station's"}
 _STATION_KEY: Final = (
     "The station's id, with each byte of its UTF-8 form other than `A`-`Z`, `a`-`z`, `0`-`9`, `.`"
     " and `-` written as `_` and two lower-case hexadecimal digits. Of a result of more than 200"
-    " characters, the first 100, then `_x` and the SHA-256 of the whole in hexadecimal digits."
+    " characters, the first 100, then `_x` and the SHA-256 of the whole result in hexadecimal"
+    " digits."
 )
 _INTRODUCTION: Final = """\
 Vendors' messages in OCPP DataTransfer, between charging stations and the CSMS, over RabbitMQ.
@@ -451,8 +455,15 @@ or `CallError`, an object with the code, the description and the details of a CA
 Requests of vendors that are not named here get the status `UnknownVendorId`.
 Data that does not fit gets the status `Rejected`, from OCPP 2.0.1 on with the reason `InvalidData`.
 A vendor's routing key is its vendorId, with ASCII letters in lower case, and each byte of its UTF-8
-form other than `a`-`z`, `0`-`9`, `.` and `-` written as `_` and two hexadecimal digits.
-A request whose vendorId cannot be read has an empty one.
+form other than `a`-`z`, `0`-`9`, `.` and `-` written as `_` and two lower-case hexadecimal digits.
+Of a key of more than 200 characters the first 100 stay, followed by `_x` and the SHA-256 of the
+whole key in hexadecimal digits.
+A request whose vendorId cannot be read, or has more than 255 characters, has an empty one.
+Where a vendor takes any other message, every messageId is answered; from all others a messageId
+that is not named here gets the status `UnknownMessageId`.
+
+Exchanges are durable: `{exchange}` is direct and has the alternate exchange `{unrouted}`, a fanout;
+`{stations}` is direct.
 
 In OCPP 1.6 `data` is a string: structured data travels as its JSON text in it.
 From OCPP 2.0 on it is JSON; the text is taken there, too.

@@ -262,7 +262,12 @@ def request_headers(form: Form) -> Schema:
 
 def reply_headers() -> Schema:
     """Of an answer to a station's request."""
-    return _headers("ReplyHeaders", {STATION_ID: _STATION, **_TRACE})
+    station: Schema = {
+        "type": "string",
+        "maxLength": STATION_ID_MAX_LENGTH,
+        "description": "The charging station; empty if the request named none.",
+    }
+    return _headers("ReplyHeaders", {STATION_ID: station, **_TRACE})
 
 
 def station_request_headers() -> Schema:
@@ -326,6 +331,10 @@ def request_properties(*, to_station: bool) -> Schema:
         "delivery_mode": {"type": "integer", "const": TRANSIENT if to_station else PERSISTENT},
     }
     if not to_station:
+        properties["timestamp"] = {
+            "type": "integer",
+            "description": "When you publish it, in whole seconds of Unix time. Recommended.",
+        }
         properties["user_id"] = {
             "type": "string",
             "description": "Your user at the broker, which the broker checks. Recommended where"
