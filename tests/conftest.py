@@ -193,6 +193,7 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
     """The URL of a schema for this test alone."""
+    postgres.start()  # a test that stopped it may have failed
     return postgres.create_schema()
 
 

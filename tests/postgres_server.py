@@ -83,7 +83,11 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             **self._as_user,
         )
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,7 +96,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, unless it runs, and return when it answers."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return
         settings = {
             "port": self.port,

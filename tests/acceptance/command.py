@@ -21,6 +21,8 @@ needs_full_device = pytest.mark.skipif(
 MODULE = [sys.executable, "-m", "bridge"]
 READ_AT_START = ("DTBRIDGE_PURE", "PYTHON")
 """How the variables begin that Python or the package reads before there is a command."""
+STARTS_OTHERS = frozenset({"--processes", "--reload"})
+"""What has a command start others as it was started itself."""
 SCRIPT = [str(Path(sys.executable).with_name("dtbridge"))]
 
 
@@ -36,7 +38,8 @@ def dtbridge(
     everything (:mod:`tests.acceptance.forks`). `given`: what comes from standard input.
     """
     environment = clean_environment(settings)
-    if command is None and not any(name.startswith(READ_AT_START) for name in settings or ()):
+    apart = any(name.startswith(READ_AT_START) for name in settings or ())
+    if command is None and not apart and not STARTS_OTHERS.intersection(arguments):
         return forked(arguments, environment, folder or Path.cwd(), given)
     return subprocess.run(
         [*(command or MODULE), *arguments],

@@ -40,12 +40,12 @@ def serve(address: str) -> socket.socket:
 def become(order: dict[str, Any], streams: list[int]) -> None:
     """Be as a process that was started so."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(order["folder"])
-    os.environ.clear()
-    os.environ.update(order["environment"])
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, 256)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
     sys.argv[1:] = order["arguments"]
     sys.path[0] = order["folder"]
 

@@ -7,6 +7,7 @@ environment, folder, standard streams and exit code. It cannot start others as i
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,7 +50,7 @@ class _Server:
         if self.process is None:
             return
         self.process.communicate(timeout=PATIENCE)
-        Path(self.address).parent.rmdir()
+        shutil.rmtree(Path(self.address).parent)
         self.process = None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.testing.rabbitmq import free_ports
-from tests.acceptance.command import MODULE, dtbridge, sentence
+from tests.acceptance.command import dtbridge, sentence
 from tests.acceptance.test_replay_check import event
 from tests.integration.support import WorkerProcess
 
@@ -73,7 +73,7 @@ def test_a_lifespan_that_fails_at_its_start_ends_the_worker_with_a_sentence(
     (closed,) = free_ports(1)
     url = f"amqp://127.0.0.1:{closed}/"
     arguments = ("run", "acme:router", "--amqp-url", url, "--processes", processes)
-    done = dtbridge(*arguments, folder=folder, command=MODULE)
+    done = dtbridge(*arguments, folder=folder)
     assert done.returncode == 1, done.stderr
     assert (
         "acme.opened, the lifespan of Router('com.acme'), failed at the start: "

@@ -89,6 +89,14 @@ def test_whoever_follows_it_has_a_handler_that_is_tested_and_deployed(
         reader.close()
     assert reader.typed[-1] == "kubectl kustomize overlay"
     assert len(reader.typed) > 20
+    assert [each for each in LOOKED_AT if not any(each in typed for typed in reader.typed)] == []
+
+
+LOOKED_AT = (
+    *('"wh": 350', "--ocpp-version ocpp1.6", '"wh": 99', '"one"', "com.acne", '"wh": 500'),
+    *("MeterReadin", "dtbridge dead list", "dtbridge dead replay", "dtbridge top", "kubectl"),
+)
+"""What is in the commands that :func:`look` knows more about."""
 
 
 def take(reader: Reader, block: Block, following: Block) -> None:

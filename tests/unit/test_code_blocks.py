@@ -59,7 +59,7 @@ def dockerfile(block: Block) -> None:
     """`make lint` has hadolint read them, and test_image.py follows one."""
     instructions = {line.split()[0] for line in block.text.splitlines() if line}
     known = {"FROM", "COPY", "RUN", "USER", "ENV", "WORKDIR", "ARG", "CMD", "ENTRYPOINT"}
-    assert instructions <= known
+    assert instructions <= known, instructions - known
     assert "FROM" in instructions
 
 
@@ -102,7 +102,7 @@ def text(block: Block) -> None:
         path, _, name = block.note.removeprefix("printed by: ").partition("::")
         source = (ROOT / path).read_text(encoding="utf-8")
         assert f"def {name}(" in source, block.note
-    assert block.text.strip()
+    assert block.text.strip(), "it is empty"
 
 
 RULES: Final[dict[str, Callable[[Block], object]]] = {
@@ -169,34 +169,35 @@ def block(language: str, text: str, note: str = "") -> Block:
 
 
 @pytest.mark.parametrize(
-    ("language", "wrong"),
+    ("language", "wrong", "told"),
     [
-        ("sh", "dtbridge run my:router --no-such-option"),
-        ("sh", "dtbridge rnu my:router"),
-        ("sh", "dtbridge run my:router --prefetch many"),
-        ("sh", "dtbridge run my:router --dialect klingon"),
-        ("sh", "make nothing"),
-        ("sh", "pip install 'datatransfer-bridge[nothing]'"),
-        ("sh", "python -m bridge.nothing"),
-        ("sh", "docker compose run --rm nobody send"),
-        ("sh", "rabbitmqctl make_coffee"),
-        ("sh", "some-program --that nobody knows"),
-        ("sh", "echo 'no end"),
-        ("console", "$ dtbridge run --no-such-option\nsome output"),
-        ("toml", "[run]\nno-such-key = 1"),
-        ("toml", "[run]\nprefetch = [1]"),
-        ("yaml", "a: [b"),
-        ("json", "{'a': 1}"),
-        ("dockerfile", "FORM python"),
-        ("promql", "rate(dtbridge_nothing_total[5m])"),
-        ("ini", "no value"),
-        ("text", ""),
-        ("mermaid", "sequenceDiagram\n  A->>B: nobody has told of A"),
+        ("sh", "dtbridge run my:router --no-such-option", "No such option"),
+        ("sh", "dtbridge rnu my:router", "no command rnu"),
+        ("sh", "dtbridge run my:router --prefetch many", "valid integer"),
+        ("sh", "dtbridge run my:router --dialect klingon", "'klingon' is not one of"),
+        ("sh", "make nothing", "nothing"),
+        ("sh", "pip install 'datatransfer-bridge[nothing]'", "nothing"),
+        ("sh", "python -m bridge.nothing", "bridge.nothing"),
+        ("sh", "docker compose run --rm nobody send", "nobody"),
+        ("sh", "rabbitmqctl make_coffee", "make_coffee"),
+        ("sh", "some-program --that nobody knows", "no rule knows"),
+        ("sh", "echo 'no end", "unexpected EOF"),
+        ("console", "$ dtbridge run --no-such-option\nsome output", "No such option"),
+        ("toml", "[run]\nno-such-key = 1", "2"),
+        ("toml", "[run]\nprefetch = [1]", "2"),
+        ("yaml", "a: [b", "flow sequence"),
+        ("json", "{'a': 1}", "property name"),
+        ("dockerfile", "FORM python", "FORM"),
+        ("promql", "rate(dtbridge_nothing_total[5m])", "dtbridge_nothing_total"),
+        ("ini", "no value", "no value"),
+        ("text", "", "empty"),
+        ("mermaid", "sequenceDiagram\n  A->>B: nobody has told of A", "no participant A"),
     ],
 )
-def test_what_is_wrong_in_a_block_is_found(language: str, wrong: str) -> None:
-    with pytest.raises(Exception, match=r"."):
-        RULES[language](block(language, wrong))
+def test_what_is_wrong_in_a_block_is_found(language: str, wrong: str, told: str) -> None:
+    rule = RULES[language]
+    with pytest.raises(Exception, match=re.escape(told)):  # of whatever library reads it
+        rule(block(language, wrong))
 
 
 @pytest.mark.parametrize(

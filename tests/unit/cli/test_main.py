@@ -54,10 +54,13 @@ def test_each_has_the_name_that_it_is_listed_by(name: str) -> None:
     assert list(group.commands) == [name]
 
 
-def test_a_command_imports_nothing_of_the_others() -> None:
+@pytest.mark.parametrize(
+    ("name", "libraries"), [("new", []), ("run", ["aio_pika", "prometheus_client"])]
+)
+def test_a_command_imports_the_libraries_that_it_needs(name: str, libraries: list[str]) -> None:
     code = (
-        "import sys; from bridge.cli.main import application; application(['new']);"
-        "print(*(each for each in sys.modules if each in {'aio_pika', 'prometheus_client'}))"
+        f"import sys; from bridge.cli.main import application; application(['{name}']);"
+        "print(*({'aio_pika', 'prometheus_client'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert sorted(done.stdout.split()) == libraries
