@@ -21,14 +21,13 @@ CERTAINTY: Final = Certainty.OBSERVED
 
 def split_fields(text: str) -> list[str]:
     """The fields of `text`: `1,Charging,{32,22000,53}` has three, the last in its braces."""
-    fields, depth = [""], 0
-    for character in text:
+    fields, depth, begin = [], 0, 0
+    for at, character in enumerate(text):
         depth += (character == "{") - (character == "}")
         if character == "," and depth == 0:
-            fields.append("")
-        else:
-            fields[-1] += character
-    return fields
+            fields.append(text[begin:at])
+            begin = at + 1
+    return [*fields, text[begin:]]
 
 
 class StatusNotification(Struct, frozen=True):

@@ -1,5 +1,7 @@
 """EV-BOX's text, taken apart, and its messages."""
 
+import time
+
 import pytest
 
 from bridge.vendors import evbox
@@ -101,3 +103,10 @@ def test_no_message_is_left_out() -> None:
 )
 def test_commas_within_braces_separate_no_fields(text: str, fields: list[str]) -> None:
     assert split_fields(text) == fields
+
+
+@pytest.mark.parametrize("text", ["x" * 2_000_000, "," * 2_000_000, "{" * 2_000_000])
+def test_a_long_text_is_taken_apart_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    assert ",".join(split_fields(text)) == text
+    assert time.process_time() - started < 10
