@@ -159,11 +159,15 @@ def _handler(each: Message, method: Callable[..., Any], owner: type) -> Callable
     read = _as_it_is if from_text is None else partial(_read, from_text)
     check = partial(checked, each.answer, f"{name} gives an answer, and {each.message_id}")
 
+    async def awaited(answer: Awaitable[Any]) -> Any:
+        return check(await answer)
+
     async def waiting(call: Call, *data: Any) -> Any:
-        return check(await method(call, *map(read, data)))
+        return await awaited(method(call, *map(read, data)))
 
     def plain(call: Call, *data: Any) -> Any:
-        return check(method(call, *map(read, data)))
+        answer = method(call, *map(read, data))
+        return awaited(answer) if inspect.isawaitable(answer) else check(answer)
 
     handler: Any = waiting if inspect.iscoroutinefunction(method) else plain
     handler.__module__, handler.__qualname__ = owner.__module__, name

@@ -142,3 +142,15 @@ def test_a_command_that_takes_nothing_sends_always_the_same() -> None:
 
 def test_certainties_are_words() -> None:
     assert list(Certainty) == ["specified", "documented", "observed"]
+
+
+async def test_a_method_may_be_decorated_and_return_what_is_to_be_awaited() -> None:
+    class Decorated(Mine):
+        def get_tariff(self, call: Call, data: Query) -> Any:
+            return super().get_tariff(call, data)
+
+    async with TestBridge(router(Decorated())) as bridge:
+        answer = await bridge.data_transfer("CP1", "com.acme", "GetTariff", {"connector": 1})
+        assert (answer.status, answer.data) == ("Accepted", {"price": 0.3})
+        answer = await bridge.data_transfer("CP1", "com.acme", "GetTariff", {"connector": 3})
+        assert answer.status == "Rejected"
