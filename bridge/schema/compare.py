@@ -75,11 +75,12 @@ class _Comparison:
         self._old_root = old_root
         self._new_root = new_root
         self._compared = compared
-        """The pairs of components that have been, or are being compared: a type may have itself
-        within it, and stand in many places."""
+        """The pairs of components that have been compared, and all that are being compared: a type
+        may have itself within it, and stand in many places."""
 
     def compare(self, old: Any, new: Any, path: str) -> Iterator[Difference]:
         """Every difference, the outer ones first."""
+        pair = None
         if _is_reference(old) or _is_reference(new):
             pair = (_name(old), _name(new))
             if pair in self._compared:
@@ -88,11 +89,16 @@ class _Comparison:
         yield from self.compare_resolved(
             resolved(old, self._old_root), resolved(new, self._new_root), path
         )
+        if pair is not None and not (_is_reference(old) and _is_reference(new)):
+            self._compared.discard(pair)  # in another place, it is another difference
 
-    def _tried(self, old: Schema, new: Schema, path: str) -> list[Difference]:
-        """The differences, for whoever may not want them."""
+    def _tried(self, old: Schema, new: Schema, path: str) -> Iterator[Difference]:
+        """The differences, for whoever may not want them: found as far as they are taken.
+
+        Options have options within them, so that to find them all would take exponential time.
+        """
         trial = _Comparison(self._old_root, self._new_root, set(self._compared))
-        return list(trial.compare(old, new, path))
+        return trial.compare(old, new, path)
 
     def compare_resolved(self, old: Schema, new: Schema, path: str) -> Iterator[Difference]:
         """As :meth:`compare`, for schemas that are no references themselves."""
@@ -152,7 +158,7 @@ class _Comparison:
         """That of several which is the same, or else takes all that `option` takes."""
         if len(alike) == 1:
             return alike[0]
-        tried = [(self._tried(option, other, path), other) for other in alike]
+        tried = [([*self._tried(option, other, path)], other) for other in alike]
         return min(tried, key=lambda each: (any(d.narrower for d in each[0]), len(each[0])))[1]
 
     def _values_or_types(self, old: Schema, new: Schema, path: str) -> Iterator[Difference]:
@@ -249,8 +255,8 @@ def _is_reference(schema: Any) -> bool:
 
 
 def _name(schema: Any) -> Any:
-    """What names a schema as long as it is there."""
-    return schema["$ref"] if _is_reference(schema) else id(schema)
+    """What names a schema: its reference, or all that it says."""
+    return schema["$ref"] if _is_reference(schema) else _json(schema)
 
 
 def _found(reference: str, root: Mapping[str, Any]) -> Any:
@@ -372,7 +378,7 @@ def _bounds(old: Schema, new: Schema, path: str) -> Iterator[Difference]:
             if before == after:
                 continue
             was, now = (
-                "no bound" if bound is None else words.format(f"{bound:g}")
+                "no bound" if bound is None else words.format(_json(bound))
                 for bound in (before, after)
             )
             tighter = after is not None and (

@@ -177,3 +177,26 @@ def test_types_that_hold_each_other_many_times_over_are_compared_in_no_time() ->
     found = differences({"anyOf": every}, {"anyOf": every}, old, new)
     assert [each.text for each in found] == ["integer before, string now"]
     assert found[0].path.endswith("last")
+
+
+def test_classes_that_hold_each_other_are_compared_in_a_moment() -> None:
+    def root(prefix: str) -> dict[str, Any]:
+        every = {"anyOf": [{"$ref": f"#/d/{name}"} for name in "abcdefgh"]}
+        return {"d": {name: tagged(prefix + name, next=every) for name in "abcdefgh"}}
+
+    old, new = root("old-"), root("new-")
+    entry = old["d"]["a"]["properties"]["next"]
+    assert any(each.narrower for each in differences(entry, entry, old, new))
+
+
+def test_what_is_compared_is_known_by_what_it_says_and_not_by_where_it_lies() -> None:
+    root = {"d": {"T": STRING}}
+    names = [f"field-{number}" for number in range(40)]
+    old, new = thing(*names), thing(*names, **{name: {"$ref": "#/d/T"} for name in names})
+    assert sum(each.narrower for each in differences(old, new, root, root)) == 40
+
+
+def test_a_large_bound_is_told_whole() -> None:
+    old, new = INTEGER | {"maximum": 12_345_678}, INTEGER | {"maximum": 12_345_679}
+    [found] = differences(old, new, {}, {})
+    assert found.text == "at most 12345679 now, at most 12345678 before"
