@@ -20,7 +20,8 @@ def documents() -> list[Path]:
 
 def for_developers() -> list[Path]:
     """The other documents of the root, and those beside examples."""
-    return sorted({*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")} - {*documents()})
+    found = {*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")} - {*documents()}
+    return sorted(path for path in found if "node_modules" not in path.parts)
 
 
 def tokens(path: Path) -> list[Token]:

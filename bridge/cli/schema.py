@@ -16,6 +16,7 @@ from bridge.cli.routers import messages_or_fail
 from bridge.cli.tables import json_text
 from bridge.dialects.names import PREFIX, Names
 from bridge.dialects.partitions import partitions_of
+from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.routing.router import fold
 from bridge.schema.asyncapi import Document, document
 from bridge.schema.changes import Change, NoSchema, changes
@@ -105,6 +106,9 @@ def schema(
     with configuring(LogFormat.AUTO, LogLevel.WARNING):
         routers, to_stations = messages_or_fail(targets)
     messages = vendor_messages(routers, to_stations)
+    for name, text in (("--title", title or ""), ("--api-version", api_version)):
+        if text != text.encode(errors="replace").decode():
+            fail(f"{name} is no UTF-8: {text!r:.80}", EXIT_USAGE)
     try:
         made = document(
             messages,
@@ -142,7 +146,7 @@ def _changes(path: Path, made: Document) -> list[Change]:
         fail(f"{path} holds more than {LARGEST // 1024**2} MiB, and no such document", EXIT_USAGE)
     try:
         return changes(msgspec.json.decode(held), msgspec.json.decode(msgspec.json.encode(made)))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_FAULTS as error:
         fail(f"{path} is not JSON: give what `dtbridge schema` wrote", EXIT_USAGE, error=error)
     except NoSchema as error:
         fail(f"{path} is not what `dtbridge schema` writes: {error}", EXIT_USAGE)

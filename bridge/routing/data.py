@@ -26,7 +26,8 @@ _LENIENTLY: Final = _Leniently()
 
 Lenient: TypeAlias = Annotated[Data, _LENIENTLY]
 """``Lenient[Tariff]``: a Tariff whose numbers and booleans may come as text, as many stations send
-them: ``"33"`` and ``"33.0"`` for 33, ``"true"`` or ``1`` for true."""
+them: ``"33"`` and ``"33.0"`` for 33, ``"true"`` or ``1`` for true. It stands around the whole type:
+``Lenient[Tariff | None]``."""
 
 QUOTE = ord('"')
 NULL = b"null"

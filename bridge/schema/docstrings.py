@@ -7,7 +7,6 @@ from functools import lru_cache
 from itertools import pairwise
 
 
-@lru_cache(maxsize=1024)
 def field_docstrings(kind: type) -> dict[str, str]:
     """The text below each field of a class, those of its bases included.
 
@@ -20,6 +19,7 @@ def field_docstrings(kind: type) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def _in_source(kind: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))

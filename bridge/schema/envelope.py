@@ -22,7 +22,7 @@ from bridge.dialects.headers import (
     TRANSIENT,
     VERSION,
 )
-from bridge.ocpp import DEFAULT_VERSION, DataTransferStatus, ErrorCode, OcppVersion, error_codes
+from bridge.ocpp import DEFAULT_VERSION, DataTransferStatus, OcppVersion, error_codes
 from bridge.ocpp.codes import DESCRIPTION_MAX_LENGTH
 from bridge.ocpp.data_transfer import MESSAGE_ID_MAX_LENGTH, VENDOR_ID_MAX_LENGTH
 from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH
@@ -173,7 +173,7 @@ def _further(form: Form) -> dict[str, Schema]:
 def call_error_payload(form: Form, *, from_station: bool) -> Schema:
     """A CALLERROR. That of a station comes as the station gave it, whatever its code is."""
     code: Schema = {"type": "string"}
-    known = [spelled for spelled in _codes() if spelled in error_codes(form.versions[-1])]
+    known = sorted(error_codes(form.versions[-1]))
     if from_station:
         code["description"] = f"Mostly one of {', '.join(known)}."
     else:
@@ -187,10 +187,6 @@ def call_error_payload(form: Form, *, from_station: bool) -> Schema:
         },
         "required": ["errorCode", "errorDescription", "errorDetails"],
     }
-
-
-def _codes() -> list[str]:
-    return sorted({code.value for code in ErrorCode} | error_codes(OcppVersion.V1_6))
 
 
 OFFLINE_PAYLOAD: Final[Schema] = {

@@ -98,6 +98,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tap --amqp-url http://localhost/", "is not a broker URL"),
         ("run", "Missing argument 'MODULE:NAME…'"),
         ("rnu", "No such command 'rnu'"),
+        ("schema good:router --title a\udcff", "--title is no UTF-8"),
+        ("schema good:router --api-version \udcff", "--api-version is no UTF-8"),
         ("check good", "'good' is not MODULE:NAME"),
         ("check :router", "':router' is not MODULE:NAME"),
         (
