@@ -72,7 +72,7 @@ SPANS = {
 
 @fault("connection cut at every byte of a frame", workers=1, rate=100.0)
 async def cut(stage: Stage) -> AsyncIterator[None]:
-    """Each request is answered before the next cut: one cut too often would count as poison."""
+    """Each request is settled before the next cut: one cut too often would count as poison."""
     proxy = stage.proxies[0]
     cuts = 0
     for method, to_broker, span in SPANS.values():
@@ -88,5 +88,8 @@ async def cut(stage: Stage) -> AsyncIterator[None]:
             cuts += 1
             stage.now()
             await stage.recovered()
+            await stage.load.idle()
+            await stage.at_rest()
+            stage.load.go()
     stage.notes.append(f"{cuts} cuts")
     yield

@@ -238,7 +238,10 @@ class Load:
         ]
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._stay_connected())]
+        self._tasks = [
+            asyncio.create_task(self._stay_connected()),
+            asyncio.create_task(self._publish_all()),
+        ]
         async with asyncio.timeout(30):
             await self._connected.wait()
         return self
@@ -252,7 +255,6 @@ class Load:
     def go(self) -> None:
         """Publish from now on."""
         self.running.set()
-        self._tasks.append(asyncio.create_task(self._publish_all()))
 
     def pause(self) -> None:
         self.running.clear()
@@ -281,6 +283,7 @@ class Load:
     # ---- publishing ----
 
     async def _publish_all(self) -> None:
+        await self.running.wait()
         due = time.monotonic()
         while True:
             await self.running.wait()
