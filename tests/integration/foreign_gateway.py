@@ -3,9 +3,9 @@
 It reads one JSON list of requests from standard input, publishes them all at once, and prints one
 JSON object: the id of each request → the replies to it. Each request has an `id`, a `vendor_id`
 (the vendor to route to), a `body` (text), `headers`, `reply` ("gen", "direct", "named", "none", or
-{"to": a queue's name}), `expiration` (milliseconds), `message_id`, and `expected`, the number of
-replies. The last request is a sentinel: its reply comes after those to requests that should have
-none.
+{"to": a queue's name}), `within` (seconds from now to its deadline), `expiration` (milliseconds),
+`message_id`, and `expected`, the number of replies. The last request is a sentinel: its reply comes
+after those to requests that should have none.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -85,7 +86,9 @@ async def main(url: str, requests: list[dict[str, Any]]) -> None:
         }
         exchange = await channel.get_exchange("datatransfer")
         for request in requests:
-            reply = request["reply"]
+            reply, headers = request["reply"], request["headers"]
+            if request["within"] is not None:
+                headers["ocpp-deadline"] = int((time.time() + request["within"]) * 1000)
             message = aio_pika.Message(
                 base64.b64decode(request["body"]),
                 content_type="application/json",
@@ -93,7 +96,7 @@ async def main(url: str, requests: list[dict[str, Any]]) -> None:
                 correlation_id=request["id"] if reply != "none" else None,
                 message_id=request.get("message_id"),
                 reply_to=reply["to"] if isinstance(reply, dict) else addresses[reply],
-                headers=request["headers"],
+                headers=headers,
                 expiration=None
                 if request.get("expiration") is None
                 else request["expiration"] / 1000,

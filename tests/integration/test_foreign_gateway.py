@@ -40,17 +40,20 @@ def as_request(key: str, row: Row, version: str, reply: Any, answered: bool) -> 
         "x-own": "1",
     }
     headers |= TRACE
-    expiration = None
-    if row.within is not None:
+    within = expiration = None
+    if row.within is not None and row.within > 1:
+        within, expiration = row.within, row.within * 1000
+    elif row.within is not None:
+        # It has passed when the worker sees the request. With an expiration, the broker might drop
+        # the request before.
         headers["ocpp-deadline"] = int((time.time() + row.within) * 1000)
-        # With a shorter one, the broker may drop the request before the worker sees it.
-        expiration = row.within * 1000 if row.within > 1 else None
     return {
         "id": key,
         "vendor_id": row.vendor,
         "body": base64.b64encode(row.body).decode(),
         "headers": headers,
         "reply": reply,
+        "within": within,
         "expiration": expiration,
         "message_id": "ocpp-7",
         "expected": int(answered),
