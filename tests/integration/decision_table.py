@@ -132,7 +132,7 @@ ROWS = {
     ),
     "Retry, then well": Row(ask("ComesBack"), response("Accepted", data="at last"), within=20.0),
     "Retry until the deadline": Row(
-        ask("NeverWorks"), call_error("InternalError", COULD_NOT_PROCESS), within=4.0
+        ask("NeverWorks"), call_error("InternalError", COULD_NOT_PROCESS), within=6.0
     ),
     "an exception": Row(ask("Raises"), call_error("InternalError", COULD_NOT_PROCESS)),
     "a hanging handler": Row(

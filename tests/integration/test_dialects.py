@@ -71,10 +71,17 @@ class Run:
     """What one run of a foreign gateway against one worker has shown."""
 
     def __init__(
-        self, broker: PrivateBroker, vhost: str, gateway: str, told: dict[str, Any], **settings: Any
+        self,
+        broker: PrivateBroker,
+        vhost: str,
+        gateway: str,
+        tell: Callable[[], dict[str, Any]],
+        **settings: Any,
     ) -> None:
+        """`tell`: what to publish, asked when the worker runs: deadlines count from then."""
         self.url = broker.add_vhost(vhost)
         with WorkerProcess(TARGET, self.url, idempotency="none", **settings) as worker:
+            told = tell()
             self.answers = play(gateway, self.url, told)
             assert worker.stop() == 0
         self.counts = worker.counts
@@ -162,7 +169,7 @@ def web(broker: PrivateBroker) -> Iterator[Run]:
         broker,
         "web-ocpp",
         "foreign_web_ocpp.py",
-        told,
+        lambda: told,
         dialect="web-ocpp",
         answer_within=WEB_WITHIN,
     )
@@ -301,10 +308,6 @@ CITRINE_FOREIGN = [
 
 @pytest.fixture(scope="module")
 def citrine(broker: PrivateBroker) -> Iterator[Run]:
-    rows = [
-        citrine_message(ROWS[row].body, message_id, version, name, underscore, ROWS[row].within)
-        for message_id, row, version, name, underscore in citrine_rows()
-    ]
     broken = {
         "headers": citrine_message(b"{}", "b-1")["headers"],
         "body": encoded(b'{"origin":"cs"'),
@@ -313,11 +316,18 @@ def citrine(broker: PrivateBroker) -> Iterator[Run]:
         expected(row, version, message_id) is not None
         for message_id, row, version, *_ in citrine_rows()
     )
-    told = {
-        "exchange": "citrineos",
-        "messages": [*rows, *CITRINE_FOREIGN, broken],
-        "expected": answered + 1,
-    }
+
+    def told() -> dict[str, Any]:
+        rows = [
+            citrine_message(ROWS[row].body, message_id, version, name, underscore, ROWS[row].within)
+            for message_id, row, version, name, underscore in citrine_rows()
+        ]
+        return {
+            "exchange": "citrineos",
+            "messages": [*rows, *CITRINE_FOREIGN, broken],
+            "expected": answered + 1,
+        }
+
     yield Run(broker, "citrineos", "foreign_citrineos.py", told, dialect="citrineos")
     broker.delete_vhost("citrineos")
 
