@@ -16,6 +16,7 @@ from bridge.cli.routers import messages_or_fail
 from bridge.cli.tables import json_text
 from bridge.dialects.names import PREFIX, Names
 from bridge.dialects.partitions import partitions_of
+from bridge.ocpp.errors import encodable
 from bridge.ocpp.faults import DECODE_FAULTS
 from bridge.routing.router import fold
 from bridge.schema.asyncapi import Document, document
@@ -107,7 +108,7 @@ def schema(
         routers, to_stations = messages_or_fail(targets)
     messages = vendor_messages(routers, to_stations)
     for name, text in (("--title", title or ""), ("--api-version", api_version)):
-        if text != text.encode(errors="replace").decode():
+        if text != encodable(text):
             fail(f"{name} is no UTF-8: {text!r:.80}", EXIT_USAGE)
     try:
         made = document(

@@ -89,7 +89,8 @@ async def cut(stage: Stage) -> AsyncIterator[None]:
             stage.now()
             await stage.recovered()
             await stage.load.idle()
-            await stage.at_rest()
+            if stage.load.unended or await stage.at_rest():
+                raise StageError(f"requests are in hand long after cut {cuts}")
             stage.load.go()
     stage.notes.append(f"{cuts} cuts")
     yield

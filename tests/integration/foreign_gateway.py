@@ -3,7 +3,7 @@
 It reads one JSON list of requests from standard input, publishes them all at once, and prints one
 JSON object: the id of each request → the replies to it. Each request has an `id`, a `vendor_id`
 (the vendor to route to), a `body` (text), `headers`, `reply` ("gen", "direct", "named", "none", or
-{"to": a queue's name}), `within` (seconds from now to its deadline), `expiration` (milliseconds),
+{"to": a queue's name}), `within` (seconds until its deadline), `expiration` (milliseconds),
 `message_id`, and `expected`, the number of replies. The last request is a sentinel: its reply comes
 after those to requests that should have none.
 """
