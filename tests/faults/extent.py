@@ -1,4 +1,4 @@
-"""How far the suite goes. The command line sets it once; these values take some nine minutes."""
+"""How far the suite goes. The command line sets it once; these values take some fifteen minutes."""
 
 CUT_STEP = 12
 """Bytes of a frame from one cut of the connection to the next."""
