@@ -41,6 +41,7 @@ MODULES = (
     "bridge.rabbitmq.socket",
     "bridge.request.counting",
     "bridge.request.running",
+    "bridge.request.wheel",
     "bridge.routing.router",
     "bridge.telemetry.measures",
     "bridge.worker.dispatch",
