@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 
 MODULES = (
     "bridge.dialects.native",
+    "bridge.gateway.websocket.frames",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",

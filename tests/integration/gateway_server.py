@@ -47,18 +47,33 @@ class StandIn:
                 self.changed.clear()
                 await self.changed.wait()
 
-    async def forward(
+    def start_forward(
         self,
         station_id: str,
-        version: OcppVersion | str,
+        version: OcppVersion,
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,
-    ) -> Reply:
-        await self.goes_on.wait()
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
+    ) -> "Forwarded":
         data = {"station": station_id, "version": version, "data": json.loads(payload).get("data")}
-        return Reply(json.dumps({"status": "Accepted", "data": data}).encode())
+        reply = Reply(json.dumps({"status": "Accepted", "data": data}).encode())
+        return Forwarded(asyncio.create_task(self._reply(reply, on_reply)))
+
+    async def _reply(self, reply: Reply, on_reply: Callable[[Reply | Exception], None]) -> None:
+        await self.goes_on.wait()
+        on_reply(reply)
+
+
+class Forwarded:
+    """A request that the stand-in is going to answer."""
+
+    def __init__(self, answering: asyncio.Task[None]) -> None:
+        self._answering = answering
+
+    def abandon(self) -> None:
+        self._answering.cancel()
 
 
 class Running:

@@ -326,8 +326,11 @@ async def test_a_station_that_asks_and_never_reads_is_cut_off(
         assert (await good.call("Heartbeat"))[0] == 3
 
 
-async def test_a_station_that_pings_and_never_reads_is_cut_off() -> None:
+async def test_a_station_that_pings_and_never_reads_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A pong is written without asking whether there is room, and yet the buffer is bounded."""
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.READ_TIMEOUT", SOON)
     async with (
         running(max_message=65536) as here,
         here.station("good") as good,
@@ -368,7 +371,7 @@ async def test_a_station_that_talks_but_sends_no_pongs_is_kept() -> None:
 async def test_a_peer_that_stays_after_it_was_told_to_go_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.CLOSE_TIMEOUT", SOON)
     async with running(ping_interval=SOON) as here, peer(here.port) as client:
         await client.open_websocket()
         await here.link.until(lambda: "hostile" in here.link.handlers)
@@ -433,7 +436,7 @@ async def test_two_peers_with_one_id_do_not_replace_each_other_as_fast_as_they_c
 async def test_an_older_connection_that_is_dead_does_not_stand_in_the_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.gateway.websocket.server.CLOSE_TIMEOUT", SOON)
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.CLOSE_TIMEOUT", SOON)
     async with running() as here, peer(here.port) as dead:
         await dead.open_websocket("CP001")
         async with here.station() as station:

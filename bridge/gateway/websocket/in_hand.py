@@ -1,8 +1,9 @@
 """How many bytes of stations' requests may be in hand: a few compressed bytes can stand for MBs."""
 
+from collections.abc import Callable
 from typing import Final
 
-from bridge.gateway.websocket.connection import Link
+from bridge.gateway.websocket.connection import Forwarding, Link
 from bridge.gateway.websocket.notices import Notices
 from bridge.ocpp import CallError, ErrorCode, OcppVersion
 from bridge.request.outcome import Reply, call_error
@@ -56,25 +57,55 @@ class BoundedLink:
         self._notices = notices
         self._own = 0
 
-    async def forward(
+    def start_forward(
         self,
         station_id: str,
-        version: OcppVersion | str,
+        version: OcppVersion,
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,
-    ) -> Reply:
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
+    ) -> Forwarding:
         size = len(payload)
         if self._own + size > self._most or not self._in_hand.take(self._address, size):
             self._notices.held_back(BUSY, station=station_id, bytes=size)
             error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
-            return call_error(error, OcppVersion(version))
+            on_reply(call_error(error, version))
+            return _Bounded(self, 0, on_reply)
         self._own += size
-        try:
-            return await self._link.forward(
-                station_id, version, payload, message_id=message_id, timeout=timeout
-            )
-        finally:
-            self._own -= size
-            self._in_hand.give_back(self._address, size)
+        bounded = _Bounded(self, size, on_reply)
+        bounded.forwarding = self._link.start_forward(
+            station_id,
+            version,
+            payload,
+            message_id=message_id,
+            timeout=timeout,
+            on_reply=bounded.reply,
+        )
+        return bounded
+
+    def give_back(self, size: int) -> None:
+        self._own -= size
+        self._in_hand.give_back(self._address, size)
+
+
+class _Bounded:
+    __slots__ = ("forwarding", "link", "on_reply", "size")
+
+    def __init__(
+        self, link: BoundedLink, size: int, on_reply: Callable[[Reply | Exception], None]
+    ) -> None:
+        self.link = link
+        self.size = size
+        self.on_reply = on_reply
+        self.forwarding: Forwarding | None = None
+
+    def reply(self, reply: Reply | Exception) -> None:
+        self.link.give_back(self.size)
+        self.on_reply(reply)
+
+    def abandon(self) -> None:
+        self.link.give_back(self.size)
+        if self.forwarding is not None:
+            self.forwarding.abandon()

@@ -1,26 +1,42 @@
-"""A station's WebSocket connection with bounded memory, on top of the `websockets` library."""
+"""A station's WebSocket connection, from its TCP connection to its end, with bounded memory.
+
+It goes through the states below, and in each of them one time-out in the wheel of the gateway ends
+what lasts too long. What the bytes mean is told by a :class:`FrameReader`; what the messages mean,
+by the station's :class:`~bridge.gateway.websocket.connection.StationConnection`.
+
+    OPENING    the opening handshake, of which an Opening takes care
+    OPEN       messages are read and written
+    CLOSING    a closing frame was sent: only the peer's is awaited
+    FAILED     the peer broke the protocol and was told so: what it sends is dropped
+    ENDED      there is no connection any more
+"""
 
 import asyncio
-import contextlib
-import http
 import socket
-import ssl
-from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol, cast
 
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import CloseCode
-from websockets.protocol import State
 
-from bridge.gateway.websocket.certificates import Certificates
-from bridge.gateway.websocket.connection import Gone
+from bridge.gateway.websocket.connection import StationConnection
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE
+from bridge.gateway.websocket.frames import FrameReader, close_frame, control_frame, text_frame
 from bridge.gateway.websocket.notices import Notices
+from bridge.gateway.websocket.opcodes import (
+    BINARY,
+    CLOSE,
+    NO_CLOSE,
+    NOTHING,
+    PING,
+    PONG,
+    TEXT,
+    BrokenFrame,
+)
 from bridge.gateway.websocket.places import Places, address_of
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import describe_error
+from bridge.request.wheel import Timed, Wheel
 from bridge.telemetry.logs import get_logger
 
 log = get_logger("bridge.gateway")
@@ -33,26 +49,46 @@ READ_TIMEOUT: Final = 20.0
 """Seconds that a station may leave its messages unread. A slow mobile link carries some 100 kB in
 that time."""
 
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds to wait for a station's half of the closing handshake."""
+
+WRITE_LIMIT: Final = 32 * 1024
+"""Bytes that may wait to be written to a station; above it, the station is not read until it
+reads."""
+
 RECEIVE_BUFFER: Final = 32 * 1024
 """Bytes of a connection's receive buffer, which Linux doubles. All of it is read at once, and no
 other station is served meanwhile. With a round trip of 0.1 s it still allows 600 kB/s."""
 
+FRAMES_A_TURN: Final = 8
+"""Messages and control frames of one station that are taken in one turn of the event loop. A
+station that sends a thousand at once must not starve the others."""
 
-HANDSHAKE_BYTES: Final = 16 * 1024
-"""Bytes of the opening HTTP request. Stations send 500; certificates go in TLS."""
+DROPPED_MAX: Final = 4 * 1024 * 1024
+"""Bytes that are dropped of a peer that was told to go and goes on sending. One that is in the
+middle of a message should live to read why."""
 
-SLICE: Final = 1024
-"""Bytes that are decoded at a time: a thousand times as many may come of them by decompression, and
-reading pauses after each as long as messages wait."""
+OPENING, OPEN, CLOSING, FAILED, ENDED = range(5)
+"""The states."""
 
-CAUSES: Final = {
-    http.HTTPStatus.BAD_REQUEST: "not a WebSocket handshake",
-    http.HTTPStatus.FORBIDDEN: "its origin is not allowed",
-    http.HTTPStatus.METHOD_NOT_ALLOWED: "the method is not GET",
-    http.HTTPStatus.UPGRADE_REQUIRED: "it asks for no WebSocket",
-    http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "not HTTP/1.1",
-}
-"""Why the library refuses a request, by the status of its response."""
+_NO_STATION, _UNREAD, _SLOWED, _TURN = 1, 2, 4, 8
+"""Why a connection is not read for the moment, as bits."""
+
+
+class Handshake(Protocol):
+    """The opening handshake of a connection. :class:`Opening` implements it."""
+
+    def begin(self) -> None:
+        """The connection can be written to from now on."""
+
+    def receive(self, data: bytes) -> None:
+        """Take what has come. That may be before :meth:`begin`."""
+
+    def out_of_time(self) -> None:
+        """It has lasted too long: say so."""
+
+    def leave(self) -> None:
+        """The connection ends before it is open: say so."""
 
 
 class SocketOwner(Protocol):
@@ -61,325 +97,397 @@ class SocketOwner(Protocol):
     settings: GatewaySettings
     places: Places
     notices: Notices
+    wheel: Wheel
+
+    def handshake(self, connection: "StationSocket") -> Handshake:
+        """Begin the opening handshake of a connection."""
+
+    def ended(self, connection: "StationSocket") -> None:
+        """A connection has ended."""
 
 
-class StationSocket(ServerConnection):
+class StationSocket(Timed):
     """A WebSocket connection that cuts off a peer that exceeds its limits."""
 
-    gateway: SocketOwner
-    """Set on the subclass that :func:`owned_by` makes for each gateway."""
-    station_id = ""
-    """Empty until the handshake has told it."""
-    version: OcppVersion | None = None
-    """None until the handshake has told it, and if the two sides have no version in common."""
-    entry: object = None
-    """What its password fitted; None where none is asked for."""
-    told = False
-    """Whether it has been said why this connection is not let in, or not kept."""
-    address = ""
-    """The peer's host and port."""
-    host = ""
-    """What counts as the peer's address: see :func:`~bridge.gateway.websocket.places.address_of`"""
-    tcp: asyncio.Transport | None = None
-    """The TCP connection; under TLS it is not the connection's own transport."""
-    _made = False
-    _opened_at = 0.0
-    _opening_bytes = 0
-    _asked = False
-    _held = False
-    _backlog = b""
-    _unread: asyncio.TimerHandle | None = None
-    _heard = 0.0
-    """When the peer was last heard, by the clock of the event loop."""
+    __slots__ = (
+        "__weakref__",
+        "_deflate",
+        "_dropped",
+        "_gateway",
+        "_handshake",
+        "_heard",
+        "_holds",
+        "_loop",
+        "_next_ping",
+        "_reader",
+        "_state",
+        "_unheard",
+        "_unread",
+        "_waiters",
+        "address",
+        "close_code",
+        "close_reason",
+        "entry",
+        "host",
+        "opened_at",
+        "station",
+        "station_id",
+        "tcp",
+        "told",
+        "transport",
+        "version",
+    )
+
+    def __init__(self, gateway: SocketOwner, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self._loop = loop
+        self._state = OPENING
+        self._handshake: Handshake | None = None
+        self._reader: FrameReader | None = None
+        self._deflate: PerMessageDeflate | None = None
+        self._dropped = 0
+        """Bytes."""
+        self._holds = 0
+        self._heard = 0.0
+        """When the peer was last heard, by the clock of the event loop."""
+        self._unheard = 0.0
+        """When the first ping was sent after which nothing has come; 0: there is none."""
+        self._next_ping = 0.0
+        self._unread: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self.station: StationConnection | None = None
+        """None: it is not served yet."""
+        self.station_id = ""
+        """Empty until the handshake has told it."""
+        self.version: OcppVersion | None = None
+        """None until the handshake has told it, and if the sides have no version in common."""
+        self.entry: object = None
+        """What its password fitted; None where none is asked for."""
+        self.told = False
+        """Whether it has been said why this connection is not let in, or not kept."""
+        self.address = ""
+        """The peer's host and port."""
+        self.host = ""
+        """What counts as the peer's address: see
+        :func:`~bridge.gateway.websocket.places.address_of`"""
+        self.opened_at = 0.0
+        """By the clock of the event loop."""
+        self.close_code = NO_CLOSE
+        """Of the peer's closing frame."""
+        self.close_reason = ""
+        self.tcp: asyncio.Transport | None = None
+        """The TCP connection; under TLS it is not the connection's own transport."""
+        self.transport: asyncio.Transport | None = None
+
+    # ---- the TCP connection ----
+
+    @property
+    def state(self) -> int:
+        """OPENING, OPEN, CLOSING, FAILED or ENDED."""
+        return self._state
 
     def enter(self, tcp: asyncio.Transport) -> None:
         """The TCP connection has been made: take a place."""
         self.tcp = tcp
-        self._opened_at = self.loop.time()
+        self.opened_at = self._loop.time()
         peer = tcp.get_extra_info("peername")
         named = isinstance(peer, tuple)
         self.address = f"{peer[0]}:{peer[1]}" if named else str(peer or "")
         self.host = address_of(peer[0]) if named else ""
-        self.gateway.places.enter(self, self.host)
+        self._handshake = self._gateway.handshake(self)
+        self._gateway.places.enter(self, self.host)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transport is one by its methods, not by its class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        if self.tcp is None:
+            self.enter(self.transport)
+        if self._handshake is not None:
+            self._gateway.wheel.add(self, self._gateway.settings.handshake_timeout)
+            self._handshake.begin()
 
     def leave(self) -> None:
         """The TCP connection has ended, or is being ended: give the place back."""
-        self.gateway.places.leave(self)
-        if self._asked or self.told:
+        if self._state == ENDED:
             return
-        waited = self.loop.time() - self._opened_at
-        if self._opening_bytes or waited >= self.gateway.settings.handshake_timeout:
-            self.refuse("the handshake was not finished", seconds=round(waited, 3))
-        else:  # a load balancer that looks whether somebody listens
-            log.debug("connection without a request", address=self.address)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        # Reading pauses while messages wait: what has been read and not decoded waits as it came.
-        self.recv_messages.pause = self._hold
-        self.recv_messages.resume = self._release
-        self._made = True
-        if self.tcp is None:
-            self.enter(self.transport)
-        if self._backlog:  # it came together with the end of the TLS handshake
-            self.loop.call_soon(self._catch_up)
+        self._state = ENDED
+        self._gateway.wheel.remove(self)
+        self._gateway.places.leave(self)
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None:
+            handshake.leave()
+        self._gateway.ended(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end_unread()
         self.leave()
-        self._backlog = b""
-        if self._unread is not None:
-            self._unread.cancel()
-        if self._made:
-            super().connection_lost(exc)
+        self._reader = None
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
 
     def eof_received(self) -> None:
-        if self._made:
-            super().eof_received()
+        """The peer has closed its half: so do we, at once."""
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self.loop.time()
-        if self.request is None:
-            self._opening_bytes += len(data)
-            if self._opening_bytes > HANDSHAKE_BYTES:
-                self._refuse_headers()
-                return
-        if self._held or self._backlog or not self._made:
-            self._backlog += data
-        else:
-            self._take(data)
+        self._heard = self._loop.time()
+        state = self._state
+        if state in (OPEN, CLOSING):
+            reader = self._reader
+            assert reader is not None  # noqa: S101 - it is open
+            reader.feed(data)
+            if not self._holds:
+                self._read()
+        elif self._handshake is not None:
+            self._handshake.receive(data)
+        elif state == FAILED:
+            self._dropped += len(data)
+            if self._dropped > DROPPED_MAX:
+                self.abort()
 
-    def _take(self, data: bytes) -> None:
-        """Decode `data`, as far as messages have room."""
-        for start in range(0, len(data), SLICE):
-            if self._held:
-                self._backlog = data[start:]
-                return
-            if self.transport.is_closing():
-                return
-            self._decode(data[start : start + SLICE])
-
-    def _decode(self, data: bytes) -> None:
-        if self.request is not None and self.state is State.CONNECTING:
-            # A client must await the server's half of the handshake (RFC 6455 §4.1).
-            self.cut_off("it does not await the end of the handshake")
-            return
-        super().data_received(data)
-        if not self._asked:
-            self._look_at_request(data)
-        # Pongs are written whether or not the peer reads: a peer that sends nothing but pings
-        # would fill the memory.
-        unread = self.transport.get_write_buffer_size()
-        if unread > UNREAD_MESSAGES * self.gateway.settings.max_message:
-            self.cut_off("it does not read what it is sent")
-
-    def _hold(self) -> None:
-        self._held = True
-        self.transport.pause_reading()
-
-    def _release(self) -> None:
-        self._held = False
-        # Not now: the library is taking a message out.
-        self.loop.call_soon(self._catch_up)
-
-    def _catch_up(self) -> None:
-        if self._has_room():
-            data, self._backlog = self._backlog, b""
-            self._take(data)
-            if self._has_room():
-                self.transport.resume_reading()
-
-    def _has_room(self) -> bool:
-        return not self._held and not self.transport.is_closing()
-
-    async def keepalive(self) -> None:
-        """Ping at regular intervals; end the connection if nothing at all comes after a ping.
-
-        The library asks for the pong. But whatever is received proves that the peer is alive, and
-        some stations that talk send no pongs. Pings whose pongs are not awaited are not kept.
-        """
-        interval, timeout = self.ping_interval, self.ping_timeout
-        assert interval is not None and timeout is not None  # noqa: S101, PT018 - both are set
-        next_ping = self.loop.time() + interval
-        unheard: float | None = None  # when the first ping was sent after which nothing has come
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                wake = next_ping if unheard is None else min(next_ping, unheard + timeout)
-                await asyncio.sleep(wake - self.loop.time())
-                now = self.loop.time()
-                if unheard is not None and self._heard >= unheard:
-                    unheard = None
-                elif unheard is not None and now >= unheard + timeout:
-                    async with self.send_context():
-                        self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
-                    return
-                if now >= next_ping:
-                    next_ping = now + interval
-                    unheard = now if unheard is None else unheard
-                    async with self.send_context():
-                        self.protocol.send_ping(b"")
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        reason = f"it has not read for {READ_TIMEOUT:g} s"
-        self._unread = self.loop.call_later(READ_TIMEOUT, self.cut_off, reason)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-    # ---- the opening handshake ----
-
-    def _look_at_request(self, data: bytes) -> None:
-        """Whether the request has come to its end, or is none that the library can read."""
-        error = self.protocol.handshake_exc
-        if self.request is not None:
-            self._asked = True
-            self.gateway.places.has_asked(self)
-        elif error is not None and not self.told:
-            if isinstance(error, InvalidMessage):
-                detail = describe_error(error.__cause__ or error)[:200]
-                if data.startswith(b"\x16\x03"):
-                    detail = "it speaks TLS, and the gateway has no certificate"
-                self.refuse("unreadable request", detail=detail)
-            else:
-                self.refuse("the request is too large", detail=str(error)[:200])
-            self.transport.close()  # what the library has answered is written
-
-    def _refuse_headers(self) -> None:
-        if self.told:
-            return
-        self.refuse("the request is too large", detail=f"more than {HANDSHAKE_BYTES} bytes")
-        if not self._made:
-            self._abort()
-            return
-        status = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        self.protocol.send_response(self.protocol.reject(status, "The request is too large.\n"))
-        self.send_data()
-        self.transport.close()
-
-    def forget_request(self) -> None:
-        """Let go of the request, which the library keeps as long as the connection."""
-        for message in (self.request, self.response):
-            if message is not None:
-                message.headers.clear()
-        if self.request is not None:
-            self.request.path = ""
+    def cut_off(self, reason: str) -> None:
+        """End the connection without a word to the peer."""
+        if not self.told:
+            self.told = True
+            self._gateway.notices.cut_off(reason, station=self.station_id, address=self.address)
+        self.abort()
 
     def refuse(self, cause: str, **facts: Any) -> None:
         """Say why the peer is not let in. `cause`: one of a few fixed texts."""
         self.told = True
         if self.station_id:
             facts["station"] = self.station_id
-        self.gateway.notices.refused(cause, address=self.address, **facts)
+        self._gateway.notices.refused(cause, address=self.address, **facts)
 
-    def cut_off(self, reason: str) -> None:
-        """End the connection without a word to the peer."""
-        if not self.told:
-            self.told = True
-            self.gateway.notices.cut_off(reason, station=self.station_id, address=self.address)
-        self._abort()
-
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """End the TCP connection now."""
         if self.tcp is not None:
             self.tcp.abort()
 
+    # ---- an open WebSocket ----
 
-class Doorway(asyncio.Protocol):
-    """A TCP connection that is to become a station's over TLS: it has a place from its start."""
+    def open(self, deflate: PerMessageDeflate | None) -> None:
+        """The handshake is done: what comes from now on are frames.
 
-    def __init__(self, connection: StationSocket, tls: ssl.SSLContext) -> None:
-        self._connection = connection
-        self._tls = tls
-        self._task: asyncio.Task[None] | None = None
-        self._tcp: asyncio.Transport | None = None
-        self._early = b""
+        They are read as soon as :meth:`serve` is called.
+        """
+        settings = self._gateway.settings
+        self._handshake = None
+        self._deflate = deflate
+        self._reader = FrameReader(settings.max_message, deflate)
+        self._state = OPEN
+        self._hold(_NO_STATION)
+        now = self._loop.time()
+        self._heard = now
+        self._next_ping = now + settings.ping_interval
+        self._gateway.wheel.remove(self)
+        self._gateway.wheel.add(self, settings.ping_interval)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._tcp = tcp = cast("asyncio.Transport", transport)
-        self._connection.enter(tcp)
-        self._task = asyncio.get_running_loop().create_task(self._shake_hands(tcp))
+    def serve(self, station: StationConnection) -> None:
+        """Give the messages to `station`."""
+        self.station = station
+        self._release(_NO_STATION)
 
-    def data_received(self, data: bytes) -> None:
-        """Some event loops read before anything can be said about it, even that they pause."""
-        self._early += data
-        if len(self._early) > HANDSHAKE_BYTES:
-            self._connection.cut_off("it does not await the end of the handshake")
-
-    async def _shake_hands(self, tcp: asyncio.Transport) -> None:
-        connection = self._connection
-        timeout = connection.gateway.settings.handshake_timeout
-        if tcp.is_closing():  # there was no place
-            connection.leave()
-            return
-        loop = asyncio.get_running_loop()
-        # Twice: after start_tls has begun, which has its protocol start in the next turn.
-        loop.call_soon(loop.call_soon, self._pass_on)
+    def _read(self) -> None:
+        """Read what has come, as far as it may be read now."""
+        frames = 0
+        reader = self._reader
+        assert reader is not None  # noqa: S101 - it has been open
         try:
-            transport = await loop.start_tls(
-                tcp, connection, self._tls, server_side=True, ssl_handshake_timeout=timeout
-            )
-        except (OSError, RuntimeError, EOFError) as error:
-            if not connection.told and not isinstance(error, ConnectionError):
-                connection.refuse("TLS failed", detail=describe_error(error)[:200])
-            tcp.abort()
-            connection.leave()
+            while not self._holds:
+                opcode = reader.read()
+                if opcode == NOTHING:
+                    break
+                if opcode in (TEXT, BINARY):
+                    self._on_message(reader.message)
+                elif opcode == PING:
+                    self._on_ping(reader.payload)
+                elif opcode == CLOSE:
+                    self._on_close(reader.code, reader.payload.decode())
+                frames += 1
+                if frames == FRAMES_A_TURN:
+                    self._read_next_turn(reader)
+                state = self._state
+                if state in (FAILED, ENDED):
+                    break
+        except BrokenFrame as error:
+            self.fail(error.code, error.reason)
+
+    def _read_next_turn(self, reader: FrameReader) -> None:
+        """Let the others be read before the rest of this."""
+        if reader.unread and not self._holds:
+            self._hold(_TURN)
+            self._loop.call_soon(self._release, _TURN)
+
+    def _on_message(self, message: str | bytes) -> None:
+        station = self.station
+        if station is None:
             return
-        # None if the connection was lost at that moment.
-        made: asyncio.Transport | None = transport
-        if made is None or made.is_closing():
-            connection.leave()
-            return
-        connection.connection_made(made)
-
-    def _pass_on(self) -> None:
-        """Give what came early to the protocol that does TLS now."""
-        # Any loop's takes buffers (asyncio.BufferedProtocol); uvloop's is of no common class.
-        tls: Any = None if self._tcp is None else self._tcp.get_protocol()
-        data, self._early = self._early, b""
-        while data and tls is not self and hasattr(tls, "buffer_updated"):
-            room = memoryview(tls.get_buffer(len(data)))
-            size = min(len(room), len(data))
-            room[:size] = data[:size]
-            tls.buffer_updated(size)
-            data = data[size:]
-
-
-def owned_by(gateway: SocketOwner) -> type[StationSocket]:
-    """What makes the connections that belong to `gateway`; `websockets` calls it for each."""
-    connections = type("StationSocket", (StationSocket,), {"gateway": gateway})
-    tls = gateway.settings.tls
-    if tls is None:
-        return connections
-
-    def over_tls(*arguments: Any, **options: Any) -> Doorway:
-        context = tls.context() if isinstance(tls, Certificates) else tls
-        return Doorway(connections(*arguments, **options), context)
-
-    # The library gives to the event loop what it gets; that it is a protocol is enough.
-    return cast("type[StationSocket]", over_tls)
-
-
-class OpenSocket:
-    """A connection after its handshake: a `Socket`, as `connection.py` asks for it."""
-
-    def __init__(self, connection: StationSocket) -> None:
-        self._connection = connection
-
-    async def messages(self) -> AsyncIterator[str | bytes]:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                yield await self._connection.recv()
-
-    async def send(self, frame: str) -> None:
         try:
-            await self._connection.send(frame)
-        except ConnectionClosed:
-            raise Gone from None
+            seconds = station.on_message(message)
+        except Exception as error:
+            log.exception("connection failed", station=self.station_id, error=describe_error(error))
+            self.fail(CloseCode.INTERNAL_ERROR, "")
+            return
+        if seconds > 0.0:
+            self._hold(_SLOWED)
+            self._loop.call_later(seconds, self._read_again)
 
-    async def close(self, code: int, reason: str) -> None:
-        await self._connection.close(code, reason)
+    def _read_again(self) -> None:
+        if self.station is not None:
+            self.station.read_again()
+        self._release(_SLOWED)
+
+    def _on_ping(self, payload: bytes) -> None:
+        transport = self.transport
+        if self._state != OPEN or transport is None:
+            return
+        transport.write(control_frame(PONG, payload))
+        # Whatever the loop's transport tells of its buffer, and when: it stays bounded.
+        unread = transport.get_write_buffer_size()
+        if unread > UNREAD_MESSAGES * self._gateway.settings.max_message:
+            self.cut_off("it does not read what it is sent")
+
+    def _on_close(self, code: int, reason: str) -> None:
+        """The peer closes the connection, or answers our closing frame."""
+        transport = self.transport
+        if transport is None:
+            return
+        self.close_code, self.close_reason = code, reason
+        if self._state == OPEN:
+            transport.write(close_frame(code))
+        self._enter(FAILED)
+        transport.close()
+
+    def _hold(self, reason: int) -> None:
+        """Do not read for the moment."""
+        if not self._holds and self.transport is not None:
+            self.transport.pause_reading()
+        self._holds |= reason
+
+    def _release(self, reason: int) -> None:
+        """This reason not to read is gone."""
+        if not self._holds & reason:
+            return
+        self._holds &= ~reason
+        state = self._state
+        if self._holds or state == ENDED:
+            return
+        if state in (OPEN, CLOSING):
+            self._read()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Have the loop read again, unless there is a reason not to."""
+        transport = self.transport
+        if not self._holds and transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    def send(self, frame: str) -> bool:
+        """As :meth:`~bridge.gateway.websocket.connection.Socket.send`."""
+        transport = self.transport
+        if self._state != OPEN or transport is None or transport.is_closing():
+            return False
+        transport.write(text_frame(frame.encode(), self._deflate))
+        return True
+
+    def pause_writing(self) -> None:
+        """The station does not read: it is not read either."""
+        if self._state == OPENING:
+            return
+        self._hold(_UNREAD)
+        if self._unread is None:
+            reason = f"it has not read for {READ_TIMEOUT:g} s"
+            self._unread = self._loop.call_later(READ_TIMEOUT, self.cut_off, reason)
+
+    def resume_writing(self) -> None:
+        self._end_unread()
+        self._release(_UNREAD)
+
+    def _end_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    # ---- the end ----
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake. Never raises."""
+        if self._state != OPEN or self.transport is None:
+            return
+        self._enter(CLOSING)
+        assert self._reader is not None  # noqa: S101 - it is open
+        self._reader.dropping = True
+        self.transport.write(close_frame(code, reason))
+        self._release(_NO_STATION | _SLOWED)
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close the connection of a peer whose bytes cannot be understood any more.
+
+        What it still sends is dropped, or the system would throw away what was written to it.
+        """
+        transport = self.transport
+        if transport is None or self._state not in {OPEN, CLOSING}:
+            return
+        if self._state == OPEN:
+            transport.write(close_frame(code, reason))
+        self._enter(FAILED)
+        self._holds = 0
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+
+    def _enter(self, state: int) -> None:
+        """A state that ends by itself, or after CLOSE_TIMEOUT."""
+        self._state = state
+        self._gateway.wheel.remove(self)
+        self._gateway.wheel.add(self, CLOSE_TIMEOUT)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended. Never raises."""
+        if self._state == ENDED:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        await waiter
+
+    # ---- time ----
+
+    def out_of_time(self) -> None:
+        """What the state may take is over."""
+        state = self._state
+        if state == OPEN:
+            self._keep_alive()
+        elif state == OPENING and self._handshake is not None:
+            self._handshake.out_of_time()
+        else:
+            self.abort()
+
+    def _keep_alive(self) -> None:
+        """Ping at regular intervals; end the connection if nothing at all comes after a ping.
+
+        Whatever is received proves that the peer is alive: some stations that talk send no pongs.
+        """
+        settings = self._gateway.settings
+        now = self._loop.time()
+        if self._unheard and self._heard >= self._unheard:
+            self._unheard = 0.0
+        elif self._unheard and now >= self._unheard + settings.ping_timeout:
+            self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+            return
+        if now >= self._next_ping and self.transport is not None:
+            self._next_ping = now + settings.ping_interval
+            self._unheard = self._unheard or now
+            self.transport.write(control_frame(PING))
+        wake = self._next_ping
+        if self._unheard:
+            wake = min(wake, self._unheard + settings.ping_timeout)
+        self._gateway.wheel.add(self, wake - now)
 
 
 def limit_receive_buffer(listening: socket.socket) -> None:

@@ -1,15 +1,15 @@
 """One station's connection at work, between a socket and a bridge that the tests control."""
 
 import asyncio
+import gc
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.gateway.websocket.connection import GatewayCounts, Gone, StationConnection
+from bridge.gateway.websocket.connection import GatewayCounts, StationConnection
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
 from bridge.ocpp import CallError, OcppVersion
 from bridge.request.outcome import Kind, Reply
@@ -24,32 +24,32 @@ class FakeSocket:
     """A socket on which the station sends what the test says; None ends the connection."""
 
     def __init__(self) -> None:
-        self._incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.station: StationConnection
         self._sent: asyncio.Queue[list[Any]] = asyncio.Queue()
         self.closed: tuple[int, str] | None = None
-        self.reads = asyncio.Event()
-        """While it is not set, sending blocks."""
-        self.reads.set()
+        self.waits: list[float] = []
+        """How long the station was to be read no more, for each message."""
 
-    async def messages(self) -> AsyncIterator[str | bytes]:
-        while (message := await self._incoming.get()) is not None:
-            yield message
-
-    async def send(self, frame: str) -> None:
+    def send(self, frame: str) -> bool:
         if self.closed is not None:
-            raise Gone
+            return False
         self._sent.put_nowait(json.loads(frame))
-        await self.reads.wait()
+        return True
 
-    async def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         self.closed = code, reason
-        self._incoming.put_nowait(None)
+        self.station.abandon()
+
+    async def wait_closed(self) -> None:
+        pass
 
     def say(self, *frames: Any) -> None:
         for frame in frames:
-            self._incoming.put_nowait(
-                frame if isinstance(frame, str | bytes) or frame is None else json.dumps(frame)
-            )
+            if frame is None:
+                self.station.abandon()
+                continue
+            text = frame if isinstance(frame, str | bytes) else json.dumps(frame)
+            self.waits.append(self.station.on_message(text))
 
     async def sent(self) -> list[Any]:
         async with asyncio.timeout(UNTIL_SETTLED):
@@ -60,41 +60,60 @@ class FakeSocket:
         return self._sent.empty()
 
 
+class Forwarded:
+    """A request that was forwarded to the bridge."""
+
+    def __init__(self, link: "FakeLink", on_reply: Callable[[Reply | Exception], None]) -> None:
+        self._link = link
+        self._on_reply = on_reply
+        self.abandoned = False
+
+    def answer(self, reply: Reply | Exception) -> None:
+        self._link.outstanding -= 1
+        self._on_reply(reply)
+
+    def abandon(self) -> None:
+        self._link.outstanding -= 1
+        self.abandoned = True
+
+
 class FakeLink:
     """A bridge whose forwarded requests the test answers."""
 
     def __init__(self) -> None:
-        self.requests: asyncio.Queue[tuple[bytes, str, float, asyncio.Future[Reply]]] = (
-            asyncio.Queue()
-        )
+        self.requests: asyncio.Queue[tuple[bytes, str, float, Forwarded]] = asyncio.Queue()
         self.outstanding = 0
+        self.answers_at_once: Reply | Exception | None = None
+        self.raises: Exception | None = None
 
-    async def forward(
+    def start_forward(
         self,
         station_id: str,
-        version: OcppVersion | str,
+        version: OcppVersion,
         payload: bytes,
         *,
         message_id: str,
-        timeout: float | None = None,
-    ) -> Reply:
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
+    ) -> Forwarded:
         assert station_id == "CP001"
-        assert timeout is not None
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.requests.put_nowait((payload, message_id, timeout, answer))
+        if self.raises is not None:
+            raise self.raises
+        forwarded = Forwarded(self, on_reply)
         self.outstanding += 1
-        try:
-            return await answer
-        finally:
-            self.outstanding -= 1
+        if self.answers_at_once is not None:
+            forwarded.answer(self.answers_at_once)
+        else:
+            self.requests.put_nowait((payload, message_id, timeout, forwarded))
+        return forwarded
 
-    async def request(self) -> tuple[bytes, str, float, "asyncio.Future[Reply]"]:
+    async def request(self) -> tuple[bytes, str, float, Forwarded]:
         async with asyncio.timeout(UNTIL_SETTLED):
             return await self.requests.get()
 
 
 class Running:
-    """A connection that runs until the test ends."""
+    """A connection that is open until the test ends."""
 
     def __init__(
         self, version: OcppVersion = V201, call_timeout: float = FOREVER, max_rate: float = 0.0
@@ -102,10 +121,10 @@ class Running:
         self.socket = FakeSocket()
         self.link = FakeLink()
         self.counts = GatewayCounts()
-        self.told = 0
-        """How often it was told that the station is read more slowly."""
+        self.told: list[str] = []
+        """Who was told to be read more slowly."""
         conversation = Conversation(version, heartbeat=300, max_payload=1000)
-        self.station = StationConnection(
+        self.station = self.socket.station = StationConnection(
             "CP001",
             self.socket,
             self.link,
@@ -113,24 +132,18 @@ class Running:
             counts=self.counts,
             call_timeout=call_timeout,
             max_rate=max_rate,
-            on_slowed=self._slowed,
+            on_slowed=self.told.append,
         )
-        self.task = asyncio.create_task(self.station.run())
 
-    def _slowed(self) -> None:
-        self.told += 1
-
-    async def end(self) -> None:
+    def end(self) -> None:
         self.socket.say(None)
-        async with asyncio.timeout(UNTIL_SETTLED):
-            await self.task
 
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
     running = Running()
     yield running
-    await running.end()
+    running.end()
     assert running.link.outstanding == 0
 
 
@@ -147,14 +160,14 @@ async def test_a_data_transfer_is_forwarded_and_its_reply_sent(running: Running)
     assert json.loads(payload) == {"vendorId": "v", "data": 7}
     assert message_id == "1"
     assert FOREVER - 60 < timeout <= FOREVER
-    answer.set_result(ACCEPTED)
+    answer.answer(ACCEPTED)
     assert await running.socket.sent() == [3, "1", {"status": "Accepted"}]
 
 
 async def test_what_the_bridge_has_no_part_in_does_not_wait_for_it(running: Running) -> None:
     running.socket.say(data_transfer("1"), [2, "2", "Heartbeat", {}])
     assert (await running.socket.sent())[:2] == [3, "2"]
-    (await running.link.request())[3].set_result(ACCEPTED)
+    (await running.link.request())[3].answer(ACCEPTED)
     assert (await running.socket.sent())[:2] == [3, "1"]
 
 
@@ -178,7 +191,7 @@ async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exceptio
 ) -> None:
     running.socket.say(data_transfer("1"))
     _, _, _, answer = await running.link.request()
-    answer.set_exception(error)
+    answer.answer(error)
     frame = await running.socket.sent()
     assert frame[:3] == [4, "1", code]
     assert "hunter2" not in json.dumps(frame)
@@ -186,7 +199,7 @@ async def test_whatever_goes_wrong_is_a_callerror_without_a_word_of_the_exceptio
 
 async def test_a_reply_that_cannot_be_sent_is_an_internal_error(running: Running) -> None:
     running.socket.say(data_transfer("1"))
-    (await running.link.request())[3].set_result(Reply(b'{"status":'))
+    (await running.link.request())[3].answer(Reply(b'{"status":'))
     frame = await running.socket.sent()
     assert frame == [4, "1", "InternalError", "The request could not be processed.", {}]
 
@@ -195,7 +208,7 @@ async def test_a_connection_that_ends_ends_what_was_forwarded_for_it() -> None:
     running = Running()
     running.socket.say(data_transfer("1"), data_transfer("2"))
     await running.link.request()
-    await running.end()
+    running.end()
     assert running.link.outstanding == 0
 
 
@@ -204,17 +217,24 @@ async def test_an_answer_to_a_station_that_has_gone_is_dropped() -> None:
     running.socket.say(data_transfer("1"))
     _, _, _, answer = await running.link.request()
     running.socket.closed = 1006, ""
-    answer.set_result(ACCEPTED)
-    await running.end()
+    answer.answer(ACCEPTED)
+    running.end()
 
 
-async def test_a_station_that_does_not_read_is_read_no_more(running: Running) -> None:
-    running.socket.reads.clear()
-    running.socket.say([2, "1", "Heartbeat", {}], [2, "2", "Heartbeat", {}])
-    await running.socket.sent()
-    assert running.socket.silent
-    running.socket.reads.set()
-    assert (await running.socket.sent())[1] == "2"
+async def test_an_answer_that_is_there_at_once_is_sent(running: Running) -> None:
+    running.link.answers_at_once = ACCEPTED
+    running.socket.say(data_transfer("1"), data_transfer("2"))
+    assert [(await running.socket.sent())[1] for _ in range(2)] == ["1", "2"]
+
+
+async def test_a_bridge_that_raises_costs_that_request_alone(running: Running) -> None:
+    running.link.raises = RuntimeError("password=hunter2")
+    running.socket.say(data_transfer("1"))
+    assert (await running.socket.sent())[:3] == [4, "1", "InternalError"]
+    running.link.raises = None
+    running.link.answers_at_once = ACCEPTED
+    running.socket.say(data_transfer("2"))
+    assert (await running.socket.sent())[:2] == [3, "2"]
 
 
 # ---- to the station ----
@@ -237,7 +257,7 @@ async def test_both_directions_do_not_wait_for_each_other(running: Running) -> N
     call = await running.socket.sent()
     running.socket.say(data_transfer("1"))
     _, _, _, answer = await running.link.request()
-    answer.set_result(ACCEPTED)
+    answer.answer(ACCEPTED)
     assert (await running.socket.sent())[:2] == [3, "1"]
     running.socket.say([3, call[1], {"status": "Accepted"}])
     await asked
@@ -263,7 +283,7 @@ async def test_a_broken_answer_is_the_csmss_to_know_and_in_2_1_the_stations_too(
         assert b"the station's answer is broken" in reply.body
         if version is V21:
             assert (await running.socket.sent())[:2] == [5, call[1]]
-        await running.end()
+        running.end()
         assert running.socket.silent
         assert running.counts.late == 0
 
@@ -310,7 +330,7 @@ async def test_a_station_that_disconnects_fails_its_call_at_once() -> None:
     running = Running()
     asked = ask(running)
     await running.socket.sent()
-    await running.end()
+    running.end()
     with pytest.raises(StationOffline) as caught:
         await asked
     assert caught.value.sent
@@ -319,13 +339,13 @@ async def test_a_station_that_disconnects_fails_its_call_at_once() -> None:
     assert not caught.value.sent
 
 
-async def test_a_connection_that_ends_while_it_is_written_to_may_have_sent(
+async def test_a_connection_that_is_being_closed_is_sent_nothing(
     running: Running,
 ) -> None:
     running.socket.closed = 1006, ""
     with pytest.raises(StationOffline) as caught:
         await ask(running)
-    assert caught.value.sent
+    assert not caught.value.sent
 
 
 async def test_a_connection_that_is_abandoned_waits_for_nothing_any_more() -> None:
@@ -338,11 +358,8 @@ async def test_a_connection_that_is_abandoned_waits_for_nothing_any_more() -> No
     running.station.abandon()
     with pytest.raises(StationOffline):
         await asked
-    async with asyncio.timeout(UNTIL_SETTLED):
-        while running.link.outstanding:
-            await asyncio.sleep(0)
-    assert not running.task.done()
-    await running.end()
+    assert running.link.outstanding == 0
+    running.end()
 
 
 async def test_a_request_whose_payload_is_broken_is_told(running: Running) -> None:
@@ -362,7 +379,6 @@ async def test_a_station_with_nothing_outstanding_is_closed_at_once() -> None:
     running = Running()
     await running.station.close_when_idle(1001, "restart", soon(FOREVER))
     assert running.socket.closed == (1001, "restart")
-    await running.task
 
 
 async def test_a_station_is_closed_when_what_is_outstanding_is_done() -> None:
@@ -372,14 +388,13 @@ async def test_a_station_is_closed_when_what_is_outstanding_is_done() -> None:
     asked = ask(running)
     call = await running.socket.sent()
     closing = asyncio.create_task(running.station.close_when_idle(1001, "restart", soon(FOREVER)))
-    answer.set_result(ACCEPTED)
+    answer.answer(ACCEPTED)
     assert (await running.socket.sent())[:2] == [3, "1"]
     assert not closing.done()
     running.socket.say([3, call[1], {}])
     await asked
     await closing
     assert running.socket.closed == (1001, "restart")
-    await running.task
 
 
 async def test_a_station_that_is_never_done_is_closed_at_the_deadline() -> None:
@@ -388,7 +403,6 @@ async def test_a_station_that_is_never_done_is_closed_at_the_deadline() -> None:
     await running.link.request()
     await running.station.close_when_idle(1001, "restart", soon(0.02))
     assert running.socket.closed == (1001, "restart")
-    await running.task
 
 
 # ---- counted ----
@@ -407,7 +421,7 @@ async def test_a_call_to_the_station_is_counted_by_how_it_ended() -> None:
     await asyncio.gather(given_up, return_exceptions=True)
     lost = asyncio.create_task(here.station.on_payload(b'{"vendorId":"v"}', FOREVER))
     await here.socket.sent()
-    await here.end()
+    here.end()
     await asyncio.gather(lost, return_exceptions=True)
     assert traffic.calls == {
         ("to_station", "DataTransfer", "response"): 1,
@@ -419,14 +433,17 @@ async def test_a_call_to_the_station_is_counted_by_how_it_ended() -> None:
 
 async def test_a_station_that_sends_too_much_is_read_later_and_nothing_is_refused() -> None:
     running = Running(max_rate=50.0)
-    since = time.monotonic()
-    running.socket.say(*([2, f"m{number}", "Heartbeat", {}] for number in range(20)))
+    for number in range(20):
+        running.socket.say([2, f"m{number}", "Heartbeat", {}])
+        if running.socket.waits[-1]:
+            await asyncio.sleep(running.socket.waits[-1])
+            running.station.read_again()
     answers = [await running.socket.sent() for _ in range(20)]
-    assert time.monotonic() - since >= (20 - 1 - 5) / 50
     assert [answer[:2] for answer in answers] == [[3, f"m{number}"] for number in range(20)]
+    assert sum(running.socket.waits) >= (20 - 1 - 5) / 50 * 0.9
     assert running.counts.slowed >= 10
-    assert running.told == 1
-    await running.end()
+    assert running.told == ["CP001"]
+    running.end()
 
 
 async def test_a_station_that_stays_below_its_rate_is_not_slowed_down() -> None:
@@ -434,5 +451,51 @@ async def test_a_station_that_stays_below_its_rate_is_not_slowed_down() -> None:
     running.socket.say(*([2, f"m{number}", "Heartbeat", {}] for number in range(20)))
     for _ in range(20):
         await running.socket.sent()
-    assert (running.counts.slowed, running.told) == (0, 0)
-    await running.end()
+    assert set(running.socket.waits) == {0.0}
+    assert (running.counts.slowed, running.told) == (0, [])
+    running.end()
+
+
+# ---- calls without a wait ----
+
+
+async def test_a_call_is_answered_once_and_given_up_without_a_word(running: Running) -> None:
+    answers: list[Reply | BaseException] = []
+    running.station.start_call(b'{"vendorId":"v"}', answers.append)
+    first = await running.socket.sent()
+    running.station.give_up_call()
+    running.station.give_up_call()
+    running.socket.say([3, first[1], {"status": "Rejected"}])
+    assert (answers, running.counts.late) == ([], 1)
+    running.station.start_call(b'{"vendorId":"v"}', answers.append)
+    second = await running.socket.sent()
+    running.socket.say([3, second[1], {"status": "Accepted"}], [3, second[1], {}])
+    assert answers == [Reply(b'{"status": "Accepted"}')]
+
+
+async def test_a_call_on_a_connection_that_ends_is_told_once() -> None:
+    running = Running()
+    answers: list[Any] = []
+    running.station.start_call(b'{"vendorId":"v"}', answers.append)
+    running.end()
+    running.end()
+    assert [(type(answer), answer.sent) for answer in answers] == [(StationOffline, True)]
+    with pytest.raises(StationOffline):
+        running.station.start_call(b'{"vendorId":"v"}', answers.append)
+
+
+async def test_what_is_answered_leaves_no_garbage(running: Running) -> None:
+    running.link.answers_at_once = ACCEPTED
+    answers: list[Any] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(100):
+            running.socket.say(data_transfer(str(number)))
+            await running.socket.sent()
+            running.station.start_call(b'{"vendorId":"v"}', answers.append)
+            call = await running.socket.sent()
+            running.socket.say([3, call[1], {}])
+        assert gc.collect() < 100, "none for each"
+    finally:
+        gc.enable()
