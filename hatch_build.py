@@ -30,7 +30,9 @@ ROOT = Path(__file__).resolve().parent
 
 MODULES = (
     "bridge.dialects.native",
+    "bridge.gateway.websocket.connection",
     "bridge.gateway.websocket.frames",
+    "bridge.gateway.websocket.station_socket",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",

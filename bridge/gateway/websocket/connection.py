@@ -122,7 +122,6 @@ class StationConnection:
     """Serves one connection of one station, and handles the CSMS's requests for that station."""
 
     __slots__ = (
-        "__weakref__",
         "_busy",
         "_call_timeout",
         "_called_at",

@@ -26,11 +26,7 @@ from bridge.gateway.websocket.passwords import Passwords
 from bridge.gateway.websocket.places import Places
 from bridge.gateway.websocket.rivals import Rivals
 from bridge.gateway.websocket.settings import GatewaySettings
-from bridge.gateway.websocket.station_socket import (
-    OPEN,
-    StationSocket,
-    limit_receive_buffer,
-)
+from bridge.gateway.websocket.station_socket import StationSocket, limit_receive_buffer
 from bridge.gateway.websocket.traffic import Traffic
 from bridge.ocpp import OcppVersion
 from bridge.request.outcome import describe_error
@@ -209,7 +205,7 @@ class Gateway:
         # Those that are in their handshake, or are being closed: each of that takes some seconds.
         for peer in self.places.peers():
             connection = cast("StationSocket", peer)
-            if connection.state == OPEN:
+            if connection.is_open:
                 connection.close(CloseCode.GOING_AWAY, "restart")
         while len(self.places):
             self._empty.clear()
@@ -254,7 +250,7 @@ class Gateway:
         ):
             connection.refuse(REMOVED)
             connection.close(CloseCode.POLICY_VIOLATION, REMOVED)
-        elif connection.state == OPEN:
+        elif connection.is_open:
             self._serve(connection, version)
 
     def _serve(self, connection: StationSocket, version: OcppVersion) -> None:

@@ -4,11 +4,11 @@ It goes through the states below, and in each of them one time-out in the wheel 
 what lasts too long. What the bytes mean is told by a :class:`FrameReader`; what the messages mean,
 by the station's :class:`~bridge.gateway.websocket.connection.StationConnection`.
 
-    OPENING    the opening handshake, of which an Opening takes care
-    OPEN       messages are read and written
-    CLOSING    a closing frame was sent: only the peer's is awaited
-    FAILED     the peer broke the protocol and was told so: what it sends is dropped
-    ENDED      there is no connection any more
+    opening    the opening handshake, of which an Opening takes care
+    open       messages are read and written
+    closing    a closing frame was sent: only the peer's is awaited
+    failed     the peer broke the protocol and was told so: what it sends is dropped
+    ended      there is no connection any more
 """
 
 import asyncio
@@ -68,7 +68,7 @@ DROPPED_MAX: Final = 4 * 1024 * 1024
 """Bytes that are dropped of a peer that was told to go and goes on sending. One that is in the
 middle of a message should live to read why."""
 
-OPENING, OPEN, CLOSING, FAILED, ENDED = range(5)
+_OPENING, _OPEN, _CLOSING, _FAILED, _ENDED = range(5)
 """The states."""
 
 _NO_STATION, _UNREAD, _SLOWED, _TURN = 1, 2, 4, 8
@@ -110,7 +110,6 @@ class StationSocket(Timed):
     """A WebSocket connection that cuts off a peer that exceeds its limits."""
 
     __slots__ = (
-        "__weakref__",
         "_deflate",
         "_dropped",
         "_gateway",
@@ -142,7 +141,7 @@ class StationSocket(Timed):
         super().__init__()
         self._gateway = gateway
         self._loop = loop
-        self._state = OPENING
+        self._state = _OPENING
         self._handshake: Handshake | None = None
         self._reader: FrameReader | None = None
         self._deflate: PerMessageDeflate | None = None
@@ -183,9 +182,9 @@ class StationSocket(Timed):
     # ---- the TCP connection ----
 
     @property
-    def state(self) -> int:
-        """OPENING, OPEN, CLOSING, FAILED or ENDED."""
-        return self._state
+    def is_open(self) -> bool:
+        """Whether messages are read and written."""
+        return self._state == _OPEN
 
     def enter(self, tcp: asyncio.Transport) -> None:
         """The TCP connection has been made: take a place."""
@@ -210,9 +209,9 @@ class StationSocket(Timed):
 
     def leave(self) -> None:
         """The TCP connection has ended, or is being ended: give the place back."""
-        if self._state == ENDED:
+        if self._state == _ENDED:
             return
-        self._state = ENDED
+        self._state = _ENDED
         self._gateway.wheel.remove(self)
         self._gateway.places.leave(self)
         handshake, self._handshake = self._handshake, None
@@ -235,7 +234,7 @@ class StationSocket(Timed):
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         state = self._state
-        if state in (OPEN, CLOSING):
+        if state in (_OPEN, _CLOSING):
             reader = self._reader
             assert reader is not None  # noqa: S101 - it is open
             reader.feed(data)
@@ -243,7 +242,7 @@ class StationSocket(Timed):
                 self._read()
         elif self._handshake is not None:
             self._handshake.receive(data)
-        elif state == FAILED:
+        elif state == _FAILED:
             self._dropped += len(data)
             if self._dropped > DROPPED_MAX:
                 self.abort()
@@ -278,7 +277,7 @@ class StationSocket(Timed):
         self._handshake = None
         self._deflate = deflate
         self._reader = FrameReader(settings.max_message, deflate)
-        self._state = OPEN
+        self._state = _OPEN
         self._hold(_NO_STATION)
         now = self._loop.time()
         self._heard = now
@@ -311,7 +310,7 @@ class StationSocket(Timed):
                 if frames == FRAMES_A_TURN:
                     self._read_next_turn(reader)
                 state = self._state
-                if state in (FAILED, ENDED):
+                if state in (_FAILED, _ENDED):
                     break
         except BrokenFrame as error:
             self.fail(error.code, error.reason)
@@ -343,7 +342,7 @@ class StationSocket(Timed):
 
     def _on_ping(self, payload: bytes) -> None:
         transport = self.transport
-        if self._state != OPEN or transport is None:
+        if self._state != _OPEN or transport is None:
             return
         transport.write(control_frame(PONG, payload))
         # Whatever the loop's transport tells of its buffer, and when: it stays bounded.
@@ -357,9 +356,9 @@ class StationSocket(Timed):
         if transport is None:
             return
         self.close_code, self.close_reason = code, reason
-        if self._state == OPEN:
+        if self._state == _OPEN:
             transport.write(close_frame(code))
-        self._enter(FAILED)
+        self._enter(_FAILED)
         transport.close()
 
     def _hold(self, reason: int) -> None:
@@ -374,9 +373,9 @@ class StationSocket(Timed):
             return
         self._holds &= ~reason
         state = self._state
-        if self._holds or state == ENDED:
+        if self._holds or state == _ENDED:
             return
-        if state in (OPEN, CLOSING):
+        if state in (_OPEN, _CLOSING):
             self._read()
         self._read_on()
 
@@ -389,14 +388,14 @@ class StationSocket(Timed):
     def send(self, frame: str) -> bool:
         """As :meth:`~bridge.gateway.websocket.connection.Socket.send`."""
         transport = self.transport
-        if self._state != OPEN or transport is None or transport.is_closing():
+        if self._state != _OPEN or transport is None or transport.is_closing():
             return False
         transport.write(text_frame(frame.encode(), self._deflate))
         return True
 
     def pause_writing(self) -> None:
         """The station does not read: it is not read either."""
-        if self._state == OPENING:
+        if self._state == _OPENING:
             return
         self._hold(_UNREAD)
         if self._unread is None:
@@ -416,9 +415,9 @@ class StationSocket(Timed):
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake. Never raises."""
-        if self._state != OPEN or self.transport is None:
+        if self._state != _OPEN or self.transport is None:
             return
-        self._enter(CLOSING)
+        self._enter(_CLOSING)
         assert self._reader is not None  # noqa: S101 - it is open
         self._reader.dropping = True
         self.transport.write(close_frame(code, reason))
@@ -430,11 +429,11 @@ class StationSocket(Timed):
         What it still sends is dropped, or the system would throw away what was written to it.
         """
         transport = self.transport
-        if transport is None or self._state not in {OPEN, CLOSING}:
+        if transport is None or self._state not in {_OPEN, _CLOSING}:
             return
-        if self._state == OPEN:
+        if self._state == _OPEN:
             transport.write(close_frame(code, reason))
-        self._enter(FAILED)
+        self._enter(_FAILED)
         self._holds = 0
         if transport.can_write_eof():
             transport.write_eof()
@@ -448,7 +447,7 @@ class StationSocket(Timed):
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended. Never raises."""
-        if self._state == ENDED:
+        if self._state == _ENDED:
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
         if self._waiters is None:
@@ -461,9 +460,9 @@ class StationSocket(Timed):
     def out_of_time(self) -> None:
         """What the state may take is over."""
         state = self._state
-        if state == OPEN:
+        if state == _OPEN:
             self._keep_alive()
-        elif state == OPENING and self._handshake is not None:
+        elif state == _OPENING and self._handshake is not None:
             self._handshake.out_of_time()
         else:
             self.abort()

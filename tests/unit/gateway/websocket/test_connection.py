@@ -11,6 +11,7 @@ import pytest
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
 from bridge.gateway.websocket.connection import GatewayCounts, StationConnection
 from bridge.gateway.websocket.conversation import CALLS_AT_ONCE, Conversation
+from bridge.gateway.websocket.traffic import Traffic
 from bridge.ocpp import CallError, OcppVersion
 from bridge.request.outcome import Kind, Reply
 from tests.support import UNTIL_SETTLED
@@ -121,6 +122,7 @@ class Running:
         self.socket = FakeSocket()
         self.link = FakeLink()
         self.counts = GatewayCounts()
+        self.traffic = Traffic()
         self.told: list[str] = []
         """Who was told to be read more slowly."""
         conversation = Conversation(version, heartbeat=300, max_payload=1000)
@@ -130,6 +132,7 @@ class Running:
             self.link,
             conversation,
             counts=self.counts,
+            traffic=self.traffic,
             call_timeout=call_timeout,
             max_rate=max_rate,
             on_slowed=self.told.append,
@@ -410,7 +413,7 @@ async def test_a_station_that_is_never_done_is_closed_at_the_deadline() -> None:
 
 async def test_a_call_to_the_station_is_counted_by_how_it_ended() -> None:
     here = Running()
-    traffic = here.station._traffic
+    traffic = here.traffic
     asked = asyncio.create_task(here.station.on_payload(b'{"vendorId":"v"}', FOREVER))
     message_id = (await here.socket.sent())[1]
     here.socket.say([3, message_id, {"status": "Accepted"}])
