@@ -158,6 +158,7 @@ class Gateway:
                 self._serve,
                 settings.host,
                 settings.port,
+                reuse_port=settings.reuse_port,
                 process_request=self._let_in,
                 process_response=self._choose_version,
                 server_header=None,
