@@ -111,7 +111,7 @@ def _folder_in(parent: str | None) -> Path | None:
 
 
 class Absent(Finding, frozen=True):
-    """Of a process that has not begun its work: nothing of it goes well or badly."""
+    """Of a process that is not there, or has not begun: nothing of its work goes well or badly."""
 
 
 def all_that_are_reached(found: dict[str, Finding]) -> Finding:
