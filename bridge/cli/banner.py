@@ -52,13 +52,15 @@ def announce_worker(
         log.info("handles more", vendors=len(vendors) - VENDORS, hint="dtbridge check lists all")
 
 
-def announce_gateway(urls: Sequence[URL], *, http: str | None, config: str | None) -> None:
+def announce_gateway(
+    urls: Sequence[URL], *, processes: int, http: str | None, config: str | None
+) -> None:
     """Say where a gateway goes with what it gets. Where it listens is said when it does."""
     log.info(
         "starting",
         **_program(),
         brokers=[printable(url) for url in urls],
-        **_unless_none(http=http, config=config),
+        **_unless_none(processes=processes if processes > 1 else None, http=http, config=config),
     )
 
 

@@ -1,4 +1,4 @@
-"""Several workers under a supervisor, and one place that speaks for all of them.
+"""Several workers or gateways under a supervisor, and one place that speaks for all of them.
 
 Each child answers at a Unix socket in a folder that only this user can enter. Nothing is kept: the
 children are asked when somebody asks the supervisor, all at once, and have a second to answer.
@@ -32,7 +32,12 @@ from bridge.telemetry.metrics import registry as process_registry
 from bridge.telemetry.pages import FAMILIES, LIVE, READY, pages
 
 Found = TypeVar("Found")
+Joined = Callable[[dict[str, Finding]], Finding]
+"""What several processes make together, of what each says, by its name."""
 
+START_MARGIN: Final = 15.0
+"""Seconds beyond the time to find a broker in which a child may fail at its first start, and so end
+the supervisor: it has to import the vendors' modules, too."""
 ANSWER_WITHIN: Final = 1.0
 """Seconds that a child has to answer."""
 LONGEST_FOLDER: Final = 90
@@ -48,18 +53,20 @@ def supervise(
     *,
     patience: float,
     listener: Listener | None,
+    what: str = "worker",
+    ready: Joined = together,
 ) -> int:
     """Run a command `count` times side by side. Returns its exit code.
 
-    The seconds are as in :class:`~bridge.cli.supervisor.Supervisor`. `listener`: where to answer
-    for all; None: nowhere.
+    The seconds and `what` are as in :class:`~bridge.cli.supervisor.Supervisor`. `listener`: where
+    to answer for all; None: nowhere. `ready`: whether all together do their work.
     """
+    run = partial(Supervisor, start, count, start_timeout, patience=patience, what=what)
     if listener is None:
-        return complete(_run(Supervisor(start, count, start_timeout, patience=patience)))
+        return complete(_run(run()))
     folder = _make_folder()
     try:
-        supervisor = Supervisor(start, count, start_timeout, patience=patience, sockets=folder)
-        return complete(_run_observed(supervisor, listener, folder))
+        return complete(_run_observed(run(sockets=folder), listener, folder, ready))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -71,8 +78,13 @@ async def _run(supervisor: Supervisor) -> int:
     return await supervisor.run()
 
 
-async def _run_observed(supervisor: Supervisor, listener: Listener, folder: Path) -> int:
-    with beating() as pulse, Fleet(supervisor, folder, loop_check(pulse, STALLED)) as fleet:
+async def _run_observed(
+    supervisor: Supervisor, listener: Listener, folder: Path, ready: Joined
+) -> int:
+    with (
+        beating() as pulse,
+        Fleet(supervisor, folder, loop_check(pulse, STALLED), ready) as fleet,
+    ):
         registry = CollectorRegistry()
         registry.register(fleet)
         with serving(listener, pages(Health(fleet.live, fleet.ready), registry)):
@@ -98,14 +110,42 @@ def _folder_in(parent: str | None) -> Path | None:
     return None
 
 
+class Absent(Finding, frozen=True):
+    """Of a process that is not there, or has not begun: nothing of its work goes well or badly."""
+
+
+def all_that_are_reached(found: dict[str, Finding]) -> Finding:
+    """Gateways on one port as one: ready, if each is that stations can reach, and there is one.
+
+    The kernel gives connections only to processes that listen. While one is started again, the
+    others take what comes, and the reason names it.
+    """
+    reached = {name: each for name, each in found.items() if _is_reached(each)}
+    joined = together(reached or found)
+    return joined if not joined.ok else Finding(True, together(found).reason, found)
+
+
+def _is_reached(found: Finding) -> bool:
+    if isinstance(found, Absent):
+        return False
+    stations = found.checks.get("stations")
+    return stations is None or stations.ok
+
+
 class Fleet(Collector):
     """What the children of a supervisor say, within a ``with`` block. For any thread."""
 
-    def __init__(self, supervisor: Supervisor, folder: Path, loop: Check) -> None:
-        """`folder`: where the children's sockets are. `loop`: the check of our own event loop."""
+    def __init__(
+        self, supervisor: Supervisor, folder: Path, loop: Check, ready: Joined = together
+    ) -> None:
+        """`folder`: where the children's sockets are. `loop`: the check of our own event loop.
+
+        `ready`: whether the children together do their work.
+        """
         self._supervisor = supervisor
         self._folder = folder
         self._loop = loop
+        self._ready = ready
         self._own = process_registry()
         # Several may ask at a time, and a child that hangs holds a thread for a second.
         self._threads = ThreadPoolExecutor(4 * len(supervisor.numbers), "fleet")
@@ -122,18 +162,24 @@ class Fleet(Collector):
         return together({"supervisor": self._loop(), **_named(found)})
 
     def ready(self) -> Finding:
-        """Whether every child does its work."""
-        found = self._from_all(partial(self._finding, READY), _no_answer)
+        """Whether the children do their work."""
+        found = _named(self._from_all(partial(self._finding, READY), _no_answer))
         own = Finding(False, "it stops") if self._supervisor.stopping else self._loop()
-        return together({"supervisor": own, **_named(found)})
+        joined = self._ready(found)
+        # What is not well here comes first.
+        return Finding(
+            own.ok and joined.ok,
+            joined.reason if own.ok else f"supervisor: {own.reason}",
+            {"supervisor": own, **found},
+        )
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of all children, told apart by the label ``process``, and our own."""
         up = GaugeMetricFamily(
-            "dtbridge_process_up", "Whether a worker process answers.", labels=["process"]
+            "dtbridge_process_up", "Whether a process answers.", labels=["process"]
         )
         restarts = CounterMetricFamily(
-            "dtbridge_process_restarts", "Starts of a worker process again.", labels=["process"]
+            "dtbridge_process_restarts", "Starts of a process again.", labels=["process"]
         )
         processes = {"supervisor": list(self._own.collect())}
         for number, metrics in self._from_all(self._metrics, _no_metrics).items():
@@ -162,14 +208,14 @@ class Fleet(Collector):
         reason = self._supervisor.why_not_running(number)
         if reason is not None:
             # Whoever has drained before the others is no reason to end these.
-            return Finding(page == LIVE and self._supervisor.stopping, reason)
+            return Absent(page == LIVE and self._supervisor.stopping, reason)
         try:
             _, body = self._ask(number, page)
             return msgspec.json.decode(body, type=Finding)
         except TimeoutError:
             return _no_answer()
         except (FileNotFoundError, ConnectionRefusedError):
-            return Finding(False, "it is starting, and does not listen yet")
+            return Absent(False, "it is starting, and does not listen yet")
         except (OSError, ValueError) as error:  # a DecodeError is a ValueError
             return Finding(False, f"its answer cannot be read: {type(error).__name__}")
 

@@ -1,10 +1,11 @@
-"""``dtbridge gateway`` for charging stations, and ``dtbridge password`` for their passwords."""
+"""``dtbridge gateway``: the WebSocket connections of charging stations."""
 
-import getpass
+import contextlib
 import importlib.util
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -16,6 +17,7 @@ from bridge.cli.assembly import make_gateway_link
 from bridge.cli.banner import announce_gateway
 from bridge.cli.config_file import read_from
 from bridge.cli.exits import EXIT_USAGE, fail
+from bridge.cli.fleet import START_MARGIN, all_that_are_reached, supervise
 from bridge.cli.observing import BlockedAfter, HttpOption, observing_gateway, open_listener
 from bridge.cli.options import (
     LOCAL,
@@ -32,29 +34,24 @@ from bridge.cli.options import (
     finite,
     words,
 )
-from bridge.cli.output import say
-from bridge.cli.process import FAREWELL, complete, on_signals
+from bridge.cli.process import FAREWELL, KILL_MARGIN, complete, on_signals
 from bridge.cli.routers import hook_or_fail
 from bridge.cli.secrets import file_variable, secret
+from bridge.cli.shared_port import can_be_shared, hold_port
+from bridge.cli.supervisor import Start
 from bridge.cli.tracing import tracing
 from bridge.dialects.names import PREFIX
 from bridge.dialects.permissions import Role
 from bridge.dialects.topology import Mode
 from bridge.gateway.websocket.certificates import Certificates, TlsVersion
 from bridge.gateway.websocket.handshake import ID
-from bridge.gateway.websocket.passwords import (
-    PasswordFile,
-    PasswordHash,
-    Passwords,
-    SharedPassword,
-    parse_password_file,
-)
+from bridge.gateway.websocket.passwords import PasswordFile, Passwords, SharedPassword
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.ocpp import OcppVersion, parse_version
 from bridge.rabbitmq.transport import START_TIMEOUT
 from bridge.rabbitmq.urls import HostOrder
 from bridge.telemetry.blocked import BLOCKED_AFTER
-from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger
+from bridge.telemetry.logs import LogFormat, LogLevel, configure, get_logger, name_process
 from bridge.transport import TransportError
 
 if TYPE_CHECKING:
@@ -65,6 +62,10 @@ log = get_logger("bridge.gateway")
 DEFAULTS: Final = GatewaySettings()
 OTHER_FILES: Final = 100
 """File descriptors that are not for stations: the broker's connections, the log, what listens."""
+NOT_SHARED: Final = (
+    "--processes above 1 needs Linux, which alone shares connections out among the processes that "
+    "listen on a port"
+)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 """Segments of characters that need no encoding in a URL (RFC 3986 §2.3)."""
 _PATTERN: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\*|\{id\}))+/?")
@@ -145,6 +146,15 @@ def _allow_files(connections: int) -> None:
             needed=needed,
             reason=f"--max-connections {connections}",
         )
+
+
+def share_of(connections: int, processes: int) -> int:
+    """How many of so many connections one of the processes may have."""
+    return math.ceil(connections / processes)
+
+
+def _cannot_listen(listen: str, error: OSError) -> str:
+    return f"cannot listen on {listen}: {error.strerror or error}"
 
 
 def _none_or_one_a_second(rate: float) -> float:
@@ -333,6 +343,14 @@ def gateway(
     ] = NONE_GIVEN,
     drain_timeout: DrainTimeout = DEFAULTS.drain_timeout,
     connect_timeout: ConnectTimeout = START_TIMEOUT,
+    processes: Annotated[
+        int,
+        typer.Option(
+            envvar="DTBRIDGE_PROCESSES",
+            min=1,
+            help="Gateways side by side on one port; each uses one core (Linux).",
+        ),
+    ] = 1,
     http: HttpOption = None,
     blocked_after: BlockedAfter = BLOCKED_AFTER,
     name: ConnectionName = "dtbridge gateway",
@@ -345,17 +363,21 @@ def gateway(
     from bridge.gateway.websocket.metrics import gateway_registry
     from bridge.gateway.websocket.server import Gateway
 
+    start = Start.of_this_process()
     try:
         host, port = parse_listen(listen)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
+    if processes > 1 and not can_be_shared():
+        fail(NOT_SHARED, EXIT_USAGE)
     if not _PATH.fullmatch(path):
         fail(f"--path {path!r} is no path: expected something like /ocpp", EXIT_USAGE)
     if path_pattern is not None:
         path = _pattern(path_pattern, path)
     settings = GatewaySettings(
         host=host,
-        port=port,
+        port=port if start.port is None else start.port,
+        reuse_port=start.port is not None,
         path=path.rstrip("/"),
         versions=_versions(ocpp_versions),
         default_version=next(iter(_versions([default_version])), None) if default_version else None,
@@ -365,7 +387,7 @@ def gateway(
         on_boot=None if boot_hook is None else hook_or_fail(boot_hook),
         max_message=max_message,
         max_rate=max_rate,
-        max_connections=max_connections,
+        max_connections=share_of(max_connections, processes),
         max_per_address=max_per_address,
         allowed_origins=words(allow_origin),
         handshake_timeout=handshake_timeout,
@@ -375,9 +397,31 @@ def gateway(
     )
     passwords = _passwords(station_password, password_file)
     urls = broker_urls(amqp_url)
+    if start.number is not None:
+        name_process(start.number)
     configure(log_format, log_level)
-    _allow_files(max_connections)
-    listener = open_listener(http)
+    listener = open_listener(http, start)
+    announce = partial(announce_gateway, urls, processes=processes, http=http, config=read_from())
+    # Stations are bidden farewell before the broker is, for as long.
+    patience = drain_timeout + 2 * FAREWELL
+    if processes > 1 and not start.is_child:
+        announce()
+        with contextlib.ExitStack() as held:
+            try:
+                port = held.enter_context(hold_port(host, port))
+            except OSError as error:
+                fail(_cannot_listen(listen, error))
+            code = supervise(
+                start.on_port(port),
+                processes,
+                connect_timeout + START_MARGIN,
+                patience=patience + KILL_MARGIN,
+                listener=listener,
+                what="gateway",
+                ready=all_that_are_reached,
+            )
+        raise typer.Exit(code)
+    _allow_files(settings.max_connections)
 
     async def work(provider: "TracerProvider | None") -> None:
         link = make_gateway_link(
@@ -391,10 +435,10 @@ def gateway(
         )
         server = Gateway(link, settings, passwords)
         registry = gateway_registry(server, link)
-        announce_gateway(urls, http=http, config=read_from())
+        if not start.is_child:
+            announce()
         async with observing_gateway(listener, link, server, blocked_after, registry), link:
-            # Stations are bidden farewell before the broker is, for as long.
-            on_signals(server.stop, drain_timeout + 2 * FAREWELL)
+            on_signals(server.stop, patience)
             await server.run()
 
     try:
@@ -406,52 +450,4 @@ def gateway(
             with_advice(error, Role.GATEWAY, declaring=Role.GATEWAY_DECLARING if declares else None)
         )
     except OSError as error:
-        fail(f"cannot listen on {listen}: {error.strerror or error}")
-
-
-def password(
-    station: Annotated[str, typer.Option(envvar="DTBRIDGE_STATION", help="The charging station.")],
-    hex: Annotated[  # noqa: A002 - its name is the option's
-        bool,
-        typer.Option(
-            "--hex",
-            envvar="DTBRIDGE_HEX",
-            help="The password is given as hexadecimal digits, as OCPP 1.6 does.",
-        ),
-    ] = False,
-    user: Annotated[
-        str | None,
-        typer.Option(envvar="DTBRIDGE_USER", help="The station's user name, if it is not its id."),
-    ] = None,
-) -> None:
-    """Ask for a station's password, or read it from standard input, and print its line of a
-    password file.
-    """
-    given = (
-        getpass.getpass(f"Password of {station}: ")
-        if sys.stdin.isatty()
-        else sys.stdin.readline().rstrip("\r\n")
-    )
-    try:
-        key = bytes.fromhex(given) if hex else given.encode()
-    except ValueError:
-        fail("the password is not hexadecimal", EXIT_USAGE)
-    if not key:
-        fail("the password is empty", EXIT_USAGE)
-    if user is not None and (not user.isprintable() or not user.strip() or ":" in user):
-        fail("the user name is empty, or has control characters or a colon", EXIT_USAGE)
-    line = f"{station}:{PasswordHash.of(key)}" + ("" if user is None else f" user={user}")
-    try:
-        lines = parse_password_file(line)
-        reads_back = station.isprintable() and list(lines) == [station]
-    except ValueError:
-        reads_back = False
-    if not reads_back:
-        fail(
-            "a line of the password file cannot name this station: its id is empty, begins with # "
-            "or a space, or has control characters",
-            EXIT_USAGE,
-        )
-    if not lines[station].of(None if user == station else user):
-        fail("the user name ends with a space", EXIT_USAGE)
-    say(line)
+        fail(_cannot_listen(listen, error))

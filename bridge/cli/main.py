@@ -22,7 +22,7 @@ from bridge.rabbitmq.urls import without_secrets
 COMMANDS: Final = {
     "run": "run:run",
     "gateway": "gateway:gateway",
-    "password": "gateway:password",
+    "password": "password:password",
     "send": "send:send",
     "send-to-station": "send:send_to_station",
     "tap": "tap:tap",

@@ -119,10 +119,7 @@ async def observing_worker(
         pulse = stack.enter_context(beating())
         health = _health(pulse, ready)
         registry.register(ReadinessCollector(health.ready))
-        served = dict(pages(health, registry))
-        if listener.is_private:
-            served[FAMILIES] = families_page(registry)
-        stack.enter_context(serving(listener, served))
+        stack.enter_context(serving(listener, _pages(listener, health, registry)))
         yield
 
 
@@ -161,10 +158,18 @@ async def observing_gateway(
                 ready["stations"] = lambda: _accepting(server)
                 health = _health(pulse, ready)
                 registry.register(ReadinessCollector(health.ready))
-                stack.enter_context(serving(listener, pages(health, registry)))
+                stack.enter_context(serving(listener, _pages(listener, health, registry)))
             yield
     finally:
         loop_watch.stop()
+
+
+def _pages(listener: Listener, health: Health, registry: CollectorRegistry) -> Mapping[str, Page]:
+    """What is served; to a supervisor, that which it puts together with what others say, too."""
+    served = dict(pages(health, registry))
+    if listener.is_private:
+        served[FAMILIES] = families_page(registry)
+    return served
 
 
 async def _asking(stack: AsyncExitStack, **asked: object) -> dict[str, Check]:

@@ -35,6 +35,8 @@ FAREWELL: Final = 4.0
 default drain timeout it ends before the 30 s are over that Kubernetes grants."""
 LAST_RESORT: Final = 0.5
 """Seconds after that, when a process ends in which Python itself does not get to run."""
+KILL_MARGIN: Final = 0.8
+"""Seconds after which a process that has not ended itself in time is killed by its supervisor."""
 
 STOPPING: Final = tuple(
     number

@@ -18,7 +18,7 @@ from bridge.cli.assembly import (
 from bridge.cli.banner import announce_worker
 from bridge.cli.config_file import read_from
 from bridge.cli.exits import EXIT_USAGE, fail
-from bridge.cli.fleet import supervise
+from bridge.cli.fleet import START_MARGIN, supervise
 from bridge.cli.observing import BlockedAfter, HttpOption, observing_worker, open_listener
 from bridge.cli.options import (
     LOCAL,
@@ -37,7 +37,7 @@ from bridge.cli.options import (
     reply_prefixes,
     words,
 )
-from bridge.cli.process import FAREWELL, Scheduling, complete, on_signals, schedule
+from bridge.cli.process import FAREWELL, KILL_MARGIN, Scheduling, complete, on_signals, schedule
 from bridge.cli.reloading import is_watched, run_reloading
 from bridge.cli.routers import Targets, routers_or_fail
 from bridge.cli.secrets import file_variable
@@ -62,11 +62,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 DEFAULTS: Final = Settings()
-START_MARGIN: Final = 15.0
-"""Seconds beyond the time to find a broker in which a child may fail at its first start, and so end
-the supervisor: it has to import the vendors' modules, too."""
-KILL_MARGIN: Final = 0.8
-"""Seconds after which a worker that has not ended itself in time is killed by its supervisor."""
 
 
 def run(

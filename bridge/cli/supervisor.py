@@ -1,7 +1,8 @@
-"""Several workers on one machine: starts children again that died, and passes signals on.
+"""Several workers or gateways on one machine: starts children again that died, passes signals on.
 
-One worker uses one core. The broker shares the requests out among processes as it does among
-machines; the supervisor has nothing to do with them.
+One process uses one core. The broker shares the requests out among workers as it does among
+machines, and the kernel the connections of stations among gateways; the supervisor has nothing to
+do with them.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ _CHILD: Final = "_DTBRIDGE_CHILD"
 surely: what stands after ``--`` is no option."""
 _SOCKET: Final = "_DTBRIDGE_SOCKET"
 """The variable that says where a child answers its supervisor's questions."""
+_PORT: Final = "_DTBRIDGE_PORT"
+"""The variable that names the port on which the children of a supervisor listen together."""
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 """Loaded here: between fork and exec, a child of a process with threads should load nothing."""
 
@@ -54,6 +57,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """The Unix socket at which it answers the supervisor's questions; None: it asks none."""
     number: int | None = None
     """Which one of a supervisor's children it is, from 1; None: it is nobody's child."""
+    port: int | None = None
+    """On which it listens together with its supervisor's other children; None: on none."""
 
     @property
     def is_child(self) -> bool:
@@ -65,6 +70,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         """This process. Ask once, before any module of a vendor can change what it was."""
         asked_at = os.environ.pop(_SOCKET, None)
         number = os.environ.pop(_CHILD, None)
+        port = os.environ.pop(_PORT, None)
         folder = None
         with contextlib.suppress(OSError):  # it has been deleted
             folder = Path.cwd()
@@ -75,7 +81,12 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
             environment=dict(os.environ),
             socket=None if asked_at is None else Path(asked_at),
             number=None if number is None else int(number) if number.isdecimal() else 0,
+            port=int(port) if port is not None and port.isdecimal() else None,
         )
+
+    def on_port(self, port: int) -> Self:
+        """The same for children that listen on this port together."""
+        return msgspec.structs.replace(self, port=port)
 
 
 class Supervisor:
@@ -89,6 +100,7 @@ class Supervisor:
         *,
         patience: float = PATIENCE,
         sockets: Path | None = None,
+        what: str = "worker",
     ) -> None:
         """`start`: how each child is started.
 
@@ -96,6 +108,7 @@ class Supervisor:
         has said why, and the others would fail for the same reason. `patience`: seconds after
         :meth:`stop` when children that have not ended are killed. `sockets`: the folder in which
         each child is to answer questions, at a socket that has its number; None: nobody asks.
+        `what`: what a child is called in the log.
         """
         self._start = start
         self._start_timeout = start_timeout
@@ -107,6 +120,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._sockets = sockets
+        self._died = f"{what} died"
         self.numbers = range(1, count + 1)
         """Of the children."""
         self._not_running = dict.fromkeys(self.numbers, "it has not been started yet")
@@ -196,7 +210,7 @@ class Supervisor:
             deaths = 0 if lived > HEALTHY else deaths + 1
             pause = back_off(deaths, first=RESTART_FIRST, longest=RESTART_LONGEST)
             log.warning(
-                "worker died",
+                self._died,
                 process=number,
                 exit_code=code,
                 lived_s=round(lived, 1),
@@ -218,6 +232,8 @@ class Supervisor:
         environment[_CHILD] = str(number)
         if self._sockets is not None:
             environment[_SOCKET] = str(self._sockets / str(number))
+        if start.port is not None:
+            environment[_PORT] = str(start.port)
         child = await asyncio.create_subprocess_exec(
             *start.command,
             cwd=start.folder,

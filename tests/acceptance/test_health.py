@@ -290,6 +290,28 @@ async def test_one_endpoint_speaks_for_all_processes(
     assert sum(line.get("event") == "serving http" for line in process.log) == 1
 
 
+async def test_gateways_on_one_port_are_ready_while_one_of_them_is_started_again(
+    amqp_url: str,
+) -> None:
+    async with GatewayProcess(amqp_url, processes=2, http="127.0.0.1:0") as process:
+        probes = Probes(process)
+        await probes.ready()
+        shown = await asyncio.to_thread(metrics, probes)
+        assert [shown["dtbridge_gateway_connected_total", name] for name in "12"] == [0.0, 0.0]
+        hangs, dies = children_of(process.process.pid)
+        os.kill(dies, signal.SIGKILL)
+        await probes.until("/livez", ok=False, within=PROMPTLY)
+        assert await asyncio.to_thread(probes.is_ok, "/readyz")
+        await probes.until("/livez", ok=True)
+        os.kill(hangs, signal.SIGSTOP)  # the kernel goes on giving it connections
+        try:
+            report = await probes.until("/readyz", ok=False, within=PROMPTLY)
+            assert report["reason"].endswith("it does not answer within 1 s")
+        finally:
+            os.kill(hangs, signal.SIGCONT)
+        await probes.ready()
+
+
 def children_of(pid: int) -> list[int]:
     """The children of a process, as the kernel lists them."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()

@@ -392,15 +392,20 @@ def test_a_dialects_topology_that_is_not_there_is_told(
     assert told in sentence(dtbridge("run", "good:router", *options, folder=folder))
 
 
-def test_a_port_that_is_taken_is_told(amqp_url: str) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_port_that_is_taken_is_told(amqp_url: str, processes: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = dtbridge("gateway", "--listen", listen, "--amqp-url", amqp_url)
+        options = ["--listen", listen, "--processes", processes, "--amqp-url", amqp_url]
+        done = dtbridge("gateway", *options)
     assert f"cannot listen on {listen}: " in sentence(done)
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("command", ["gateway", "run good:router", "run --processes 2 good:router"])
+@pytest.mark.parametrize(
+    "command",
+    ["gateway", "gateway --processes 2", "run good:router", "run --processes 2 good:router"],
+)
 def test_a_port_for_probes_that_is_taken_is_told(folder: Path, amqp_url: str, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         http = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -147,7 +147,12 @@ class Gateway:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                self._make_protocol, settings.host, settings.port, backlog=BACKLOG
+                self._make_protocol,
+                settings.host,
+                settings.port,
+                backlog=BACKLOG,
+                # False is no option of Windows.
+                reuse_port=settings.reuse_port or None,
             )
             for listening in server.sockets:
                 limit_receive_buffer(listening)

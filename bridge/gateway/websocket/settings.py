@@ -47,6 +47,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """The address to listen on. None: every interface."""
     port: int = 9000
     """0: a free port."""
+    reuse_port: bool = False
+    """Whether other processes of this user may listen there as well (SO_REUSEPORT)."""
     path: str = ""
     """What comes before the station's id in the URL's path, such as "/ocpp"; "" for nothing. Or the
     whole path, such as "/*/{id}": see `handshake.station_id`."""

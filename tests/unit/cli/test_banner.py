@@ -71,7 +71,7 @@ def test_its_lines_and_names_are_bounded(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_gateway_says_its_brokers(caplog: pytest.LogCaptureFixture) -> None:
-    announce_gateway(HOSTS, http=":9100", config=None)
+    announce_gateway(HOSTS, processes=2, http=":9100", config=None)
     (started,) = said(caplog, "starting")
-    assert started["http"] == ":9100"
+    assert (started["http"], started["processes"]) == (":9100", 2)
     assert "Qx7" not in str(started)

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bridge.cli import fleet as fleets
-from bridge.cli.fleet import Fleet
+from bridge.cli.fleet import Absent, Fleet, all_that_are_reached
 from bridge.cli.supervisor import Start, Supervisor
 from bridge.telemetry.health import Finding
 
@@ -116,6 +116,53 @@ async def test_a_child_that_has_died_is_missed_until_it_is_back(
 async def test_a_supervisor_that_stops_is_not_ready(running: Running) -> None:
     running.supervisor.stop()
     assert running.fleet.ready().reason == "supervisor: it stops"
+
+
+# ---- gateways on one port ----
+
+WELL = Finding(True, "", {"stations": Finding(True, "they can connect")})
+ILL = Finding(False, "publishing: blocked", {"stations": Finding(True, "they can connect")})
+OUT = Finding(False, "stations: they cannot connect", {"stations": Finding(False, "not yet")})
+AWAY = Absent(False, "it is starting, and does not listen yet")
+SILENT = Finding(False, "it does not answer within 1 s")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "ok", "reason"),
+    [
+        (WELL, WELL, True, ""),
+        (WELL, AWAY, True, f"2: {AWAY.reason}"),
+        (WELL, OUT, True, f"2: {OUT.reason}"),
+        (WELL, ILL, False, f"2: {ILL.reason}"),
+        (WELL, SILENT, False, f"2: {SILENT.reason}"),
+        (AWAY, ILL, False, f"2: {ILL.reason}"),
+        (AWAY, OUT, False, f"1: {AWAY.reason}"),
+    ],
+)
+def test_gateways_on_one_port_are_ready_if_each_is_that_stations_can_reach(
+    one: Finding, other: Finding, ok: bool, reason: str
+) -> None:
+    found = {"1": one, "2": other}
+    joined = all_that_are_reached(found)
+    assert (joined.ok, joined.reason) == (ok, reason)
+
+
+async def test_a_gateway_that_has_died_leaves_the_others_ready(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.cli.supervisor.back_off", lambda *_, **__: 3600.0)
+    supervisor = running.supervisor
+    with Fleet(supervisor, running.folder, lambda: Finding(True), all_that_are_reached) as fleet:
+        os.kill(supervisor.pids[0], signal.SIGKILL)
+        await until(lambda: "started again within" in fleet.ready().reason)
+        assert fleet.ready().ok
+        assert not fleet.live().ok
+        assert not running.fleet.ready().ok, "workers are not: each has its own part of the work"
+        (left,) = (number for number in (1, 2) if supervisor.why_not_running(number) is None)
+        (running.folder / f"{left}.ill").touch()
+        assert fleet.ready().reason == f"process {left}: ill"
+        supervisor.stop()
+        assert fleet.ready().reason == "supervisor: it stops"
 
 
 def test_the_folder_of_the_sockets_is_this_users_alone(

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from bridge.cli.addresses import parse_listen
-from bridge.cli.gateway import _allow_files, _versions, gateway
+from bridge.cli.gateway import _allow_files, _versions, gateway, share_of
 from bridge.gateway.websocket.settings import GatewaySettings
 
 
@@ -48,6 +48,26 @@ def test_the_limit_of_file_descriptors_is_raised_as_far_as_it_may(
     assert became == ([] if becomes is None else [becomes])
     assert [record.__dict__["bridge"]["event"] for record in caplog.records] == (
         ["few file descriptors"] if told else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("connections", "processes", "share"), [(10_000, 1, 10_000), (10_000, 3, 3334), (1, 4, 1)]
+)
+def test_the_processes_share_the_connections(connections: int, processes: int, share: int) -> None:
+    assert share_of(connections, processes) == share
+
+
+def test_several_processes_are_refused_where_the_kernel_does_not_share_connections_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bridge.cli.shared_port.sys.platform", "darwin")
+    with pytest.raises(typer.Exit) as ended:
+        gateway(processes=2)
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == (
+        "dtbridge: --processes above 1 needs Linux, which alone shares connections out among the "
+        "processes that listen on a port\n"
     )
 
 

@@ -57,6 +57,21 @@ async def test_a_child_that_is_killed_is_started_again(waits: Start, tmp_path: P
     assert await running == 0
 
 
+async def test_a_child_knows_the_port_that_all_listen_on(tmp_path: Path) -> None:
+    code = (
+        "import pathlib; from bridge.cli.supervisor import Start\n"
+        "start = Start.of_this_process()\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'{{start.number}}-{{start.port}}').touch()\n"
+    )
+    start = Start(command=[sys.executable, "-c", code]).on_port(9000)
+    supervisor = Supervisor(start, 2, 5.0, what="gateway")
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: {entry.name for entry in tmp_path.iterdir()} == {"1-9000", "2-9000"})
+    supervisor.stop()
+    await running
+    assert Start.of_this_process().port is None
+
+
 async def test_a_child_that_fails_at_its_first_start_ends_all_with_its_exit_code() -> None:
     code = await Supervisor(
         Start(command=[sys.executable, "-c", "import sys; sys.exit(7)"]), 2, 5.0
