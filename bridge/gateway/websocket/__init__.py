@@ -1,8 +1,11 @@
 """The OCPP-J WebSocket gateway: the reference for gateways in other languages.
 
-server          accepts connections and holds the stations that are connected
+server          listens, holds the stations that are connected, and drains
 settings        what can be set
-station_socket  a WebSocket connection that cannot use more than its share of memory
+opening         the opening handshake of a connection; doorway: TLS before it
+admission       who is let in
+station_socket  a connection that cannot use more than its share of memory
+frames          the frames of a WebSocket, from bytes and to bytes
 connection      one station's connection at work
 conversation    the same connection as OCPP-J sees it: messages in, decisions out
 local_answers   the CALLs that are answered without the bridge
@@ -12,5 +15,5 @@ actions         the actions that each version of OCPP defines
 handshake       what the opening HTTP request says
 passwords       the passwords of stations
 
-Only `server` and `station_socket` need the extra `gateway`.
+`server`, `opening`, `admission`, `station_socket` and `frames` need the extra `gateway`.
 """
