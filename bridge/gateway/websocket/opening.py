@@ -17,6 +17,7 @@ from websockets.extensions.permessage_deflate import (
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from bridge.gateway.websocket.arrivals import Arrivals
 from bridge.gateway.websocket.places import Places
 from bridge.gateway.websocket.settings import GatewaySettings
 from bridge.gateway.websocket.station_socket import StationSocket
@@ -67,6 +68,7 @@ class Door(Protocol):
 
     settings: GatewaySettings
     places: Places
+    arrivals: Arrivals
 
     def admit(self, connection: StationSocket, request: Request) -> "asyncio.Task[None] | None":
         """Let it in, or raise Refused: now, or when the task is done."""
@@ -111,7 +113,9 @@ class Opening:
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._request = event
-                self._admit(event)
+                self._door.places.has_asked(self._connection)
+                self._connection.wait_for_turn()
+                self._door.arrivals.enter(self)
                 return
         if self._protocol.handshake_exc is not None:
             self._refuse_unreadable(self._protocol.handshake_exc, data)
@@ -123,9 +127,11 @@ class Opening:
             self._bytes -= len(early)
             self.receive(early)
 
-    def _admit(self, request: Request) -> None:
-        connection = self._connection
-        self._door.places.has_asked(connection)
+    def proceed(self) -> None:
+        """As :meth:`~bridge.gateway.websocket.arrivals.Arrival.proceed`."""
+        connection, request = self._connection, self._request
+        if request is None or not connection.go_on():
+            return  # it has ended meanwhile
         try:
             checking = self._door.admit(connection, request)
         except Refused as refused:

@@ -14,6 +14,7 @@ from websockets.http11 import Request
 
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.websocket.admission import Admission
+from bridge.gateway.websocket.arrivals import Arrivals
 from bridge.gateway.websocket.certificates import Certificates
 from bridge.gateway.websocket.connection import GatewayCounts, Link, StationConnection
 from bridge.gateway.websocket.conversation import Conversation
@@ -104,6 +105,8 @@ class Gateway:
         """Looks at the clocks, and at the event loop, while the gateway runs."""
         self.wheel = Wheel()
         """The time-outs of connections."""
+        self.arrivals = Arrivals()
+        """Who waits for its opening request to be looked at."""
         self._admission = Admission(self.settings, self._logins, self.traffic)
         self._entries: dict[StationConnection, object] = {}
         self._stop = asyncio.Event()
@@ -167,6 +170,7 @@ class Gateway:
         finally:
             self._listening.cancel()
             self.clock.stop()
+            self.arrivals.close()
             self.wheel.close()
             for watch in watches:
                 watch.cancel()

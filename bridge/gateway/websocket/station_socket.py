@@ -266,6 +266,18 @@ class StationSocket(Timed):
         if self.tcp is not None:
             self.tcp.abort()
 
+    def wait_for_turn(self) -> None:
+        """Its request has been read, and is looked at later: that is not the peer's time."""
+        self._gateway.wheel.remove(self)
+
+    def go_on(self) -> bool:
+        """It is its turn: the handshake has its time again. False: the connection has ended."""
+        transport = self.transport
+        if self._state != _OPENING or transport is None or transport.is_closing():
+            return False
+        self._gateway.wheel.add(self, self._gateway.settings.handshake_timeout)
+        return True
+
     # ---- an open WebSocket ----
 
     def open(self, deflate: PerMessageDeflate | None) -> None:
