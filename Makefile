@@ -12,10 +12,10 @@ ARGS ?=
 SUITES := trixie sid
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test examples faults versions coverage lint docs types check dashboard bench venv lock clean
+.PHONY: help demo test examples faults versions coverage lint docs types check dashboard bench bench-gateways venv lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: .compiled ## Watch charging stations, a gateway and a worker talk over a real RabbitMQ
 	@$(BIN)/dtbridge demo $(ARGS)
@@ -77,6 +77,10 @@ dashboard: .compiled .install-redis .install-prometheus ## Draw the dashboard's 
 bench: .compiled ## Measure round trips, CPU and memory
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-gateways: .compiled ## Measure the gateway beside others: CPU, latency, memory, a storm of stations
+	@$(BIN)/python -m bridge.testing.rabbitmq ensure
+	@$(BIN)/python -m tests.bench.gateways $(ARGS)
 
 venv: $(READY) ## Make the virtual environment
 

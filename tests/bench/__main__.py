@@ -22,9 +22,10 @@ from tests.bench import plot, report
 from tests.bench.build import compiled
 from tests.bench.machine import Machine, this_machine
 from tests.bench.processes import ROOT
-from tests.bench.runner import Bench, Table
+from tests.bench.runner import Bench
 from tests.bench.scenarios import Pace, all_scenarios
-from tests.bench.subjects import Cast, assemble
+from tests.bench.subjects import Cast, Job, assemble
+from tests.bench.tables import Table
 from tests.bench.targets import targets
 
 QUICK = Pace(rounds=1, seconds=1.2, quick=True)
@@ -87,13 +88,13 @@ def interpreters(paths: list[str]) -> dict[str, str]:
     return found
 
 
-def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> None:
+def save(folder: Path, tables: list[Table[Job]], machine: Machine, cast: Cast) -> None:
     """Write everything measured as JSON, and the headline scenario as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
     everything = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
-        "subjects": {name: subject.title for name, subject in cast.subjects.items()},
+        "subjects": cast.titles,
         "targets": [
             {"verdict": target.verdict, **msgspec.to_builtins(target)} for target in targets(tables)
         ],
@@ -105,12 +106,6 @@ def save(folder: Path, tables: list[Table], machine: Machine, cast: Cast) -> Non
     for table in tables:
         if table.scenario.name == "headline" and any(row.median for row in table.rows):
             (folder / "headline.svg").write_text(plot.draw(table, machine, cast))
-
-
-def unknown(kind: str, given: list[str], known: list[str]) -> str | None:
-    """A sentence about the first name that does not exist, or None if all do."""
-    wrong = [name for name in given if name not in known]
-    return f"There is no {kind} {wrong[0]}; there are {', '.join(known)}." if wrong else None
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -127,7 +122,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 highlight=False,
             )
             return 0
-        wrong = unknown("scenario", options.scenario or [], names) or unknown(
+        wrong = report.unknown("scenario", options.scenario or [], names) or report.unknown(
             "worker", options.subject or [], list(cast.subjects)
         )
         if wrong:
@@ -147,7 +142,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 table = bench.run(scenario, chosen)
                 if table.rows:
                     tables.append(table)
-                    report.show(console, table, cast)
+                    report.show(console, table, cast.titles)
         report.show_targets(console, tables)
         if disturbed := report.disturbance(tables):
             console.print(f"[yellow]{disturbed}[/yellow]", highlight=False)

@@ -2,36 +2,13 @@
 #ifndef BENCH_AMQP_OPEN_H
 #define BENCH_AMQP_OPEN_H
 
+#include "die.h"
+
 #include <amqp.h>
 #include <amqp_ssl_socket.h>
 #include <amqp_tcp_socket.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define FRAME_MAX 131072
-
-static void die(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  fputc('\n', stderr);
-  exit(2);
-}
-
-static char *copy_text(const char *text) {
-  char *copy = strdup(text);
-  if (!copy) die("out of memory");
-  return copy;
-}
-
-static void *grown(void *block, size_t bytes) {
-  void *larger = realloc(block, bytes);
-  if (!larger) die("out of memory");
-  return larger;
-}
 
 /* An RPC of librabbitmq must have been answered as expected. */
 static void expect(amqp_rpc_reply_t reply, const char *what) {

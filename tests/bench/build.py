@@ -1,6 +1,6 @@
-"""Compiles the C worker and the load generator, outside the tree.
+"""Compiles the C worker, the load generator and the stations, outside the tree.
 
-Without a C compiler, the load generator in Python takes over.
+Without a C compiler, the load generator in Python takes over; there are no such stations then.
 """
 
 import shutil
@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 SOURCES = Path(__file__).parent
+RABBITMQ = "rabbitmq"
+"""The library that librabbitmq is to the linker."""
 MISSING = (
     "No C worker and a slower load generator: compiling against librabbitmq failed ({reason}).\n"
     "On Debian or Ubuntu: apt-get install gcc librabbitmq-dev"
@@ -30,7 +32,7 @@ class Programs(msgspec.Struct):
     """What is left out, and why."""
 
 
-def _compile(name: str, folder: Path) -> list[str]:
+def compile_program(name: str, folder: Path, *libraries: str) -> list[str]:
     """The command of a C program. Raises RuntimeError with the compiler's first error."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -40,10 +42,12 @@ def _compile(name: str, folder: Path) -> list[str]:
         compiler,
         "-O2",
         "-Wall",
+        "-Wextra",
+        "-Werror",
         "-o",
         str(program),
         str(SOURCES / f"{name}.c"),
-        "-lrabbitmq",
+        *(f"-l{library}" for library in libraries),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -57,8 +61,33 @@ def compiled() -> Iterator[Programs]:
     """The programs, for as long as the `with` block lasts."""
     with tempfile.TemporaryDirectory(prefix="dtbridge-bench-") as folder:
         try:
-            programs = Programs(_compile("load", Path(folder)), _compile("c_worker", Path(folder)))
+            programs = Programs(
+                compile_program("load", Path(folder), RABBITMQ),
+                compile_program("c_worker", Path(folder), RABBITMQ),
+            )
         except RuntimeError as error:
             in_python = [sys.executable, "-m", "tests.bench.load"]
             programs = Programs(in_python, None, MISSING.format(reason=error))
         yield programs
+
+
+class StationPrograms(msgspec.Struct):
+    """The commands to start where gateways are measured."""
+
+    fleet: list[str]
+    """The stations."""
+    load: list[str]
+    """The CSMS that asks them."""
+
+
+@contextmanager
+def compiled_stations() -> Iterator[StationPrograms]:
+    """The programs, for as long as the `with` block lasts.
+
+    Raises RuntimeError if one cannot be compiled: there is none in Python that would cost less than
+    what it measures.
+    """
+    with tempfile.TemporaryDirectory(prefix="dtbridge-bench-") as name:
+        folder = Path(name)
+        load = compile_program("load", folder, RABBITMQ)
+        yield StationPrograms(compile_program("fleet", folder), load)

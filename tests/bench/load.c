@@ -2,10 +2,12 @@
  *
  *   load run  --url amqp://… --vendor ID […] [--outstanding N | --rate R] [--seconds S] [--warmup S] [--size BYTES]
  *   load fill --url amqp://… --vendor ID […] --count N [--persistent 1] [--size BYTES]
+ *   load run  --url amqp://… --vendor ID --stations N …
  *
  * run   waits until every vendor has answered once, then keeps N requests outstanding (or sends R per second whatever
  *       comes back; latency then counts from the moment a request was due) over the vendors in turn, for the warm-up and
  *       for the counted seconds.
+ *       With --stations it is a CSMS that asks the stations CS-000000 to CS-… of fleet.c in turn; all must be bound.
  * fill  publishes N requests and then collects the replies until all have come.
  *
  * Standard output has one JSON object a line. run: {"event":"ready"} when all vendors have answered; it then reads one
@@ -15,10 +17,12 @@
  * comes missing.
  *
  * It must cost less than what it measures. So librabbitmq only logs in; after that the three frames of a request are a
- * template per vendor in which two ids are overwritten, a batch leaves in one write, and replies are read by hand.
+ * template per vendor, or station, in which two ids are overwritten, a batch leaves in one write, and replies are read by hand.
  */
 #define _GNU_SOURCE
 #include "amqp_open.h"
+#include "buffer.h"
+#include "measures.h"
 
 #include <amqp_framing.h>
 #include <errno.h>
@@ -41,148 +45,38 @@
 #define LONGEST_RUN_SECONDS 3600
 #define PROBE_SECONDS 60 /* how long a worker may take to answer its first requests */
 #define GRACE_SECONDS 5  /* how long to wait for the last replies */
-#define SECOND 1000000000ull
 
 /* ---- options ----------------------------------------------------------------------------------------------------- */
 
-static const char *url, *exchange = "datatransfer", **vendors;
-static int vendor_count, persistent;
+static const char *url, **vendors;
+static int vendor_count, station_count, persistent;
 static long outstanding_wanted = 200, size = 250, deadline_ms, count;
 static double seconds = 3, warmup = 0.5, rate;
-
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
-}
-
-/* ---- processor time ---------------------------------------------------------------------------------------------- */
-
-#define MOST_WATCHED 64
-
-static pid_t watched[MOST_WATCHED];
-static int watched_count;
-
-typedef struct {
-  double watched[MOST_WATCHED], own, busy; /* seconds; busy: all cores of the machine together */
-} processor_time_t;
-
-static double clock_seconds(clockid_t clock) {
-  struct timespec time;
-  if (clock_gettime(clock, &time) != 0) die("a watched process has ended");
-  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-/* The first line of /proc/stat: user nice system idle iowait irq softirq steal, in ticks. */
-static double busy_seconds(void) {
-  unsigned long long user, nice, system, idle, waiting, irq, softirq, steal;
-  FILE *file = fopen("/proc/stat", "r");
-  if (!file || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &waiting, &irq,
-                      &softirq, &steal) != 8)
-    die("/proc/stat cannot be read");
-  fclose(file);
-  return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static processor_time_t processor_time(void) {
-  processor_time_t times = {.own = clock_seconds(CLOCK_PROCESS_CPUTIME_ID), .busy = busy_seconds()};
-  for (int index = 0; index < watched_count; index++) {
-    clockid_t clock;
-    if (clock_getcpuclockid(watched[index], &clock) != 0) die("process %d has ended", (int)watched[index]);
-    times.watched[index] = clock_seconds(clock);
-  }
-  return times;
-}
-
-static void read_watched(void) {
-  char line[1024], *at = line;
-  if (!fgets(line, sizeof line, stdin)) die("no process numbers on standard input");
-  for (char *end; watched_count < MOST_WATCHED; at = end) {
-    long number = strtol(at, &end, 10);
-    if (end == at) return;
-    watched[watched_count++] = (pid_t)number;
-  }
-}
-
-static void event(const char *name) {
-  printf("{\"event\":\"%s\"}\n", name);
-  fflush(stdout);
-}
 
 /* ---- what was sent and what came back ---------------------------------------------------------------------------- */
 
 enum { OUTSTANDING = 1, ANSWERED = 2 };
 
 static uint32_t run_id;
-static uint64_t sent, answered, duplicate, foreign, refused;
+static account_t account;
+static latencies_t latencies;
+static bool counting;
 static uint8_t *states;     /* by number of the request */
 static uint64_t *due_times; /* by number: when it was sent, or was to be sent */
 static size_t ledger_room;
 
 static void note_sent(uint64_t due) {
-  if (sent == ledger_room) {
+  if (account.sent == ledger_room) {
     ledger_room = ledger_room ? ledger_room * 2 : 1 << 16;
     states = grown(states, ledger_room * sizeof *states);
     due_times = grown(due_times, ledger_room * sizeof *due_times);
   }
-  states[sent] = OUTSTANDING;
-  due_times[sent] = due;
-  sent++;
+  states[account.sent] = OUTSTANDING;
+  due_times[account.sent] = due;
+  account.sent++;
 }
 
-/* Latencies in nanoseconds: 256 buckets to each doubling, so a percentile is within 0.4 %. */
-#define SUB_BITS 8
-static uint64_t buckets[64 << SUB_BITS], measured, slowest;
-static bool counting;
-
-static void note_latency(uint64_t latency) {
-  unsigned magnitude = 63 - (unsigned)__builtin_clzll(latency | (1 << SUB_BITS));
-  buckets[(magnitude << SUB_BITS) + ((latency >> (magnitude - SUB_BITS)) & ((1 << SUB_BITS) - 1))]++;
-  measured++;
-  if (latency > slowest) slowest = latency;
-}
-
-static double percentile_us(double share) {
-  uint64_t wanted = (uint64_t)((double)measured * share), seen = 0;
-  for (uint64_t index = 0; index < sizeof buckets / sizeof *buckets; index++) {
-    seen += buckets[index];
-    if (seen > wanted) {
-      unsigned magnitude = (unsigned)(index >> SUB_BITS);
-      uint64_t low = (1ull << magnitude) + ((index & ((1 << SUB_BITS) - 1)) << (magnitude - SUB_BITS));
-      return (double)low / 1000;
-    }
-  }
-  return (double)slowest / 1000;
-}
-
-/* ---- big-endian fields ------------------------------------------------------------------------------------------- */
-
-typedef struct {
-  uint8_t *bytes;
-  size_t length, room;
-} buffer_t;
-
-static uint8_t *reserve(buffer_t *buffer, size_t length) {
-  if (buffer->length + length > buffer->room)
-    buffer->bytes = grown(buffer->bytes, buffer->room = (buffer->length + length) * 2);
-  buffer->length += length;
-  return buffer->bytes + buffer->length - length;
-}
-
-static void put(buffer_t *buffer, uint64_t value, int bytes) {
-  uint8_t *to = reserve(buffer, (size_t)bytes);
-  for (int index = 0; index < bytes; index++) to[index] = (uint8_t)(value >> 8 * (bytes - 1 - index));
-}
-
-static uint64_t get(const uint8_t *from, int bytes) {
-  uint64_t value = 0;
-  for (int index = 0; index < bytes; index++) value = value << 8 | from[index];
-  return value;
-}
-
-static void put_bytes(buffer_t *buffer, const void *bytes, size_t length) {
-  if (length) memcpy(reserve(buffer, length), bytes, length);
-}
+/* ---- AMQP's fields ---------------------------------------------------------------------------------------------- */
 
 static void put_short(buffer_t *buffer, const char *text) {
   put(buffer, strlen(text), 1);
@@ -218,24 +112,14 @@ typedef struct {
 } template_t;
 
 static template_t *templates;
+static int template_count;
 
-/* The payload every worker decodes, filled up to `size` bytes by its free text. */
-static void put_payload(buffer_t *buffer, const char *vendor) {
-  size_t start = buffer->length;
-  char text[512];
-  int length = snprintf(text, sizeof text, "{\"vendorId\":\"%s\",\"messageId\":\"MeterSample\",\"data\":{\"meter\":17,\"energyWh\":48213907,", vendor);
-  put_bytes(buffer, text, (size_t)length);
-  const char *detail = "\"powerW\":11040,\"voltageV\":[230.1,229.8,231.0],\"currentA\":[15.9,16.1,16.0],";
-  if (size >= 200) put_bytes(buffer, detail, strlen(detail));
-  const char *note = "\"note\":\"", *end = "\"}}";
-  put_bytes(buffer, note, strlen(note));
-  long filling = size - (long)(buffer->length - start) - (long)strlen(end);
-  if (filling < 0) die("a request has at least %ld bytes", size - filling);
-  if (filling) memset(reserve(buffer, (size_t)filling), 'x', (size_t)filling);
-  put_bytes(buffer, end, strlen(end));
-}
+/* Where a request goes, and whose it is. */
+typedef struct {
+  const char *exchange, *key, *vendor, *station;
+} address_t;
 
-static void make_header(template_t *template, const char *reply_to) {
+static void make_header(template_t *template, const char *station, const char *reply_to) {
   buffer_t *frames = &template->frames;
   const char blank[ID_LENGTH + 1] = "0000000000000000000000000";
   size_t header = begin_frame(frames, AMQP_FRAME_HEADER);
@@ -249,8 +133,8 @@ static void make_header(template_t *template, const char *reply_to) {
       2);
   put_short(frames, "application/json");
   buffer_t headers = {0};
-  put_text_header(&headers, "ocpp-station-id", "CS-BERLIN-0017");
-  put_text_header(&headers, "ocpp-version", "ocpp2.0.1");
+  put_text_header(&headers, "ocpp-station-id", station);
+  if (!station_count) put_text_header(&headers, "ocpp-version", "ocpp2.0.1");
   size_t deadline = 0;
   if (deadline_ms) {
     put_short(&headers, "ocpp-deadline");
@@ -277,20 +161,20 @@ static void make_header(template_t *template, const char *reply_to) {
   end_frame(frames, header);
 }
 
-static void make_template(template_t *template, const char *vendor, const char *reply_to, size_t frame_max) {
+static void make_template(template_t *template, address_t address, const char *reply_to, size_t frame_max) {
   buffer_t *frames = &template->frames;
   size_t method = begin_frame(frames, AMQP_FRAME_METHOD);
   put(frames, AMQP_BASIC_PUBLISH_METHOD, 4);
   put(frames, 0, 2);
-  put_short(frames, exchange);
-  put_short(frames, vendor);
+  put_short(frames, address.exchange);
+  put_short(frames, address.key);
   put(frames, 0, 1);
   end_frame(frames, method);
 
-  make_header(template, reply_to);
+  make_header(template, address.station, reply_to);
 
   buffer_t payload = {0};
-  put_payload(&payload, vendor);
+  put_payload(&payload, address.vendor, size, false);
   for (size_t from = 0; from < payload.length;) {
     size_t part = payload.length - from < frame_max - 8 ? payload.length - from : frame_max - 8;
     size_t body = begin_frame(frames, AMQP_FRAME_BODY);
@@ -302,19 +186,16 @@ static void make_template(template_t *template, const char *vendor, const char *
 }
 
 static void put_id(uint8_t *to, uint64_t number) {
-  static const char digits[] = "0123456789abcdef";
-  for (int index = 7; index >= 0; index--) to[7 - index] = (uint8_t)digits[run_id >> 4 * index & 15];
+  put_digits(to, run_id, 8);
   to[8] = '-';
-  for (int index = 15; index >= 0; index--) to[24 - index] = (uint8_t)digits[number >> 4 * index & 15];
+  put_digits(to + 9, number, 16);
 }
 
 /* The number of the request with this id; false when it is none of this run's. */
 static bool get_id(const uint8_t *id, size_t length, uint64_t *number) {
   uint8_t expected[ID_LENGTH];
   if (length != ID_LENGTH) return false;
-  *number = 0;
-  for (int index = 9; index < ID_LENGTH; index++)
-    *number = *number << 4 | (uint64_t)(id[index] <= '9' ? id[index] - '0' : id[index] - 'a' + 10);
+  *number = get_digits(id + 9, 16);
   put_id(expected, *number);
   return memcmp(id, expected, ID_LENGTH) == 0;
 }
@@ -324,11 +205,11 @@ static buffer_t out;
 static size_t out_written;
 
 static void make_request(uint64_t due) {
-  const template_t *template = &templates[sent % (uint64_t)vendor_count];
+  const template_t *template = &templates[account.sent % (uint64_t)template_count];
   uint8_t *frames = reserve(&out, template->frames.length);
   memcpy(frames, template->frames.bytes, template->frames.length);
-  put_id(frames + template->correlation_id, sent);
-  put_id(frames + template->message_id, sent);
+  put_id(frames + template->correlation_id, account.sent);
+  put_id(frames + template->message_id, account.sent);
   if (template->deadline) {
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
@@ -358,19 +239,19 @@ static struct {
 } reply;
 
 static void on_reply(const uint8_t *body, size_t length) {
-  if (!reply.known || reply.number >= sent) {
-    foreign++;
+  if (!reply.known || reply.number >= account.sent) {
+    account.foreign++;
     return;
   }
   if (states[reply.number] == ANSWERED) {
-    duplicate++;
+    account.duplicate++;
     return;
   }
   states[reply.number] = ANSWERED;
-  answered++;
-  if (counting) note_latency(now() - due_times[reply.number]);
+  account.answered++;
+  if (counting) note_latency(&latencies, now() - due_times[reply.number]);
   static const char accepted[] = "\"status\":\"Accepted\"";
-  if (!memmem(body, length, accepted, sizeof accepted - 1)) refused++;
+  if (!memmem(body, length, accepted, sizeof accepted - 1)) account.refused++;
 }
 
 static void on_reply_header(const uint8_t *payload) {
@@ -433,33 +314,33 @@ static void turn(uint64_t until) {
 
 static void keep_outstanding(uint64_t until) {
   for (uint64_t time = now(); time < until; time = now()) {
-    while (sent - answered < (uint64_t)outstanding_wanted && out.length - out_written < WRITE_AHEAD) make_request(time);
+    while (missing(&account) < (uint64_t)outstanding_wanted && out.length - out_written < WRITE_AHEAD) make_request(time);
     turn(until);
   }
 }
 
 static void keep_rate(uint64_t until) {
   static uint64_t first_due, first_number;
-  if (!first_due) first_due = now(), first_number = sent;
+  if (!first_due) first_due = now(), first_number = account.sent;
   for (uint64_t time = now(); time < until; time = now()) {
     uint64_t due;
-    while ((due = first_due + (uint64_t)((double)(sent - first_number) / rate * 1e9)) <= time) make_request(due);
+    while ((due = first_due + (uint64_t)((double)(account.sent - first_number) / rate * 1e9)) <= time) make_request(due);
     turn(due < until ? due : until);
   }
 }
 
 static void await_replies(double limit) {
-  uint64_t until = now() + (uint64_t)(limit * (double)SECOND);
-  while (answered < sent && now() < until) turn(until);
+  uint64_t until = now() + nanoseconds(limit);
+  while (missing(&account) && now() < until) turn(until);
 }
 
 static void probe(void) {
-  for (int index = 0; index < vendor_count; index++) {
+  for (int index = 0; index < (station_count ? 1 : vendor_count); index++) {
     make_request(now());
     if (index == 0) await_replies(PROBE_SECONDS); /* one first: the rest then find a worker that is up */
   }
   await_replies(PROBE_SECONDS);
-  if (answered < sent) die("no reply to %lu of the first %lu requests", sent - answered, sent);
+  if (missing(&account)) die("no reply to %lu of the first %lu requests", missing(&account), account.sent);
   event("ready");
   read_watched();
 }
@@ -467,41 +348,40 @@ static void probe(void) {
 static void run(void) {
   probe();
   void (*send_until)(uint64_t) = rate > 0 ? keep_rate : keep_outstanding;
-  send_until(now() + (uint64_t)(warmup * (double)SECOND));
-  uint64_t answered_before = answered, start = now();
+  send_until(now() + nanoseconds(warmup));
+  uint64_t answered_before = account.answered, start = now();
   processor_time_t before = processor_time();
   counting = true;
-  send_until(start + (uint64_t)(seconds * (double)SECOND));
+  send_until(start + nanoseconds(seconds));
   counting = false;
   double elapsed = (double)(now() - start) / (double)SECOND;
   processor_time_t after = processor_time();
-  uint64_t counted = answered - answered_before;
+  uint64_t counted = account.answered - answered_before;
   await_replies(GRACE_SECONDS);
-  printf("{\"round_trips\":%lu,\"seconds\":%.6f,\"rate\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
-         "\"sent\":%lu,\"missing\":%lu,\"duplicate\":%lu,\"foreign\":%lu,\"refused\":%lu,"
-         "\"load_cpu_s\":%.6f,\"busy_cpu_s\":%.3f,\"watched_cpu_s\":[",
-         counted, elapsed, (double)counted / elapsed, percentile_us(0.5), percentile_us(0.99), (double)slowest / 1000,
-         sent, sent - answered, duplicate, foreign, refused, after.own - before.own, after.busy - before.busy);
-  for (int index = 0; index < watched_count; index++)
-    printf("%s%.6f", index ? "," : "", after.watched[index] - before.watched[index]);
-  puts("]}");
+  printf("{");
+  print_count(counted, elapsed, &latencies);
+  printf(",");
+  print_account(&account);
+  printf(",");
+  print_processor_time(&before, &after);
+  puts("}");
 }
 
 static void fill(void) {
-  while (sent < (uint64_t)count || out.length) {
-    while (sent < (uint64_t)count && out.length - out_written < WRITE_AHEAD) make_request(now());
+  while (account.sent < (uint64_t)count || out.length) {
+    while (account.sent < (uint64_t)count && out.length - out_written < WRITE_AHEAD) make_request(now());
     turn(now() + SECOND);
   }
   event("sent");
-  uint64_t already = answered, first_reply = 0;
-  while (answered < sent) {
+  uint64_t already = account.answered, first_reply = 0;
+  while (missing(&account)) {
     turn(now() + SECOND / 20);
-    if (!first_reply && answered > already) first_reply = now();
+    if (!first_reply && account.answered > already) first_reply = now();
   }
   double elapsed = first_reply ? (double)(now() - first_reply) / (double)SECOND : 0;
-  printf("{\"round_trips\":%lu,\"seconds\":%.6f,\"sent\":%lu,\"missing\":%lu,\"duplicate\":%lu,\"foreign\":%lu,"
-         "\"refused\":%lu}\n",
-         answered, elapsed, sent, sent - answered, duplicate, foreign, refused);
+  printf("{\"round_trips\":%lu,\"seconds\":%.6f,", account.answered, elapsed);
+  print_account(&account);
+  puts("}");
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------- */
@@ -512,6 +392,7 @@ static void read_options(int argument_count, char **arguments) {
     const char *option = arguments[index], *value = arguments[index + 1];
     if (!strcmp(option, "--url")) url = value;
     else if (!strcmp(option, "--vendor")) vendors[vendor_count++] = value;
+    else if (!strcmp(option, "--stations")) station_count = atoi(value);
     else if (!strcmp(option, "--outstanding")) outstanding_wanted = atol(value);
     else if (!strcmp(option, "--rate")) rate = atof(value);
     else if (!strcmp(option, "--seconds")) seconds = atof(value);
@@ -523,6 +404,13 @@ static void read_options(int argument_count, char **arguments) {
     else die("unknown option %s", option);
   }
   if (!url || !vendor_count) die("usage: load run|fill --url URL --vendor ID [--vendor ID …] …");
+}
+
+static address_t address_of(int index) {
+  if (!station_count) return (address_t){"datatransfer", vendors[index], vendors[index], "CS-BERLIN-0017"};
+  static char station[32];
+  snprintf(station, sizeof station, STATION_ID, index);
+  return (address_t){"datatransfer.stations", station, vendors[0], station};
 }
 
 /* Logs in, subscribes to an exclusive reply queue and makes the templates; from here on the socket is ours. */
@@ -538,10 +426,10 @@ static void connect_to_broker(void) {
 
   char reply_to[256];
   snprintf(reply_to, sizeof reply_to, "%.*s", (int)name.len, (char *)name.bytes);
-  templates = grown(NULL, sizeof *templates * (size_t)vendor_count);
-  memset(templates, 0, sizeof *templates * (size_t)vendor_count);
-  for (int index = 0; index < vendor_count; index++)
-    make_template(&templates[index], vendors[index], reply_to, (size_t)amqp_get_frame_max(connection));
+  template_count = station_count ? station_count : vendor_count;
+  templates = cleared((size_t)template_count, sizeof *templates);
+  for (int index = 0; index < template_count; index++)
+    make_template(&templates[index], address_of(index), reply_to, (size_t)amqp_get_frame_max(connection));
   sock = amqp_get_sockfd(connection);
 }
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 
 from tests.bench.machine import Machine
-from tests.bench.runner import Row, Table
-from tests.bench.subjects import Cast
+from tests.bench.subjects import Cast, Job
+from tests.bench.tables import Row, Table
 
 WIDTH = 860
 LEFT = 200
@@ -43,7 +43,7 @@ def _bar(y: float, title: str, length: float, value: str, colour: str) -> list[s
 
 
 def _panel(
-    y: float, rows: Sequence[Row], cast: Cast, panel: tuple[str, str, str, int]
+    y: float, rows: Sequence[Row[Job]], cast: Cast, panel: tuple[str, str, str, int]
 ) -> list[str]:
     number, heading, pattern, divisor = panel
     values = {row.entry.label: getattr(row.median, number) / divisor for row in rows}
@@ -59,7 +59,7 @@ def _panel(
     return parts
 
 
-def draw(table: Table, machine: Machine, cast: Cast) -> str:
+def draw(table: Table[Job], machine: Machine, cast: Cast) -> str:
     """The SVG of a scenario whose rows were all measured under a steady load."""
     rows = [row for row in table.rows if row.median and row.failure is None]
     panel_height = 12 + len(rows) * (BAR + GAP) + PANEL_GAP

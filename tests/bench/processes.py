@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tests.processes import end_with_parent
 
@@ -144,6 +144,9 @@ class Process:
 class Load(Process):
     """The load generator; see load.c for its events and its result."""
 
+    faults: ClassVar[tuple[str, ...]] = ("duplicate", "foreign", "refused")
+    """What it may not count."""
+
     def await_event(self, name: str, seconds: float = 90) -> None:
         """Wait for an event. Raises ProcessFailed if it does not come."""
         line = json.loads(self.next_line(seconds))
@@ -151,11 +154,11 @@ class Load(Process):
             raise self.failure(f"said {line} where {name} was due")
 
     def result(self, seconds: float = 90) -> dict[str, Any]:
-        """Its last line. Raises ProcessFailed if a reply was double, foreign or not Accepted."""
+        """Its last line. Raises ProcessFailed if it counted a fault: a reply that was double,
+        foreign or not Accepted.
+        """
         result: dict[str, Any] = json.loads(self.next_line(seconds))
-        wrong = {
-            fault: result[fault] for fault in ("duplicate", "foreign", "refused") if result[fault]
-        }
+        wrong = {fault: result[fault] for fault in self.faults if result[fault]}
         if wrong:
             raise self.failure(f"counted wrong replies {wrong}")
         return result

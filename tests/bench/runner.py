@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from pamqp.common import FieldTable
 from bridge.testing.rabbitmq import PrivateBroker
 from tests.bench.messages import queue_name
 from tests.bench.processes import Load, Process, ProcessFailed, Usage, family, usage
-from tests.bench.scenarios import Entry, Pace, Scenario
+from tests.bench.scenarios import Pace
 from tests.bench.subjects import Cast, Job
+from tests.bench.tables import Entry, Measurement, Row, Scenario, Table, summarise
 
 OUTSTANDING = 200
 FIXED_RATE = 3_000
@@ -28,57 +28,6 @@ HANGING = 1_000
 """Requests to the vendor that hangs; more than its prefetch."""
 FILL_SECONDS = 600.0
 DRAIN_SECONDS = 900.0
-
-
-class Measurement(msgspec.Struct, omit_defaults=True):
-    """One worker process, one round."""
-
-    rate: float | None = None
-    """Round trips per second, at 200 outstanding (a backlog: while draining)."""
-    cpu_us: float | None = None
-    """User and system time of the worker per round trip of the same count, in microseconds."""
-    broker_cpu_us: float | None = None
-    load_cpu_us: float | None = None
-    others_share: float | None = None
-    """The part of the machine's processors that other programs used during the count."""
-    p50_us: float | None = None
-    """Latency at 200 outstanding, or at the fixed rate, in microseconds."""
-    p99_us: float | None = None
-    lone_p50_us: float | None = None
-    """Latency at one outstanding, in microseconds."""
-    lone_p99_us: float | None = None
-    resident_mib: float | None = None
-    """Memory of the worker after the count."""
-    peak_mib: float | None = None
-    growth_mib: float | None = None
-    """For a backlog: the peak while draining, above the memory of an idle worker."""
-    missing: int = 0
-    """Requests without a reply at the end of the count."""
-
-
-NUMBERS = tuple(name for name in Measurement.__struct_fields__ if name != "missing")
-
-
-class Row(msgspec.Struct):
-    """An entry after all rounds."""
-
-    entry: Entry
-    rounds: list[Measurement] = []
-    median: Measurement | None = None
-    ratio: Measurement | None = None
-    """The median of the rounds' ratios to the entry it is compared with."""
-    failure: str | None = None
-
-
-class Table(msgspec.Struct):
-    """A scenario after all rounds."""
-
-    scenario: Scenario
-    rows: list[Row]
-
-    def row(self, label: str | None) -> Row | None:
-        """The row of an entry, if it was run."""
-        return next((row for row in self.rows if row.entry.label == label), None)
 
 
 class Bench(msgspec.Struct):
@@ -92,7 +41,7 @@ class Bench(msgspec.Struct):
     virtual_hosts: dict[tuple[str, int], str] = {}
     """Names of the shared ones, by queue type and number of vendor queues."""
 
-    def run(self, scenario: Scenario, chosen: set[str]) -> Table:
+    def run(self, scenario: Scenario[Job], chosen: set[str]) -> Table[Job]:
         """Run all rounds of a scenario with the chosen subjects that are there."""
         entries = [
             entry
@@ -109,13 +58,13 @@ class Bench(msgspec.Struct):
         summarise(table)
         return table
 
-    def _run_entry(self, row: Row, *, headline: bool) -> None:
+    def _run_entry(self, row: Row[Job], *, headline: bool) -> None:
         try:
             row.rounds.append(self._measure(row.entry, headline=headline))
         except ProcessFailed as failure:
             row.failure = str(failure)
 
-    def _measure(self, entry: Entry, *, headline: bool) -> Measurement:
+    def _measure(self, entry: Entry[Job], *, headline: bool) -> Measurement:
         if entry.job.backlog:
             return self._measure_backlog(entry)
         if entry.job.first_vendor_hangs is not None:
@@ -126,7 +75,7 @@ class Bench(msgspec.Struct):
 
     # ---- the three kinds of measurement ----
 
-    def _measure_steady_load(self, entry: Entry, seconds: float) -> Measurement:
+    def _measure_steady_load(self, entry: Entry[Job], seconds: float) -> Measurement:
         """Measure at one request outstanding, then at 200."""
         job = entry.job
         vhost = self._shared_virtual_host(job)
@@ -137,7 +86,7 @@ class Bench(msgspec.Struct):
         measured.lone_p50_us, measured.lone_p99_us = lone.p50_us, lone.p99_us
         return measured
 
-    def _measure_other_vendors(self, entry: Entry) -> Measurement:
+    def _measure_other_vendors(self, entry: Entry[Job]) -> Measurement:
         """Measure the other vendors at a steady rate while the first hangs, or has no requests."""
         job = entry.job
         with self._own_virtual_host(job) as vhost, self._worker(entry, vhost) as worker:
@@ -147,7 +96,7 @@ class Bench(msgspec.Struct):
                 fill.await_event("sent")
                 return self._steady(worker, vhost, job, seconds=self.pace.seconds, rate=FIXED_RATE)
 
-    def _measure_backlog(self, entry: Entry) -> Measurement:
+    def _measure_backlog(self, entry: Entry[Job]) -> Measurement:
         """Measure a worker that finds a full queue against one that has answered one request."""
         job = entry.job
         with self._own_virtual_host(job) as vhost:
@@ -177,7 +126,7 @@ class Bench(msgspec.Struct):
     # ---- their parts ----
 
     @contextmanager
-    def _worker(self, entry: Entry, vhost: str) -> Iterator[Process]:
+    def _worker(self, entry: Entry[Job], vhost: str) -> Iterator[Process]:
         url = self.broker.url + vhost
         if entry.job.tls:
             url = f"{self.broker.tls_url}{vhost}?cafile={self.broker.ca_file}"
@@ -236,7 +185,7 @@ class Bench(msgspec.Struct):
 
     def _make_virtual_host(self, name: str, job: Job) -> None:
         self.broker.add_vhost(name)
-        asyncio.run(_declare(self.broker.url + name, job))
+        asyncio.run(declare(self.broker.url + name, job))
 
 
 def _measurement(result: dict[str, Any], worker: Usage) -> Measurement:
@@ -258,7 +207,7 @@ def _measurement(result: dict[str, Any], worker: Usage) -> Measurement:
     )
 
 
-async def _declare(url: str, job: Job) -> None:
+async def declare(url: str, job: Job) -> None:
     """Declare every exchange and queue of the wire contract, the same for all subjects."""
     arguments: FieldTable = {"x-queue-type": job.queue_type}
     async with await aio_pika.connect(url) as connection:
@@ -302,44 +251,3 @@ async def _await_depth(url: str, name: str, depth: int) -> None:
                 return
             await asyncio.sleep(0.2)
     raise ProcessFailed(f"{name} does not hold {depth:,} messages")
-
-
-# ---- medians and ratios ----
-
-
-def _median(measurements: list[Measurement]) -> Measurement:
-    median = Measurement(missing=max(measurement.missing for measurement in measurements))
-    for name in NUMBERS:
-        values = [
-            value
-            for measurement in measurements
-            if (value := getattr(measurement, name)) is not None
-        ]
-        setattr(median, name, statistics.median(values) if values else None)
-    return median
-
-
-def _ratio(one: Measurement, other: Measurement) -> Measurement:
-    ratio = Measurement()
-    for name in NUMBERS:
-        numerator, denominator = getattr(one, name), getattr(other, name)
-        if numerator is not None and denominator:
-            setattr(ratio, name, numerator / denominator)
-    return ratio
-
-
-def summarise(table: Table) -> None:
-    """Fill in the medians of the rounds, and the medians of the ratios in each round."""
-    for row in table.rows:
-        if row.rounds:
-            row.median = _median(row.rounds)
-    for row in table.rows:
-        row.ratio = compare(row, table.row(row.entry.against))
-
-
-def compare(row: Row | None, other: Row | None) -> Measurement | None:
-    """The median of the ratios of one row's rounds to another's."""
-    if row is None or other is None or not row.rounds or not other.rounds:
-        return None
-    pairs = zip(row.rounds, other.rounds, strict=False)  # one that failed half-way has fewer
-    return _median([_ratio(one, against) for one, against in pairs])

@@ -6,6 +6,7 @@ Within a scenario the entries take turns, so that what changes on the machine me
 import msgspec
 
 from tests.bench.subjects import Job
+from tests.bench.tables import Entry, Scenario
 
 PEERS = ("aiormq", "aio_pika", "faststream")
 
@@ -34,25 +35,7 @@ class Pace(msgspec.Struct, frozen=True):
         return min(0.5, self.seconds / 4)
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One line of a scenario's table."""
-
-    label: str
-    subject: str
-    job: Job
-    against: str | None = None
-    """The label of the entry that it is compared with, in the same round."""
-
-
-class Scenario(msgspec.Struct, frozen=True):
-    """A table."""
-
-    name: str
-    title: str
-    entries: tuple[Entry, ...]
-
-
-def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario:
+def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario[Job]:
     """A scenario of the bridge, C, and further subjects on the same job."""
     names = ("bridge", "c", *subjects)
     return Scenario(
@@ -62,8 +45,8 @@ def _side_by_side(name: str, title: str, job: Job, *subjects: str) -> Scenario:
     )
 
 
-def _vendor_queues(quick: bool) -> Scenario:
-    entries: list[Entry] = []
+def _vendor_queues(quick: bool) -> Scenario[Job]:
+    entries: list[Entry[Job]] = []
     for count in (1, 100) if quick else (1, 100, 1000):
         job = Job(vendors=count)
         queues = f"{count:,} queue{'s' if count > 1 else ''}"
@@ -74,7 +57,7 @@ def _vendor_queues(quick: bool) -> Scenario:
     return Scenario("vendors", "Vendor queues on one worker", tuple(entries))
 
 
-def _processes(quick: bool) -> Scenario:
+def _processes(quick: bool) -> Scenario[Job]:
     counts = (1, 2) if quick else (1, 2, 4)
     labels = {count: f"bridge, {count} process{'es' if count > 1 else ''}" for count in counts}
     entries = [
@@ -84,7 +67,7 @@ def _processes(quick: bool) -> Scenario:
     return Scenario("processes", "Processes of one worker", tuple(entries))
 
 
-def _idempotency() -> Scenario:
+def _idempotency() -> Scenario[Job]:
     on, off = "bridge, replies kept", "bridge, no replies kept"
     entries = (Entry(on, "bridge", Job(), off), Entry(off, "bridge", Job(idempotency="none")))
     return Scenario(
@@ -92,13 +75,13 @@ def _idempotency() -> Scenario:
     )
 
 
-def _metrics() -> Scenario:
+def _metrics() -> Scenario[Job]:
     on, off = "bridge, counted", "bridge, not counted"
     entries = (Entry(on, "bridge", Job(), off), Entry(off, "bridge", Job(counted=False)))
     return Scenario("metrics", "What it costs to count requests for the metrics", entries)
 
 
-def _scheduling() -> Scenario:
+def _scheduling() -> Scenario[Job]:
     batch, normal = Job(scheduling="batch"), Job(scheduling="normal")
     entries = (
         Entry("bridge, batch", "bridge", batch, "c, normal"),
@@ -109,7 +92,7 @@ def _scheduling() -> Scenario:
     return Scenario("scheduling", "What the scheduling policy brings", entries)
 
 
-def _events() -> Scenario:
+def _events() -> Scenario[Job]:
     off = "bridge, events off"
     entries = (
         Entry("bridge, all events", "bridge", Job(events="all"), off),
@@ -118,7 +101,7 @@ def _events() -> Scenario:
     return Scenario("events", "What it costs to publish what became of each request", entries)
 
 
-def _surrounded() -> Scenario:
+def _surrounded() -> Scenario[Job]:
     bare = "bridge, handlers alone"
     entries = (
         Entry("bridge, state and middleware", "bridge", Job(surrounded=True), bare),
@@ -127,7 +110,7 @@ def _surrounded() -> Scenario:
     return Scenario("surrounded", "What a lifespan's state and one middleware cost", entries)
 
 
-def _compiled() -> Scenario:
+def _compiled() -> Scenario[Job]:
     entries = (
         Entry("bridge, compiled", "bridge", Job()),
         Entry("bridge, as Python", "bridge", Job(pure=True), "bridge, compiled"),
@@ -135,7 +118,7 @@ def _compiled() -> Scenario:
     return Scenario("compiled", "What compiling the hot path saves", entries)
 
 
-def _hang() -> Scenario:
+def _hang() -> Scenario[Job]:
     calm, hanging = "bridge, all well", "bridge, one vendor hangs"
     entries = (
         Entry(calm, "bridge", Job(vendors=10, first_vendor_hangs=False)),
@@ -146,12 +129,12 @@ def _hang() -> Scenario:
     )
 
 
-def _interpreters(names: list[str]) -> Scenario:
+def _interpreters(names: list[str]) -> Scenario[Job]:
     entries = [Entry(name, name, Job(), None if name == "bridge" else "bridge") for name in names]
     return Scenario("interpreters", "CPython versions", tuple(entries))
 
 
-def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario]:
+def all_scenarios(pace: Pace, other_bridges: list[str]) -> list[Scenario[Job]]:
     """All scenarios, in the order in which they run."""
     peers = () if pace.quick else PEERS
     sizes = {"100 B": 100, "1 kB": 1_000, "16 kB": 16_000, "200 kB": 200_000}

@@ -132,6 +132,11 @@ class Cast(msgspec.Struct):
     subjects: dict[str, Subject]
     missing: list[str]
 
+    @property
+    def titles(self) -> dict[str, str]:
+        """The titles of the subjects, by name."""
+        return {name: subject.title for name, subject in self.subjects.items()}
+
 
 def assemble(
     programs: Programs, python: str = sys.executable, other_pythons: dict[str, str] | None = None

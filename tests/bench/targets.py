@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tests.bench.runner import Row, Table, compare
+from tests.bench.subjects import Job
+from tests.bench.tables import Row, Table, compare
 
 
 class Target(msgspec.Struct):
@@ -33,9 +34,9 @@ class Target(msgspec.Struct):
 class Results(msgspec.Struct):
     """The tables of a run, to ask for ratios."""
 
-    tables: Sequence[Table]
+    tables: Sequence[Table[Job]]
 
-    def row(self, scenario: str, label: str) -> Row | None:
+    def row(self, scenario: str, label: str) -> Row[Job] | None:
         """A row, if it was measured."""
         table = next((table for table in self.tables if table.scenario.name == scenario), None)
         return table.row(label) if table else None
@@ -52,7 +53,7 @@ class Results(msgspec.Struct):
         return row.median.growth_mib if row and row.median else None
 
 
-def targets(tables: Sequence[Table]) -> list[Target]:
+def targets(tables: Sequence[Table[Job]]) -> list[Target]:
     """All targets; nothing is measured for those whose scenario was not run."""
     results = Results(tables)
     ratio = results.ratio
