@@ -1,6 +1,7 @@
 """``dtbridge gateway``: the WebSocket connections of charging stations."""
 
 import contextlib
+import gc
 import importlib.util
 import math
 import re
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
 log = get_logger("bridge.gateway")
 
 DEFAULTS: Final = GatewaySettings()
+GENERATIONS: Final = (10_000, 10, 100)
+"""What Python's collector waits for (gc.set_threshold): a message leaves no garbage that it has to
+find, and each time that it looks at everything, it looks at all that the stations have."""
 OTHER_FILES: Final = 100
 """File descriptors that are not for stations: the broker's connections, the log, what listens."""
 NOT_SHARED: Final = (
@@ -437,6 +441,8 @@ def gateway(
         registry = gateway_registry(server, link)
         if not start.is_child:
             announce()
+        gc.set_threshold(*GENERATIONS)
+        gc.freeze()  # what the imports made stays: the collector need not look at it again
         async with observing_gateway(listener, link, server, blocked_after, registry), link:
             on_signals(server.stop, patience)
             await server.run()
