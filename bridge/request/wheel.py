@@ -9,6 +9,11 @@ import asyncio
 import math
 from typing import Final
 
+from bridge.request.outcome import describe_error
+from bridge.telemetry.logs import get_logger
+
+log = get_logger("bridge.request")
+
 TICK: Final = 0.05
 """Seconds between two looks at the wheel."""
 
@@ -28,7 +33,7 @@ class Timed:
         return self.slot is not None
 
     def out_of_time(self) -> None:
-        """Its time is over. It is in no wheel any more. Must not raise."""
+        """Its time is over. It is in no wheel any more."""
         raise NotImplementedError
 
 
@@ -113,4 +118,8 @@ class Wheel:
             timed, _ = slot.popitem()
             timed.slot = None
             self._waiting -= 1
-            timed.out_of_time()
+            try:
+                timed.out_of_time()
+            except Exception as error:
+                # A fault of ours. It costs this one, and not the time-outs of all others.
+                log.exception("a time-out failed", error=describe_error(error))

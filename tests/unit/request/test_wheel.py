@@ -84,6 +84,22 @@ async def test_one_that_is_told_takes_another_back_whose_time_is_over_too() -> N
     assert [first.at, second.at].count(None) == 1
 
 
+async def test_one_that_fails_costs_itself_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    wheel = Wheel()
+    things = [Noted(fail), Noted(), Noted(fail), Noted()]
+    for noted in things:
+        wheel.add(noted, 0.001)
+    later = Noted()
+    wheel.add(later, 2 * TICK)
+    while later.at is None:
+        await asyncio.sleep(0.001)
+    assert None not in [noted.at for noted in things]
+    assert caplog.text.count("a time-out failed") == 2
+
+
 async def test_what_is_added_while_others_are_told_waits_for_a_later_tick() -> None:
     wheel = Wheel()
     again = Noted()
