@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent
 
 MODULES = (
     "bridge.dialects.native",
+    "bridge.gateway.intake",
+    "bridge.gateway.stations",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",
