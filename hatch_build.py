@@ -33,6 +33,8 @@ MODULES = (
     "bridge.gateway.websocket.connection",
     "bridge.gateway.websocket.frames",
     "bridge.gateway.websocket.station_socket",
+    "bridge.gateway.intake",
+    "bridge.gateway.stations",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",

@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parent
 COMMAND = "python -m bridge.compiled.views"
 
 VIEWS = {
+    "bridge.gateway.counts": ("LinkCounts",),
     "bridge.ocpp.data_transfer": ("DataTransferResponse",),
     "bridge.ocpp.request": ("RequestEnvelope",),
     "bridge.request.incoming": ("Request",),

@@ -14,9 +14,9 @@ that are compiled.
 import base64
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -49,6 +49,7 @@ from bridge.dialects.headers import (
     VERSION,
 )
 from bridge.dialects.names import Names, station_key, vendor_key
+from bridge.dialects.remembered import Remembered
 from bridge.dialects.replies import RICHEST, OfflineBody
 from bridge.ocpp import DEFAULT_VERSION, OcppVersion
 from bridge.ocpp.rpc import OCPP_MESSAGE_ID_MAX_LENGTH, check_message_id
@@ -112,15 +113,21 @@ _RESPONSE: Final = Kind.RESPONSE
 
 
 def _reply_properties(
-    kind: Kind, station_id: str, request_headers: Mapping[str, Any] = _NO_HEADERS
+    kind: str,
+    version: OcppVersion | None,
+    station_id: str,
+    request_headers: Mapping[str, Any] = _NO_HEADERS,
 ) -> Properties:
+    """`kind`: the property `type`. `version`: that of the answer; None: it stays unsaid."""
     headers = {STATION_ID: station_id}
+    if version is not None:
+        headers[VERSION] = version.value
     for name in (TRACE_PARENT, TRACE_STATE):
         value = request_headers.get(name)
         if type(value) is str and len(value) <= _TRACE_LENGTH:
             headers[name] = value
     return Properties(
-        content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind.value
+        content_type=CONTENT_TYPE, headers=headers, delivery_mode=PERSISTENT, type=kind
     )
 
 
@@ -129,27 +136,6 @@ def _way_back(prefixes: tuple[str, ...], reply_to: str) -> bool | None:
     if reply_to.startswith(DIRECT_REPLY_TO):
         return False if is_direct_reply_to(reply_to) else None
     return True if reply_to.startswith(prefixes) else None
-
-
-Value = TypeVar("Value")
-
-
-class _Remembered(dict[str, Value], Generic[Value]):
-    """What `work_out` returns for a text (a station's id, a reply queue), worked out once."""
-
-    KEPT: Final = 4_096
-    """Answers kept, at most 500 bytes each. The texts come from outside, so there must be a bound.
-    When it is reached, all are forgotten; those in use are soon back."""
-
-    def __init__(self, work_out: Callable[[str], Value]) -> None:
-        super().__init__()
-        self._work_out = work_out
-
-    def __missing__(self, text: str) -> Value:
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[text] = answer = self._work_out(text)
-        return answer
 
 
 class Native:
@@ -168,10 +154,17 @@ class Native:
         self.exchange: GatewayExchange | None = None
         self.queues: Sequence[SharedQueue] = ()
         # All replies of a kind to one station differ in correlation_id and expiration alone.
-        self._responses = _Remembered(partial(_reply_properties, Kind.RESPONSE))
-        self._call_errors = _Remembered(partial(_reply_properties, Kind.CALL_ERROR))
+        self._responses = _replies(Kind.RESPONSE.value)
+        self._call_errors = _replies(Kind.CALL_ERROR.value)
+        self._station_responses = {
+            version: _replies(Kind.RESPONSE.value, version) for version in OcppVersion
+        }
+        self._station_call_errors = {
+            version: _replies(Kind.CALL_ERROR.value, version) for version in OcppVersion
+        }
+        self._offline = _replies(OFFLINE_TYPE)
         self._reply_prefixes = (SERVER_NAMED, self.names.replies, *reply_prefixes)
-        self._ways_back = _Remembered(partial(_way_back, self._reply_prefixes))
+        self._ways_back = Remembered(partial(_way_back, self._reply_prefixes))
 
     def request(self, delivery: Delivery) -> Request:
         """As :meth:`Dialect.request`. Every delivery is a request, if only one with a fault."""
@@ -273,6 +266,14 @@ class Native:
         gone. A reply to direct reply-to is not: up to 4.1, RabbitMQ returns it although it delivers
         it.
         """
+        return self._reply(
+            request, body, self._responses if kind is _RESPONSE else self._call_errors
+        )
+
+    def _reply(
+        self, request: Request, body: bytes, replies: Remembered[Properties]
+    ) -> Publishing | None:
+        """`replies`: the properties of replies of this kind, by station."""
         delivery = request.source
         asked = delivery.properties
         reply_to = asked.reply_to
@@ -280,11 +281,9 @@ class Native:
             return None
         headers = asked.headers
         if headers is not None and TRACE_PARENT in headers:
-            properties = _reply_properties(kind, request.station_id, headers)
+            properties = replies.work_out(request.station_id, headers)
         else:
-            properties = (self._responses if kind is _RESPONSE else self._call_errors)[
-                request.station_id
-            ]
+            properties = replies[request.station_id]
         deadline = request.deadline
         return Publishing(
             reply_to,
@@ -438,22 +437,17 @@ class Native:
 
         The CSMS does not know the station's version.
         """
-        reply = self.reply(request, body, kind)
-        if reply is None:
-            return None
-        headers = (reply.properties.headers or {}) | {VERSION: request.version.value}
-        return msgspec.structs.replace(
-            reply, properties=msgspec.structs.replace(reply.properties, headers=headers)
-        )
+        replies = self._station_responses if kind is _RESPONSE else self._station_call_errors
+        return self._reply(request, body, replies[request.version])
 
     def offline_reply(self, request: Request, *, sent: bool) -> Publishing | None:
         """The answer for a station that is gone. `sent`: whether it had been sent the request."""
-        reply = self.reply(request, msgspec.json.encode(OfflineBody(sent)), Kind.CALL_ERROR)
-        if reply is None:
-            return None
-        return msgspec.structs.replace(
-            reply, properties=msgspec.structs.replace(reply.properties, type=OFFLINE_TYPE)
-        )
+        return self._reply(request, msgspec.json.encode(OfflineBody(sent)), self._offline)
+
+
+def _replies(kind: str, version: OcppVersion | None = None) -> Remembered[Properties]:
+    """The properties of replies of a kind, which are alike for all to one station."""
+    return Remembered(partial(_reply_properties, kind, version))
 
 
 def _request_properties(

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.client.errors import NoAnswer, NotAccepted, StationOffline
-from bridge.gateway.intake import LinkCounts
+from bridge.gateway.counts import LinkCounts
 from bridge.gateway.link import GatewayLink
 from bridge.gateway.station_handler import PayloadHandler, StationHandler
 from bridge.gateway.websocket.boot import Boot, BootAnswer, BootHook, RegistrationStatus

@@ -7,14 +7,13 @@ whichever connection is open when it is there.
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Final
-
-import msgspec
 
 from bridge.backoff import back_off
 from bridge.client.requester import REFUSALS
+from bridge.compiled import fields
 from bridge.dialects.native import Native
+from bridge.gateway.counts import LinkCounts
 from bridge.ocpp.errors import encodable
 from bridge.request.chain import Dispatch
 from bridge.request.failures import Failures
@@ -24,35 +23,16 @@ from bridge.telemetry import ticks
 from bridge.telemetry.causes import Causes
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.measures import Tally
-from bridge.transport import Confirm, Delivery, Publishing, Transport, Verdict
+from bridge.transport import Confirm, Delivery, Properties, Publishing, Transport, Verdict
 
 log = get_logger("bridge.gateway")
 
+fields.check((Delivery, LinkCounts, Properties, Reply, Request))
 
-class LinkCounts(msgspec.Struct):
-    """What a link has done since it was made, CSMS → station.
-
-    Each request is counted once, when it has ended, as answered, offline or late.
-    """
-
-    received: int = 0
-    """Requests of the CSMS."""
-    answered: int = 0
-    """Answers given: responses and CALLERRORs, the gateway's own among them."""
-    failed: int = 0
-    """Requests whose handler failed, or that found too many others before them; answered with a
-    CALLERROR."""
-    offline: int = 0
-    """Requests for a station that was not there, or was lost meanwhile."""
-    late: int = 0
-    """Requests whose time was over: before they came, before their turn, or before their station
-    answered."""
-    absorbed: int = 0
-    """Requests that came again, and were given the answer of the first time."""
-    forbidden: int = 0
-    """Answers not sent, because ``reply_to`` named a queue that is not allowed."""
-    unroutable: int = 0
-    """Answers whose queue was gone, or went on refusing them."""
+_ACK: Final = Verdict.ACK
+_CONFIRMED: Final = Confirm.CONFIRMED
+_CALL_ERROR_KIND: Final = Kind.CALL_ERROR
+"""Names of their own: a member of an Enum is looked up at each use."""
 
 
 KINDS: Final = (
@@ -85,6 +65,7 @@ class StationIntake:
         self.next: Dispatch
         """Where requests go: see :func:`~bridge.request.chain.chain`."""
         self._dialect = dialect
+        self._read = dialect.request
         self._transport = transport
         self._counts = counts
         self._tally = to_stations() if tally is None else tally
@@ -100,53 +81,44 @@ class StationIntake:
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
         self._counts.received += 1
-        request = self._dialect.request(delivery)
+        request = self._read(delivery)
         request.arrived = ticks.now()
         # The message id of the CSMS is enough of a name, as the contract has it; no connection of a
         # station plays a part in it.
-        request.origin = delivery.properties.user_id
+        properties = delivery.properties
+        request.origin = properties.user_id
         request.told_apart = True
         self.next(request)
 
     def settled(self, request: Request, outcome: Outcome) -> None:
         """Answer a request, and make room for the next."""
         counts = self._counts
-        self._count(request, outcome)
-        match outcome:
-            case Reply(body, kind):
-                counts.answered += 1
-                self._answer(request, lambda: self._dialect.station_reply(request, body, kind))
-            case Failure(bytes(body)):
-                counts.failed += 1
-                counts.answered += 1
-                self._failures.failed(request, outcome)
-                self._answer(
-                    request, lambda: self._dialect.station_reply(request, body, Kind.CALL_ERROR)
-                )
-            case Offline(sent):
-                counts.offline += 1
-                leaving = self._leaving.get(request.station_id)
-                self._answer(
-                    request, lambda: self._dialect.offline_reply(request, sent=sent), leaving
-                )
-            case _:
-                counts.late += 1
-        request.source.settle(Verdict.ACK)
+        if isinstance(outcome, Reply):
+            self._count_reply(request, outcome)
+            counts.answered += 1
+            self._answer(request, outcome)
+        elif isinstance(outcome, Failure) and outcome.body is not None:
+            self._tally.count(_BY_REASON.get(outcome.reason, _FAILED))
+            counts.failed += 1
+            counts.answered += 1
+            self._failures.failed(request, outcome)
+            self._answer(request, Reply(outcome.body, Kind.CALL_ERROR))
+        elif isinstance(outcome, Offline):
+            self._tally.count(_OFFLINE)
+            counts.offline += 1
+            self._answer(request, outcome, self._leaving.get(request.station_id))
+        else:
+            self._tally.count(_LATE)
+            counts.late += 1
+        request.source.settle(_ACK)
 
-    def _count(self, request: Request, outcome: Outcome) -> None:
-        match outcome:
-            case Reply():
-                kind = _CALL_ERROR if outcome.kind is Kind.CALL_ERROR else _RESPONSE
-                if request.absorbed:
-                    kind = _ABSORBED
-                elif request.arrived is not None:
-                    self._tally.seconds.observe(ticks.now() - request.arrived)
-            case Failure(bytes()):
-                kind = _BY_REASON.get(outcome.reason, _FAILED)
-            case Offline():
-                kind = _OFFLINE
-            case _:
-                kind = _LATE
+    def _count_reply(self, request: Request, reply: Reply) -> None:
+        kind = _CALL_ERROR if reply.kind is _CALL_ERROR_KIND else _RESPONSE
+        if request.absorbed:
+            kind = _ABSORBED
+        elif request.arrived is not None:
+            arrived: float = request.arrived
+            self._tally.seconds.observe(ticks.now() - arrived)
         self._tally.count(kind)
 
     def hold_offline(self, station_id: str) -> None:
@@ -171,44 +143,49 @@ class StationIntake:
         self._failures.close()
 
     def _answer(
-        self,
-        request: Request,
-        publishing: Callable[[], Publishing | None],
-        later: "list[_Answer] | None" = None,
+        self, request: Request, outcome: Reply | Offline, later: "list[_Answer] | None" = None
     ) -> None:
         """Publish an answer, or put it with those that are published `later`."""
         if not request.reply_wanted:
             if request.fault is not None and self._unasked.is_new(request.fault):
                 log.warning("request of the CSMS not handled", reason=request.fault)
             return
-        answer = _Answer(request, publishing)
+        answer = _Answer(self, request, outcome)
         if later is None:
             self._send(answer)
         else:
             later.append(answer)
 
     def _send(self, answer: "_Answer") -> None:
-        publishing = answer.publishing()
-        if publishing is None:
-            self._counts.forbidden += 1
-            cause, sentence = self._dialect.why_not_answered(answer.request)
-            if self._forbidden.is_new(cause):
-                station = encodable(answer.request.station_id)
-                log.warning("answer to the CSMS not sent", reason=sentence, station=station)
+        publishing = self._publishing(answer)
+        if publishing is not None:
+            self._transport.publish(publishing, answer.confirmed)
             return
+        self._counts.forbidden += 1
+        cause, sentence = self._dialect.why_not_answered(answer.request)
+        if self._forbidden.is_new(cause):
+            station = encodable(answer.request.station_id)
+            log.warning("answer to the CSMS not sent", reason=sentence, station=station)
 
-        def on_confirm(confirm: Confirm) -> None:
-            if confirm is Confirm.LOST:
-                self._unsent.append(answer)
-            elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
-                answer.refusals += 1
-                self._send_in(back_off(answer.refusals), answer)
-            elif confirm is Confirm.IMPOSSIBLE and not answer.is_replaced:
-                self._replace(answer)
-            elif confirm is not Confirm.CONFIRMED:
-                self._counts.unroutable += 1
+    def _publishing(self, answer: "_Answer") -> Publishing | None:
+        """It is made anew each time, with what is left of its time. None: it may not be sent."""
+        outcome = answer.outcome
+        if isinstance(outcome, Reply):
+            reply: Reply = outcome
+            return self._dialect.station_reply(answer.request, reply.body, reply.kind)
+        return self._dialect.offline_reply(answer.request, sent=outcome.sent)
 
-        self._transport.publish(publishing, on_confirm)
+    def not_confirmed(self, answer: "_Answer", confirm: Confirm) -> None:
+        """The broker does not have an answer that was sent."""
+        if confirm is Confirm.LOST:
+            self._unsent.append(answer)
+        elif confirm is Confirm.REFUSED and answer.refusals < REFUSALS:
+            answer.refusals += 1
+            self._send_in(back_off(answer.refusals), answer)
+        elif confirm is Confirm.IMPOSSIBLE and not answer.is_replaced:
+            self._replace(answer)
+        else:
+            self._counts.unroutable += 1
 
     def _replace(self, answer: "_Answer") -> None:
         """Tell the CSMS by a CALLERROR that its answer is larger than the broker takes."""
@@ -216,9 +193,7 @@ class StationIntake:
         failure = impossible(request, "the broker does not take the answer: it is too large")
         self._failures.failed(request, failure)
         answer.is_replaced = True
-        answer.publishing = lambda: self._dialect.station_reply(
-            request, failure.body or b"", Kind.CALL_ERROR
-        )
+        answer.outcome = Reply(failure.body or b"", Kind.CALL_ERROR)
         self._send(answer)
 
     def _send_in(self, seconds: float, answer: "_Answer") -> None:
@@ -241,12 +216,18 @@ class StationIntake:
 class _Answer:
     """An answer on its way to the CSMS."""
 
-    __slots__ = ("is_replaced", "publishing", "refusals", "request")
+    __slots__ = ("_intake", "is_replaced", "outcome", "refusals", "request")
 
-    def __init__(self, request: Request, publishing: Callable[[], Publishing | None]) -> None:
+    def __init__(self, intake: StationIntake, request: Request, outcome: Reply | Offline) -> None:
+        self._intake = intake
         self.request = request
-        self.publishing = publishing
-        """Makes it anew each time, with what is left of its time."""
+        self.outcome = outcome
+        """What it says."""
         self.refusals = 0
         self.is_replaced = False
         """By a CALLERROR, because the broker will never take it."""
+
+    def confirmed(self, confirm: Confirm) -> None:
+        """What became of it."""
+        if confirm is not _CONFIRMED:
+            self._intake.not_confirmed(self, confirm)

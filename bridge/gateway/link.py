@@ -23,7 +23,8 @@ from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_reply
 from bridge.dialects.topology import Mode, gateway_topology
-from bridge.gateway.intake import LinkCounts, StationIntake, to_stations
+from bridge.gateway.counts import LinkCounts
+from bridge.gateway.intake import StationIntake, to_stations
 from bridge.gateway.station_handler import StationHandler
 from bridge.gateway.stations import LARGEST, Station, Stations
 from bridge.gateway.tracing import Calls

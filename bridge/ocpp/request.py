@@ -114,6 +114,20 @@ def decode_request(
     return envelope
 
 
+def decode_known_fields(payload: bytes, version: OcppVersion) -> RequestEnvelope | None:
+    """The envelope of a payload that has no field which the schema of `version` does not know.
+
+    In every version `data` may be any JSON value. None: `payload` is something else.
+    """
+    try:
+        envelope = _STRICT[version].decode(payload)
+    except DECODE_FAULTS:
+        return None
+    if envelope.custom_data is not UNSET and version not in HAS_CUSTOM_DATA:
+        return None
+    return envelope
+
+
 def _settled(custom_data: Raw, version: OcppVersion, *, strict: bool) -> Raw | UnsetType:
     """customData in the versions that have it; otherwise it is an unknown field."""
     if version in HAS_CUSTOM_DATA:

@@ -97,6 +97,30 @@ class Bytes:
         return self.reply
 
 
+class Calls:
+    """A gateway's handler with callbacks, which keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.given_up = 0
+        self.on_answer: Callable[[Reply | BaseException], None] | None = None
+
+    def start_call(
+        self, payload: bytes, on_answer: Callable[[Reply | BaseException], None]
+    ) -> None:
+        self.payloads.append(payload)
+        self.on_answer = on_answer
+
+    def give_up_call(self) -> None:
+        self.given_up += 1
+        self.on_answer = None
+
+    def answer(self, answer: Reply | BaseException) -> None:
+        assert self.on_answer is not None
+        on_answer, self.on_answer = self.on_answer, None
+        on_answer(answer)
+
+
 async def fate_of(asked: Awaitable[object]) -> object:
     """The answer, or the class of the error."""
     try:
@@ -152,6 +176,36 @@ async def test_any_callable_is_a_handler_and_plain_ones_may_block(
         assert (
             await client.send_to_station(station, DataTransferRequest("v", "m", 1))
         ).data == data
+
+
+async def test_a_handler_with_callbacks_has_one_call_at_a_time_until_its_station_is_lost(
+    link: GatewayLink, client: Client
+) -> None:
+    async def ask(number: int, timeout: float = PATIENCE) -> asyncio.Task[DataTransferResponse]:
+        before = link.in_hand
+        request = DataTransferRequest("v", "m", f"{number}")
+        asked = asyncio.create_task(client.send_to_station("CP1", request, timeout=timeout))
+        await until(lambda: link.in_hand == before + 1)
+        return asked
+
+    handler = Calls()
+    await link.connect_station("CP1", "ocpp1.6", handler)
+    first, second = await ask(1), await ask(2)
+    handler.answer(Reply(b'{"status":"Accepted","data":"1"}'))
+    assert await first == DataTransferResponse("Accepted", "1")
+    handler.answer(CallError("SecurityError"))
+    with pytest.raises(CallError, match="SecurityError"):
+        await second
+    with pytest.raises(NoAnswer):
+        await (await ask(3, 0.1))
+    await until(lambda: link.in_hand == 0)
+    assert (handler.given_up, link.counts.late) == (1, 1)
+    sent, waiting = await ask(4), await ask(5)
+    with at_once():
+        await link.disconnect_station("CP1", handler)
+        assert await fate_of(sent) is await fate_of(waiting) is StationOffline
+    assert (handler.given_up, link.in_hand) == (2, 0)
+    assert [msgspec.json.decode(payload)["data"] for payload in handler.payloads] == list("1234")
 
 
 RAW = (
@@ -281,7 +335,7 @@ async def test_a_station_lost_before_its_turn_and_after_is_offline_at_once(
     assert (of_sent.value.sent, of_waiting.value.sent) == (True, False)
     await until(lambda: handler.cancelled == 1)
     assert len(handler.requests) == 1
-    assert (link.in_hand, len(link._stations.turns), link._stations._calls) == (0, 0, {})
+    assert link.in_hand == 0
 
 
 async def test_a_request_for_a_station_that_the_gateway_does_not_know_any_more_is_answered_so(
@@ -393,7 +447,7 @@ async def test_a_station_has_one_call_at_a_time_in_the_order_they_came(
     handler.may_answer.set()
     assert await asyncio.gather(*asked) == [ACCEPTED] * 5
     assert [request.data for request in handler.requests] == [0, 1, 2, 3, 4]
-    assert len(link._stations.turns) == 0
+    assert link.in_hand == 0
 
 
 async def test_a_request_whose_turn_does_not_come_in_time_is_never_sent(

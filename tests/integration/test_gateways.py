@@ -206,7 +206,7 @@ async def test_tens_of_thousands_of_stations_are_bound_reached_bound_again_and_u
         await until(lambda: link.state is State.CONSUMING, 8 * PATIENCE)
         assert await asked(client, stations[5::97]) == [ACCEPTED] * len(stations[5::97])
         await all_of(link.disconnect_station, stations)
-        assert (link.stations, len(link._up), link._stations._calls) == (0, 0, {})
+        assert (link.stations, len(link._up), link.in_hand) == (0, 0, 0)
         with pytest.raises(StationOffline):
             await client.send_to_station(stations[7], hello())
 

@@ -12,10 +12,15 @@ cdef dict _NO_HEADERS, _VERSIONS
 
 cdef class Native:
     cdef readonly object name, names, exchange, queues
-    cdef object _reply_prefixes, _responses, _call_errors, _ways_back
+    cdef object _reply_prefixes, _responses, _call_errors, _offline, _ways_back
+    cdef dict _station_responses, _station_call_errors
 
     @cython.locals(properties=Properties, headers=dict)
     cpdef request(self, Delivery delivery)
 
-    @cython.locals(delivery=Delivery, asked=Properties, headers=dict)
     cpdef reply(self, Request request, body, kind)
+
+    @cython.locals(delivery=Delivery, asked=Properties, headers=dict)
+    cdef _reply(self, Request request, body, replies)
+
+    cpdef station_reply(self, Request request, body, kind)

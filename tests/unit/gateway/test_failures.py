@@ -10,7 +10,7 @@ import pytest
 from bridge import CallError, Client
 from bridge.dialects.names import Names
 from bridge.dialects.topology import gateway_topology
-from bridge.gateway import GatewayLink
+from bridge.gateway import GatewayLink, StationHandler
 from bridge.ocpp import DataTransferRequest, DataTransferResponse
 from bridge.telemetry.handled import facts
 from bridge.testing import MemoryBroker
@@ -29,7 +29,7 @@ async def too_late(request: DataTransferRequest) -> DataTransferResponse:
     raise TimeoutError
 
 
-async def asked(handler: Callable[..., Any]) -> CallError:
+async def asked(handler: StationHandler) -> CallError:
     broker = MemoryBroker()
     broker.declare(gateway_topology(Names()))
     async with (
@@ -57,6 +57,26 @@ async def test_it_is_one_record_with_its_traceback_and_no_word_to_the_csms(
     assert record.exc_info is not None
     assert record.exc_info[2] is not None
     assert record.exc_info[2].tb_frame.f_code is handler.__code__
+
+
+async def test_what_a_handler_with_callbacks_raises_is_told_so_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Calls:
+        def start_call(self, payload: bytes, on_answer: Callable[..., None]) -> None:
+            raise LookupError("a secret")
+
+        def give_up_call(self) -> None: ...
+
+    error = await asked(Calls())
+    assert "secret" not in f"{error} {error.details}"
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    told = record.__dict__["bridge"]
+    assert told["handler"].endswith("Calls.start_call")
+    assert (told["station"], told["vendor"], told["message"]) == ("CP1", "v", "m")
+    assert record.exc_info is not None
+    assert record.exc_info[2] is not None
+    assert record.exc_info[2].tb_frame.f_code is Calls.start_call.__code__
 
 
 async def test_a_station_that_is_late_is_no_fault_of_anybodys_code(

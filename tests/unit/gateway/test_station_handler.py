@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.gateway.station_handler import PayloadHandler, answer_of, payload_for
+from bridge.gateway.station_handler import (
+    CallHandler,
+    PayloadHandler,
+    answer_of,
+    function_of,
+    payload_for,
+)
 from bridge.ocpp import (
     CallError,
     DataTransferRequest,
@@ -60,6 +66,39 @@ def test_data_for_1_6_is_its_own_text(data: Any) -> None:
             "messageId": "m",
             "data": data if isinstance(data, str) else encoded.decode(),
         }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"vendorId":"v"}',
+        b' {"messageId":"", "vendorId":"v" }\n',
+        b'{"vendorId":"\xc3\xa9","messageId":"m","data" : "\\u00e9 \xc3\xa9"}',
+        b'{"data":"","vendorId":"v"}',
+    ],
+)
+def test_a_payload_that_fits_1_6_is_not_touched(body: bytes) -> None:
+    assert payload_for(OcppVersion.V1_6, body) is body
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b'{"vendorId":"v","messageId":null}', {"vendorId": "v"}),
+        (b'{"vendorId":"v","customData":{"vendorId":"w"}}', {"vendorId": "v"}),
+        (b'{"vendorId":"v","customData":7}', {"vendorId": "v"}),
+        (b'{"vendorId":"v","more":1,"data":"x"}', {"vendorId": "v", "data": "x"}),
+        (b'{"vendorId":"v","data":1.10}', {"vendorId": "v", "data": "1.10"}),
+        (b'{"vendorId":"v","data":null}', {"vendorId": "v"}),
+    ],
+)
+def test_what_1_6_does_not_know_is_left_out(body: bytes, sent: dict[str, str]) -> None:
+    assert msgspec.json.decode(payload_for(OcppVersion.V1_6, body)) == sent
+
+
+def test_text_for_1_6_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(CallError, match="data"):
+        payload_for(OcppVersion.V1_6, b'{"vendorId":"v","data":"\xff"}')
 
 
 @pytest.mark.parametrize("version", OcppVersion)
@@ -120,6 +159,18 @@ async def test_an_answer_that_ocpp_does_not_know_is_the_handlers_fault() -> None
 
     with pytest.raises(InvalidResponse):
         await answer_of(wrong, OcppVersion.V2_1)(b'{"vendorId":"v"}', 1.0)
+
+
+def test_a_handler_with_callbacks_and_without_is_told_by_its_methods() -> None:
+    class Calls:
+        def start_call(self, payload: bytes, on_answer: Any) -> None: ...
+
+        def give_up_call(self) -> None: ...
+
+    assert isinstance(Calls(), CallHandler)
+    assert not isinstance(Both(), CallHandler)
+    handler = Calls()
+    assert function_of(handler) == handler.start_call
 
 
 def test_what_is_no_handler_is_refused() -> None:
