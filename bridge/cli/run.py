@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bridge.cli.advice import with_advice
+from bridge.cli.allocator import keep_memory
 from bridge.cli.assembly import (
     IN_MEMORY,
     DialectName,
@@ -318,6 +319,7 @@ def run(
         log_payloads=words(log_payloads),
     )
     schedule(scheduling)
+    keep_memory()
 
     async def work(provider: "TracerProvider | None") -> None:
         async with (

@@ -24,7 +24,7 @@ from bridge.ocpp.data_transfer import (
 from bridge.ocpp.errors import CallError, decode_call_error, encode_call_error
 from bridge.ocpp.feature import FEATURE_NAME, PROFILE, DataTransferFeature, Feature, Profile
 from bridge.ocpp.handlers import ChargingStationHandler, CSMSHandler
-from bridge.ocpp.request import RequestEnvelope, decode_request, encode_request
+from bridge.ocpp.request import LARGE, RequestEnvelope, decode_request, encode_request, peel
 from bridge.ocpp.response import (
     ACCEPTED,
     REJECTED,
@@ -54,6 +54,7 @@ __all__ = [
     "ACCEPTED",
     "DEFAULT_VERSION",
     "FEATURE_NAME",
+    "LARGE",
     "PROFILE",
     "REJECTED",
     "UNKNOWN_MESSAGE",
@@ -91,5 +92,6 @@ __all__ = [
     "encode_response",
     "error_codes",
     "parse_version",
+    "peel",
     "rejected",
 ]

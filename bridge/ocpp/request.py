@@ -4,7 +4,9 @@ Receiving is the hot path of a worker. The envelope is decoded once, and `data` 
 decoder of the handler's own type.
 """
 
-from typing import Annotated
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -126,6 +128,62 @@ def decode_known_fields(payload: bytes, version: OcppVersion) -> RequestEnvelope
     if envelope.custom_data is not UNSET and version not in HAS_CUSTOM_DATA:
         return None
     return envelope
+
+
+LARGE: Final = 12 * 1024
+"""Bytes of a payload from which on it is cheaper to peel it than to read over its data."""
+
+_MEMBER: Final = (
+    rb'(?:"vendorId"_:_"([^"\\\x00-\x1f]{0,255})"|"messageId"_:_"([^"\\\x00-\x1f]{0,50})")'
+)
+"""A name beside the data. One with an escape in it, or longer in bytes, is read as usual."""
+
+
+def _pattern(text: bytes) -> re.Pattern[bytes]:
+    """`text`, where ``_`` stands for JSON's white space and ``#`` for a member."""
+    return re.compile(text.replace(b"#", _MEMBER).replace(b"_", rb"[ \t\n\r]*"))
+
+
+_HEAD: Final = _pattern(rb'_\{_(?:#_,_){0,2}"data"_:_')
+_TAIL: Final = _pattern(rb",_#_(?:,_#_)?\}_\Z")
+_BARE_TAIL: Final = _pattern(rb"\}_\Z")
+_TAIL_LENGTH: Final = 512
+"""Bytes of the end of a payload in which its tail is looked for."""
+
+
+def peel(payload: bytes) -> RequestEnvelope | None:
+    """The envelope of a large payload without a look at the data in it; None: it is read as usual.
+
+    It is the one that :func:`decode_request` makes, provided that its `data` proves to be one JSON
+    value: what stands around that is all there is, and is looked at here. If the data does not, the
+    envelope means nothing.
+    """
+    head = _HEAD.match(payload)
+    if head is None:
+        return None
+    names = head.groups()
+    tail = None
+    if None in names:  # the others stand behind the data
+        tail = _TAIL.search(payload, max(head.end(), len(payload) - _TAIL_LENGTH))
+    if tail is not None:
+        names += tail.groups()
+    else:
+        tail = _BARE_TAIL.match(payload, payload.rfind(b"}", head.end()))
+        if tail is None:
+            return None
+    try:
+        vendor_id, message_id = _last(names[::2]), _last(names[1::2])
+    except UnicodeDecodeError:
+        return None
+    if vendor_id is None or payload[tail.start() - 1] in b" \t\n\r":
+        return None  # white space behind the data belongs to no value
+    data = Raw(memoryview(payload)[head.end() : tail.start()])
+    return RequestEnvelope(vendor_id, message_id, data)
+
+
+def _last(names: Sequence[bytes | None]) -> str | None:
+    """Of a member that comes more than once, the last one counts."""
+    return next((name.decode() for name in reversed(names) if name is not None), None)
 
 
 def _settled(custom_data: Raw, version: OcppVersion, *, strict: bool) -> Raw | UnsetType:

@@ -4,9 +4,11 @@ A vendor's data is not altered: integers of any size stay exact, keys and nulls 
 `msgspec.Raw` is sent as it came.
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import msgspec
+import orjson
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from bridge.ocpp.codes import ErrorCode
@@ -24,25 +26,8 @@ FORBIDS_UNKNOWN_FIELDS = frozenset({OcppVersion.V1_6, OcppVersion.V2_0_1, OcppVe
 _V1_6 = OcppVersion.V1_6
 
 
-class _Verbatim(dict[type, bool]):
-    """type → whether its values are sent as they are: bytes as the text they hold, Raw as JSON.
-
-    A mapping that fills itself, so that `issubclass` runs once for each type.
-    """
-
-    KEPT = 4_096
-    """Types that are remembered. There are as many as handlers, unless types are made for each
-    message."""
-
-    def __missing__(self, kind: type) -> bool:
-        if len(self) >= self.KEPT:
-            self.clear()
-        self[kind] = answer = issubclass(kind, Raw | bytes | bytearray | memoryview)
-        return answer
-
-
-_is_verbatim = _Verbatim()
 _QUOTE = ord('"')
+_PLUS = ord("+")
 _GOT = {
     ord("{"): "an object",
     ord("["): "an array",
@@ -104,7 +89,7 @@ def data_json(data: Any, version: OcppVersion) -> bytes | None:
     """
     if data is UNSET:
         return None
-    encoded = _verbatim(data) if _is_verbatim[type(data)] else encode_json(data)
+    encoded = _writer[type(data)](data)
     if version != _V1_6 or encoded[0] == _QUOTE:
         return encoded
     return None if encoded == b"null" else encode_json(encoded.decode())
@@ -116,3 +101,54 @@ def _verbatim(data: Raw | bytes | bytearray | memoryview) -> bytes:
     encoded = bytes(_check_json(data))
     encoded.decode()  # Raw is checked for syntax, but not for UTF-8
     return encoded
+
+
+_PLAIN: Final = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
+"""Has orjson refuse with TypeError what it may write in another way than msgspec."""
+
+
+def _free_form(data: Any) -> bytes:
+    """What msgspec writes, by orjson where that writes the same: in about two thirds of the time.
+
+    That is plain JSON values, and enumerations and UUIDs. All else, and what neither can write, is
+    msgspec's: other objects, keys that are no strings, integers of more than 64 bits, deep nesting,
+    lone surrogates, and floats from 1e16 on, in which orjson has a plus. An orjson.Fragment is
+    embedded unchecked, as a Raw deeper inside is.
+    """
+    try:
+        encoded = orjson.dumps(data, option=_PLAIN)
+    except TypeError:
+        return encode_json(data)
+    # The one octet is found at once; the two are looked for only where it is.
+    return encode_json(data) if _PLUS in encoded and b"e+" in encoded else encoded
+
+
+class _Writers(dict[type, Callable[[Any], bytes]]):
+    """type → what writes its values: bytes as the text they hold, Raw as JSON, others as values.
+
+    A mapping that fills itself, so that `issubclass` runs once for each type.
+    """
+
+    KEPT = 4_096
+    """Types that are remembered. There are as many as handlers, unless types are made for each
+    message."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        if len(self) >= self.KEPT:
+            self.clear()
+        writer: Callable[[Any], bytes] = encode_json
+        if issubclass(kind, Raw | bytes | bytearray | memoryview):
+            writer = _verbatim
+        elif kind in _FREE_FORMS:
+            writer = _free_form
+        self[kind] = writer
+        return writer
+
+
+_FREE_FORMS: Final = frozenset({dict, list, tuple, str})
+"""Types whose values may hold anything, and mostly hold plain JSON values."""
+_writer = _Writers()

@@ -7,7 +7,7 @@ from bridge.compiled import fields
 from bridge.rabbitmq.delivery import Confirmable
 from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.frames.writing import Encoder
-from bridge.rabbitmq.outbox import Outbox
+from bridge.rabbitmq.outbox import LARGE, Outbox
 from bridge.telemetry import ticks
 from bridge.transport import Confirm, Properties, Publishing
 
@@ -94,9 +94,12 @@ class PublishLane:
         ) and self._goes_aside(publishing, waiting):
             return False
         outbox = self._outbox
-        outbox.parts.append(self._encoder.publish(self._channel, publishing))
-        if not outbox.due:
-            outbox.ask()
+        if len(publishing.body) < LARGE:
+            outbox.parts.append(self._encoder.publish(self._channel, publishing))
+            if not outbox.due:
+                outbox.ask()
+        else:
+            outbox.add_large(self._encoder.publish_large(self._channel, publishing))
         self._sequence += 1
         self._pending[self._sequence] = waiting
         if not self._timed:

@@ -74,6 +74,15 @@ def data_reader(
     )
 
 
+def reads_all(data_type: Any) -> bool:
+    """Whether the reader of this type finds every fault in the syntax of the data.
+
+    Those of text and of Raw need not look inside it.
+    """
+    plain, _ = _without_none(_strictness(data_type)[0])
+    return not any(plain is kind for kind in (Raw, str, bytes))
+
+
 def _strictness(data_type: Any) -> tuple[Any, bool]:
     """``Lenient[X]`` as X and False; any other type as it is, and True."""
     if typing.get_origin(data_type) is Annotated:
@@ -183,7 +192,7 @@ def _reader_of_text(default: Any, convert: Callable[[Raw], Any], *, optional: bo
     def read(raw: Raw | UnsetType) -> Any:
         if raw is UNSET:
             return _absent(default)
-        if optional and bytes(raw) == NULL:
+        if optional and memoryview(raw) == NULL:
             return None
         try:
             return convert(raw)

@@ -25,7 +25,7 @@ import msgspec
 
 from bridge.request.retry import RetryPolicy
 from bridge.request.state import NO_STATE, Held
-from bridge.routing.data import DataReader, data_reader, type_name
+from bridge.routing.data import DataReader, data_reader, reads_all, type_name
 from bridge.routing.errors import HandlerError
 from bridge.routing.middleware import Middleware
 from bridge.routing.scope import Scope
@@ -63,6 +63,8 @@ class Handler(msgspec.Struct, frozen=True, eq=False, gc=False):
     around: Middleware | None = None
     """The middleware of a function that is called in a thread, for `function` has none then; None:
     there is none, or `function` has it."""
+    reads_all: bool = False
+    """Whether `read_data` finds every fault in the syntax of the data."""
 
     @property
     def type_name(self) -> str:
@@ -97,7 +99,16 @@ def compile_handler(
         return Handler(function, name, inspect.Parameter.empty, None, is_async, timeout, retry)
     data_type = type_of_data(function, parameters[1].name, name)
     read_data = data_reader(data_type, parameters[1].default, name)
-    return Handler(function, name, data_type, read_data, is_async, timeout, retry)
+    return Handler(
+        function,
+        name,
+        data_type,
+        read_data,
+        is_async,
+        timeout,
+        retry,
+        reads_all=reads_all(data_type),
+    )
 
 
 def _check_kind(function: Any, name: str) -> None:

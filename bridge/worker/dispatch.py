@@ -15,11 +15,13 @@ from typing import Any, Final
 
 from bridge.compiled import fields
 from bridge.ocpp import (
+    LARGE,
     CallError,
     ErrorCode,
     decode_request,
     encode_accepted,
     encode_response,
+    peel,
     rejected,
 )
 from bridge.ocpp.data_transfer import DataTransferResponse
@@ -108,6 +110,7 @@ class Dispatcher:
         self._tallies = {} if tallies is None else tallies
         self._routes = routes
         self._decode = partial(decode_request, strict=True) if strict else decode_request
+        self._peels = not strict
         self._expired = expired
         self._handles_expired = expired is Expired.HANDLE
         self._max_body = max_body
@@ -143,6 +146,8 @@ class Dispatcher:
         if request.fault is not None or len(request.body) > self._max_body:
             self.settle(request, _refused(request, self._refusal(request)))
             return
+        if len(request.body) >= LARGE and self._peels and self._dispatch_peeled(request):
+            return
         try:
             envelope: RequestEnvelope = self._decode(request.body, request.version)
         except CallError as error:
@@ -168,6 +173,28 @@ class Dispatcher:
                 self.settle(request, self._outcome_of(error, request, handler))
                 return
         self._call(request, handler, arguments)
+
+    def _dispatch_peeled(self, request: Request) -> bool:
+        """Dispatch a large request with one pass over its body in place of two.
+
+        False: that cannot be done, or the data does not fit. Then nothing has become of it, and the
+        usual way finds out what is wrong.
+        """
+        envelope: RequestEnvelope | None = peel(request.body)
+        if envelope is None:
+            return False
+        found = self._routes.resolve(envelope.vendor_id, envelope.message_id)
+        if isinstance(found, Reply) or found.read_data is None or not found.reads_all:
+            return False
+        handler: Handler = found
+        call: Call[Any] = Call(request, envelope, handler.state)
+        try:
+            data = found.read_data(envelope.data)
+        except BaseException:  # noqa: BLE001 - decoding runs the type's __post_init__
+            return False
+        request.tally = self._tallies.get(handler)
+        self._call(request, handler, (call, data))
+        return True
 
     def _refusal(self, request: Request) -> CallError:
         if request.fault is not None:

@@ -9,7 +9,8 @@ cdef class Outbox:
     cdef list _sources
     cdef public object loop
     cdef public list parts
-    cdef public bint due, paused
+    cdef public bint due, large, paused
     cpdef add(self, bytes frames)
+    cpdef add_large(self, list frames)
     cpdef ask(self)
     cpdef flush(self)

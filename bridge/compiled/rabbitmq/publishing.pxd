@@ -10,6 +10,7 @@ from bridge.transport cimport Publishing
 
 cdef object _CONFIRMED
 cdef str _DIRECT
+cdef Py_ssize_t LARGE
 
 
 @cython.final

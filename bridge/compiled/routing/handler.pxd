@@ -12,6 +12,7 @@ cdef extern from *:
         PyObject *is_method;
         PyObject *name;
         PyObject *read_data;
+        PyObject *reads_all;
         PyObject *retry;
         PyObject *scope;
         PyObject *state;
@@ -27,6 +28,7 @@ cdef extern from *:
         cdef object is_method
         cdef object name
         cdef object read_data
+        cdef object reads_all
         cdef object retry
         cdef object scope
         cdef object state

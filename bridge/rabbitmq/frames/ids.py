@@ -59,6 +59,9 @@ up to that size, and a publisher may have agreed to larger frames than we have."
 HEADER_AT_MOST: Final = 16 * 1024 * 1024
 """Bytes of a content header that are taken at all. Between the two it counts as one that cannot be
 read; RabbitMQ takes no larger message unless it is told to."""
+BODY_AT_MOST: Final = 512 * 1024 * 1024
+"""Bytes of a body that are taken at all: the most that RabbitMQ can be told to take
+(``max_message_size``). Room is made for a body when its content header has come."""
 
 NESTED_AT_MOST: Final = 100
 """Levels of tables and arrays in a header table. RabbitMQ's own x-death has three. A bound is

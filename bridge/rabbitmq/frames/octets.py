@@ -56,6 +56,21 @@ def text_or_bytes(data: bytes, at: int, end: int) -> str | bytes:
         return value
 
 
+def room(size: int) -> bytearray:
+    """Where a body of `size` bytes is put together, piece by piece, until it is :func:`whole`."""
+    return bytearray(size)
+
+
+def put(room: bytearray, at: int, data: bytes, start: int, end: int) -> None:
+    """Some of the data into the room, at its place there."""
+    room[at : at + end - start] = memoryview(data)[start:end]
+
+
+def whole(room: bytearray) -> bytes:
+    """What has been put together. The room is of no use after it: compiled, it is the body."""
+    return bytes(room)
+
+
 def message(
     method: bytes,
     channel: int,
@@ -65,9 +80,12 @@ def message(
     correlation_id: bytes | None,
     between: bytes,
     after: bytes,
+    size: int,
     body: bytes,
 ) -> bytes:
     """A method's frame, its content header and its body frames, as one run of bytes.
+
+    `size`: bytes of the body. Where `body` is empty all the same, its frames are not in the run.
 
     The properties are three runs of bytes. Between the first two comes the correlation id, of at
     most 255 bytes, unless it is None. `limit`: the most bytes of a frame's payload. Raises
@@ -78,15 +96,14 @@ def message(
         length += 1 + len(correlation_id)
     if length > limit:
         raise ValueError(f"properties of {length - 14} bytes do not fit a frame of {limit + 8}")
-    size = len(body)
     parts = [method, _pack_content_frame(2, channel, length, 60, 0, size, flags), before]
     if correlation_id is not None:
         parts += (_LENGTH[len(correlation_id)], correlation_id)
-    if 0 < size <= limit:
+    if body and size <= limit:
         parts += (between, after, _END, _pack_frame(3, channel, size), body, _END)
         return b"".join(parts)
     parts += (between, after, _END)
-    for start in range(0, size, limit):
+    for start in range(0, len(body), limit):
         chunk = body[start : start + limit]
         parts += (_pack_frame(3, channel, len(chunk)), chunk, _END)
     return b"".join(parts)

@@ -36,6 +36,7 @@ from bridge.rabbitmq.frames.ids import (
     BASIC_NACK,
     BASIC_RETURN,
     BODY,
+    BODY_AT_MOST,
     CHANNEL_CLOSE,
     CONNECTION_BLOCKED,
     CONNECTION_CLOSE,
@@ -97,7 +98,6 @@ class ContentReader:
 
     __slots__ = (
         "_channel",
-        "_chunks",
         "_decoder",
         "_header",
         "_method",
@@ -105,7 +105,9 @@ class ContentReader:
         "_on_confirm",
         "_on_deliver",
         "_returned",
+        "_room",
         "_sink",
+        "_size",
         "_takes",
     )
 
@@ -122,9 +124,12 @@ class ContentReader:
         self._returned: tuple[int, str, str, str] | None = None
         """The Basic.Return whose content is due, if it is one."""
         self._header: Properties | None = None
+        self._size = 0
+        """Bytes of the body."""
         self._missing = 0
-        """Bytes of the body that are still to come."""
-        self._chunks: list[bytes] = []
+        """Those of them that are still to come."""
+        self._room: bytearray | None = None
+        """Where a body is put together that does not come at once."""
 
     def on_method(self, data: bytes, at: int, stop: int, limit: int) -> int:
         """Take a method frame's payload, and the content that follows it if all of that is there.
@@ -213,24 +218,46 @@ class ContentReader:
         self._header = None
         if stop - at <= HEADER_READ:
             self._header = self._decoder.properties_or_none(data, at + 14, stop, flags)
+        if size > BODY_AT_MOST:
+            raise ProtocolError(f"a body of {size} bytes, and {BODY_AT_MOST} are taken at most")
         if size:
-            self._missing = size
+            self._size = self._missing = size
             self._takes = BODY
         else:
             self._complete(b"")
 
     def on_body(self, data: bytes, at: int, stop: int) -> None:
         """Take a body frame's payload."""
+        size = stop - at
+        self.begin_body(size)
+        if size == self._size:
+            self._complete(octets.part(data, at, stop))
+        else:
+            self.put_body(data, at, stop)
+            self.end_body()
+
+    def begin_body(self, size: int) -> None:
+        """A body frame with a payload of so many bytes comes.
+
+        :meth:`put_body` takes the payload, in any pieces, and :meth:`end_body` the frame's end.
+        """
         if self._takes != BODY:
             raise ProtocolError("a body frame without its content header")
-        size = stop - at
         if size > self._missing:
             raise ProtocolError("a body is longer than its content header says")
-        self._missing -= size
-        self._chunks.append(octets.part(data, at, stop))
-        if not self._missing:
-            chunks, self._chunks = self._chunks, []
-            self._complete(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def put_body(self, data: bytes, at: int, stop: int) -> None:
+        """Put some of a body frame's payload in its place: the one copy that is made of it."""
+        if self._room is None:
+            self._room = octets.room(self._size)
+        octets.put(self._room, self._size - self._missing, data, at, stop)
+        self._missing -= stop - at
+
+    def end_body(self) -> None:
+        """A body frame has come to its end, and perhaps the body with it."""
+        if self._room is not None and not self._missing:
+            room, self._room = self._room, None
+            self._complete(octets.whole(room))
 
     def _complete(self, body: bytes) -> None:
         self._takes = METHOD
@@ -300,7 +327,17 @@ class ConnectionSink(Protocol):
 class FrameStream:
     """Cuts what a connection receives into frames. Bytes may arrive in pieces of any size."""
 
-    __slots__ = ("_decoder", "_limit", "_needed", "_pieces", "_readers", "_received", "_sink")
+    __slots__ = (
+        "_decoder",
+        "_limit",
+        "_needed",
+        "_open",
+        "_pieces",
+        "_readers",
+        "_received",
+        "_rest",
+        "_sink",
+    )
 
     def __init__(self, sink: ConnectionSink, frame_max: int = FRAME_MAX) -> None:
         """`frame_max`: the largest frame in bytes, as :meth:`limit` takes it."""
@@ -315,6 +352,10 @@ class FrameStream:
         """Bytes of these pieces."""
         self._needed = 0
         """Bytes from which on the frame may be complete."""
+        self._open: ContentReader | None = None
+        """Whose body frame is not complete. Of such a frame no pieces are kept."""
+        self._rest = 0
+        """Bytes of its payload that are still to come; then comes its end octet."""
 
     def limit(self, frame_max: int) -> None:
         """Take over the frame size that Connection.Tune negotiated, in bytes.
@@ -338,7 +379,10 @@ class FrameStream:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes. Raises ProtocolError, and the stream is of no use after it."""
-        if self._pieces:
+        at = 0
+        if self._open is not None:
+            at = self._go_on(self._open, data)
+        elif self._pieces:
             self._pieces.append(data)
             self._received += len(data)
             if self._received < self._needed:
@@ -346,17 +390,24 @@ class FrameStream:
             data = b"".join(self._pieces)
             self._pieces = []
         readers = self._readers
-        at, size = 0, len(data)
+        size = len(data)
         while size - at >= FRAME_OVERHEAD:
             kind, channel, length = octets.frame(data, at)
             if length > self._limit and (kind != HEADER or length > HEADER_AT_MOST):
                 raise ProtocolError(f"a frame of {length} bytes, and {self._limit} are agreed")
             stop = at + 7 + length
+            reader = readers.get(channel)
             if stop >= size:
+                if kind == BODY and reader is not None:
+                    reader.begin_body(length)
+                    at += 7
+                    reader.put_body(data, at, min(stop, size))
+                    self._open = reader
+                    self._rest = stop - size
+                    return
                 break
             if data[stop] != FRAME_END:
                 raise ProtocolError("a frame does not end with 0xCE")
-            reader = readers.get(channel)
             if reader is None:
                 if channel == 0 and kind == METHOD:
                     self._peek(data, at + 7, stop)
@@ -383,6 +434,20 @@ class FrameStream:
             self._needed = FRAME_OVERHEAD + (
                 octets.u32(data, at + 3)[0] if rest >= FRAME_OVERHEAD else 0
             )
+
+    def _go_on(self, reader: ContentReader, data: bytes) -> int:
+        """Take what comes of its open body frame, and return where in `data` the next begins."""
+        size = len(data)
+        at = min(self._rest, size)
+        reader.put_body(data, 0, at)
+        self._rest -= at
+        if at == size:
+            return at
+        if data[at] != FRAME_END:
+            raise ProtocolError("a frame does not end with 0xCE")
+        self._open = None
+        reader.end_body()
+        return at + 1
 
     def _peek(self, data: bytes, at: int, stop: int) -> None:
         """Tell what a method on channel 0 says. The library, whose channel it is, gets it too."""

@@ -15,6 +15,7 @@ from bridge.rabbitmq.frames.ids import (
     BASIC_NACK,
     BASIC_PUBLISH,
     BASIC_REJECT,
+    BODY,
     FRAME_END,
     FRAME_MAX,
     FRAME_OVERHEAD,
@@ -182,6 +183,19 @@ class Encoder:
 
         Raises ValueError for what AMQP cannot carry.
         """
+        return self._publish(channel, publishing, publishing.body)
+
+    def publish_large(self, channel: int, publishing: Publishing) -> list[bytes | memoryview]:
+        """As :meth:`publish`, in parts: those of the body are views of it, and no copies."""
+        parts: list[bytes | memoryview] = [self._publish(channel, publishing, b"")]
+        body = memoryview(publishing.body)
+        for start in range(0, len(body), self._limit):
+            chunk = body[start : start + self._limit]
+            parts += (_PACK_FRAME(BODY, channel, len(chunk)), chunk, _END)
+        return parts
+
+    def _publish(self, channel: int, publishing: Publishing, body: bytes) -> bytes:
+        """All of it up to the body, and the frames of `body`, which may be left out."""
         method = self._method(
             channel, publishing.exchange, publishing.routing_key, publishing.mandatory
         )
@@ -204,8 +218,9 @@ class Encoder:
             if expiration is not None or (expiration := properties.expiration) is not None:
                 between += short_string(expiration)
                 flags |= HAS_EXPIRATION
+        size = len(publishing.body)
         return octets.message(
-            method, channel, self._limit, flags, before, own, between, after, publishing.body
+            method, channel, self._limit, flags, before, own, between, after, size, body
         )
 
     def properties(self, properties: Properties) -> tuple[int, bytes]:

@@ -56,6 +56,11 @@ class Socket:
         assert not self.closing, "written to a closed socket"
         self.writes.append(data)
 
+    def writelines(self, parts: list[bytes | memoryview]) -> None:
+        assert not self.closing, "written to a closed socket"
+        assert all(parts), "an empty part is written"
+        self.writes += map(bytes, parts)
+
     def is_closing(self) -> bool:
         return self.closing
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from bridge.rabbitmq.outbox import LARGE
 from tests.unit.rabbitmq.lanes import Connection, Loop
 
 
@@ -53,4 +54,28 @@ def test_nothing_is_written_to_a_socket_that_closes() -> None:
     connection.outbox.add(b"late")
     connection.socket.closing = True
     loop.turn()
+    assert connection.socket.writes == []
+
+
+def test_a_large_part_stands_alone_and_what_is_small_between_is_joined() -> None:
+    loop = Loop()
+    connection = Connection(loop)
+    first, second, third = (bytes((n,)) * LARGE for n in range(3))
+    connection.outbox.add(b"a")
+    connection.outbox.add_large([b"b", first, second, b"c"])
+    connection.outbox.add(b"d")
+    connection.outbox.add_large([third])
+    loop.turn()
+    connection.outbox.add(b"e")
+    connection.outbox.add(b"f")
+    loop.turn()
+    assert connection.socket.writes == [b"ab", first, second, b"cd", third, b"ef"]
+    assert loop.asked == 2
+
+
+def test_nothing_large_is_written_to_a_socket_that_closes() -> None:
+    connection = Connection(Loop())
+    connection.outbox.add_large([bytes(LARGE)])
+    connection.socket.closing = True
+    connection.outbox.flush()
     assert connection.socket.writes == []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bridge.rabbitmq.delivery import Pending
 from bridge.rabbitmq.frames.ids import ProtocolError
 from bridge.rabbitmq.frames.writing import Encoder
+from bridge.rabbitmq.outbox import LARGE
 from bridge.rabbitmq.publishing import PublishLane
 from bridge.transport import Confirm, Properties, Publishing
 from tests.unit.rabbitmq.lanes import PUBLISH, Lanes, publish, reply, returned
@@ -69,6 +70,20 @@ def test_each_publishing_is_told_its_own_fate_once(
     assert told == [report or [L] for report in reports]
     lanes.publishing.receive(ack(PUBLISH, 4, multiple=True))
     assert told == [report or [L] for report in reports]
+
+
+def test_a_large_publishing_keeps_its_place_and_is_confirmed_like_the_others(
+    lanes: Lanes,
+) -> None:
+    bodies = [b"small", bytes(LARGE), b"next"]
+    publishings = [Publishing("reply", body, Properties()) for body in bodies]
+    told = publish(lanes, *publishings)
+    lanes.loop.turn()
+    encoder = Encoder(4096)
+    expected = b"".join(encoder.publish(PUBLISH, publishing) for publishing in publishings)
+    assert lanes.publishing.socket.taken() == expected
+    lanes.publishing.receive(ack(PUBLISH, 3, multiple=True))
+    assert told == [[C], [C], [C]]
 
 
 def test_every_return_is_told(lanes: Lanes) -> None:

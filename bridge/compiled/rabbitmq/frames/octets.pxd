@@ -83,6 +83,24 @@ cdef inline object text_or_bytes(bytes data, Py_ssize_t at, Py_ssize_t end):
         return part(data, at, end)
 
 
+# Bytes that nobody has seen yet may still be written, so a body is put together in its own place.
+
+cdef inline bytes room(Py_ssize_t size):
+    return PyBytes_FromStringAndSize(NULL, size)
+
+
+cdef inline int put(
+    bytes room, Py_ssize_t at, bytes data, Py_ssize_t start, Py_ssize_t end
+) except -1:
+    cdef const unsigned char* pieces = _octets(data, start, end - start)
+    memcpy(<unsigned char*> _octets(room, at, end - start), pieces, end - start)
+    return 0
+
+
+cdef inline bytes whole(bytes room):
+    return room
+
+
 cdef inline unsigned char* _put(unsigned char* to, bytes data) noexcept:
     memcpy(to, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
     return to + PyBytes_GET_SIZE(data)
@@ -107,17 +125,17 @@ cdef inline unsigned char* _put_frame(
 
 cdef inline bytes message(
     bytes method, uint channel, Py_ssize_t limit, uint flags,
-    bytes before, bytes correlation_id, bytes between, bytes after, bytes body,
+    bytes before, bytes correlation_id, bytes between, bytes after, Py_ssize_t size, bytes body,
 ):
     # Each length is taken once, here: so much is reserved, and so much is written.
-    cdef Py_ssize_t size = len(body), sent = 0, part
+    cdef Py_ssize_t here = len(body), sent = 0, part
     cdef Py_ssize_t length = 14 + len(before) + len(between) + len(after)
     if correlation_id is not None:
         length += 1 + len(correlation_id)
     if length > limit:
         raise ValueError(f"properties of {length - 14} bytes do not fit a frame of {limit + 8}")
-    cdef Py_ssize_t bodies = (size + limit - 1) // limit
-    cdef bytes run = PyBytes_FromStringAndSize(NULL, len(method) + 8 + length + 8 * bodies + size)
+    cdef Py_ssize_t bodies = (here + limit - 1) // limit
+    cdef bytes run = PyBytes_FromStringAndSize(NULL, len(method) + 8 + length + 8 * bodies + here)
     cdef unsigned char* to = _put(<unsigned char*> PyBytes_AS_STRING(run), method)
     to = _put32(_put_frame(to, 2, channel, length), 60 << 16)
     to = _put16(_put32(_put32(to, <uint> (<ulong> size >> 32)), <uint> size), flags)
@@ -128,8 +146,8 @@ cdef inline bytes message(
     to = _put(_put(to, between), after)
     to[0] = 0xCE
     to += 1
-    while sent < size:
-        part = min(limit, size - sent)
+    while sent < here:
+        part = min(limit, here - sent)
         to = _put_frame(to, 3, channel, part)
         memcpy(to, PyBytes_AS_STRING(body) + sent, part)
         to[part] = 0xCE

@@ -9,6 +9,7 @@ from bridge.rabbitmq.frames.properties cimport Decoder
 
 cdef uint METHOD, HEADER, BODY, HEARTBEAT, FRAME_END
 cdef Py_ssize_t FRAME_OVERHEAD, HEADER_AT_MOST, HEADER_READ
+cdef ulong BODY_AT_MOST
 cdef uint BASIC_DELIVER, BASIC_RETURN, BASIC_CANCEL, BASIC_ACK, BASIC_NACK
 cdef uint CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_BLOCKED, CONNECTION_UNBLOCKED
 
@@ -19,8 +20,8 @@ cdef class ContentReader:
     cdef Decoder _decoder
     cdef uint _channel, _takes
     cdef tuple _method, _returned
-    cdef ulong _missing
-    cdef list _chunks
+    cdef ulong _size, _missing
+    cdef bytes _room
 
     @cython.locals(
         method=uint, end=Py_ssize_t, consumer_tag=bytes, delivery_tag=ulong, redelivered=uint,
@@ -34,8 +35,15 @@ cdef class ContentReader:
     @cython.locals(_class=uint, _weight=uint, size=ulong, flags=uint)
     cpdef on_header(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
 
-    @cython.locals(size=ulong, chunks=list)
+    @cython.locals(size=ulong)
     cpdef on_body(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
+
+    cpdef begin_body(self, ulong size)
+
+    cpdef put_body(self, bytes data, Py_ssize_t at, Py_ssize_t stop)
+
+    @cython.locals(room=bytes)
+    cpdef end_body(self)
 
     cpdef _complete(self, bytes body)
 
@@ -45,11 +53,15 @@ cdef class FrameStream:
     cdef object _sink
     cdef Decoder _decoder
     cdef dict _readers
-    cdef Py_ssize_t _limit, _needed, _received
+    cdef Py_ssize_t _limit, _needed, _received, _rest
     cdef list _pieces
+    cdef ContentReader _open
 
     @cython.locals(
         at=Py_ssize_t, size=Py_ssize_t, kind=uint, channel=uint, length=Py_ssize_t, stop=Py_ssize_t,
         taken=Py_ssize_t, rest=Py_ssize_t, reader=ContentReader,
     )
     cpdef feed(self, bytes data)
+
+    @cython.locals(size=Py_ssize_t, at=Py_ssize_t)
+    cdef Py_ssize_t _go_on(self, ContentReader reader, bytes data) except -1

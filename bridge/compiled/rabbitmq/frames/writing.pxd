@@ -32,11 +32,15 @@ cdef class Encoder:
     cdef dict _methods, _shared, _short_strings
     cdef _Method _last_method
 
+    cpdef bytes publish(self, uint channel, Publishing publishing)
+
+    cpdef list publish_large(self, uint channel, Publishing publishing)
+
     @cython.locals(
         method=bytes, properties=Properties, correlation_id=str, own=bytes, flags=uint,
         before=bytes, between=bytes, after=bytes, shared=_Shared,
     )
-    cpdef bytes publish(self, uint channel, Publishing publishing)
+    cdef bytes _publish(self, uint channel, Publishing publishing, bytes body)
 
     @cython.locals(encoded=bytes)
     cdef bytes _known(self, text)

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from bridge.rabbitmq.frames.ids import HEADER_AT_MOST, HEADER_READ, ProtocolError
+from bridge.rabbitmq.frames.ids import BODY_AT_MOST, HEADER_AT_MOST, HEADER_READ, ProtocolError
 from bridge.rabbitmq.frames.reading import FrameStream
 from bridge.transport import Properties
 from tests.unit.rabbitmq.frames.samples import (
@@ -299,6 +299,14 @@ HOSTILE: tuple[tuple[str, list[Event], bytes, str], ...] = (
         "without",
     ),
     ("body longer than announced", [], CONTENT + body(1, b"body!"), "longer"),
+    ("body larger than any", [], deliver(1, 1) + header(1, BODY_AT_MOST + 1), "at most"),
+    ("body without end", [], deliver(1, 1) + header(1, 2**64 - 1) + body(1, b"x"), "at most"),
+    (
+        "end octet of a body's second frame",
+        [],
+        CONTENT + body(1, b"bo") + frame(3, 1, b"dy", end=0x00),
+        "0xCE",
+    ),
     ("bodies longer than announced", [], CONTENT + body(1, b"bod") + body(1, b"y!"), "longer"),
     ("deliver upon deliver", [], deliver(1, 1) + deliver(1, 2), "before the one before"),
     ("deliver in place of a body", [], CONTENT + deliver(1, 2), "before the one before"),

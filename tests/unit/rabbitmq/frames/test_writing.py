@@ -70,6 +70,18 @@ def test_a_publishing_is_method_header_and_as_many_bodies_as_it_needs(
     assert b"".join(payload for _, _, payload in sent[2:]) == data
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_publishing_in_parts_is_the_same_and_has_no_copy_of_the_body(size: int) -> None:
+    data = bytes(n & 0xFF for n in range(size))
+    publishing = Publishing("key", data, ALL_PROPERTIES, exchange="x", correlation_id="c")
+    encoder = Encoder(FRAME_MAX)
+    parts = encoder.publish_large(3, publishing)
+    assert b"".join(parts) == encoder.publish(3, publishing)
+    views = [part for part in parts if isinstance(part, memoryview)]
+    assert all(view.obj is data for view in views)
+    assert sum(map(len, views)) == size
+
+
 def test_a_publishing_of_5_mib_fits_the_frames() -> None:
     data = bytes(5 * MIB)
     sent = list(frames_of(Encoder().publish(1, Publishing("key", data, Properties()))))
