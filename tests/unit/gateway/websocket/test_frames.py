@@ -234,6 +234,7 @@ def test_no_room_at_all_is_not_taken_for_no_bound() -> None:
         masked(PING, b"", rsv1=True),
         masked(TEXT, b"\0", fin=False, rsv1=True) + masked(CONTINUATION, b"\0", rsv1=True),
     ],
+    ids=["garbage", "a compressed ping", "a continuation that says so again"],
 )
 def test_what_cannot_be_decompressed_breaks_the_protocol(frames: bytes) -> None:
     assert broken(frames, FrameReader(MAX, deflate()))[0] == 1002
