@@ -1,6 +1,7 @@
 """How many bytes of stations' requests may be in hand: a few compressed bytes can stand for MBs."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
 from bridge.gateway.websocket.connection import Link
 from bridge.gateway.websocket.notices import Notices
@@ -42,6 +43,29 @@ class BytesInHand:
             self._by_address[address] = left
 
 
+class Forwarding(Protocol):
+    """A request of a station that is on its way."""
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more. Does nothing if it is there."""
+
+
+class Forwards(Link, Protocol):
+    """The bridge, for very many requests at a time."""
+
+    def start_forward(
+        self,
+        station_id: str,
+        version: OcppVersion,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
+    ) -> Forwarding:
+        """As :meth:`bridge.gateway.GatewayLink.start_forward`."""
+
+
 class BoundedLink:
     """The bridge as one station sees it, with a bound on the bytes that it has in hand there."""
 
@@ -49,7 +73,7 @@ class BoundedLink:
         self, link: Link, in_hand: BytesInHand, address: str, most: int, notices: Notices
     ) -> None:
         """`most`: bytes of this station. A request of that size is taken if it is the only one."""
-        self._link = link
+        self._link = cast("Forwards", link)
         self._in_hand = in_hand
         self._address = address
         self._most = most
@@ -66,15 +90,92 @@ class BoundedLink:
         timeout: float | None = None,
     ) -> Reply:
         size = len(payload)
-        if self._own + size > self._most or not self._in_hand.take(self._address, size):
-            self._notices.held_back(BUSY, station=station_id, bytes=size)
-            error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
-            return call_error(error, OcppVersion(version))
-        self._own += size
+        if not self.take(size):
+            return self._busy(station_id, version, size)
         try:
             return await self._link.forward(
                 station_id, version, payload, message_id=message_id, timeout=timeout
             )
         finally:
-            self._own -= size
-            self._in_hand.give_back(self._address, size)
+            self.give_back(size)
+
+    def start_forward(
+        self,
+        station_id: str,
+        version: OcppVersion,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
+    ) -> Forwarding:
+        """As :meth:`bridge.gateway.GatewayLink.start_forward`."""
+        size = len(payload)
+        held = _Held(self, size, on_reply)
+        if not self.take(size):
+            held.size = 0
+            held.told(self._busy(station_id, version, size))
+            return held
+        held.forwarding = self._link.start_forward(
+            station_id,
+            version,
+            payload,
+            message_id=message_id,
+            timeout=timeout,
+            on_reply=held.told,
+        )
+        if held.on_reply is None:
+            held.forwarding = None
+        return held
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for a request."""
+        if self._own + size > self._most or not self._in_hand.take(self._address, size):
+            return False
+        self._own += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """A request has ended."""
+        self._own -= size
+        self._in_hand.give_back(self._address, size)
+
+    def _busy(self, station_id: str, version: OcppVersion | str, size: int) -> Reply:
+        self._notices.held_back(BUSY, station=station_id, bytes=size)
+        error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
+        return call_error(error, OcppVersion(version))
+
+
+class _Held:
+    """A request that has its bytes in hand until it ends."""
+
+    __slots__ = ("_link", "forwarding", "on_reply", "size")
+
+    def __init__(
+        self, link: BoundedLink, size: int, on_reply: Callable[[Reply | Exception], None]
+    ) -> None:
+        self._link = link
+        self.size = size
+        self.on_reply: Callable[[Reply | Exception], None] | None = on_reply
+        """None: it has ended."""
+        self.forwarding: Forwarding | None = None
+
+    def told(self, result: Reply | Exception) -> None:
+        """The link has an answer, or there will be none."""
+        on_reply = self.on_reply
+        if on_reply is not None:
+            self._over()
+            on_reply(result)
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more. Does nothing if it is there."""
+        forwarding = self.forwarding
+        if self.on_reply is not None:
+            self._over()
+            if forwarding is not None:
+                forwarding.abandon()
+
+    def _over(self) -> None:
+        self.on_reply = self.forwarding = None
+        if self.size:
+            self._link.give_back(self.size)
