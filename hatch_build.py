@@ -29,12 +29,18 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 ROOT = Path(__file__).resolve().parent
 
 MODULES = (
+    "bridge.client.asking",
+    "bridge.client.requester",
     "bridge.dialects.native",
     "bridge.gateway.websocket.connection",
     "bridge.gateway.websocket.frames",
     "bridge.gateway.websocket.station_socket",
     "bridge.gateway.intake",
     "bridge.gateway.stations",
+    "bridge.gateway.connection_id",
+    "bridge.gateway.forwarding",
+    "bridge.gateway.turns",
+    "bridge.gateway.websocket.in_hand",
     "bridge.idempotency.guard",
     "bridge.idempotency.memory",
     "bridge.rabbitmq.consuming",

@@ -3,14 +3,25 @@
 from typing import Final
 
 from bridge.client.errors import NoAnswer, StationOffline
-from bridge.dialects.replies import read_offline
+from bridge.compiled import fields
+from bridge.dialects.headers import OFFLINE_TYPE
 from bridge.request.outcome import Kind
 from bridge.telemetry.measures import Tally
-from bridge.transport import Delivery, TransportError
+from bridge.transport import Delivery, Properties, TransportError
+
+fields.check((Delivery, Properties))
 
 KINDS: Final = ("response", "call_error", "offline", "no_answer", "not_accepted", "cancelled")
 """What became of a request, as metrics name it."""
-_RESPONSE, _CALL_ERROR, _OFFLINE, _NO_ANSWER, _NOT_ACCEPTED, _CANCELLED = range(len(KINDS))
+_RESPONSE: Final = 0
+_CALL_ERROR: Final = 1
+_OFFLINE: Final = 2
+_NO_ANSWER: Final = 3
+_NOT_ACCEPTED: Final = 4
+_CANCELLED: Final = 5
+
+_ERROR_TYPE: Final = Kind.CALL_ERROR.value
+"""A name of its own, because the value of a member is worked out at each use."""
 
 
 def asked(direction: str) -> Tally:
@@ -20,22 +31,26 @@ def asked(direction: str) -> Tally:
 
 def count_reply(tally: Tally, reply: Delivery, seconds: float) -> None:
     """Count a request that has had a reply after so many seconds."""
-    if read_offline(reply) is not None:
+    kind = reply.properties.type
+    if kind == OFFLINE_TYPE:
         tally.count(_OFFLINE)
         return
-    error = reply.properties.type == Kind.CALL_ERROR.value
-    tally.count(_CALL_ERROR if error else _RESPONSE)
+    tally.count(_CALL_ERROR if kind == _ERROR_TYPE else _RESPONSE)
     tally.seconds.observe(seconds)
 
 
 def count_error(tally: Tally, error: BaseException) -> None:
     """Count a request that has none."""
-    match error:
-        case NoAnswer():
-            tally.count(_NO_ANSWER)
-        case StationOffline():
-            tally.count(_OFFLINE)
-        case TransportError() | ValueError():  # NotAccepted is a TransportError
-            tally.count(_NOT_ACCEPTED)
-        case _:
-            tally.count(_CANCELLED)
+    if isinstance(error, NoAnswer):
+        tally.count(_NO_ANSWER)
+    elif isinstance(error, StationOffline):
+        tally.count(_OFFLINE)
+    elif isinstance(error, TransportError | ValueError):  # NotAccepted is a TransportError
+        tally.count(_NOT_ACCEPTED)
+    else:
+        count_cancelled(tally)
+
+
+def count_cancelled(tally: Tally) -> None:
+    """Count a request whose answer nobody wants any more."""
+    tally.count(_CANCELLED)

@@ -17,8 +17,9 @@ from bridge.backoff import back_off
 from bridge.client.asking import count_error, count_reply
 from bridge.client.errors import NoAnswer, NotAccepted, no_queue
 from bridge.client.tracing import Asking
+from bridge.compiled import fields
 from bridge.dialects.dialect import Dialect, Question
-from bridge.dialects.headers import STATION_ID
+from bridge.dialects.headers import OFFLINE_TYPE, STATION_ID
 from bridge.dialects.native import Native
 from bridge.dialects.replies import read_offline, read_reply
 from bridge.ocpp import (
@@ -29,11 +30,21 @@ from bridge.ocpp import (
     decode_call_error,
     decode_response,
 )
-from bridge.request.outcome import Kind
+from bridge.request.outcome import Kind, Reply
+from bridge.request.wheel import Timed
 from bridge.telemetry import ticks
 from bridge.telemetry.measures import Tally
 from bridge.telemetry.tracing import Tracing
-from bridge.transport import Confirm, Delivery, Subscription, Transport
+from bridge.transport import (
+    Confirm,
+    Delivery,
+    Properties,
+    Publishing,
+    Subscription,
+    Transport,
+)
+
+fields.check((Delivery, Properties))
 
 TIMEOUT: Final = 30.0
 """Seconds to wait for an answer. OCPP libraries wait as long."""
@@ -45,36 +56,56 @@ UNROUTED_PAUSE: Final = 1.0
 worker that starts declares its queues, and from then on nobody should wait much longer."""
 
 
-class _Outstanding:
-    """A request without its answer."""
+_CONFIRMED: Final = Confirm.CONFIRMED
+_RETURNED: Final = Confirm.RETURNED
+"""Names of their own, because a member of an Enum is looked up at each use."""
+
+
+class Outstanding(Timed):
+    """A question without its answer. It may wait in a :class:`~bridge.request.wheel.Wheel`.
+
+    A subclass says how it is published, and is told its end by one of :meth:`answered` and
+    :meth:`failed`, once.
+    """
 
     __slots__ = (
         "again",
-        "answer",
         "correlation_id",
         "nobody",
+        "once",
         "patient",
         "published",
-        "question",
         "refusals",
         "reported_lost",
+        "requester",
+        "seconds",
+        "station_id",
         "unrouted",
     )
 
     def __init__(
         self,
-        question: Question,
-        correlation_id: str,
-        answer: "asyncio.Future[Delivery]",
-        nobody: Callable[[], Exception],
-        *,
-        patient: bool,
+        station_id: str,
+        seconds: float,
+        nobody: Callable[[], Exception] = no_queue,
+        patient: bool = False,
+        once: bool = False,
     ) -> None:
-        self.question = question
-        self.correlation_id = correlation_id
-        self.answer = answer
+        """`station_id`: a reply that names another one is not the answer.
+
+        `seconds`: how long an answer is waited for, as it is told. `nobody`: makes the error if no
+        queue takes it. `patient`: publish such a question again. `once`: never publish it twice.
+        """
+        Timed.__init__(self)
+        self.station_id = station_id
+        self.seconds = seconds
         self.nobody = nobody
         self.patient = patient
+        self.once = once
+        self.correlation_id: str | None = None
+        """None: the requester makes one."""
+        self.requester: Requester | None = None
+        """Who waits for the answer; None: nobody yet, or nobody any more."""
         self.refusals = 0
         self.published = False
         self.unrouted = False
@@ -83,6 +114,67 @@ class _Outstanding:
         """A gateway has said that it has lost the station."""
         self.again: asyncio.TimerHandle | None = None
         """Publishes it again after a pause."""
+
+    def publishing(self, correlation_id: str, reply_to: str) -> Publishing:
+        """The message, with what is left of its time. Called each time it is published."""
+        raise NotImplementedError
+
+    def answered(self, delivery: Delivery) -> None:
+        """It has its answer. Must not raise."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """It will have none. Must not raise."""
+        raise NotImplementedError
+
+    def out_of_time(self) -> None:
+        """Its time is over: it fails, unless it has ended."""
+        requester = self.requester
+        if requester is None:
+            return
+        if self.unrouted:
+            requester.fail(self, self.nobody())
+        else:
+            requester.fail(self, NoAnswer(f"no answer within {max(self.seconds, 0):.3g} s"))
+
+    def confirmed(self, confirm: Confirm) -> None:
+        """What became of its publishing."""
+        requester = self.requester
+        if requester is None:
+            return
+        self.unrouted = confirm is _RETURNED
+        if confirm is not _CONFIRMED:
+            requester.not_confirmed(self, confirm)
+
+
+class _Awaited(Outstanding):
+    """A question whose answer a coroutine awaits."""
+
+    __slots__ = ("_answer", "_publishing")
+
+    def __init__(
+        self,
+        question: Question,
+        seconds: float,
+        nobody: Callable[[], Exception],
+        patient: bool,
+        answer: "asyncio.Future[Delivery]",
+    ) -> None:
+        Outstanding.__init__(self, question.station_id, seconds, nobody, patient, question.once)
+        self.correlation_id = question.correlation_id
+        self._publishing = question.publishing
+        self._answer = answer
+
+    def publishing(self, correlation_id: str, reply_to: str) -> Publishing:
+        return self._publishing(correlation_id, reply_to)
+
+    def answered(self, delivery: Delivery) -> None:
+        if not self._answer.done():
+            self._answer.set_result(delivery)
+
+    def failed(self, error: Exception) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)
 
 
 class Requester:
@@ -102,15 +194,18 @@ class Requester:
         self._transport = transport
         self._asking = None if tracing is None else Asking(tracing, lambda: transport.address)
         self._dialect: Dialect = dialect or Native()
+        self._read_reply = self._dialect.read_station_reply
         self._overhears = bool(self._dialect.station_replies)
         """Whether the answers to others come to the same queue."""
-        self._outstanding: dict[str, _Outstanding] = {}
-        """By correlation id."""
+        self.outstanding: dict[str, Outstanding] = {}
+        """Questions without an answer, by correlation id."""
         self._reply_queue: str | None = None
         """The queue that the latest questions are answered to."""
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._idle = asyncio.Event()
+        self._awaits_idle = False
+        """Somebody has waited until nothing is outstanding."""
         self.late = 0
         """Replies that nobody waited for: too late, a second one, or of another station."""
 
@@ -125,7 +220,7 @@ class Requester:
 
     def __len__(self) -> int:
         """Requests without an answer."""
-        return len(self._outstanding)
+        return len(self.outstanding)
 
     async def ask(
         self,
@@ -166,32 +261,60 @@ class Requester:
         self, question: Question, seconds: float, nobody: Callable[[], Exception], *, patient: bool
     ) -> Delivery:
         loop = asyncio.get_running_loop()
-        correlation_id = question.correlation_id
+        answer: asyncio.Future[Delivery] = loop.create_future()
+        asked = _Awaited(question, seconds, nobody, patient, answer)
+        timer = loop.call_later(seconds, self._time_out, asked)
+        try:
+            self.start(asked)
+            return await answer
+        finally:
+            timer.cancel()
+            self.withdraw(asked)
+            del answer  # which may hold an error, whose traceback holds this frame
+
+    def _time_out(self, asked: Outstanding) -> None:
+        asked.out_of_time()
+
+    def start(self, asked: Outstanding) -> None:
+        """Ask a question. It is told its end, which may be at once.
+
+        The caller sees to its time: :meth:`Outstanding.out_of_time`. Raises ValueError, and does
+        nothing, if it has the correlation id of another one that is outstanding.
+        """
+        correlation_id = asked.correlation_id
         if correlation_id is None:
             correlation_id = f"{self._prefix}-{next(self._numbers):x}"
-        elif correlation_id in self._outstanding:
+            asked.correlation_id = correlation_id
+        elif correlation_id in self.outstanding:
             raise ValueError(
                 f"a request with the id {correlation_id!r} waits for its answer already"
             )
-        outstanding = _Outstanding(
-            question, correlation_id, loop.create_future(), nobody, patient=patient
-        )
-        self._outstanding[correlation_id] = outstanding
-        timer = loop.call_later(seconds, self._time_out, outstanding, seconds)
-        try:
-            self._publish(outstanding)
-            return await outstanding.answer
-        finally:
-            timer.cancel()
-            if outstanding.again is not None:
-                outstanding.again.cancel()
-            self._outstanding.pop(correlation_id, None)
-            if not self._outstanding:
-                self._idle.set()
+        asked.requester = self
+        self.outstanding[correlation_id] = asked
+        self._publish(asked)
+
+    def withdraw(self, asked: Outstanding) -> None:
+        """Nobody wants the answer to a question any more, or it has come: it is told nothing."""
+        if asked.requester is None:
+            return
+        asked.requester = None
+        again = asked.again
+        if again is not None:
+            again.cancel()
+            asked.again = None
+        del self.outstanding[asked.correlation_id or ""]
+        if self._awaits_idle and not self.outstanding:
+            self._idle.set()
+
+    def fail(self, asked: Outstanding, error: Exception) -> None:
+        """A question that is outstanding will have no answer."""
+        self.withdraw(asked)
+        asked.failed(error)
 
     async def idle(self) -> None:
         """Wait until every question has its answer."""
-        while self._outstanding:
+        self._awaits_idle = True
+        while self.outstanding:
             self._idle.clear()
             await self._idle.wait()
 
@@ -201,104 +324,106 @@ class Requester:
         if queue is None or queue == self._reply_queue:
             return
         self._reply_queue = queue
-        for outstanding in tuple(self._outstanding.values()):
-            if not (outstanding.published and outstanding.question.once):
-                self._publish(outstanding)
+        for asked in tuple(self.outstanding.values()):
+            if not (asked.published and asked.once):
+                self._publish(asked)
 
     def close(self) -> None:
-        """Tell all who still wait that there will be no answer."""
-        for outstanding in self._outstanding.values():
-            self._fail(outstanding, NoAnswer("no answer came before the connection was closed"))
-        self._outstanding.clear()
+        """Tell all who still wait that there will be no answer.
 
-    def _publish(self, outstanding: _Outstanding) -> None:
-        if outstanding.again is not None:
-            outstanding.again.cancel()
+        Also those who ask because others have been told.
+        """
+        while self.outstanding:
+            asked = next(iter(self.outstanding.values()))
+            self.fail(asked, NoAnswer("no answer came before the connection was closed"))
+
+    def _publish(self, asked: Outstanding) -> None:
+        """Publish a question, unless it has ended. What cannot be published fails."""
+        if asked.requester is None:
+            return
+        again = asked.again
+        if again is not None:
+            again.cancel()
+            asked.again = None
         reply_to = self._transport.reply_queue
-        if reply_to is None or outstanding.answer.done():
+        if reply_to is None:
             return  # between two connections: it is sent when the next one is open
-        outstanding.published = True
-
-        def on_confirm(confirm: Confirm) -> None:
-            if outstanding.answer.done():
-                return
-            outstanding.unrouted = confirm is Confirm.RETURNED
-            if confirm is Confirm.RETURNED:
-                self._unrouted(outstanding)
-            elif confirm is Confirm.REFUSED:
-                self._refused(outstanding)
-            elif confirm is Confirm.IMPOSSIBLE:
-                text = "the broker does not take the request: it is larger than the broker allows"
-                self._fail(outstanding, NotAccepted(text))
-
-        self._transport.publish(
-            outstanding.question.publishing(outstanding.correlation_id, reply_to), on_confirm
-        )
-
-    def _unrouted(self, outstanding: _Outstanding) -> None:
-        if outstanding.patient:
-            pause = random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE)
-            self._publish_again_in(pause, outstanding)
-        else:
-            self._fail(outstanding, outstanding.nobody())
-
-    def _refused(self, outstanding: _Outstanding) -> None:
-        """A queue without a leader refuses until it has another. A full one keeps refusing."""
-        outstanding.refusals += 1
-        if outstanding.refusals > REFUSALS or outstanding.question.once:
-            self._fail(
-                outstanding, NotAccepted("the broker refuses the request: its queue is full")
+        asked.published = True
+        try:
+            self._transport.publish(
+                asked.publishing(asked.correlation_id or "", reply_to), asked.confirmed
             )
+        except Exception as error:  # noqa: BLE001 - it costs this question, and no other
+            if asked.requester is not None:
+                self.fail(asked, error)
+
+    def not_confirmed(self, asked: Outstanding, confirm: Confirm) -> None:
+        """Do what there is to be done if the broker has not taken a question."""
+        if confirm is Confirm.RETURNED:
+            self._unrouted(asked)
+        elif confirm is Confirm.REFUSED:
+            self._refused(asked)
+        elif confirm is Confirm.IMPOSSIBLE:
+            text = "the broker does not take the request: it is larger than the broker allows"
+            self.fail(asked, NotAccepted(text))
+
+    def _unrouted(self, asked: Outstanding) -> None:
+        if asked.patient:
+            pause = random.uniform(UNROUTED_PAUSE / 2, UNROUTED_PAUSE)
+            self._publish_again_in(pause, asked)
         else:
-            self._publish_again_in(back_off(outstanding.refusals), outstanding)
+            self.fail(asked, asked.nobody())
 
-    def _publish_again_in(self, seconds: float, outstanding: _Outstanding) -> None:
-        outstanding.again = asyncio.get_running_loop().call_later(
-            seconds, self._publish, outstanding
-        )
-
-    def _time_out(self, outstanding: _Outstanding, seconds: float) -> None:
-        if outstanding.unrouted:
-            self._fail(outstanding, outstanding.nobody())
+    def _refused(self, asked: Outstanding) -> None:
+        """A queue without a leader refuses until it has another. A full one keeps refusing."""
+        asked.refusals += 1
+        if asked.refusals > REFUSALS or asked.once:
+            self.fail(asked, NotAccepted("the broker refuses the request: its queue is full"))
         else:
-            self._fail(outstanding, NoAnswer(f"no answer within {max(seconds, 0):.3g} s"))
+            self._publish_again_in(back_off(asked.refusals), asked)
 
-    def _fail(self, outstanding: _Outstanding, error: Exception) -> None:
-        if not outstanding.answer.done():
-            outstanding.answer.set_exception(error)
+    def _publish_again_in(self, seconds: float, asked: Outstanding) -> None:
+        if asked.again is not None:
+            asked.again.cancel()
+        asked.again = asyncio.get_running_loop().call_later(seconds, self._publish, asked)
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        reply = self._dialect.read_station_reply(delivery)
-        if reply is not None and (self._is_ours(reply) or not self._overhears):
+        reply = self._read_reply(delivery)
+        if reply is not None and (not self._overhears or self._is_ours(reply)):
             self._on_reply(reply)
 
     def _is_ours(self, reply: Delivery) -> bool:
         """Whether a reply is to a question of this requester, which may be over."""
         correlation_id = reply.properties.correlation_id or ""
-        return correlation_id in self._outstanding or correlation_id.startswith(f"{self._prefix}-")
+        return correlation_id in self.outstanding or correlation_id.startswith(f"{self._prefix}-")
 
     def _on_reply(self, delivery: Delivery) -> None:
-        outstanding = self._outstanding.get(delivery.properties.correlation_id or "")
-        if (
-            outstanding is None
-            or outstanding.answer.done()
-            or _about_another(delivery, outstanding.question)
-        ):
+        properties = delivery.properties
+        asked = self.outstanding.get(properties.correlation_id or "")
+        if asked is None or _about_another(properties, asked.station_id):
             self.late += 1
-        elif read_offline(delivery) is False and not outstanding.reported_lost:
+        elif (
+            properties.type == OFFLINE_TYPE
+            and not asked.reported_lost
+            and read_offline(delivery) is False
+        ):
             # The station was not sent the request. It may be at another gateway by now, which has
             # then bound its key; if none has, the broker returns the request. Published again once
             # only: the broker may not know yet what the gateway knows.
-            outstanding.reported_lost = True
-            self._publish(outstanding)
+            asked.reported_lost = True
+            self._publish(asked)
         else:
-            outstanding.answer.set_result(delivery)
+            self.withdraw(asked)
+            asked.answered(delivery)
 
 
-def _about_another(delivery: Delivery, question: Question) -> bool:
+def _about_another(properties: Properties, station_id: str) -> bool:
     """Whether it names another station. None is named in the answer to one that cannot be read."""
-    named = (delivery.properties.headers or {}).get(STATION_ID)
-    return named not in (None, "", question.station_id)
+    headers = properties.headers
+    if headers is None:
+        return False
+    named = headers.get(STATION_ID)
+    return named != station_id and named not in (None, "")
 
 
 def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferResponse:
@@ -306,7 +431,11 @@ def read_response(delivery: Delivery, version: OcppVersion) -> DataTransferRespo
 
     Raises :class:`~bridge.ocpp.CallError` if it is a CALLERROR, or not a response that OCPP knows.
     """
-    reply = read_reply(delivery)
+    return response_of(read_reply(delivery), version)
+
+
+def response_of(reply: Reply, version: OcppVersion) -> DataTransferResponse:
+    """The response that a reply is. Raises as :func:`read_response`."""
     if reply.kind is Kind.CALL_ERROR:
         try:
             error = decode_call_error(reply.body)

@@ -35,13 +35,23 @@ class Asking:
         self, question: Question, ask: Callable[[Question], Awaitable[Delivery]]
     ) -> Delivery:
         """Ask a question within a span. Raises what `ask` raises."""
-        span = self._begin(question)
+        asked, span = self.begin(question)
         if span is None:
             return await ask(question)
-        asked = msgspec.structs.replace(question, publishing=self._publishing(question, span))
         return await self._tracing.around(
             span, lambda: ask(asked), lambda span, reply: tell_answer(self._tracing, span, reply)
         )
+
+    def begin(self, question: Question) -> "tuple[Question, Span | None]":
+        """The question as it is asked within a span, and that span, which the caller ends.
+
+        None: there is none.
+        """
+        span = self._begin(question)
+        if span is None:
+            return question, None
+        made = self._publishing(question, span)
+        return msgspec.structs.replace(question, publishing=made), span
 
     def _begin(self, question: Question) -> "Span | None":
         looked_at = question.publishing(question.correlation_id or "", "")

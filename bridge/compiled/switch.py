@@ -127,6 +127,8 @@ def _find(path: str) -> FileFinder:
     return FileFinder(path, *compiled, *source)
 
 
+# Cython only warns where a class is larger than the one that a module was compiled against.
+warnings.filterwarnings("error", rf"{PACKAGE}[.\w]+ size changed", RuntimeWarning)
 sys.path_hooks.insert(0, _find)
 for _path in [path for path in sys.path_importer_cache if path.startswith(FOLDER)]:
     del sys.path_importer_cache[_path]  # found by Python's own hook, to import this module

@@ -184,9 +184,11 @@ def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def milliseconds_left(deadline: float) -> str:
+def milliseconds_left(deadline: float, now: float | None = None) -> str:
     """The `expiration` of a message that nobody wants after `deadline` (Unix time in seconds).
 
-    It is never negative, and never above 49 days: the broker would close the channel for either.
+    `now`: the same; None: what the clock shows. It is never negative, and never above 49 days: the
+    broker would close the channel for either.
     """
-    return str(max(0, min(_EXPIRATION_MAX, int((deadline - time.time()) * 1000))))
+    now = time.time() if now is None else now
+    return str(max(0, min(_EXPIRATION_MAX, int((deadline - now) * 1000))))

@@ -1,5 +1,6 @@
 """Routing keys, and the names of exchanges and queues (``docs/contract.md``)."""
 
+import functools
 import hashlib
 import urllib.parse
 from typing import Annotated, Final
@@ -21,6 +22,12 @@ _CASED_BYTES: Final = tuple(
 )
 """As :data:`_BYTES`, but ``A-Z`` stay."""
 
+_SHORT: Final = 64
+"""Characters of a vendorId whose key is remembered. Stations spell them, so that what is remembered
+is bounded in bytes as well: an entry has at most 1 kB."""
+_REMEMBERED: Final = 1_024
+"""Keys that are remembered: those that were asked for last."""
+
 PREFIX: Final = "datatransfer"
 """How all exchanges and queues begin, unless it is set."""
 
@@ -37,9 +44,16 @@ def vendor_key(vendor_id: str) -> str:
     key above 200 characters the first 100 stay, followed by ``_x`` and the SHA-256 of the whole key
     in hexadecimal digits.
     """
+    return _short_vendor_key(vendor_id) if len(vendor_id) <= _SHORT else _vendor_key(vendor_id)
+
+
+def _vendor_key(vendor_id: str) -> str:
     return _bounded(
         "".join(map(_BYTES.__getitem__, vendor_id.encode("utf-8", "surrogatepass").lower()))
     )
+
+
+_short_vendor_key = functools.lru_cache(_REMEMBERED)(_vendor_key)
 
 
 def vendor_of_key(key: str) -> str:

@@ -11,7 +11,6 @@ station. The gateway that holds the station replies in the same way.
 that are compiled.
 """
 
-import base64
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from bridge.dialects.copies import (
     vendor_and_message,
 )
 from bridge.dialects.dialect import GatewayExchange, Question, SharedQueue
+from bridge.dialects.direct import DIRECT_REPLY_TO, is_direct_reply_to
 from bridge.dialects.headers import (
     ATTEMPT,
     CONNECTION_ID,
@@ -63,42 +63,10 @@ _TRACE_LENGTH: Final = 512
 """Characters of a trace header that a reply repeats: as many of tracestate as W3C Trace Context
 ("tracestate limits") asks to be passed on."""
 
-DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SERVER_NAMED: Final = "amq.gen-"
 
 _HEAD: Final = re.compile(r"[^0-9._:-]{1,40}[._:-]?")
 """The beginning of a queue's name, which queues of one kind share; what follows is often random."""
-_DIRECT: Final = re.compile(
-    r"amq\.rabbitmq\.reply-to\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]+={0,2}"
-)
-
-
-def is_direct_reply_to(name: str) -> bool:
-    """Whether RabbitMQ can read a name of direct reply-to.
-
-    Such a name is a process identifier in Erlang's external term format and a key, both in base64.
-    RabbitMQ decodes the identifier, and a forged one that it cannot decode ends the publisher's
-    connection with 541 INTERNAL_ERROR (seen on 3.10).
-    """
-    match = _DIRECT.fullmatch(name)
-    if match is None:
-        return False
-    try:
-        term = base64.b64decode(match[1], validate=True)
-    except ValueError:
-        return False
-    # 131, the tag of a pid (88, older: 103), its node as an atom, and three numbers of 4, 4 and
-    # 4 bytes (older: 1).
-    if len(term) < 5 or term[0] != 131 or term[1] not in {88, 103}:
-        return False
-    numbers = 12 if term[1] == 88 else 9
-    match term[2]:
-        case 119 | 115:  # an atom with a short length
-            return len(term) == 4 + term[3] + numbers
-        case 118 | 100:
-            return len(term) == 5 + int.from_bytes(term[3:5]) + numbers
-        case _:
-            return False
 
 
 _MESSAGE_ID_MAX_LENGTH: Final = OCPP_MESSAGE_ID_MAX_LENGTH
@@ -107,6 +75,7 @@ _EARLIEST: Final = 100_000_000_000
 """Milliseconds of Unix time: the 3rd of March 1973. A lower deadline is given in another unit: in
 seconds, the same number is the year 5138."""
 _VERSIONS: Final = {version.value: version for version in OcppVersion}
+_NAMES: Final = {version: version.value for version in OcppVersion}
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _RESPONSE: Final = Kind.RESPONSE
 """A name of its own, because a member of an Enum is looked up at each use."""
@@ -151,6 +120,7 @@ class Native:
             raise ValueError("an empty reply prefix would allow every queue")
         self.name = "native"
         self.names: Names = names or Names()
+        self._requests = self.names.requests
         self.exchange: GatewayExchange | None = None
         self.queues: Sequence[SharedQueue] = ()
         # All replies of a kind to one station differ in correlation_id and expiration alone.
@@ -354,15 +324,42 @@ class Native:
         `deadline`: seconds of Unix time. `message_id`: None stands for the correlation id.
         `connection_id`: None: not said.
         """
-        headers = {STATION_ID: station_id, VERSION: version.value, DEADLINE: int(deadline * 1000)}
+        return self.station_asks(
+            correlation_id,
+            reply_to,
+            station_id,
+            version,
+            vendor_id,
+            body,
+            deadline,
+            message_id,
+            connection_id,
+        )
+
+    def station_asks(
+        self,
+        correlation_id: str,
+        reply_to: str,
+        station_id: str,
+        version: OcppVersion,
+        vendor_id: str,
+        body: bytes,
+        deadline: float,
+        message_id: str | None,
+        connection_id: str | None,
+    ) -> Publishing:
+        """As :meth:`request_publishing`, by the places of the parameters."""
+        headers = {
+            STATION_ID: station_id,
+            VERSION: _NAMES[version],
+            DEADLINE: int(deadline * 1000),
+        }
         if connection_id is not None:
             headers[CONNECTION_ID] = connection_id
         properties = _request_properties(
             headers, PERSISTENT, deadline, message_id, correlation_id, reply_to
         )
-        return Publishing(
-            vendor_key(vendor_id), body, properties, self.names.requests, mandatory=True
-        )
+        return Publishing(vendor_key(vendor_id), body, properties, self._requests, True)
 
     def station_version(self, given: OcppVersion | None) -> OcppVersion:
         """The richest: the gateway leaves out what the station's own version does not have.
@@ -459,15 +456,16 @@ def _request_properties(
     reply_to: str,
 ) -> Properties:
     """The properties of a request in either direction, which is published now."""
+    now = time.time()
     return Properties(
         content_type=CONTENT_TYPE,
         headers=headers,
         delivery_mode=delivery_mode,
         correlation_id=correlation_id,
         reply_to=reply_to,
-        expiration=milliseconds_left(deadline),
+        expiration=milliseconds_left(deadline, now),
         message_id=correlation_id if message_id is None else message_id,
-        timestamp=int(time.time()),
+        timestamp=int(now),
         type=REQUEST_TYPE,
     )
 

@@ -14,6 +14,11 @@ RICHEST: Final = OcppVersion.V2_1
 """The OCPP version that can say the most."""
 
 
+_CALL_ERROR: Final = Kind.CALL_ERROR
+_CALL_ERROR_TYPE: Final = _CALL_ERROR.value
+"""Names of their own, because members of an Enum are looked up at each use."""
+
+
 class OfflineBody(msgspec.Struct):
     """The body of a reply of type :data:`~bridge.dialects.headers.OFFLINE_TYPE`."""
 
@@ -40,8 +45,9 @@ def read_offline(delivery: Delivery) -> bool | None:
 
 def read_reply(delivery: Delivery) -> Reply:
     """The answer in a reply."""
-    is_error = delivery.properties.type == Kind.CALL_ERROR.value
-    return Reply(delivery.body, Kind.CALL_ERROR if is_error else Kind.RESPONSE)
+    if delivery.properties.type == _CALL_ERROR_TYPE:
+        return Reply(delivery.body, _CALL_ERROR)
+    return Reply(delivery.body)
 
 
 def read_version(delivery: Delivery) -> OcppVersion:

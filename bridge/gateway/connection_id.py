@@ -23,6 +23,7 @@ class ConnectionId:
         self._clock = clock
         self._name = secrets.token_hex(8)
         self._number = 0
+        self._current = f"{self._name}-0"
         self._message_id: str | None = None
         self._in_hand = 0
         self._answered_at = 0.0
@@ -32,13 +33,14 @@ class ConnectionId:
         in_time = self._in_hand or self._clock() - self._answered_at <= JUST_ANSWERED
         if message_id is None or message_id != self._message_id or not in_time:
             self._number += 1
+            self._current = f"{self._name}-{self._number:x}"
             self._in_hand = 0
             self._message_id = message_id
         self._in_hand += 1
-        return f"{self._name}-{self._number:x}"
+        return self._current
 
     def end(self, connection_id: str) -> None:
         """A CALL has its answer, or will have none. `connection_id`: what :meth:`begin` gave."""
-        if connection_id == f"{self._name}-{self._number:x}":
+        if connection_id == self._current:
             self._in_hand -= 1
             self._answered_at = self._clock()

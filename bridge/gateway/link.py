@@ -10,32 +10,28 @@ comes there is given to the station's handler, and the handler's answer is publi
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from bridge.client.asking import asked, count_error
-from bridge.client.errors import NoAnswer
-from bridge.client.requester import TIMEOUT, Requester, read_response
+from bridge.client.asking import asked
+from bridge.client.requester import TIMEOUT, Requester, response_of
+from bridge.client.tracing import Asking
 from bridge.dialects.names import read_vendor_id, station_key
 from bridge.dialects.native import Native
-from bridge.dialects.replies import read_reply
 from bridge.dialects.topology import Mode, gateway_topology
 from bridge.gateway.counts import LinkCounts
+from bridge.gateway.forwarding import Forwarding, Forwards, OnReply
 from bridge.gateway.intake import StationIntake, to_stations
 from bridge.gateway.station_handler import StationHandler
-from bridge.gateway.stations import LARGEST, Station, Stations
-from bridge.gateway.tracing import Calls
-from bridge.gateway.turns import Turns
+from bridge.gateway.stations import Station, Stations
+from bridge.gateway.tracing import TracedForwarding
 from bridge.idempotency.guard import Guard, Once
 from bridge.idempotency.memory import MemoryStore
 from bridge.ocpp import (
-    CallError,
     DataTransferRequest,
     DataTransferResponse,
-    ErrorCode,
     OcppVersion,
     encode_request,
     parse_version,
@@ -43,18 +39,12 @@ from bridge.ocpp import (
 from bridge.rabbitmq.hosts import Hosts
 from bridge.rabbitmq.transport import RabbitTransport
 from bridge.request.chain import chain
-from bridge.request.outcome import Reply, call_error
+from bridge.request.outcome import Reply
 from bridge.request.tracing import Traced
 from bridge.telemetry.logs import get_logger
 from bridge.telemetry.sessions import Sessions
 from bridge.telemetry.tracing import Tracing
-from bridge.transport import (
-    Delivery,
-    State,
-    Subscription,
-    Transport,
-    TransportError,
-)
+from bridge.transport import State, Subscription, Transport, TransportError
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -117,7 +107,7 @@ class GatewayLink:
         self._timeout = timeout
         self.counts = LinkCounts()
         """What it has done so far."""
-        self._to_csms, to_station = self.tallies = asked("to_csms"), to_stations()
+        to_csms, to_station = self.tallies = asked("to_csms"), to_stations()
         """What became of requests, and how long they took, for each direction."""
         self.sessions = Sessions()
         """What has become of its connections to the broker."""
@@ -125,10 +115,7 @@ class GatewayLink:
         self.reason = "not started"
         """Why :attr:`state` is what it is: a clause for people."""
         tracing = None if tracer_provider is None else Tracing(tracer_provider)
-        self._requester = Requester(transport, tracing=tracing)
-        self._traced = None if tracing is None else Calls(tracing)
-        self._up = Turns()
-        """Of stations, to send a request to the CSMS."""
+        self._requester = Requester(transport)
         self._bindings: set[asyncio.Future[None]] = set()
         """Changes to bindings that somebody waits for."""
         self._draining = False
@@ -137,6 +124,11 @@ class GatewayLink:
         self._intake = StationIntake(self._dialect, transport, self.counts, to_station)
         self._once = Once(MemoryStore(), on_absorbed=self._count_absorbed, on_store_error=_nothing)
         self._stations = Stations(timeout)
+        make: Callable[..., Forwarding] = Forwarding
+        if tracing is not None:
+            asking = Asking(tracing, lambda: transport.address)
+            make = partial(TracedForwarding, tracing=tracing, asking=asking)
+        self._up = Forwards(self._requester, self._dialect, self._stations, to_csms, timeout, make)
         steps: list[Any] = [Guard(self._once)]
         if tracing is not None:
             steps.insert(
@@ -181,7 +173,7 @@ class GatewayLink:
         for binding in tuple(self._bindings):
             _finish(binding)
         await self._transport.close()
-        self._requester.close()
+        self._up.close()
 
     @property
     def transport(self) -> Transport:
@@ -341,10 +333,10 @@ class GatewayLink:
         """
         version = parse_version(version)
         body = encode_request(request, version)
-        reply = await self._ask_once(
+        reply = await self._ask(
             station_id, version, request.vendor_id, body, message_id, timeout, connection_id
         )
-        return read_response(reply, version)
+        return response_of(reply, version)
 
     async def forward(
         self,
@@ -364,66 +356,15 @@ class GatewayLink:
         NoAnswer and NotAccepted as :meth:`data_transfer` does, whose `connection_id` is the same.
         Cancel it when the station's connection ends: until then it has the station's turn.
         """
-        version = parse_version(version)
-        try:
-            reply = await self._ask_once(
-                station_id,
-                version,
-                read_vendor_id(payload),
-                payload,
-                message_id or None,  # an empty one names nothing, and the station is answered
-                timeout,
-                connection_id,
-            )
-        except CallError as error:
-            return call_error(error, version)
-        return read_reply(reply)
-
-    async def _ask_once(
-        self,
-        station_id: str,
-        version: OcppVersion,
-        vendor_id: str,
-        body: bytes,
-        message_id: str | None,
-        timeout: float | None,
-        connection_id: str | None,
-    ) -> Delivery:
-        """Ask, and have the CALL named so that its repetition is known."""
-        ask = partial(
-            self._ask_named,
+        return await self._ask(
             station_id,
-            version,
-            vendor_id,
-            body,
-            message_id,
+            parse_version(version),
+            read_vendor_id(payload),
+            payload,
+            message_id or None,  # an empty one names nothing, and the station is answered
             timeout,
             connection_id,
         )
-        if self._traced is None:
-            return await ask()
-        return await self._traced.answer(station_id, version, vendor_id, message_id, ask)
-
-    async def _ask_named(
-        self,
-        station_id: str,
-        version: OcppVersion,
-        vendor_id: str,
-        body: bytes,
-        message_id: str | None,
-        timeout: float | None,
-        connection_id: str | None,
-    ) -> Delivery:
-        station = self._stations.get(station_id)
-        if connection_id is not None or station is None:
-            return await self._ask(
-                station_id, version, vendor_id, body, message_id, timeout, connection_id
-            )
-        own = station.connection_id.begin(message_id)
-        try:
-            return await self._ask(station_id, version, vendor_id, body, message_id, timeout, own)
-        finally:
-            station.connection_id.end(own)
 
     async def _ask(
         self,
@@ -434,34 +375,51 @@ class GatewayLink:
         message_id: str | None,
         timeout: float | None,
         connection_id: str | None,
-    ) -> Delivery:
-        """Ask in the station's turn. Raises CallError for a payload too large for the broker."""
-        if len(body) > LARGEST:
-            text = f"payload: {len(body)} bytes, and at most {LARGEST} are taken"
-            raise CallError(ErrorCode.PROPERTY_CONSTRAINT_VIOLATION, text)
-        loop = asyncio.get_running_loop()
-        seconds = self._timeout if timeout is None else timeout
-        end = loop.time() + seconds
-        question = self._dialect.question_to_csms(
-            station_id=station_id,
-            version=version,
-            vendor_id=vendor_id,
-            body=body,
-            deadline=time.time() + seconds,
-            message_id=message_id,
-            connection_id=connection_id,
+    ) -> Reply:
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        forwarding = self._up.start(
+            station_id,
+            version,
+            vendor_id,
+            body,
+            message_id,
+            timeout,
+            connection_id,
+            partial(_tell, answer),
         )
-        if not await self._up.take(station_id, seconds):
-            count_error(self._to_csms, NoAnswer())
-            raise NoAnswer(
-                f"not sent: an earlier request of the station had no answer within {seconds:g} s"
-            )
         try:
-            return await self._requester.ask(
-                question, end - loop.time(), patient=True, tally=self._to_csms
-            )
+            return await answer
         finally:
-            self._up.give(station_id)
+            forwarding.abandon()  # if it is cancelled
+            del answer  # which may hold an error, whose traceback holds this frame
+
+    def start_forward(
+        self,
+        station_id: str,
+        version: OcppVersion,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout: float,
+        on_reply: OnReply,
+    ) -> Forwarding:
+        """As :meth:`forward`, without a task or a future: for very many requests at a time.
+
+        `on_reply` is called once, on the event loop, and must not raise. It may be called before
+        this returns. It is given the reply, or the exception that :meth:`forward` raises. When the
+        station's connection ends, :meth:`~bridge.gateway.forwarding.Forwarding.abandon` gives up
+        its turn; then `on_reply` is not called any more.
+        """
+        return self._up.start(
+            station_id,
+            version,
+            read_vendor_id(payload),
+            payload,
+            message_id or None,
+            timeout,
+            None,
+            on_reply,
+        )
 
     def _on_state(self, state: State, reason: str) -> None:
         self.sessions.enter(state.value, reason)
@@ -475,6 +433,15 @@ class GatewayLink:
 
     def _count_absorbed(self) -> None:
         self.counts.absorbed += 1
+
+
+def _tell(answer: "asyncio.Future[Reply]", result: Reply | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
 
 
 def _finish(future: "asyncio.Future[None]") -> None:

@@ -7,34 +7,77 @@ nothing otherwise.
 
 import asyncio
 from collections.abc import Hashable
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """Whoever waits for a turn."""
+
+    def on_turn(self) -> bool:
+        """The turn has come. Returns whether it is kept, until :meth:`Turns.give`.
+
+        False: it is not needed any more, and is the next one's. Must not raise.
+        """
 
 
 class Turns:
     """Turns by key, first come, first served."""
 
+    __slots__ = ("_taken",)
+
     def __init__(self) -> None:
-        self._taken: dict[Hashable, dict[asyncio.Future[bool], None] | None] = {}
+        self._taken: dict[Hashable, dict[Waiter, None] | None] = {}
         """Each key whose turn somebody has, with those that wait for it, in order; None: nobody."""
 
     def __len__(self) -> int:
         """Keys whose turn somebody has."""
         return len(self._taken)
 
+    def take_or_wait(self, key: Hashable, waiter: Waiter) -> bool:
+        """Whether the turn is free, and the caller's from now on.
+
+        If not, `waiter` is told when it has come, unless it is withdrawn before.
+        """
+        taken = self._taken
+        if key not in taken:
+            taken[key] = None
+            return True
+        waiting = taken[key]
+        if waiting is None:
+            waiting = taken[key] = {}
+        waiting[waiter] = None
+        return False
+
+    def withdraw(self, key: Hashable, waiter: Waiter) -> None:
+        """It waits no longer, if it did."""
+        waiting = self._taken.get(key)
+        if waiting is not None:
+            waiting.pop(waiter, None)
+
+    def is_wanted(self, key: Hashable) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._taken.get(key))
+
+    def give(self, key: Hashable) -> None:
+        """Pass the turn on to the one that has waited longest."""
+        taken = self._taken
+        while waiting := taken[key]:
+            waiter = next(iter(waiting))
+            del waiting[waiter]
+            if waiter.on_turn():
+                return
+        del taken[key]
+
     async def take(self, key: Hashable, timeout: float) -> bool:
         """Wait for the turn, at most `timeout` seconds.
 
         True: it is the caller's, until :meth:`give`. False: it did not come in time.
         """
-        if key not in self._taken:
-            self._taken[key] = None
-            return True
-        waiting = self._taken[key]
-        if waiting is None:
-            waiting = self._taken[key] = {}
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        waiting[turn] = None
-        timer = loop.call_later(timeout, _give_up, turn)
+        turn = _Turn(loop=loop)
+        if self.take_or_wait(key, turn):
+            return True
+        timer = loop.call_later(timeout, turn.give_up)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -43,20 +86,18 @@ class Turns:
             raise
         finally:
             timer.cancel()
-            waiting.pop(turn, None)
-
-    def give(self, key: Hashable) -> None:
-        """Pass the turn on to the one that has waited longest."""
-        waiting = self._taken[key]
-        while waiting:
-            turn = next(iter(waiting))
-            del waiting[turn]
-            if not turn.done():
-                turn.set_result(True)
-                return
-        del self._taken[key]
+            self.withdraw(key, turn)
 
 
-def _give_up(turn: "asyncio.Future[bool]") -> None:
-    if not turn.done():
-        turn.set_result(False)
+class _Turn(asyncio.Future[bool]):
+    """Waits for a turn on behalf of a coroutine."""
+
+    def on_turn(self) -> bool:
+        if self.done():
+            return False
+        self.set_result(True)
+        return True
+
+    def give_up(self) -> None:
+        if not self.done():
+            self.set_result(False)

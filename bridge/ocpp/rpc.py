@@ -40,8 +40,11 @@ def check_message_id(message_id: str | None) -> None:
 
     None stands for a new one.
     """
-    if message_id is not None:
-        check_length("a message id", message_id, OCPP_MESSAGE_ID_MAX_LENGTH)
+    if message_id is None or (
+        message_id.isascii() and 0 < len(message_id) <= OCPP_MESSAGE_ID_MAX_LENGTH
+    ):
+        return
+    check_length("a message id", message_id, OCPP_MESSAGE_ID_MAX_LENGTH)
 
 
 def check_length(what: str, text: str, longest: int) -> None:
@@ -51,6 +54,8 @@ def check_length(what: str, text: str, longest: int) -> None:
     """
     if not 0 < len(text) <= longest:
         raise ValueError(f"{what} has 1 to {longest} characters, not {len(text)}")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -67,45 +67,73 @@ class BoundedLink:
         timeout: float,
         on_reply: Callable[[Reply | Exception], None],
     ) -> Forwarding:
+        """As :meth:`~bridge.gateway.websocket.connection.Link.start_forward`."""
         size = len(payload)
-        if self._own + size > self._most or not self._in_hand.take(self._address, size):
-            self._notices.held_back(BUSY, station=station_id, bytes=size)
-            error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
-            on_reply(call_error(error, version))
-            return _Bounded(self, 0, on_reply)
-        self._own += size
-        bounded = _Bounded(self, size, on_reply)
-        bounded.forwarding = self._link.start_forward(
+        held = _Held(self, size, on_reply)
+        if not self.take(size):
+            held.size = 0
+            held.told(self._busy(station_id, version, size))
+            return held
+        held.forwarding = self._link.start_forward(
             station_id,
             version,
             payload,
             message_id=message_id,
             timeout=timeout,
-            on_reply=bounded.reply,
+            on_reply=held.told,
         )
-        return bounded
+        if held.on_reply is None:
+            held.forwarding = None
+        return held
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for a request."""
+        if self._own + size > self._most or not self._in_hand.take(self._address, size):
+            return False
+        self._own += size
+        return True
 
     def give_back(self, size: int) -> None:
+        """A request has ended."""
         self._own -= size
         self._in_hand.give_back(self._address, size)
 
+    def _busy(self, station_id: str, version: OcppVersion | str, size: int) -> Reply:
+        self._notices.held_back(BUSY, station=station_id, bytes=size)
+        error = CallError(ErrorCode.GENERIC_ERROR, "Too much is in hand. Try again later.")
+        return call_error(error, OcppVersion(version))
 
-class _Bounded:
-    __slots__ = ("forwarding", "link", "on_reply", "size")
+
+class _Held:
+    """A request that has its bytes in hand until it ends."""
+
+    __slots__ = ("_link", "forwarding", "on_reply", "size")
 
     def __init__(
         self, link: BoundedLink, size: int, on_reply: Callable[[Reply | Exception], None]
     ) -> None:
-        self.link = link
+        self._link = link
         self.size = size
-        self.on_reply = on_reply
+        self.on_reply: Callable[[Reply | Exception], None] | None = on_reply
+        """None: it has ended."""
         self.forwarding: Forwarding | None = None
 
-    def reply(self, reply: Reply | Exception) -> None:
-        self.link.give_back(self.size)
-        self.on_reply(reply)
+    def told(self, result: Reply | Exception) -> None:
+        """The link has an answer, or there will be none."""
+        on_reply = self.on_reply
+        if on_reply is not None:
+            self._over()
+            on_reply(result)
 
     def abandon(self) -> None:
-        self.link.give_back(self.size)
-        if self.forwarding is not None:
-            self.forwarding.abandon()
+        """Nobody wants the answer any more. Does nothing if it is there."""
+        forwarding = self.forwarding
+        if self.on_reply is not None:
+            self._over()
+            if forwarding is not None:
+                forwarding.abandon()
+
+    def _over(self) -> None:
+        self.on_reply = self.forwarding = None
+        if self.size:
+            self._link.give_back(self.size)

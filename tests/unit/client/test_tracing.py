@@ -16,7 +16,8 @@ from bridge.dialects.native import Native
 from bridge.dialects.topology import worker_topology
 from bridge.dialects.web_ocpp import WebOcpp
 from bridge.gateway import GatewayLink
-from bridge.ocpp import DataTransferRequest, DataTransferResponse
+from bridge.gateway.stations import LARGEST
+from bridge.ocpp import DataTransferRequest, DataTransferResponse, OcppVersion
 from bridge.testing import MemoryBroker
 from bridge.testing.memory_transport import MemoryTransport
 
@@ -134,6 +135,29 @@ async def test_a_stations_call_is_a_span_of_its_gateway(world: World) -> None:
         "ocpp.outcome": "response",
         "ocpp.status": "Accepted",
     }
+
+
+async def test_a_call_that_is_abandoned_ends_its_spans(world: World) -> None:
+    forwarding = world.link.start_forward(
+        "CP1",
+        OcppVersion.V1_6,
+        b'{"vendorId":"v","messageId":"Hangs"}',
+        message_id="id-1",
+        timeout=10.0,
+        on_reply=lambda _: None,
+    )
+    assert world.spans == {}
+    forwarding.abandon()
+    for name in ("send datatransfer", "DataTransfer"):
+        assert world.span(name)["error.type"] == "asyncio.exceptions.CancelledError"
+    assert world.parent_of("send datatransfer") == "DataTransfer"
+
+
+async def test_a_call_that_cannot_be_sent_is_a_failure(world: World) -> None:
+    await world.link.forward("CP1", "ocpp1.6", b" " * (LARGEST + 1), message_id="id-1")
+    assert world.span("DataTransfer")["error.type"] == "bridge.ocpp.errors.CallError"
+    assert world.spans["DataTransfer"].status.status_code is StatusCode.ERROR
+    assert "send datatransfer" not in world.spans
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])

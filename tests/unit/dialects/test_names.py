@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.dialects import names
 from bridge.dialects.names import (
     OTHER_VENDORS,
     Names,
@@ -77,6 +78,20 @@ def test_no_two_stations_share_a_key() -> None:
 )
 def test_a_payload_is_routed_by_the_vendor_that_can_be_read(payload: bytes, vendor_id: str) -> None:
     assert read_vendor_id(payload) == vendor_id
+
+
+def test_keys_that_are_remembered_are_few_and_short() -> None:
+    """Stations spell them."""
+    remembered = names._short_vendor_key
+    remembered.cache_clear()
+    for number in range(names._REMEMBERED + 10):
+        assert vendor_key(f"Vendor{number}") == f"vendor{number}"
+        assert vendor_key(f"{'v' * names._SHORT}{number}") == f"{'v' * names._SHORT}{number}"
+    assert remembered.cache_info().currsize == names._REMEMBERED
+    remembered.cache_clear()
+    for text in ("v" * names._SHORT, "é" * names._SHORT, "v" * (names._SHORT + 1)):
+        assert vendor_key(text) == vendor_key(text)
+    assert remembered.cache_info().currsize == 2
 
 
 def test_only_vendors_that_differ_in_case_alone_share_a_queue() -> None:

@@ -10,6 +10,63 @@ LONG = 10.0
 """Seconds that no test waits."""
 
 
+class Waiter:
+    """Waits for a turn, and keeps it or not."""
+
+    def __init__(self, name: str, told: list[str], *, keeps: bool = True) -> None:
+        self.name = name
+        self.told = told
+        self.keeps = keeps
+
+    def on_turn(self) -> bool:
+        self.told.append(self.name)
+        return self.keeps
+
+
+def test_who_waits_is_told_in_order_unless_withdrawn() -> None:
+    turns = Turns()
+    told: list[str] = []
+    first, second, third = (Waiter(name, told) for name in ("first", "second", "third"))
+    assert turns.take_or_wait("a", first)
+    assert not turns.take_or_wait("a", second)
+    assert not turns.take_or_wait("a", third)
+    assert turns.is_wanted("a")
+    turns.withdraw("a", second)
+    turns.withdraw("a", second)  # it does not wait any more
+    turns.withdraw("b", second)
+    turns.give("a")
+    assert told == ["third"]
+    assert not turns.is_wanted("a")
+    assert len(turns) == 1
+    turns.give("a")
+    assert (told, len(turns)) == (["third"], 0)
+
+
+def test_a_turn_that_nobody_keeps_goes_on_however_many_wait() -> None:
+    turns = Turns()
+    told: list[str] = []
+    turns.take_or_wait("a", Waiter("holder", told))
+    for number in range(5_000):
+        turns.take_or_wait("a", Waiter(f"{number}", told, keeps=False))
+    turns.give("a")
+    assert (len(told), len(turns)) == (5_000, 0)
+
+
+def test_who_comes_while_a_turn_is_passed_on_waits() -> None:
+    turns = Turns()
+    told: list[str] = []
+
+    class Again(Waiter):
+        def on_turn(self) -> bool:
+            assert not turns.take_or_wait("a", Waiter("late", told))
+            return super().on_turn()
+
+    turns.take_or_wait("a", Waiter("holder", told))
+    turns.take_or_wait("a", Again("again", told, keeps=False))
+    turns.give("a")
+    assert (told, len(turns)) == (["again", "late"], 1)
+
+
 async def test_who_comes_first_is_first_and_other_keys_do_not_mind() -> None:
     turns = Turns()
     order: list[int] = []
@@ -96,7 +153,9 @@ async def test_who_is_cancelled_just_as_its_time_is_over_does_not_touch_the_turn
     await asyncio.sleep(0)
     waiting = turns._taken["a"]
     assert waiting is not None
-    next(iter(waiting)).set_result(False)  # as its timer does
+    turn = next(iter(waiting))
+    assert isinstance(turn, asyncio.Future)
+    turn.set_result(False)  # as its timer does
     hasty.cancel()
     await asyncio.wait((hasty,))
     assert hasty.cancelled()

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from bridge.dialects.direct import is_direct_reply_to
 from bridge.dialects.names import read_vendor_id, station_key, vendor_key
-from bridge.dialects.native import is_direct_reply_to
 from bridge.dialects.web_ocpp import WebOcpp
 from bridge.ocpp import CallError, FrameError, OcppVersion, decode_frame, decode_request
 from bridge.ocpp.faults import describe_fault
