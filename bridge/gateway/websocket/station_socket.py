@@ -12,7 +12,6 @@ by the station's :class:`~bridge.gateway.websocket.connection.StationConnection`
 """
 
 import asyncio
-import socket
 from typing import Any, Final, Protocol, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -55,10 +54,6 @@ CLOSE_TIMEOUT: Final = 5.0
 WRITE_LIMIT: Final = 32 * 1024
 """Bytes that may wait to be written to a station; above it, the station is not read until it
 reads."""
-
-RECEIVE_BUFFER: Final = 32 * 1024
-"""Bytes of a connection's receive buffer, which Linux doubles. All of it is read at once, and no
-other station is served meanwhile. With a round trip of 0.1 s it still allows 600 kB/s."""
 
 FRAMES_A_TURN: Final = 8
 """Messages and control frames of one station that are taken in one turn of the event loop. A
@@ -499,9 +494,3 @@ class StationSocket(Timed):
         if self._unheard:
             wake = min(wake, self._unheard + settings.ping_timeout)
         self._gateway.wheel.add(self, wake - now)
-
-
-def limit_receive_buffer(listening: socket.socket) -> None:
-    """Set RECEIVE_BUFFER on a listening socket: the connections that it accepts inherit it."""
-    with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
