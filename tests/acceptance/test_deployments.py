@@ -23,7 +23,7 @@ from deploy import make_secrets
 from deploy.check import overlays
 from tests.deployments import Container, containers
 from tests.integration.raw_station import raw_station
-from tests.integration.support import PATIENCE, BridgeProcess, import_definitions
+from tests.integration.support import PATIENCE, BridgeProcess, delete_users, import_definitions
 from tests.redis_server import RedisServer
 
 DEPLOY = Path(make_secrets.__file__).parent
@@ -99,10 +99,12 @@ def files(tmp_path: Path, breakable_broker: PrivateBroker) -> Iterator[Files]:
     files = Files(tmp_path, breakable_broker, redis)
     with redis:
         yield files
-    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER):
-        breakable_broker.ctl("delete_user", name)
+    delete_users(
+        breakable_broker, *make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER
+    )
     for policy in json.loads(POLICIES.read_text())["parameters"]:
-        breakable_broker.ctl("clear_operator_policy", policy["name"])
+        name = policy["name"]
+        breakable_broker.eval(f'ok = rabbit_policy:delete_op(<<"/">>, <<"{name}">>, <<"guest">>)')
 
 
 @contextlib.asynccontextmanager

@@ -312,11 +312,33 @@ async def dead_letters(url: str) -> list[aio_pika.abc.AbstractIncomingMessage]:
 
 
 def import_definitions(broker: PrivateBroker, definitions: Mapping[str, Any]) -> None:
-    """As an operator does. Only a node's own folder is sure to be one that it can read."""
+    """What `rabbitmqctl import_definitions` has a node do, without an Erlang machine of its own.
+
+    Only a node's own folder is sure to be one that it can read.
+    """
     file = broker.folder / "definitions.json"
     file.write_text(json.dumps(definitions))
-    broker.ctl("import_definitions", str(file))
+    broker.eval(
+        f'{{ok, Text}} = file:read_file("{file}"), ok = rabbit_definitions:import_raw(Text)'
+    )
     file.unlink()
+
+
+def add_user(
+    broker: PrivateBroker, name: str, password: str, vhost: str, rights: Sequence[str]
+) -> None:
+    """Add a user with rights in one virtual host: to configure, to write and to read."""
+    patterns = ", ".join(f"<<{json.dumps(right)}>>" for right in rights)
+    broker.eval(
+        "U = rabbit_auth_backend_internal, "
+        f'ok = U:add_user(<<"{name}">>, <<"{password}">>, <<"guest">>), '
+        f'ok = U:set_permissions(<<"{name}">>, <<"{vhost}">>, {patterns}, <<"guest">>)'
+    )
+
+
+def delete_users(broker: PrivateBroker, *names: str) -> None:
+    for name in names:
+        broker.eval(f'ok = rabbit_auth_backend_internal:delete_user(<<"{name}">>, <<"guest">>)')
 
 
 def close_connections(broker: PrivateBroker, url: str) -> None:

@@ -8,7 +8,7 @@ from bridge.client.client import Client
 from bridge.gateway import GatewayLink
 from bridge.testing.rabbitmq import PrivateBroker
 from deploy import make_secrets
-from tests.integration.support import PATIENCE, WorkerProcess, import_definitions
+from tests.integration.support import PATIENCE, WorkerProcess, delete_users, import_definitions
 
 
 async def accept(request: DataTransferRequest) -> DataTransferResponse:
@@ -36,5 +36,6 @@ async def test_each_account_has_the_rights_that_its_service_needs(
         await link.connect_station("CP1", "ocpp2.0.1", accept)
         assert (await client.send_to_station("CP1", request)).status == "Accepted"
         assert (await client.data_transfer("CP1", request)).data == ["CP1", 1]
-    for name in (*make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER):
-        breakable_broker.ctl("delete_user", name)
+    delete_users(
+        breakable_broker, *make_secrets.PERMISSIONS, make_secrets.ADMIN, make_secrets.SCALER
+    )

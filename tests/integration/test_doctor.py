@@ -23,7 +23,7 @@ from bridge.rabbitmq.management import management_urls
 from bridge.rabbitmq.probing import BrokerSeen, Right, ahead_of, look
 from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker, free_ports
-from tests.integration.support import working
+from tests.integration.support import add_user, working
 from tests.redis_server import RedisMissingError, RedisServer
 
 NAMES = Names()
@@ -149,8 +149,7 @@ async def test_rights_are_found_out_without_using_them(
     name = f"rights-{secrets.token_hex(4)}"
     url = managed_broker.add_vhost(name)
     await declare(url)
-    managed_broker.ctl("add_user", name, "secret")
-    managed_broker.ctl("set_permissions", "-p", name, name, *patterns)
+    add_user(managed_broker, name, "secret", name, patterns)
     found = await look_at(url.replace("guest:guest", f"{name}:secret"))
     for part in found.parts:
         assert part.configure is configure, part
@@ -176,12 +175,12 @@ async def test_a_broker_that_takes_no_publishings_does_not_hold_it_up(
 ) -> None:
     url = breakable_broker.add_vhost("doctor")
     await declare(url)
-    breakable_broker.ctl("set_vm_memory_high_watermark", "0.0000001")
+    breakable_broker.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.0000001)")
     try:
         async with asyncio.timeout(60):
             known, findings = await diagnose(url)
     finally:
-        breakable_broker.ctl("set_vm_memory_high_watermark", "0.4")
+        breakable_broker.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
         breakable_broker.delete_vhost("doctor")
     assert known.broker.blocked
     assert any(

@@ -23,6 +23,7 @@ from tests.integration.support import (
     PATIENCE,
     WatchedTransport,
     WorkerProcess,
+    add_user,
     ready,
     request,
 )
@@ -309,9 +310,8 @@ async def test_a_worker_without_the_right_to_the_exchange_works(
     breakable_broker: PrivateBroker,
 ) -> None:
     url = breakable_broker.add_vhost("no-events")
-    breakable_broker.ctl("add_user", "mute", "mute")
     everything_else = "^(?!datatransfer.events$).*$"
-    breakable_broker.ctl("set_permissions", "-p", "no-events", "mute", *[everything_else] * 3)
+    add_user(breakable_broker, "mute", "mute", "no-events", [everything_else] * 3)
     async with (
         telling(url.replace("guest:guest", "mute:mute")) as it,
         Client(url) as client,

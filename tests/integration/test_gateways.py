@@ -20,7 +20,15 @@ from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Confirm, State
 from tests.integration.gateways import GatewayProcess, all_of
-from tests.integration.support import NAMES, PATIENCE, ROOT, WorkerProcess, close_connections
+from tests.integration.support import (
+    NAMES,
+    PATIENCE,
+    ROOT,
+    WorkerProcess,
+    add_user,
+    close_connections,
+    delete_users,
+)
 
 ACCEPTED = DataTransferResponse("Accepted")
 REACHABLE_WITHIN = 1.0
@@ -285,8 +293,7 @@ async def test_a_gateway_needs_no_more_rights_than_its_page_says(
     url = breakable_broker.add_vhost("rights")
     async with GatewayLink(url):  # it makes the exchanges
         pass
-    breakable_broker.ctl("add_user", "gateway", "gateway")
-    breakable_broker.ctl("set_permissions", "-p", "rights", "gateway", *rights)
+    add_user(breakable_broker, "gateway", "gateway", "rights", rights)
     async with (
         GatewayLink(
             url.replace("guest:guest", "gateway:gateway"), timeout=PATIENCE, topology="verify"
@@ -304,5 +311,5 @@ async def test_a_gateway_needs_no_more_rights_than_its_page_says(
         assert link.state is State.CONSUMING
         assert isinstance(link._transport, RabbitTransport)
         assert link._transport.sessions == 1
-    breakable_broker.ctl("delete_user", "gateway")
+    delete_users(breakable_broker, "gateway")
     breakable_broker.delete_vhost("rights")

@@ -28,6 +28,7 @@ from tests.integration.support import (
     ROOT,
     WorkerProcess,
     Working,
+    add_user,
     clean_environment,
     ready,
     request,
@@ -197,9 +198,8 @@ async def test_a_worker_that_may_declare_nothing_obeys_within_seconds(
     router.default(_done)
     async with working(url, router):
         """Somebody else has declared everything."""
-    breakable_broker.ctl("add_user", "least", "least")
     rights = ["^$", r"^(datatransfer.*|amq\.default)$", "^datatransfer.*$"]
-    breakable_broker.ctl("set_permissions", "-p", "paused-least", "least", *rights)
+    add_user(breakable_broker, "least", "least", "paused-least", rights)
     its_url = url.replace("guest:guest", "least:least")
     async with working(its_url, router, mode=Mode.VERIFY) as it:
         assert "no worker takes its requests" in await dtbridge(url, "pause", "v")
@@ -217,9 +217,8 @@ async def test_a_worker_that_cannot_know_goes_on_and_says_so_once(
     router.default(_done)
     async with working(url, router):
         """Somebody else has declared everything."""
-    breakable_broker.ctl("add_user", "deaf", "deaf")
     rights = ["^$", r"^(datatransfer(\..*)?|amq\.default)$", r"^datatransfer(\..*)?$"]
-    breakable_broker.ctl("set_permissions", "-p", "paused-unknown", "deaf", *rights)
+    add_user(breakable_broker, "deaf", "deaf", "paused-unknown", rights)
     its_url = url.replace("guest:guest", "deaf:deaf")
     async with switch(url) as operator:
         await operator.pause("v")

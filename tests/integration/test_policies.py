@@ -35,6 +35,7 @@ from tests.integration.support import (
     PATIENCE,
     ROOT,
     WorkerProcess,
+    delete_users,
     import_definitions,
     request,
 )
@@ -169,7 +170,7 @@ def scaler(managed_broker: PrivateBroker) -> Iterator[str]:
     import_definitions(managed_broker, definitions)
     port = urllib.parse.urlsplit(managed_broker.management_url).port
     yield f"http://{make_secrets.SCALER}:scaler-password@127.0.0.1:{port}"
-    managed_broker.ctl("delete_user", make_secrets.SCALER)
+    delete_users(managed_broker, make_secrets.SCALER)
     managed_broker.delete_vhost(vhost)
 
 

@@ -27,7 +27,7 @@ from bridge.rabbitmq.urls import parse_urls
 from bridge.testing.rabbitmq import PrivateBroker
 from bridge.transport import Binding, Delivery, Subscription
 from tests.acceptance.command import dtbridge
-from tests.integration.support import PATIENCE, ROOT, WorkerProcess
+from tests.integration.support import PATIENCE, ROOT, WorkerProcess, import_definitions
 
 TARGET = "tests.integration.rights_vendor:router"
 NAMES = Names()
@@ -59,12 +59,7 @@ class Place:
         assert (made.returncode, made.stderr) == (0, "")
         granted = json.loads(made.stdout)["permissions"]
         assert len(granted) == len(Role)
-        self.imported({"permissions": granted})
-
-    def imported(self, definitions: dict[str, Any]) -> None:
-        file = self.broker.folder / f"{secrets.token_hex(4)}.json"
-        file.write_text(json.dumps(definitions))
-        self.broker.ctl("import_definitions", str(file))
+        import_definitions(broker, {"permissions": granted})
 
     def user(self, role: Role) -> str:
         return f"{self.vhost}-{role}"
@@ -562,7 +557,8 @@ async def test_what_security_md_says_rabbitmq_cannot_tell(place: Place) -> None:
     await tried(publishes("", "datatransfer.acme"))
     await tried(publishes("", "datatransfer.dead"))
     # A station is a routing key, and topic permissions are for topic exchanges.
-    place.imported(
+    import_definitions(
+        place.broker,
         {
             "topic_permissions": [
                 {
@@ -574,7 +570,7 @@ async def test_what_security_md_says_rabbitmq_cannot_tell(place: Place) -> None:
                 }
                 for exchange in (NAMES.requests, NAMES.stations)
             ]
-        }
+        },
     )
     await tried(publishes(NAMES.requests, "any-vendor"))
     await tried(binds("", NAMES.stations, "CP-of-another"))

@@ -28,6 +28,24 @@ STOP_TIMEOUT = 20.0
 START_ATTEMPTS = 3
 """Starts of a new node, each with other ports, when somebody else takes one of ours."""
 
+_APPLICATIONS = (
+    *("kernel", "stdlib", "sasl", "mnesia", "compiler", "xmerl", "inets", "ssl", "public_key"),
+    *("rabbit", "rabbit_common", "rabbitmq_prelaunch", "ra", "cuttlefish", "ranch", "osiris"),
+    *("observer_cli", "recon", "syslog", "jsx"),
+)
+"""Erlang's applications whose modules every node loads."""
+# One by one, each is looked for in the folders of all plugins first, and each makes Erlang write
+# its table of functions anew. What is not there, or not like that, is loaded when it is needed, and
+# looked for in their folders first. Expressions without quotes and spaces need none.
+_LOAD_AT_ONCE = (
+    "-eval code:ensure_modules_loaded([list_to_atom(filename:rootname(File))"
+    f"||Application<-[{','.join(_APPLICATIONS)}],"
+    "Folder<-[code:lib_dir(Application,ebin)],is_list(Folder),code:add_patha(Folder),"
+    "{ok,Files}<-[erl_prim_loader:list_dir(Folder)],File<-Files,"
+    "filename:extension(File)==[$.|atom_to_list(beam)]])."
+)
+"""Options of erl, before RabbitMQ's own: what a node needs is loaded at once."""
+
 
 class PrivateBroker:
     """One RabbitMQ node on loopback, for as long as the `with` block lasts.
@@ -192,7 +210,9 @@ class PrivateBroker:
             (self.folder / "advanced.config").write_text(self._advanced)
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         self._process = self._home.spawn(
-            self._key, self._home.command(self.server), self._environment()
+            self._key,
+            self._home.command(self.server),
+            self._environment() | {"ERL_AFLAGS": _LOAD_AT_ONCE},
         )
 
     def wait_ready(self) -> None:
