@@ -33,6 +33,7 @@ MODULES = (
     "bridge.client.requester",
     "bridge.dialects.native",
     "bridge.gateway.websocket.connection",
+    "bridge.gateway.websocket.conversation",
     "bridge.gateway.websocket.frames",
     "bridge.gateway.websocket.station_socket",
     "bridge.gateway.intake",

@@ -398,7 +398,6 @@ class GatewayLink:
         station_id: str,
         version: OcppVersion,
         payload: bytes,
-        *,
         message_id: str,
         timeout: float,
         on_reply: OnReply,

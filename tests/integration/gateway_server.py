@@ -52,7 +52,6 @@ class StandIn:
         station_id: str,
         version: OcppVersion,
         payload: bytes,
-        *,
         message_id: str,
         timeout: float,
         on_reply: Callable[[Reply | Exception], None],

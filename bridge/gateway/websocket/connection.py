@@ -47,11 +47,11 @@ the common libraries)."""
 class Socket(Protocol):
     """A WebSocket connection."""
 
-    def send(self, frame: str) -> bool:
-        """Send a text message. False: the connection has ended or is ending, and nothing is sent.
+    def send(self, frame: bytes) -> bool:
+        """Send a text message, in UTF-8.
 
-        It never waits. While the station does not read, it is not read either, so what may be
-        waiting for it is bounded.
+        False: the connection has ended or is ending, and nothing is sent. It never waits. While the
+        station does not read, it is not read either, so what may be waiting for it is bounded.
         """
 
     def close(self, code: int, reason: str) -> None:
@@ -76,7 +76,6 @@ class Link(Protocol):
         station_id: str,
         version: OcppVersion,
         payload: bytes,
-        *,
         message_id: str,
         timeout: float,
         on_reply: Callable[[Reply | Exception], None],
@@ -429,9 +428,9 @@ class _Forward:
                 station_id,
                 version,
                 payload,
-                message_id=self.message_id,
-                timeout=timeout,
-                on_reply=self.on_reply,
+                self.message_id,
+                timeout,
+                self.on_reply,
             )
         except Exception as error:  # noqa: BLE001 - it is told as any other
             self.on_reply(error)

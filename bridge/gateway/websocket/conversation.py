@@ -11,7 +11,7 @@ A gateway in any language has to make the decisions in this file; the waiting is
 
 import datetime as dt
 import enum
-import uuid
+import secrets
 from typing import Final
 
 import msgspec
@@ -60,7 +60,7 @@ CALLERROR."""
 class Answer(Struct, frozen=True):
     """Send this frame: the CALL is answered without the bridge."""
 
-    frame: str
+    frame: bytes
     action: str = ""
     """The action of the CALL. Empty if the frame was not a readable CALL."""
     error: str = ""
@@ -80,7 +80,7 @@ class Settled(Struct, frozen=True):
     """The station has answered the gateway's CALL."""
 
     reply: Reply
-    complaint: str = ""
+    complaint: bytes = b""
     """The CALLRESULTERROR to send to the station, whose CALLRESULT is invalid. Empty: none."""
 
 
@@ -122,6 +122,9 @@ class Conversation:
         self._handled: dict[str, bytes] = {}
         """The payloads of the CALLs in hand, by message id."""
         self._asked: str | None = None
+        self._name = ""
+        """How the message ids of our CALLs begin: nobody else's do, so no answer is mistaken."""
+        self._number = 0
 
     # ---- what the station sends ----
 
@@ -160,7 +163,7 @@ class Conversation:
                 CallError(error.code, error.description) if of_result else None,
             )
         if error.wants_answer(self.version):
-            return Answer(_text(error.answer(self.version)), error=str(error))
+            return Answer(encode_frame(error.answer(self.version)), error=str(error))
         return Ignored.BROKEN
 
     def _fault_of(self, result: CallResultFrame) -> CallError | None:
@@ -189,7 +192,7 @@ class Conversation:
             return self._refuse(call, error)
         if answer is not None:
             frame = CallResultFrame(call.message_id, Raw(answer.payload))
-            return Answer(_text(frame), call.action, facts=answer.facts)
+            return Answer(encode_frame(frame), call.action, facts=answer.facts)
         if call.action in KNOWN_ACTIONS[self.version]:
             return self._refuse(
                 call, CallError(ErrorCode.NOT_SUPPORTED, f"{call.action} is not supported")
@@ -233,7 +236,9 @@ class Conversation:
 
     def _refuse(self, call: CallFrame, error: CallError) -> Answer:
         return Answer(
-            _text(call_error_frame(call.message_id, error, self.version)), call.action, str(error)
+            encode_frame(call_error_frame(call.message_id, error, self.version)),
+            call.action,
+            str(error),
         )
 
     def _on_answer(self, message_id: str, reply: Reply, fault: CallError | None = None) -> Decision:
@@ -245,11 +250,11 @@ class Conversation:
             return Settled(reply)
         error = call_error_frame(message_id, fault, self.version)
         complaint = CallResultErrorFrame(message_id, error.error_code, error.error_description)
-        return Settled(reply, _text(complaint))
+        return Settled(reply, encode_frame(complaint))
 
     # ---- what the station is sent ----
 
-    def reply(self, message_id: str, reply: Reply) -> str:
+    def reply(self, message_id: str, reply: Reply) -> bytes:
         """The frame that answers a forwarded CALL.
 
         Raises ValueError if `reply` cannot be sent; call it again with another reply.
@@ -260,9 +265,9 @@ class Conversation:
         else:
             frame = CallResultFrame(message_id, self._checked(reply.body))
         self._handled.pop(message_id, None)
-        return _text(frame)
+        return encode_frame(frame)
 
-    def call(self, payload: bytes) -> str:
+    def call(self, payload: bytes) -> bytes:
         """The frame of a DataTransfer CALL, with a new message id.
 
         Call it only when the CALL before it has been answered or given up. Raises CallError if
@@ -272,8 +277,11 @@ class Conversation:
             checked = self._checked(payload)
         except ValueError as fault:
             raise CallError(ErrorCode.FORMAT_VIOLATION, f"payload: {fault}") from fault
-        self._asked = str(uuid.uuid4())
-        return _text(CallFrame(self._asked, FEATURE_NAME, checked))
+        if not self._name:
+            self._name = secrets.token_hex(8)
+        self._number += 1
+        self._asked = f"{self._name}-{self._number:x}"
+        return encode_frame(CallFrame(self._asked, FEATURE_NAME, checked))
 
     def give_up(self) -> None:
         """Stop waiting for the answer to the gateway's CALL."""
@@ -290,10 +298,7 @@ class Conversation:
             checked = msgspec.json.decode(payload, type=Raw)
         except DECODE_FAULTS as fault:
             raise ValueError("not valid JSON") from fault
-        # Raw is checked for syntax, but not for UTF-8. UnicodeDecodeError is a ValueError.
-        payload.decode()
+        if not payload.isascii():
+            # Raw is checked for syntax, but not for UTF-8. UnicodeDecodeError is a ValueError.
+            payload.decode()
         return checked
-
-
-def _text(frame: Frame) -> str:
-    return encode_frame(frame).decode()

@@ -62,7 +62,6 @@ class BoundedLink:
         station_id: str,
         version: OcppVersion,
         payload: bytes,
-        *,
         message_id: str,
         timeout: float,
         on_reply: Callable[[Reply | Exception], None],
@@ -78,9 +77,9 @@ class BoundedLink:
             station_id,
             version,
             payload,
-            message_id=message_id,
-            timeout=timeout,
-            on_reply=held.told,
+            message_id,
+            timeout,
+            held.told,
         )
         if held.on_reply is None:
             held.forwarding = None

@@ -392,12 +392,12 @@ class StationSocket(Timed):
         if not self._holds and transport is not None and not transport.is_closing():
             transport.resume_reading()
 
-    def send(self, frame: str) -> bool:
+    def send(self, frame: bytes) -> bool:
         """As :meth:`~bridge.gateway.websocket.connection.Socket.send`."""
         transport = self.transport
         if self._state != _OPEN or transport is None or transport.is_closing():
             return False
-        transport.write(text_frame(frame.encode(), self._deflate))
+        transport.write(text_frame(frame, self._deflate))
         return True
 
     def pause_writing(self) -> None:

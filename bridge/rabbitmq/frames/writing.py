@@ -285,6 +285,8 @@ class Encoder:
             if type(value) is str:
                 text = value.encode("utf-8", "surrogateescape")
                 parts += (b"S", _PACK_U32(len(text)), text)
+            elif type(value) is int and -(2**63) <= value < 2**63:
+                parts += (b"l", _PACK_I64(value))
             else:
                 parts.append(self._value(value, level))
         parts[0] = _PACK_U32(sum(map(len, parts)))

@@ -48,7 +48,7 @@ cdef class StationSocket(Timed):
 
     cdef _read_on(self)
 
-    cpdef bint send(self, frame) except -1
+    cpdef bint send(self, bytes frame) except -1
 
     cdef _end_unread(self)
 

@@ -42,6 +42,12 @@ cdef class Encoder:
     )
     cdef bytes _publish(self, uint channel, Publishing publishing, bytes body)
 
+    @cython.locals(flags=uint, parts=list)
+    cpdef tuple properties(self, Properties properties)
+
+    @cython.locals(parts=list)
+    cpdef bytes table(self, table, int level=*)
+
     @cython.locals(encoded=bytes)
     cdef bytes _known(self, text)
 

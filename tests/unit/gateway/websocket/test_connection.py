@@ -31,7 +31,7 @@ class FakeSocket:
         self.waits: list[float] = []
         """How long the station was to be read no more, for each message."""
 
-    def send(self, frame: str) -> bool:
+    def send(self, frame: bytes) -> bool:
         if self.closed is not None:
             return False
         self._sent.put_nowait(json.loads(frame))
@@ -92,7 +92,6 @@ class FakeLink:
         station_id: str,
         version: OcppVersion,
         payload: bytes,
-        *,
         message_id: str,
         timeout: float,
         on_reply: Callable[[Reply | Exception], None],

@@ -235,7 +235,7 @@ def test_a_message_type_written_with_a_point_is_the_same_number() -> None:
 
 def test_a_reply_goes_to_the_station_byte_for_byte() -> None:
     frame = conversation().reply("1", Reply(b'{"status":"Accepted","data":{"kWh" : 1e400}}'))
-    assert frame == '[3,"1",{"status":"Accepted","data":{"kWh" : 1e400}}]'
+    assert frame == b'[3,"1",{"status":"Accepted","data":{"kWh" : 1e400}}]'
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_code_and_text_of_a_callerror_are_kept_whatever_stands_beside_them(
     call = json.loads(talk.call(b"{}"))
     decision = talk.receive(f'[4,"{call[1]}","{code}"{details}]', NOW)
     assert isinstance(decision, Settled)
-    assert decision.complaint == ""
+    assert decision.complaint == b""
     assert json.loads(decision.reply.body) == {
         "errorCode": code,
         "errorDescription": "why" if "why" in details else "",
@@ -374,7 +374,7 @@ def test_an_invalid_callresult_is_answered_with_a_callresulterror_in_2_1_alone(
             assert complaint[3]
             assert complaint[4] == {}
         else:
-            assert decision.complaint == ""
+            assert decision.complaint == b""
 
 
 def test_what_the_station_said_goes_to_the_csms_even_if_2_1_calls_it_invalid() -> None:
@@ -452,5 +452,5 @@ def test_nothing_a_station_sends_is_an_exception(
     decision = conversation(version).receive(message, NOW)
     assert isinstance(decision, Answer | Forward | Ignored)
     if isinstance(decision, Answer):
-        decision.frame.encode()
+        decision.frame.decode()
         assert json.loads(decision.frame)[0] in {3, 4}

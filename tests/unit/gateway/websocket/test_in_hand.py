@@ -29,7 +29,13 @@ class Link:
         self.on_reply: Callable[[Reply | Exception], None]
 
     def start_forward(
-        self, *arguments: Any, on_reply: Callable[[Reply | Exception], None], **options: Any
+        self,
+        station_id: str,
+        version: OcppVersion,
+        payload: bytes,
+        message_id: str,
+        timeout: float,
+        on_reply: Callable[[Reply | Exception], None],
     ) -> Forwarding:
         self.on_reply = on_reply
         if self.at_once is not None:

@@ -232,7 +232,7 @@ async def test_the_peers_closing_frame_is_answered_and_the_connection_closed(her
     assert (here.socket.close_code, here.socket.close_reason) == (1000, "bye")
     assert here.transport.written[-1] == b"\x88\x02\x03\xe8"
     assert here.transport.ended == "closed"
-    assert not here.socket.send("late")
+    assert not here.socket.send(b"late")
     here.socket.connection_lost(None)
     assert here.gone == [here.socket]
     assert len(here.places) == len(here.wheel) == 0
@@ -243,7 +243,7 @@ async def test_our_closing_frame_waits_for_the_peers(here: Here) -> None:
     here.socket.close(1001, "restart")
     here.socket.close(1001, "restart")
     assert here.transport.written == [b"\x88\x09\x03\xe9restart"]
-    assert not here.socket.send("late")
+    assert not here.socket.send(b"late")
     here.socket.data_received(HEARTBEAT)
     assert here.counts.answered == 0
     here.hear(9)
