@@ -22,7 +22,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.bench.gateways.peer import peer_options
+from tests.bench.gateways.peer import PeerOptions, peer_options
 
 TIMEOUT = 30.0
 """Seconds that a station waits."""
@@ -173,9 +173,8 @@ async def open_bridge(url: str) -> Bridge:
     return bridge
 
 
-async def main() -> None:
+async def main(options: PeerOptions) -> None:
     """Serve until the process is ended."""
-    options = peer_options()
     bridge = await open_bridge(options.url)
 
     async def on_connect(connection: ServerConnection) -> None:
@@ -200,4 +199,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    given = peer_options()
+    (uvloop.run if given.uvloop else asyncio.run)(main(given))

@@ -11,6 +11,7 @@ class PeerOptions(NamedTuple):
     url: str
     port: int
     tls: ssl.SSLContext | None
+    uvloop: bool
 
 
 def peer_options() -> PeerOptions:
@@ -20,9 +21,10 @@ def peer_options() -> PeerOptions:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
+    parser.add_argument("--uvloop", action="store_true", help="not asyncio's own event loop")
     given = parser.parse_args()
     tls = None
     if given.tls_cert is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(given.tls_cert, given.tls_key)
-    return PeerOptions(given.url, given.port, tls)
+    return PeerOptions(given.url, given.port, tls, given.uvloop)

@@ -99,7 +99,7 @@ def all_scenarios(subjects: Sequence[Subject], sizes: Sizes, pace: Pace) -> list
         Scenario(
             "up",
             f"Station → CSMS, 250 bytes, {pace.outstanding} outstanding",
-            _entries(subjects, sizes.up, kind("up"), ECHO),
+            _entries(subjects, sizes.up, kind("up"), OCPP),
         ),
         Scenario(
             "down",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-BRIDGE, OCPP, ECHO = "bridge", "ocpp", "echo"
+BRIDGE, OCPP, OCPP_UVLOOP, ECHO = "bridge", "ocpp", "ocpp-uvloop", "echo"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -53,11 +53,14 @@ def _bridge(place: Place) -> list[str]:
     return [sys.executable, "-m", "bridge", "gateway", *listen, *limits, *place.tls_options]
 
 
-def peer(module: str) -> Callable[[Place], list[str]]:
-    """The command of a gateway of this folder, which takes the options of peer.py."""
+def peer(module: str, *more: str) -> Callable[[Place], list[str]]:
+    """The command of a gateway of this folder, which takes the options of peer.py.
+
+    `more`: further ones.
+    """
 
     def command(place: Place) -> list[str]:
-        options = ["--url", place.url, "--port", str(place.port), *place.tls_options]
+        options = ["--url", place.url, "--port", str(place.port), *place.tls_options, *more]
         return [sys.executable, "-m", f"tests.bench.gateways.{module}", *options]
 
     return command
@@ -69,6 +72,12 @@ SUBJECTS = (
         OCPP,
         "ocpp, aio-pika",
         peer("ocpp_gateway"),
+        ("ocpp", "websockets", "aio_pika", "uvloop"),
+    ),
+    Subject(
+        OCPP_UVLOOP,
+        "the same on uvloop",
+        peer("ocpp_gateway", "--uvloop"),
         ("ocpp", "websockets", "aio_pika", "uvloop"),
     ),
     Subject(
