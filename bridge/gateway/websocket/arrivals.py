@@ -1,8 +1,9 @@
 """Stations that come all at once take turns, so that those that are here are served meanwhile.
 
-After an outage thousands of stations connect within seconds. Each costs as much as a dozen
-messages, here and at the broker. So handshakes get a share of the time, and no more: who finds it
-used up waits a moment, in the order of arrival. A station that comes alone never waits.
+After an outage thousands of stations connect within seconds, and in its beginning as many are lost.
+Each costs as much as a dozen messages, here and at the broker. So those that come and go get a
+share of the time, and no more: who finds it used up waits a moment, in the order of arrival. A
+station that comes alone never waits.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ SHARE: Final = 1 / 3
 """Of the time of the event loop."""
 
 AT_ONCE: Final = 0.005
-"""Seconds of handshakes that may be done in one go: a dozen or so."""
+"""Seconds of that in one go: a dozen handshakes or so."""
 
 
 class Arrival(Protocol):
-    """A connection whose request has been read."""
+    """A connection whose request has been read, or that has ended."""
 
     def proceed(self) -> None:
         """It is its turn. Must not raise."""
@@ -51,11 +52,12 @@ class Arrivals:
             self._wake()
 
     def close(self) -> None:
-        """Nobody waits any more."""
-        self._waiting.clear()
+        """Nobody waits any more: let all proceed that do."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        while self._waiting:
+            self._waiting.popleft().proceed()
 
     def _ahead(self) -> float:
         """How far more than the share has been used, in seconds."""

@@ -175,7 +175,6 @@ class Gateway:
         finally:
             self._listening.cancel()
             self.clock.stop()
-            self.arrivals.close()
             self.wheel.close()
             for watch in watches:
                 watch.cancel()
@@ -224,6 +223,7 @@ class Gateway:
         while len(self.places):
             self._empty.clear()
             await self._empty.wait()
+        self.arrivals.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ---- connections come and go ----
@@ -311,18 +311,25 @@ class Gateway:
         station, connection.station = connection.station, None
         if station is None:
             return
-        log.info(
-            "station disconnected",
-            station=station.station_id,
-            code=connection.close_code,
-            reason=connection.close_reason,
-            seconds=round(asyncio.get_running_loop().time() - connection.opened_at, 3),
-        )
         station.abandon()
         self._entries.pop(station, None)
         if self.stations.get(station.station_id) is station:
             del self.stations[station.station_id]
             self._rivals.left(station.station_id)
+        seconds = asyncio.get_running_loop().time() - connection.opened_at
+        self.arrivals.enter(_Departure(self, connection, station, seconds))
+
+    def departed(
+        self, connection: StationSocket, station: StationConnection, seconds: float
+    ) -> None:
+        """Say that a station has gone, and have its requests routed here no more."""
+        log.info(
+            "station disconnected",
+            station=station.station_id,
+            code=connection.close_code,
+            reason=connection.close_reason,
+            seconds=round(seconds, 3),
+        )
         self._start(self._unbind(station))
 
     def _take_over(self, station: StationConnection, address: str) -> None:
@@ -402,6 +409,28 @@ class Gateway:
         while isinstance(tls, Certificates):
             await asyncio.sleep(CERTIFICATES_AGE)
             tls.context()
+
+
+class _Departure:
+    """A station that has gone. After an outage of a network thousands go at once: in their turn."""
+
+    __slots__ = ("_connection", "_gateway", "_seconds", "_station")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: StationSocket,
+        station: StationConnection,
+        seconds: float,
+    ) -> None:
+        self._gateway = gateway
+        self._connection = connection
+        self._station = station
+        self._seconds = seconds
+
+    def proceed(self) -> None:
+        """As :meth:`~bridge.gateway.websocket.arrivals.Arrival.proceed`."""
+        self._gateway.departed(self._connection, self._station, self._seconds)
 
 
 def limit_receive_buffer(listening: socket.socket) -> None:
