@@ -17,8 +17,8 @@ MAX_MESSAGE: Final = 1024 * 1024
 certificate chains and reports have some 10 kB."""
 
 MAX_CONNECTIONS: Final = 10_000
-"""Connections at a time, including those whose handshake is not finished. Each takes 20 kB (three
-times that with compression) and a file descriptor."""
+"""Connections at a time, including those whose handshake is not finished. Each takes 5 kB (40 kB
+with compression or TLS) and a file descriptor."""
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds for TLS, and again for the HTTP request. A mobile link needs two or three; a peer that
