@@ -99,7 +99,7 @@ class Forwarding(Outstanding):
         if wheel is None:
             wheel = up.wheel = Wheel()
         wheel.add(self, self.seconds)
-        if up.turns.take_or_wait(self.station_id, self):
+        if up.turns.take(self.station_id, self):
             self._has_turn = True
             self.ask()
 

@@ -5,7 +5,6 @@ for each station would be 100,000 locks; a turn is an entry in a table while som
 nothing otherwise.
 """
 
-import asyncio
 from collections.abc import Hashable
 from typing import Protocol
 
@@ -33,7 +32,7 @@ class Turns:
         """Keys whose turn somebody has."""
         return len(self._taken)
 
-    def take_or_wait(self, key: Hashable, waiter: Waiter) -> bool:
+    def take(self, key: Hashable, waiter: Waiter) -> bool:
         """Whether the turn is free, and the caller's from now on.
 
         If not, `waiter` is told when it has come, unless it is withdrawn before.
@@ -67,37 +66,3 @@ class Turns:
             if waiter.on_turn():
                 return
         del taken[key]
-
-    async def take(self, key: Hashable, timeout: float) -> bool:
-        """Wait for the turn, at most `timeout` seconds.
-
-        True: it is the caller's, until :meth:`give`. False: it did not come in time.
-        """
-        loop = asyncio.get_running_loop()
-        turn = _Turn(loop=loop)
-        if self.take_or_wait(key, turn):
-            return True
-        timer = loop.call_later(timeout, turn.give_up)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.give(key)  # it had just become the caller's
-            raise
-        finally:
-            timer.cancel()
-            self.withdraw(key, turn)
-
-
-class _Turn(asyncio.Future[bool]):
-    """Waits for a turn on behalf of a coroutine."""
-
-    def on_turn(self) -> bool:
-        if self.done():
-            return False
-        self.set_result(True)
-        return True
-
-    def give_up(self) -> None:
-        if not self.done():
-            self.set_result(False)

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import ssl
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -304,6 +305,33 @@ async def test_a_password_that_cannot_be_checked_is_an_answer_and_a_line(
         assert await refusal(here, "/CP001", password=b"x") == 500
         assert here.gateway.counts.causes == {"the password could not be checked": 1}
     assert "no such parameters" in told(caplog, "password not checked")[0]["error"]
+
+
+async def test_a_station_whose_password_is_checked_as_draining_begins_is_sent_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.station_socket.CLOSE_TIMEOUT", SOON)
+    checking, goes_on = threading.Event(), threading.Event()
+
+    class Slow(SharedPassword):
+        def check(self, station_id: str, password: bytes, user: str | None = None) -> bytes | None:
+            checking.set()
+            goes_on.wait(PATIENCE)
+            return super().check(station_id, password, user)
+
+    async with running(Slow(b"x")) as here, peer(here.port) as client:
+        opening = OPENING.format(station="CP001").replace(
+            "\r\n\r\n", "\r\nAuthorization: Basic Q1AwMDE6eA==\r\n\r\n"
+        )
+        client.writer.write(opening.encode())
+        await until(checking.is_set)
+        here.gateway.stop()
+        await until(lambda: not here.gateway.accepts)
+        goes_on.set()
+        received = await client.until_closed()
+        assert received.startswith(b"HTTP/1.1 101 ")
+        assert (1001).to_bytes(2) + b"restart" in received
+        assert here.gateway.counts.connected == 0
 
 
 # ---- web pages ----

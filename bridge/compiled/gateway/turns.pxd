@@ -7,7 +7,7 @@ cdef class Turns:
     cdef readonly dict _taken
 
     @cython.locals(taken=dict, waiting=dict)
-    cpdef bint take_or_wait(self, key, waiter) except -1
+    cpdef bint take(self, key, waiter) except -1
 
     @cython.locals(waiting=dict)
     cpdef withdraw(self, key, waiter)

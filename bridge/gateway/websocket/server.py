@@ -247,6 +247,8 @@ class Gateway:
             # (OCPP-J 1.6 §3.2, OCPP-J 2.0.1 §3.2).
             connection.refuse("no version in common")
             connection.close(CloseCode.PROTOCOL_ERROR, "no OCPP version in common")
+        elif self._admission.closed:  # draining began while its password was checked
+            connection.close(CloseCode.GOING_AWAY, "restart")
         elif self._rivals.pause(connection.station_id) <= 0:
             self._serve(connection, connection.version)
         else:

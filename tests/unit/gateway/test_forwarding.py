@@ -244,7 +244,7 @@ async def test_what_cannot_be_carried_costs_itself_alone_however_many_wait() -> 
     world = World(Refusing)
     async with world.link:
         turns = world.link._up.turns
-        assert turns.take_or_wait("CP1", world.start("before", station_id="CP2"))
+        assert turns.take("CP1", world.start("before", station_id="CP2"))
         for number in range(5_000):
             world.start(f"{number}")
         turns.give("CP1")
