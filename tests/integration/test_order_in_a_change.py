@@ -121,7 +121,7 @@ async def until_something_waits(url: str, queue: str) -> None:
 async def test_workers_that_come_and_go_and_handle_nothing_are_not_waited_for_without_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.rabbitmq.repartitioning.BACK_WITHIN", 2.0)
+    monkeypatch.setattr("bridge.rabbitmq.repartitioning.BACK_WITHIN", 6.0)
     book = Book()
     await (await started(place.url, ordered(book, 1))).aclose()
     async with Client(place.url, timeout=4 * PATIENCE) as client:
@@ -129,7 +129,7 @@ async def test_workers_that_come_and_go_and_handle_nothing_are_not_waited_for_wi
         old = f"{QUEUE}:1-ordered.0"
         await until_something_waits(place.url, old)
         async with coming_and_going(place.url, old), asyncio.timeout(2 * PATIENCE):
-            outcome = await place.repartition(ordered(book, 4), patience=2.0)
+            outcome = await place.repartition(ordered(book, 4), patience=6.0)
         assert "requests of it in hand" in outcome.given_up.get(old, ""), outcome
         await place.repartition(ordered(book, 4))
         new = await started(place.url, ordered(book, 4))
