@@ -23,7 +23,7 @@ demo: .compiled ## Watch charging stations, a gateway and a worker talk over a r
 test: .compiled .install-redis .install-postgresql .install-prometheus ## Run all tests on a throw-away RabbitMQ, Redis and PostgreSQL (ARGS="-k name" for some)
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure
 	@$(MAKE) --no-print-directory .install-asyncapi || true
-	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
+	@$(BIN)/pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 examples: .compiled .install-examples build/examples/go-gateway/gateway build/examples/java-gateway/Gateway.class ## Build the gateways in Go and Java and run them with real stations and a worker
 	@$(BIN)/python -m bridge.testing.rabbitmq ensure

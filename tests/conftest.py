@@ -15,7 +15,6 @@ import time
 import urllib.parse
 import urllib.request
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -40,8 +39,6 @@ settings.load_profile("dtbridge")
 SESSION_MARK = "DTBRIDGE_TEST_SESSION"
 """Every process we start inherits this variable, so the leak check knows even an orphan."""
 
-
-ROOT = Path(__file__).resolve().parents[1]
 
 MEMORY = Path("/dev/shm")
 """A file system in memory, as Linux has it."""
@@ -73,26 +70,11 @@ OWN_NODE = frozenset({"broker", "tls_broker", "cluster", "breakable_broker", "ma
 """The fixtures that start a RabbitMQ, whether one is given or not."""
 
 
-SHORT = {"unit", "properties"}
-"""The folders whose files take seconds; those of the others take up to minutes."""
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`-m "not own_node"` leaves what a broker that is given will do for.
-
-    Where processes share the files, the long ones come first, and the short ones fill up the end:
-    a long file at the end would keep one process busy, and the others would have nothing to do.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not own_node"` leaves what a broker that is given will do for."""
     for item in items:
         if OWN_NODE.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("own_node")
-    if hasattr(config, "workerinput"):
-        tests = Counter(item.path for item in items)
-
-        def place(item: pytest.Item) -> tuple[bool, int]:
-            return item.path.relative_to(ROOT).parts[1] in SHORT, -tests[item.path]
-
-        items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
