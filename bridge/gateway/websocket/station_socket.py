@@ -168,7 +168,7 @@ class StationSocket(Timed):
         self.opened_at = 0.0
         """By the clock of the event loop."""
         self.close_code = NO_CLOSE
-        """Of the peer's closing frame."""
+        """Of the peer's closing frame, or of ours to a peer that cannot be understood."""
         self.close_reason = ""
         self.tcp: asyncio.Transport | None = None
         """The TCP connection; under TLS it is not the connection's own transport."""
@@ -439,6 +439,7 @@ class StationSocket(Timed):
         if transport is None or self._state not in {_OPEN, _CLOSING}:
             return
         if self._state == _OPEN:
+            self.close_code, self.close_reason = int(code), reason
             transport.write(close_frame(code, reason))
         self._enter(_FAILED)
         self._holds = 0

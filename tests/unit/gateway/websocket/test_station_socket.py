@@ -266,6 +266,8 @@ async def test_a_peer_that_breaks_the_protocol_is_told_and_dropped(here: Here) -
     here.socket.serve(here.station)
     here.socket.data_received(b"\x83\x80" + HEARTBEAT)
     assert here.opcodes == [8]
+    told = here.socket.close_code, here.socket.close_reason
+    assert told == (1002, "invalid opcode: 0x03"), "what the log says of its end"
     assert here.transport.ended == "eof"
     assert here.transport.reading
     for _ in range(5):
