@@ -381,7 +381,10 @@ async def test_passwords_tls_and_all_other_options_reach_the_server(
         async with raw_station(url, versions=versions, password=b"secret", ssl=client) as deaf:
             deaf.connection.transport.pause_reading()
             disconnected = await asyncio.to_thread(gateway.until, "station disconnected", 2)
-            assert (disconnected["code"], disconnected["reason"]) == (1006, "")
+            assert (disconnected["code"], disconnected["reason"]) == (
+                1011,
+                "keepalive ping timeout",
+            )
             deaf.connection.transport.abort()
 
 
