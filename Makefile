@@ -36,7 +36,7 @@ faults: .compiled .install-redis .install-postgresql ## Break everything under l
 versions: .compiled .install-redis .install-postgresql $(SUITES:%=build/rabbitmq/%) ## Run the broker's tests and the faults on RabbitMQ 4.0 and 4.3
 	@for suite in $(SUITES); do \
 		echo "RabbitMQ of Debian $$suite:"; \
-		DTBRIDGE_TEST_STATIONS=100000 $(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(ARGS) || exit 1; \
+		DTBRIDGE_TEST_STATIONS=100000 $(BIN)/pytest tests/contract tests/integration --rabbitmq-server build/rabbitmq/$$suite $(or $(ARGS),-n 3 --dist loadfile) || exit 1; \
 		$(BIN)/python -m tests.faults --rabbitmq-server build/rabbitmq/$$suite || exit 1; \
 	done
 
