@@ -116,7 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _keep_servers_in_memory()
     server = config.getoption("--rabbitmq-server")
     if server:
-        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = server
+        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = str(Path(server).absolute())
     # What the developer's shell configures for a worker must not reach the tests.
     for name in [name for name in os.environ if name.startswith("DTBRIDGE_")]:
         if not name.startswith("DTBRIDGE_TEST_") and name not in OUR_VARIABLES:

@@ -291,7 +291,7 @@ def main() -> int:
             console.print(title(fault), highlight=False)
         return 0
     if options.rabbitmq_server:
-        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = options.rabbitmq_server
+        os.environ["DTBRIDGE_RABBITMQ_SERVER"] = str(Path(options.rabbitmq_server).absolute())
     try:
         return uvloop.run(run(options, console))
     except (BrokerUnavailable, PostgresMissingError, RedisMissingError) as error:
