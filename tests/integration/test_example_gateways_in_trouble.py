@@ -15,7 +15,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from websockets import ConnectionClosed
 
-from bridge import CallError, Client, DataTransferRequest, StationOffline
+from bridge import CallError, Client, DataTransferRequest, NoAnswer, StationOffline
 from bridge.testing.rabbitmq import PrivateBroker
 from tests.integration.example_gateways import TESTED, Gateway, accept, reached, running
 from tests.integration.support import PATIENCE, ROOT, WorkerProcess, close_connections
@@ -273,8 +273,9 @@ async def test_what_is_no_request_is_not_sent(
 async def test_connections_that_are_lost_again_and_again_cost_no_answer(
     broker: PrivateBroker, gateway: Gateway, client: Client, amqp_url: str
 ) -> None:
+    """But to a request of the CSMS that was in the queue which went with the connection."""
     over = False
-    asked = sent = 0
+    asked = sent = lost = cuts = 0
 
     async def ask() -> None:
         nonlocal asked
@@ -284,10 +285,13 @@ async def test_connections_that_are_lost_again_and_again_cost_no_answer(
             assert answer[2] == {"status": "Accepted", "data": asked}
 
     async def send() -> None:
-        nonlocal sent
+        nonlocal sent, lost
         while not over:
             try:
-                answer = await client.send_to_station("CP1", HELLO)
+                answer = await client.send_to_station("CP1", HELLO, timeout=PATIENCE / 6)
+            except NoAnswer:
+                lost += 1
+                assert lost <= cuts
             except StationOffline:  # until its key is bound again
                 await asyncio.sleep(0.01)
             else:
@@ -307,6 +311,7 @@ async def test_connections_that_are_lost_again_and_again_cost_no_answer(
             async with asyncio.timeout(PATIENCE):
                 while asked < before[0] + 3 or sent < before[1] + 3:
                     await asyncio.sleep(0.01)
+            cuts += 1
             await asyncio.to_thread(close_connections, broker, amqp_url)
         await reached(client)
         over = True
