@@ -250,11 +250,8 @@ class GatewayLink:
         Raises ValueError for an invalid station id or version, TypeError for an invalid handler,
         and :class:`~bridge.transport.TransportError` once the link is draining.
         """
-        self._refuse_if_draining()
-        station = Station(station_id, parse_version(version), handler)
-        self._stations.connect(station)
         bound = self._future()
-        self._transport.bind(station_key(station_id), lambda: _finish(bound))
+        station = self._enter(station_id, version, handler, lambda: _finish(bound))
         try:
             await bound
             self._refuse_if_draining()
@@ -262,6 +259,33 @@ class GatewayLink:
             if self._stations.get(station_id) is station:
                 self._leave(station, _nothing)
             raise
+
+    def add_station(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        handler: StationHandler,
+        on_reachable: Callable[[], None],
+    ) -> None:
+        """As :meth:`connect_station`, without a task or a future: for very many that come at once.
+
+        `on_reachable` is called once, on the event loop, when the station can be reached, and must
+        not raise. It is never called if the link is closed before.
+        """
+        self._enter(station_id, version, handler, on_reachable)
+
+    def _enter(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        handler: StationHandler,
+        on_bound: Callable[[], None],
+    ) -> Station:
+        self._refuse_if_draining()
+        station = Station(station_id, parse_version(version), handler)
+        self._stations.connect(station)
+        self._transport.bind(station_key(station_id), on_bound)
+        return station
 
     def _refuse_if_draining(self) -> None:
         if self._draining:
@@ -276,12 +300,28 @@ class GatewayLink:
         if this is still its handler. A gateway that notices late that a connection has died names
         the handler, so as not to disconnect the station's next connection.
         """
+        left = self._future()
+        if self.remove_station(station_id, handler, lambda: _finish(left)):
+            await left
+        else:
+            _finish(left)
+
+    def remove_station(
+        self,
+        station_id: str,
+        handler: StationHandler | None = None,
+        on_left: Callable[[], None] | None = None,
+    ) -> bool:
+        """As :meth:`disconnect_station`, without a task or a future.
+
+        Returns whether the station was connected, with this handler. Then `on_left` is called once,
+        on the event loop, when the broker sends no more of its requests here, and must not raise.
+        """
         station = self._stations.get(station_id)
         if station is None or (handler is not None and station.handler is not handler):
-            return
-        left = self._future()
-        self._leave(station, lambda: _finish(left))
-        await left
+            return False
+        self._leave(station, on_left or _nothing)
+        return True
 
     def _leave(self, station: Station, on_left: Callable[[], None]) -> None:
         """Unbind the station first, then tell the CSMS that it is offline.

@@ -457,16 +457,18 @@ static void run_answer(void) {
   puts("}");
 }
 
-/* The moving stations lose their connections at once, and come back in turn. */
+/* The moving stations lose their connections at once, and come back in turn. To close thousands takes a while: the
+ * others must not wait for that. */
 static void begin_storm(uint64_t start) {
+  storming = true;
   for (int index = 0; index < moving_count; index++) {
+    if (index % 50 == 49) keep_rate(now() + SECOND / 10000);
     station_t *station = &stations[index];
     if (station->phase == OPEN) disconnect(station, true);
     else if (station->phase == CLOSED) continue; /* it is coming again already */
     station->due = start + nanoseconds(within * index / moving_count);
     append(&arrivals, index);
   }
-  storming = true;
 }
 
 static void run_storm(void) {

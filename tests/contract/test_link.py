@@ -326,6 +326,40 @@ async def test_a_station_that_nobody_holds_is_offline_at_once(
         await client.send_to_station("CP1", HELLO)
 
 
+async def test_stations_come_and_go_by_callbacks_too(link: GatewayLink, client: Client) -> None:
+    told: list[str] = []
+
+    async def until_told(what: str) -> None:
+        await until(lambda: what in told)
+        assert told == [what]
+        told.clear()
+
+    old, new = Hello(), Hello(DataTransferResponse("Rejected"))
+    link.add_station("CP1", "ocpp1.6", old, lambda: told.append("reachable"))
+    assert link.stations == 1, "what it asks is forwarded at once"
+    await until_told("reachable")
+    assert await client.send_to_station("CP1", HELLO) == ACCEPTED
+    link.add_station("CP1", "ocpp2.0.1", new, lambda: told.append("reachable"))
+    await until_told("reachable")
+    assert (await client.send_to_station("CP1", HELLO)).status == "Rejected"
+    assert not link.remove_station("CP1", old, lambda: told.append("left")), "it has come back"
+    assert not link.remove_station("CP2", None, lambda: told.append("left")), "unknown"
+    assert (await client.send_to_station("CP1", HELLO)).status == "Rejected"
+    assert link.remove_station("CP1", new, lambda: told.append("left"))
+    assert link.stations == 0
+    await until_told("left")
+    with at_once(), pytest.raises(StationOffline):
+        await client.send_to_station("CP1", HELLO)
+    with pytest.raises(ValueError, match="station id"):
+        link.add_station("", "ocpp1.6", old, lambda: told.append("reachable"))
+    with pytest.raises(ValueError, match="version"):
+        link.add_station("CP1", "ocpp1.5", old, lambda: told.append("reachable"))
+    await link.drain(1.0)
+    with pytest.raises(TransportError, match="draining"):
+        link.add_station("CP1", "ocpp1.6", old, lambda: told.append("reachable"))
+    assert (told, link.stations) == ([], 0)
+
+
 async def test_a_station_lost_before_its_turn_and_after_is_offline_at_once(
     link: GatewayLink, client: Client
 ) -> None:

@@ -27,16 +27,23 @@ class StandIn:
         self.goes_on.set()
         self.changed = asyncio.Event()
 
-    async def connect_station(
-        self, station_id: str, version: OcppVersion | str, handler: Any
+    def add_station(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        handler: Any,
+        on_reachable: Callable[[], None],
     ) -> None:
         self.handlers[station_id] = handler
         self.changed.set()
+        on_reachable()
 
-    async def disconnect_station(self, station_id: str, handler: Any = None) -> None:
-        if self.handlers.get(station_id) is handler:
+    def remove_station(self, station_id: str, handler: Any = None) -> bool:
+        known = self.handlers.get(station_id) is handler
+        if known:
             del self.handlers[station_id]
         self.changed.set()
+        return known
 
     async def drain(self, timeout: float) -> int:
         return 0

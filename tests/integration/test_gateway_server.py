@@ -459,6 +459,29 @@ async def test_an_answer_never_goes_to_the_newer_connection_of_its_station() -> 
             assert (await new.call("Heartbeat"))[0] == 3
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["idle", "in hand"])
+async def test_a_station_that_goes_without_a_word_is_gone_at_once(
+    answered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It closes its half, as a device does whose program ends."""
+    async with running(max_connections=2) as here, peer(here.port) as client:
+        caplog.set_level("INFO", "bridge.gateway")
+        await client.open_websocket("CP001")
+        await here.link.until(lambda: "CP001" in here.link.handlers)
+        if not answered:
+            here.link.goes_on.clear()
+        request = b'[2,"1","DataTransfer",{"vendorId":"v"}]'
+        client.writer.write(websocket_frame(TEXT, request))
+        if answered:
+            await client.reader.readuntil(b"Accepted")
+        client.writer.write_eof()
+        await here.link.until(lambda: not here.link.handlers)
+        assert here.gateway.stations == {}
+        assert here.gateway.connections == 0
+        await client.until_closed()
+        assert caplog.text.count("station disconnected") == 1
+
+
 async def test_a_station_that_comes_and_goes_leaves_nothing() -> None:
     async with running() as here:
         for _ in range(20):

@@ -3,7 +3,7 @@
 server          listens, holds the stations that are connected, and drains
 settings        what can be set
 opening         the opening handshake of a connection; doorway: TLS before it
-arrivals        stations that come all at once take turns
+arrivals        stations that come or go all at once take turns
 admission       who is let in
 station_socket  a connection that cannot use more than its share of memory
 frames          the frames of a WebSocket, from bytes and to bytes

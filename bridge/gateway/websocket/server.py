@@ -6,7 +6,8 @@ Needs the extra ``gateway``.
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -64,17 +65,20 @@ class StationLink(Link, Protocol):
     def counts(self) -> msgspec.Struct:
         """What became of the CSMS's requests."""
 
-    async def connect_station(
-        self, station_id: str, version: OcppVersion | str, handler: StationHandler
+    def add_station(
+        self,
+        station_id: str,
+        version: OcppVersion | str,
+        handler: StationHandler,
+        on_reachable: Callable[[], None],
     ) -> None:
         """Route the CSMS's requests for the station to `handler`.
 
-        When this returns, they go to `handler` and no longer to an earlier one of the station.
+        From when `on_reachable` is called, they go to `handler` and no longer to an earlier one of
+        the station.
         """
 
-    async def disconnect_station(
-        self, station_id: str, handler: StationHandler | None = None
-    ) -> None:
+    def remove_station(self, station_id: str, handler: StationHandler | None = None) -> bool:
         """Stop routing requests to `handler`; a later handler of the station keeps its requests."""
 
     async def drain(self, timeout: float) -> int:
@@ -119,7 +123,7 @@ class Gateway:
             asyncio.get_running_loop().create_future()
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        """What stations wait for: their turn, and their key at the broker."""
+        """Stations that wait for their turn."""
         self._empty = asyncio.Event()
         """There is no connection any more."""
         self._rivals = Rivals()
@@ -300,7 +304,7 @@ class Gateway:
         self._take_over(station, connection.address)
         if connection.entry is not None:
             self._entries[station] = connection.entry
-        self._start(self._bind(station))
+        self._bind(station)
         connection.serve(station)
 
     def _slowed(self, station_id: str) -> None:
@@ -310,6 +314,10 @@ class Gateway:
         """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.ended`."""
         if not len(self.places):
             self._empty.set()
+        self.left(connection)
+
+    def left(self, connection: StationSocket) -> None:
+        """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.left`."""
         station, connection.station = connection.station, None
         if station is None:
             return
@@ -324,7 +332,9 @@ class Gateway:
     def departed(
         self, connection: StationSocket, station: StationConnection, seconds: float
     ) -> None:
-        """Say that a station has gone, and have its requests routed here no more."""
+        """End its connection, say that it has gone, and have its requests routed here no more."""
+        if connection.transport is not None:
+            connection.transport.close()
         log.info(
             "station disconnected",
             station=station.station_id,
@@ -332,7 +342,7 @@ class Gateway:
             reason=connection.close_reason,
             seconds=round(seconds, 3),
         )
-        self._start(self._unbind(station))
+        self._unbind(station)
 
     def _take_over(self, station: StationConnection, address: str) -> None:
         """Replace the station's older connection: it is often dead, and only the station knows."""
@@ -361,26 +371,26 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bind(self, station: StationConnection) -> None:
+    def _bind(self, station: StationConnection) -> None:
         """Have the CSMS's requests for the station routed here.
 
         The station is served meanwhile, because the broker may be away.
         """
         try:
-            await self._link.connect_station(station.station_id, station.version, station)
+            self._link.add_station(
+                station.station_id, station.version, station, partial(_bound, station.station_id)
+            )
         except TransportError as error:  # draining has begun
             log.info("station not bound", station=station.station_id, reason=str(error))
         except Exception as error:
             log.exception(
                 "station not bound", station=station.station_id, error=describe_error(error)
             )
-        else:
-            log.debug("station bound", station=station.station_id)
 
-    async def _unbind(self, station: StationConnection) -> None:
+    def _unbind(self, station: StationConnection) -> None:
         """Have the CSMS's requests for the station routed here no more."""
         try:
-            await self._link.disconnect_station(station.station_id, station)
+            self._link.remove_station(station.station_id, station)
         except Exception as error:
             log.exception(
                 "station not unbound", station=station.station_id, error=describe_error(error)
@@ -433,6 +443,10 @@ class _Departure:
     def proceed(self) -> None:
         """As :meth:`~bridge.gateway.websocket.arrivals.Arrival.proceed`."""
         self._gateway.departed(self._connection, self._station, self._seconds)
+
+
+def _bound(station_id: str) -> None:
+    log.debug("station bound", station=station_id)
 
 
 def limit_receive_buffer(listening: socket.socket) -> None:
