@@ -3,6 +3,8 @@
 For each connection, one process reads the order and forks another, which becomes the command.
 """
 
+import contextlib
+import gc
 import json
 import os
 import select
@@ -11,6 +13,8 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from bridge.cli.main import application
 from bridge.cli.start import main
@@ -66,7 +70,14 @@ def answer(asking: socket.socket) -> None:
     os._exit(0)
 
 
+def import_all() -> None:
+    """Every command, and what typer imports no sooner than it reads an option."""
+    with contextlib.suppress(typer.BadParameter):
+        application()(["send", "--timeout", "soon"], standalone_mode=False)
+    gc.freeze()  # or each process would copy what its first collection looks at
+
+
 if __name__ == "__main__":
-    application()  # imports every command
+    import_all()
     answer(serve(sys.argv[1]))
     main()
