@@ -269,8 +269,8 @@ class GatewayLink:
     ) -> None:
         """As :meth:`connect_station`, without a task or a future: for very many that come at once.
 
-        `on_reachable` is called once, on the event loop, when the station can be reached, and must
-        not raise. It is never called if the link is closed before.
+        `on_reachable` is called once, on the event loop, when the station can be reached, or when
+        the link drains before that. It must not raise.
         """
         self._enter(station_id, version, handler, on_reachable)
 

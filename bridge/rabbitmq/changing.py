@@ -66,6 +66,7 @@ class Changes:
         """The host that it is connected to."""
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._turn = asyncio.Lock()
+        self._locked: str | None = None
 
     async def _do(self, what: str, step: Step[T]) -> T:
         async with self._turn:
@@ -105,7 +106,7 @@ class Changes:
         return True
 
     async def lock(self, name: str) -> None:
-        """Have a name for as long as this connection lives: an exclusive queue.
+        """Have a name until :meth:`unlock`, or the end of this connection: an exclusive queue.
 
         Raises :class:`~bridge.transport.TopologyError` if another migration has it.
         """
@@ -115,6 +116,17 @@ class Changes:
             if isinstance(error.__cause__, aiormq.exceptions.ChannelLockedResource):
                 raise TopologyError("another migration of these queues is at work") from error
             raise
+        self._locked = name
+
+    async def unlock(self) -> None:
+        """Give that name back, if there is one.
+
+        A broker may show the queues of a connection for a moment after its end (RabbitMQ 4.3 does),
+        and whoever looks what differs would see one that is about to go.
+        """
+        name, self._locked = self._locked, None
+        if name is not None:
+            await self.delete(name, only_if_empty=False)
 
     async def declare_exclusive(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """Declare a queue that only this connection can use, and that ends with it."""
@@ -216,6 +228,7 @@ async def open_changes(
     try:
         with losses_as_errors():
             yield changes
+            await changes.unlock()
     except LOST as error:
         raise TransportError(f"the connection ended ({explain(error)})") from error
     finally:

@@ -123,7 +123,7 @@ async def hang(call: Call) -> None:
 
 @acme.on("HangInThread", timeout=TIMEOUT)
 def hang_in_thread(call: Call) -> None:
-    time.sleep(4 * TIMEOUT)
+    time.sleep(20 * TIMEOUT)  # an event loop that is held up for longer would see its answer
 
 
 @acme.on("Outlive")

@@ -376,3 +376,5 @@ async def test_two_migrations_at_a_time_are_refused(place: Place) -> None:
         await other.lock(f"datatransfer{ASIDE}")
         with pytest.raises(Exception, match="another migration"):
             await run(place, QueueType.QUORUM)
+        await other.unlock()
+        assert (await run(place, QueueType.QUORUM)).given_up == {}
