@@ -314,10 +314,6 @@ class Gateway:
         """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.ended`."""
         if not len(self.places):
             self._empty.set()
-        self.left(connection)
-
-    def left(self, connection: StationSocket) -> None:
-        """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.left`."""
         station, connection.station = connection.station, None
         if station is None:
             return
@@ -332,9 +328,7 @@ class Gateway:
     def departed(
         self, connection: StationSocket, station: StationConnection, seconds: float
     ) -> None:
-        """End its connection, say that it has gone, and have its requests routed here no more."""
-        if connection.transport is not None:
-            connection.transport.close()
+        """Say that a station has gone, and have its requests routed here no more."""
         log.info(
             "station disconnected",
             station=station.station_id,

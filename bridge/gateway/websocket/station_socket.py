@@ -8,7 +8,6 @@ by the station's :class:`~bridge.gateway.websocket.connection.StationConnection`
     open       messages are read and written
     closing    a closing frame was sent: only the peer's is awaited
     failed     the peer broke the protocol and was told so: what it sends is dropped
-    left       the peer has gone: the connection is ended in its turn
     ended      there is no connection any more
 """
 
@@ -64,7 +63,7 @@ DROPPED_MAX: Final = 4 * 1024 * 1024
 """Bytes that are dropped of a peer that was told to go and goes on sending. One that is in the
 middle of a message should live to read why."""
 
-_OPENING, _OPEN, _CLOSING, _FAILED, _LEFT, _ENDED = range(6)
+_OPENING, _OPEN, _CLOSING, _FAILED, _ENDED = range(5)
 """The states."""
 
 _NO_STATION, _UNREAD, _SLOWED, _TURN = 1, 2, 4, 8
@@ -97,9 +96,6 @@ class SocketOwner(Protocol):
 
     def handshake(self, connection: "StationSocket") -> Handshake:
         """Begin the opening handshake of a connection."""
-
-    def left(self, connection: "StationSocket") -> None:
-        """A station has closed its half of a connection, which is to be ended in its turn."""
 
     def ended(self, connection: "StationSocket") -> None:
         """A connection has ended."""
@@ -167,7 +163,8 @@ class StationSocket(Timed):
         self.address = ""
         """The peer's host and port."""
         self.host = ""
-        """The peer's, as :func:`~bridge.gateway.websocket.places.address_of` counts addresses."""
+        """What counts as the peer's address: see
+        :func:`~bridge.gateway.websocket.places.address_of`"""
         self.opened_at = 0.0
         """By the clock of the event loop."""
         self.close_code = NO_CLOSE
@@ -226,14 +223,8 @@ class StationSocket(Timed):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def eof_received(self) -> bool:
-        """The peer has closed its half, and so do we: True, in its turn. (TLS cannot wait.)"""
-        if self._state != _OPEN or self.station is None or self.tcp is not self.transport:
-            return False
-        self._state = _LEFT
-        self._gateway.places.leave(self)
-        self._gateway.left(self)
-        return True
+    def eof_received(self) -> None:
+        """The peer has closed its half: so do we, at once."""
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -387,12 +378,16 @@ class StationSocket(Timed):
         """This reason not to read is gone."""
         if not self._holds & reason:
             return
-        self._holds = holds = self._holds & ~reason
+        self._holds &= ~reason
         state = self._state
-        if holds or state == _ENDED:
+        if self._holds or state == _ENDED:
             return
         if state in (_OPEN, _CLOSING):
             self._read()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Have the loop read again, unless there is a reason not to."""
         transport = self.transport
         if not self._holds and transport is not None and not transport.is_closing():
             transport.resume_reading()
@@ -463,7 +458,9 @@ class StationSocket(Timed):
         if self._state == _ENDED:
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters = [*(self._waiters or ()), waiter]
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
         await waiter
 
     # ---- time ----

@@ -7,7 +7,7 @@ from bridge.gateway.websocket.frames cimport FrameReader
 from bridge.request.wheel cimport Timed
 
 cdef int NOTHING, TEXT, BINARY, CLOSE, PING, PONG
-cdef int _OPENING, _OPEN, _CLOSING, _FAILED, _LEFT, _ENDED
+cdef int _OPENING, _OPEN, _CLOSING, _FAILED, _ENDED
 cdef int _NO_STATION, _UNREAD, _SLOWED, _TURN
 
 
@@ -43,8 +43,10 @@ cdef class StationSocket(Timed):
 
     cdef _hold(self, int reason)
 
-    @cython.locals(holds=int, state=int)
+    @cython.locals(state=int)
     cpdef _release(self, int reason)
+
+    cdef _read_on(self)
 
     cpdef bint send(self, bytes frame) except -1
 

@@ -94,7 +94,6 @@ class Here:
         self.clock = Clock()
         loop = cast("asyncio.AbstractEventLoop", self.clock)
         self.wheel = Wheel(loop)
-        self.departing: list[StationSocket] = []
         self.gone: list[StationSocket] = []
         self.transport = Transport()
         self.socket = StationSocket(self, loop)
@@ -113,9 +112,6 @@ class Here:
 
     def handshake(self, connection: StationSocket) -> Any:
         return Handshake()
-
-    def left(self, connection: StationSocket) -> None:
-        self.departing.append(connection)
 
     def ended(self, connection: StationSocket) -> None:
         self.gone.append(connection)
@@ -285,48 +281,6 @@ async def test_one_that_closes_while_it_waits_for_its_station_is_heard(here: Her
     assert here.transport.reading
     here.hear(8, b"\x03\xea")
     assert here.transport.ended == "closed"
-
-
-async def test_a_station_that_has_gone_is_ended_in_its_turn_and_counts_no_longer(
-    here: Here,
-) -> None:
-    here.socket.serve(here.station)
-    assert here.socket.eof_received(), "the loop leaves its end to the gateway"
-    assert (here.departing, here.gone) == ([here.socket], [])
-    assert not here.socket.is_open
-    assert not here.socket.send(b"[]")
-    assert (here.transport.written, here.transport.ended) == ([], "")
-    assert len(here.places) == 0
-    here.socket.connection_lost(None)
-    assert here.gone == [here.socket]
-
-
-async def test_the_turn_of_a_station_that_has_gone_does_not_come_too_late(here: Here) -> None:
-    here.socket.serve(here.station)
-    here.socket.eof_received()
-    here.pass_time(here.settings.ping_interval + 0.1)
-    assert here.transport.ended == "aborted"
-
-
-async def test_the_loop_ends_what_is_no_open_station(here: Here) -> None:
-    assert not here.socket.eof_received(), "it waits for its station"
-    here.socket.serve(here.station)
-    here.socket.close(1001, "restart")
-    assert not here.socket.eof_received(), "it is being closed"
-    opening = StationSocket(here, cast("asyncio.AbstractEventLoop", here.clock))
-    opening.connection_made(cast("asyncio.Transport", Transport()))
-    assert not opening.eof_received()
-    assert here.departing == []
-
-
-async def test_under_tls_the_loop_ends_a_station_that_has_gone(here: Here) -> None:
-    under_tls = StationSocket(here, cast("asyncio.AbstractEventLoop", here.clock))
-    under_tls.enter(cast("asyncio.Transport", Transport()))
-    under_tls.connection_made(cast("asyncio.Transport", Transport()))
-    under_tls.open(None)
-    under_tls.serve(here.station)
-    assert not under_tls.eof_received()
-    assert here.departing == []
 
 
 # ---- pings ----
