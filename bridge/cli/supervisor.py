@@ -194,7 +194,11 @@ class Supervisor:
         first = True
         while not self._stopping.is_set():
             started = loop.time()
-            code = await self._run_child(number)
+            try:
+                code = await self._run_child(number)
+            except OSError as error:  # too many processes, or the folder is gone
+                log.warning("process not started", process=number, error=str(error))
+                code = 1
             lived = loop.time() - started
             if self._stopping.is_set():
                 # A child that had not begun yet has no hand on the signal, and nothing to drain.

@@ -75,8 +75,8 @@ class StationIntake:
         self._failures = Failures(log, event="request to a station failed")
         self._unasked = Causes()
         self._pauses: set[asyncio.TimerHandle] = set()
-        self._leaving: dict[str, list[_Answer]] = {}
-        """Stations that the broker is just unbinding, with the answers that wait for it."""
+        self._leaving: dict[str, _Leaving] = {}
+        """Stations that the broker is just unbinding."""
 
     def on_delivery(self, delivery: Delivery) -> None:
         """Take a delivery."""
@@ -106,7 +106,8 @@ class StationIntake:
         elif isinstance(outcome, Offline):
             self._tally.count(_OFFLINE)
             counts.offline += 1
-            self._answer(request, outcome, self._leaving.get(request.station_id))
+            leaving = self._leaving.get(request.station_id)
+            self._answer(request, outcome, None if leaving is None else leaving.answers)
         else:
             self._tally.count(_LATE)
             counts.late += 1
@@ -122,12 +123,24 @@ class StationIntake:
         self._tally.count(kind)
 
     def hold_offline(self, station_id: str) -> None:
-        """Tell nobody that this station is offline until :meth:`tell_offline`."""
-        self._leaving.setdefault(station_id, [])
+        """Tell nobody that this station is offline until :meth:`tell_offline`.
+
+        A station may leave, come back and leave again before the broker has unbound it once: then
+        that counts which is told last.
+        """
+        leaving = self._leaving.get(station_id)
+        if leaving is None:
+            leaving = self._leaving[station_id] = _Leaving()
+        leaving.times += 1
 
     def tell_offline(self, station_id: str) -> None:
         """Tell all who are still to be told that this station is offline."""
-        for answer in self._leaving.pop(station_id, ()):
+        leaving = self._leaving[station_id]
+        leaving.times -= 1
+        if leaving.times:
+            return
+        del self._leaving[station_id]
+        for answer in leaving.answers:
             self._send_if_in_time(answer)
 
     def send_unsent(self) -> None:
@@ -211,6 +224,18 @@ class StationIntake:
         deadline = answer.request.deadline
         if deadline is None or deadline > time.time():
             self._send(answer)
+
+
+class _Leaving:
+    """A station that the broker is just unbinding."""
+
+    __slots__ = ("answers", "times")
+
+    def __init__(self) -> None:
+        self.times = 0
+        """How often it is being unbound."""
+        self.answers: list[_Answer] = []
+        """Those that wait for it."""
 
 
 class _Answer:

@@ -250,14 +250,16 @@ class GatewayLink:
         Raises ValueError for an invalid station id or version, TypeError for an invalid handler,
         and :class:`~bridge.transport.TransportError` once the link is draining.
         """
-        bound = self._future()
+        bound = asyncio.get_running_loop().create_future()
         station = self._enter(station_id, version, handler, lambda: _finish(bound))
         try:
-            await bound
+            await self._done(bound)
             self._refuse_if_draining()
         except BaseException:
             if self._stations.get(station_id) is station:
-                self._leave(station, _nothing)
+                unbind = self.lose_station(station_id)
+                if unbind is not None:
+                    unbind(_nothing)
             raise
 
     def add_station(
@@ -300,50 +302,46 @@ class GatewayLink:
         if this is still its handler. A gateway that notices late that a connection has died names
         the handler, so as not to disconnect the station's next connection.
         """
-        left = self._future()
-        if self.remove_station(station_id, handler, lambda: _finish(left)):
-            await left
-        else:
-            _finish(left)
+        left = asyncio.get_running_loop().create_future()
+        unbind = self.lose_station(station_id, handler)
+        if unbind is not None:
+            unbind(lambda: _finish(left))
+            await self._done(left)
 
-    def remove_station(
-        self,
-        station_id: str,
-        handler: StationHandler | None = None,
-        on_left: Callable[[], None] | None = None,
-    ) -> bool:
-        """As :meth:`disconnect_station`, without a task or a future.
+    def lose_station(
+        self, station_id: str, handler: StationHandler | None = None
+    ) -> Callable[[Callable[[], None]], None] | None:
+        """As :meth:`disconnect_station`, without a task or a future, and in two halves.
 
-        Returns whether the station was connected, with this handler. Then `on_left` is called once,
-        on the event loop, when the broker sends no more of its requests here, and must not raise.
+        From now on the station's handler is not called. What is returned has the station unbound:
+        call it soon, once, on the event loop, with what is to be called when that is done. None:
+        the station was not connected, or has another handler.
+
+        The CSMS is told that the station is offline when it is unbound, and no sooner: whoever is
+        told so retries at once, and would be routed here again.
         """
         station = self._stations.get(station_id)
         if station is None or (handler is not None and station.handler is not handler):
-            return False
-        self._leave(station, on_left or _nothing)
-        return True
-
-    def _leave(self, station: Station, on_left: Callable[[], None]) -> None:
-        """Unbind the station first, then tell the CSMS that it is offline.
-
-        A CSMS that is told so retries at once, and would be routed here again.
-        """
-        station_id = station.station_id
+            return None
         self._intake.hold_offline(station_id)
         self._stations.disconnect(station)
+        return partial(self._unbind, station_id)
 
+    def _unbind(self, station_id: str, on_left: Callable[[], None]) -> None:
         def left() -> None:
             self._intake.tell_offline(station_id)
             on_left()
 
-        self._transport.unbind(station_key(station_id), left)
+        if self._stations.get(station_id) is None:
+            self._transport.unbind(station_key(station_id), left)
+        else:  # it has come back meanwhile
+            left()
 
-    def _future(self) -> "asyncio.Future[None]":
-        """Is done when the broker has made a change to the bindings, or the link is closed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bindings.add(future)
-        future.add_done_callback(self._bindings.discard)
-        return future
+    async def _done(self, change: "asyncio.Future[None]") -> None:
+        """Wait until the broker has made a change to the bindings, or the link is closed."""
+        self._bindings.add(change)
+        change.add_done_callback(self._bindings.discard)
+        await change
 
     # ---- station → CSMS ----
 

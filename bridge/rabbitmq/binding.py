@@ -19,6 +19,7 @@ bindings in one queue it waited 9 minutes. Spread over 64 queues, the 10,000 tak
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -182,9 +183,8 @@ class Bindings:
     """The keys that are to be bound, from one connection to the next."""
 
     def __init__(self) -> None:
-        self._wanted: dict[bytes, None] = {}
-        self._waiting: list[Callable[[], None]] = []
-        """Called when the next connection has bound every key."""
+        self._wanted: dict[bytes, Callable[[], None] | None] = {}
+        """With whom to tell when the key is bound, unless that has been done."""
         self._lane: BindLane | None = None
         self._stopped = False
 
@@ -195,35 +195,42 @@ class Bindings:
     def bind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         """As :meth:`~bridge.transport.Transport.bind`."""
         key = short_string(routing_key)
-        self._wanted[key] = None
+        self._tell(key)  # who has asked before need not wait for what is asked anew
+        self._wanted[key] = on_done
         if self._stopped:
-            on_done()
-        elif self._lane is None:
-            self._waiting.append(on_done)
-        else:
-            self._lane.ask([Change(True, key, on_done)])
+            self._tell(key)
+        elif self._lane is not None:
+            self._lane.ask([Change(True, key, partial(self._tell, key, on_done))])
 
     def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
         """As :meth:`~bridge.transport.Transport.unbind`."""
         key = short_string(routing_key)
+        self._tell(key)
         self._wanted.pop(key, None)
         if self._stopped or self._lane is None:
             on_done()
         else:
             self._lane.ask([Change(False, key, on_done)])
 
+    def _tell(self, key: bytes, waiting: Callable[[], None] | None = None) -> None:
+        """Tell who waits for this key, once. `waiting`: only if it is still they."""
+        on_done = self._wanted.get(key)
+        if on_done is not None and (waiting is None or waiting is on_done):
+            self._wanted[key] = None
+            on_done()
+
     def restore(self, lane: BindLane, on_restored: Callable[[], None]) -> None:
         """Bind every key on a new connection; what is asked from now on is asked of it too.
 
-        `on_restored` is called when all are bound. If this connection is lost first, that may be
-        long after, by another one.
+        `on_restored` is called when all are bound, unless this connection is lost first.
         """
         self._lane = lane
-        waiting, self._waiting = self._waiting, []
+        waiting = [(key, on_done) for key, on_done in self._wanted.items() if on_done is not None]
 
         def restored() -> None:
-            for tell in (*waiting, on_restored):
-                tell()
+            for key, on_done in waiting:
+                self._tell(key, on_done)
+            on_restored()
 
         changes = [Change(True, key, None) for key in self._wanted]
         if not changes:
@@ -236,18 +243,15 @@ class Bindings:
         """The connection is gone, and its queues with it: nothing is bound."""
         lane, self._lane = self._lane, None
         for change in () if lane is None else lane.close():
-            if change.on_done is None:
-                continue
-            if change.bound:
-                self._waiting.append(change.on_done)
-            else:
+            if not change.bound and change.on_done is not None:
                 change.on_done()
 
     async def stop(self) -> None:
         """The queues are about to go: bind no more, and tell everybody who waits."""
         self._stopped = True
-        waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
-        if self._lane is not None:
-            await self._lane.stop()
+        lane = self._lane
+        if lane is None:
+            for key in tuple(self._wanted):
+                self._tell(key)
+        else:
+            await lane.stop()

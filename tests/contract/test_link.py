@@ -24,7 +24,15 @@ from bridge.gateway import GatewayLink, Kind, Reply, StationHandler
 from bridge.gateway.stations import STATION_LIMIT
 from bridge.idempotency.memory import MemoryStore
 from bridge.ocpp import ErrorCode, OcppVersion
-from bridge.transport import Delivery, Properties, Publishing, State, Subscription, TransportError
+from bridge.transport import (
+    Delivery,
+    Properties,
+    Publishing,
+    State,
+    Subscription,
+    Transport,
+    TransportError,
+)
 from bridge.worker.worker import Worker
 from tests.contract.sides import NAMES, PATIENCE, Side
 
@@ -342,14 +350,19 @@ async def test_stations_come_and_go_by_callbacks_too(link: GatewayLink, client: 
     link.add_station("CP1", "ocpp2.0.1", new, lambda: told.append("reachable"))
     await until_told("reachable")
     assert (await client.send_to_station("CP1", HELLO)).status == "Rejected"
-    assert not link.remove_station("CP1", old, lambda: told.append("left")), "it has come back"
-    assert not link.remove_station("CP2", None, lambda: told.append("left")), "unknown"
+    assert link.lose_station("CP1", old) is None, "it has come back"
+    assert link.lose_station("CP2") is None, "unknown"
     assert (await client.send_to_station("CP1", HELLO)).status == "Rejected"
-    assert link.remove_station("CP1", new, lambda: told.append("left"))
+    unbind = link.lose_station("CP1", new)
+    assert unbind is not None
     assert link.stations == 0
+    asked = asyncio.create_task(client.send_to_station("CP1", HELLO))
+    await until(lambda: link.counts.offline == 1)
+    assert not asked.done(), "nobody is told before it is unbound: who is told so retries at once"
+    unbind(lambda: told.append("left"))
     await until_told("left")
     with at_once(), pytest.raises(StationOffline):
-        await client.send_to_station("CP1", HELLO)
+        await asked
     with pytest.raises(ValueError, match="station id"):
         link.add_station("", "ocpp1.6", old, lambda: told.append("reachable"))
     with pytest.raises(ValueError, match="version"):
@@ -358,6 +371,70 @@ async def test_stations_come_and_go_by_callbacks_too(link: GatewayLink, client: 
     with pytest.raises(TransportError, match="draining"):
         link.add_station("CP1", "ocpp1.6", old, lambda: told.append("reachable"))
     assert (told, link.stations) == ([], 0)
+
+
+async def test_a_station_that_comes_back_before_it_was_unbound_is_reached(
+    link: GatewayLink, client: Client
+) -> None:
+    told: list[str] = []
+    old, new = Hello(), Hello(DataTransferResponse("Rejected"))
+    await link.connect_station("CP1", "ocpp1.6", old)
+    unbind = link.lose_station("CP1", old)
+    assert unbind is not None
+    asked = asyncio.create_task(client.send_to_station("CP1", HELLO))
+    await until(lambda: link.counts.offline == 1)
+    await link.connect_station("CP1", "ocpp1.6", new)
+    unbind(lambda: told.append("left"))
+    assert told == ["left"]
+    assert (await asked).status == "Rejected"
+    assert (await client.send_to_station("CP1", HELLO)).status == "Rejected"
+
+
+class SlowToUnbind:
+    """The link's transport, whose broker has unbound a station when the test says so."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.unbound: list[Callable[[], None]] = []
+
+    def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
+        self._transport.unbind(routing_key, lambda: self.unbound.append(on_done))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_who_leaves_twice_is_offline_when_it_has_been_unbound_for_the_last_time(
+    link: GatewayLink, client: Client
+) -> None:
+    transport: Any = SlowToUnbind(link.transport)
+    link._transport = transport
+    handler = Hello()
+    handler.may_answer.clear()
+    leaving: list[asyncio.Task[None]] = []
+    for _ in range(2):
+        await link.connect_station("CP1", "ocpp1.6", handler)
+        if leaving:
+            asked = asyncio.create_task(client.send_to_station("CP1", HELLO))
+            await handler.given(1)
+        leaving.append(asyncio.create_task(link.disconnect_station("CP1")))
+        await until(lambda: len(transport.unbound) == len(leaving))
+    first, last = transport.unbound
+    first()
+    await leaving[0]
+    await asyncio.sleep(0.05)
+    assert not asked.done(), "the broker may still send its requests here"
+    last()
+    with at_once(), pytest.raises(StationOffline):
+        await asked
+    await leaving[1]
+
+
+async def test_a_station_that_is_refused_leaves_nothing(link: GatewayLink) -> None:
+    for _ in range(3):
+        with pytest.raises(ValueError, match="station id"):
+            await link.connect_station("", "ocpp1.6", Hello())
+    assert not link._bindings
 
 
 async def test_a_station_lost_before_its_turn_and_after_is_offline_at_once(

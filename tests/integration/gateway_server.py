@@ -38,12 +38,14 @@ class StandIn:
         self.changed.set()
         on_reachable()
 
-    def remove_station(self, station_id: str, handler: Any = None) -> bool:
-        known = self.handlers.get(station_id) is handler
-        if known:
-            del self.handlers[station_id]
+    def lose_station(
+        self, station_id: str, handler: Any
+    ) -> Callable[[Callable[[], None]], None] | None:
         self.changed.set()
-        return known
+        if self.handlers.get(station_id) is not handler:
+            return None
+        del self.handlers[station_id]
+        return lambda on_left: on_left()
 
     async def drain(self, timeout: float) -> int:
         return 0

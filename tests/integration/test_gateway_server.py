@@ -477,9 +477,40 @@ async def test_a_station_that_goes_without_a_word_is_gone_at_once(
         client.writer.write_eof()
         await here.link.until(lambda: not here.link.handlers)
         assert here.gateway.stations == {}
-        assert here.gateway.connections == 0
         await client.until_closed()
+        assert here.gateway.connections == 0
         assert caplog.text.count("station disconnected") == 1
+
+
+async def test_a_rival_that_gives_up_does_not_take_the_station_from_the_one_that_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.gateway.websocket.rivals.FIRST_PAUSE", SOON)
+    async with running() as here, contextlib.AsyncExitStack() as open_ones:
+        for _ in range(FREE + 1):
+            last = await open_ones.enter_async_context(here.station())
+        async with peer(here.port) as rival:
+            await rival.open_websocket("CP001")
+            rival.writer.write_eof()
+            await rival.until_closed()
+        await asyncio.sleep(2 * SOON)
+        assert (await last.call("Heartbeat"))[0] == 3
+        assert here.gateway.counts.replaced == FREE
+
+
+async def test_a_peer_that_says_nothing_does_not_hold_up_the_end() -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        running(handshake_timeout=2 * PATIENCE) as here,
+        peer(here.port) as silent,
+        peer(here.port) as slow,
+    ):
+        slow.writer.write(b"GET /CP001 HTTP/1.1\r\n")
+        while here.gateway.connections < 2:
+            await asyncio.sleep(0.01)
+        here.gateway.stop()
+        await silent.until_closed()
+        await slow.until_closed()
 
 
 async def test_a_station_that_comes_and_goes_leaves_nothing() -> None:

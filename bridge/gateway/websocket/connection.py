@@ -183,9 +183,13 @@ class StationConnection:
 
     # ---- its life ----
 
+    def lose(self) -> None:
+        """The connection has ended, or is ending: the station is sent no CALL any more."""
+        self._gone = True
+
     def abandon(self) -> None:
         """Give the connection up: end at once whatever waits for the station or for the bridge."""
-        self._gone = True
+        self.lose()
         if self._on_answer is not None:
             self._called(StationOffline(self.station_id, sent=True), OFFLINE)
         for forward in tuple(self._forwards or ()):
@@ -369,7 +373,7 @@ class StationConnection:
     def give_up_call(self) -> None:
         """Nobody waits any more for the answer to the CALL that the station was sent."""
         if self._on_answer is not None:
-            self._end_call(UNANSWERED)
+            self._end_call(OFFLINE if self._gone else UNANSWERED)
 
     def _called(self, answer: Reply | BaseException, outcome: str) -> None:
         tell = self._on_answer

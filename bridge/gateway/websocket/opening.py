@@ -164,6 +164,8 @@ class Opening:
 
     def _accept(self, request: Request) -> None:
         connection = self._connection
+        if connection.transport is None or connection.transport.is_closing():
+            return  # it has ended while its password was checked
         response = self._protocol.accept(request)
         if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
             cause = CAUSES.get(http.HTTPStatus(response.status_code), "not a WebSocket handshake")

@@ -54,6 +54,10 @@ class Places:
     def peers(self) -> list[Peer]:
         return list(self._addresses)
 
+    def silent(self) -> list[Peer]:
+        """Those whose request has not been read to its end."""
+        return [peer for group in self._opening.values() for peer in group]
+
     def enter(self, peer: Peer, address: str) -> None:
         """A connection has opened. It is cut off if there is no place, or takes one of another."""
         self._addresses[peer] = address

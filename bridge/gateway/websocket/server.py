@@ -78,8 +78,13 @@ class StationLink(Link, Protocol):
         the station.
         """
 
-    def remove_station(self, station_id: str, handler: StationHandler | None = None) -> bool:
-        """Stop routing requests to `handler`; a later handler of the station keeps its requests."""
+    def lose_station(
+        self, station_id: str, handler: StationHandler
+    ) -> Callable[[Callable[[], None]], None] | None:
+        """Give `handler` no more requests. What is returned has the broker send none here.
+
+        It takes what is to be called then. None: a later handler has the station's requests.
+        """
 
     async def drain(self, timeout: float) -> int:
         """Take no more requests of the CSMS, and await what is in hand in both directions.
@@ -219,6 +224,8 @@ class Gateway:
             for connection in connections
         )
         await asyncio.gather(self._link.drain(timeout), *goodbyes)
+        for peer in self.places.silent():  # a load balancer, or nobody
+            cast("StationSocket", peer).abort()
         # Those that are in their handshake, or are being closed: each of that takes some seconds.
         for peer in self.places.peers():
             connection = cast("StationSocket", peer)
@@ -310,33 +317,30 @@ class Gateway:
     def _slowed(self, station_id: str) -> None:
         self.notices.slowed("it sends more than it may", station=station_id)
 
-    def ended(self, connection: StationSocket) -> None:
-        """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.ended`."""
-        if not len(self.places):
-            self._empty.set()
+    def left(self, connection: StationSocket) -> None:
+        """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.left`."""
         station, connection.station = connection.station, None
         if station is None:
             return
+        station.lose()
+        unbind = self._lose(station)
         station.abandon()
         self._entries.pop(station, None)
         if self.stations.get(station.station_id) is station:
             del self.stations[station.station_id]
             self._rivals.left(station.station_id)
-        seconds = asyncio.get_running_loop().time() - connection.opened_at
-        self.arrivals.enter(_Departure(self, connection, station, seconds))
+        if unbind is not None:
+            self.arrivals.enter(_Departure(unbind))
 
-    def departed(
-        self, connection: StationSocket, station: StationConnection, seconds: float
-    ) -> None:
-        """Say that a station has gone, and have its requests routed here no more."""
-        log.info(
-            "station disconnected",
-            station=station.station_id,
-            code=connection.close_code,
-            reason=connection.close_reason,
-            seconds=round(seconds, 3),
-        )
-        self._unbind(station)
+    def ended(self, connection: StationSocket) -> None:
+        """As :meth:`~bridge.gateway.websocket.station_socket.SocketOwner.ended`."""
+        if not len(self.places):
+            self._empty.set()
+        self.left(connection)
+        if not connection.served:
+            return
+        seconds = asyncio.get_running_loop().time() - connection.opened_at
+        self.arrivals.enter(_Ended(connection, seconds))
 
     def _take_over(self, station: StationConnection, address: str) -> None:
         """Replace the station's older connection: it is often dead, and only the station knows."""
@@ -381,14 +385,15 @@ class Gateway:
                 "station not bound", station=station.station_id, error=describe_error(error)
             )
 
-    def _unbind(self, station: StationConnection) -> None:
-        """Have the CSMS's requests for the station routed here no more."""
+    def _lose(self, station: StationConnection) -> Callable[[Callable[[], None]], None] | None:
+        """Give a station that has gone no more requests of the CSMS."""
         try:
-            self._link.remove_station(station.station_id, station)
+            return self._link.lose_station(station.station_id, station)
         except Exception as error:
             log.exception(
                 "station not unbound", station=station.station_id, error=describe_error(error)
             )
+            return None
 
     # ---- what is looked at again and again ----
 
@@ -418,29 +423,48 @@ class Gateway:
 
 
 class _Departure:
-    """A station that has gone. After an outage of a network thousands go at once: in their turn."""
+    """A station that has gone, which the broker is to unbind.
 
-    __slots__ = ("_connection", "_gateway", "_seconds", "_station")
+    After an outage of a network thousands go at once: in their turn.
+    """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        connection: StationSocket,
-        station: StationConnection,
-        seconds: float,
-    ) -> None:
-        self._gateway = gateway
+    __slots__ = ("_unbind",)
+
+    def __init__(self, unbind: Callable[[Callable[[], None]], None]) -> None:
+        self._unbind = unbind
+
+    def proceed(self) -> None:
+        """As :meth:`~bridge.gateway.websocket.arrivals.Arrival.proceed`."""
+        self._unbind(_nothing)
+
+
+class _Ended:
+    """A station's connection that has ended, which the log is to say."""
+
+    __slots__ = ("_connection", "_seconds")
+
+    def __init__(self, connection: StationSocket, seconds: float) -> None:
         self._connection = connection
-        self._station = station
         self._seconds = seconds
 
     def proceed(self) -> None:
         """As :meth:`~bridge.gateway.websocket.arrivals.Arrival.proceed`."""
-        self._gateway.departed(self._connection, self._station, self._seconds)
+        connection = self._connection
+        log.info(
+            "station disconnected",
+            station=connection.station_id,
+            code=connection.close_code,
+            reason=connection.close_reason,
+            seconds=round(self._seconds, 3),
+        )
 
 
 def _bound(station_id: str) -> None:
     log.debug("station bound", station=station_id)
+
+
+def _nothing() -> None:
+    pass
 
 
 def limit_receive_buffer(listening: socket.socket) -> None:

@@ -97,8 +97,11 @@ class SocketOwner(Protocol):
     def handshake(self, connection: "StationSocket") -> Handshake:
         """Begin the opening handshake of a connection."""
 
+    def left(self, connection: "StationSocket") -> None:
+        """No message goes to a connection's station any more. May be called again."""
+
     def ended(self, connection: "StationSocket") -> None:
-        """A connection has ended."""
+        """A connection has ended. It may not have `left` before."""
 
 
 class StationSocket(Timed):
@@ -124,6 +127,7 @@ class StationSocket(Timed):
         "entry",
         "host",
         "opened_at",
+        "served",
         "station",
         "station_id",
         "tcp",
@@ -151,7 +155,9 @@ class StationSocket(Timed):
         self._unread: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
         self.station: StationConnection | None = None
-        """None: it is not served yet."""
+        """None: it is not served yet, or no longer."""
+        self.served = False
+        """Whether it has been."""
         self.station_id = ""
         """Empty until the handshake has told it."""
         self.version: OcppVersion | None = None
@@ -163,8 +169,7 @@ class StationSocket(Timed):
         self.address = ""
         """The peer's host and port."""
         self.host = ""
-        """What counts as the peer's address: see
-        :func:`~bridge.gateway.websocket.places.address_of`"""
+        """The peer's, as :func:`~bridge.gateway.websocket.places.address_of` counts addresses."""
         self.opened_at = 0.0
         """By the clock of the event loop."""
         self.close_code = NO_CLOSE
@@ -224,7 +229,9 @@ class StationSocket(Timed):
                 waiter.set_result(None)
 
     def eof_received(self) -> None:
-        """The peer has closed its half: so do we, at once."""
+        """The peer has closed its half: so do we, as soon as it has what was written."""
+        if self._state == _OPEN:
+            self._enter(_FAILED)
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -233,7 +240,10 @@ class StationSocket(Timed):
             reader = self._reader
             assert reader is not None  # noqa: S101 - it is open
             reader.feed(data)
-            if not self._holds:
+            if state == _OPEN and self.station is None:
+                if reader.unread > self._gateway.settings.max_message:
+                    self._hold(_NO_STATION)
+            elif not self._holds:
                 self._read()
         elif self._handshake is not None:
             self._handshake.receive(data)
@@ -285,7 +295,6 @@ class StationSocket(Timed):
         self._deflate = deflate
         self._reader = FrameReader(settings.max_message, deflate)
         self._state = _OPEN
-        self._hold(_NO_STATION)
         now = self._loop.time()
         self._heard = now
         self._next_ping = now + settings.ping_interval
@@ -295,6 +304,7 @@ class StationSocket(Timed):
     def serve(self, station: StationConnection) -> None:
         """Give the messages to `station`."""
         self.station = station
+        self.served = True
         self._release(_NO_STATION)
 
     def _read(self) -> None:
@@ -375,19 +385,13 @@ class StationSocket(Timed):
         self._holds |= reason
 
     def _release(self, reason: int) -> None:
-        """This reason not to read is gone."""
-        if not self._holds & reason:
-            return
-        self._holds &= ~reason
+        """This is no reason not to read, or no longer."""
+        self._holds = holds = self._holds & ~reason
         state = self._state
-        if self._holds or state == _ENDED:
+        if holds or state == _ENDED:
             return
-        if state in (_OPEN, _CLOSING):
+        if state == _CLOSING or self.station is not None:
             self._read()
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Have the loop read again, unless there is a reason not to."""
         transport = self.transport
         if not self._holds and transport is not None and not transport.is_closing():
             transport.resume_reading()
@@ -450,6 +454,7 @@ class StationSocket(Timed):
     def _enter(self, state: int) -> None:
         """A state that ends by itself, or after CLOSE_TIMEOUT."""
         self._state = state
+        self._gateway.left(self)
         self._gateway.wheel.remove(self)
         self._gateway.wheel.add(self, CLOSE_TIMEOUT)
 
@@ -458,9 +463,7 @@ class StationSocket(Timed):
         if self._state == _ENDED:
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
-        if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
+        self._waiters = [*(self._waiters or ()), waiter]
         await waiter
 
     # ---- time ----

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridge.cli.supervisor import Start, Supervisor
@@ -21,7 +22,9 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def children_of(supervisor: Supervisor, folder: Path) -> set[int]:
     """The children that have said that they are up."""
-    return {int(entry.name) for entry in folder.iterdir()} & set(supervisor.pids)
+    return {int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()} & set(
+        supervisor.pids
+    )
 
 
 @pytest.fixture
@@ -55,6 +58,30 @@ async def test_a_child_that_is_killed_is_started_again(waits: Start, tmp_path: P
     assert supervisor.restarts == 1
     supervisor.stop()
     assert await running == 0
+
+
+async def test_a_child_that_cannot_be_started_again_is_tried_until_it_can(
+    waits: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "deployed"
+    folder.mkdir()
+    supervisor = Supervisor(msgspec.structs.replace(waits, folder=folder), 2, 5.0)
+    running = asyncio.create_task(supervisor.run())
+    await until(lambda: len(children_of(supervisor, tmp_path)) == 2)
+    victim, other = supervisor.pids
+    folder.rmdir()
+    os.kill(victim, signal.SIGKILL)
+    await until(lambda: "process not started" in caplog.text)
+    assert supervisor.pids == [other]
+    folder.mkdir()
+    await until(lambda: len(children_of(supervisor, tmp_path) - {victim}) == 2)
+    supervisor.stop()
+    assert await running == 0
+
+
+async def test_children_that_cannot_be_started_at_all_are_an_end(tmp_path: Path) -> None:
+    nowhere = Start(command=[sys.executable, "-c", ""], folder=tmp_path / "nowhere")
+    assert await Supervisor(nowhere, 2, 5.0).run() == 1
 
 
 async def test_a_child_knows_the_port_that_all_listen_on(tmp_path: Path) -> None:

@@ -192,13 +192,13 @@ def test_the_next_connection_binds_what_is_wanted_and_then_tells() -> None:
     bindings.bind("a", told("a"))
     bindings.bind("b", told("b"))
     bindings.unbind("b", told("not b"))
-    assert told.events == ["not b"]
+    assert told.events == ["b", "not b"]
     first = Wire()
     bindings.restore(first.lane, told("restored"))
     bindings.bind("c", told("c"))
     assert [key for _, _, key in first.sent] == ["a", "c"]
     first.say(BIND_OK)
-    assert told.events == ["not b", "a", "b", "restored"]
+    assert told.events == ["b", "not b", "a", "restored"]
     bindings.unbind("a", told("not a"))
     bindings.lost()
     assert told.events[4:] == ["not a"]
@@ -223,7 +223,44 @@ def test_a_connection_that_dies_while_it_binds_leaves_it_to_the_next() -> None:
     wire.say(BIND_OK)
     assert told.events == []
     wire.say(BIND_OK)
-    assert sorted(told.events) == ["a", "b", "first", "second"]
+    assert told.events == ["a", "b", "second"]
+
+
+def test_stations_that_come_and_go_while_there_is_no_connection_leave_nothing() -> None:
+    bindings, told = Bindings(), Told()
+    for number in range(3):
+        bindings.bind("a", told(f"a{number}"))
+        bindings.bind("a", told(f"again{number}"))
+        assert told.events == [f"a{number}"], "it is asked anew"
+        bindings.unbind("a", told("gone"))
+        assert told.events == [f"a{number}", f"again{number}", "gone"]
+        told.events.clear()
+    wire = Wire()
+    bindings.restore(wire.lane, told("restored"))
+    assert (told.events, wire.sent, len(bindings)) == (["restored"], [], 0)
+
+
+def test_a_thousand_connections_that_die_while_they_bind_leave_it_to_the_next() -> None:
+    bindings, told = Bindings(), Told()
+    bindings.bind("a", told("a"))
+    for _ in range(2000):
+        bindings.restore(Wire().lane, told("lost"))
+        bindings.lost()
+    wire = Wire()
+    bindings.restore(wire.lane, told("restored"))
+    wire.say(BIND_OK)
+    assert told.events == ["a", "restored"]
+
+
+def test_who_is_not_bound_yet_and_goes_is_told_once() -> None:
+    bindings, told, wire = Bindings(), Told(), Wire()
+    bindings.restore(wire.lane, told("restored"))
+    bindings.bind("a", told("a"))
+    bindings.unbind("a", told("gone"))
+    assert told.events == ["restored", "a"]
+    wire.say(BIND_OK)
+    wire.say(UNBIND_OK)
+    assert told.events == ["restored", "a", "gone"]
 
 
 def test_with_nothing_to_bind_all_is_restored_at_once() -> None:

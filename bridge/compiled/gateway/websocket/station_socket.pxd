@@ -25,6 +25,7 @@ cdef class StationSocket(Timed):
     cdef public StationConnection station
     cdef public str station_id
     cdef public bint told
+    cdef readonly bint served
 
     @cython.locals(state=int)
     cpdef data_received(self, bytes data)
@@ -43,10 +44,8 @@ cdef class StationSocket(Timed):
 
     cdef _hold(self, int reason)
 
-    @cython.locals(state=int)
+    @cython.locals(holds=int, state=int)
     cpdef _release(self, int reason)
-
-    cdef _read_on(self)
 
     cpdef bint send(self, bytes frame) except -1
 

@@ -94,6 +94,7 @@ class Here:
         self.clock = Clock()
         loop = cast("asyncio.AbstractEventLoop", self.clock)
         self.wheel = Wheel(loop)
+        self.leaving: list[StationSocket] = []
         self.gone: list[StationSocket] = []
         self.transport = Transport()
         self.socket = StationSocket(self, loop)
@@ -112,6 +113,9 @@ class Here:
 
     def handshake(self, connection: StationSocket) -> Any:
         return Handshake()
+
+    def left(self, connection: StationSocket) -> None:
+        self.leaving.append(connection)
 
     def ended(self, connection: StationSocket) -> None:
         self.gone.append(connection)
@@ -157,15 +161,6 @@ async def here() -> AsyncIterator[Here]:
 # ---- reading ----
 
 
-async def test_what_comes_before_the_station_is_served_waits(here: Here) -> None:
-    assert here.transport.reads == [False]
-    here.socket.data_received(HEARTBEAT)
-    assert here.counts.answered == 0
-    here.socket.serve(here.station)
-    assert here.counts.answered == 1
-    assert here.transport.reads == [False, True]
-
-
 async def test_a_station_that_sends_much_at_once_takes_turns_with_the_others(here: Here) -> None:
     here.socket.serve(here.station)
     here.socket.data_received(HEARTBEAT * (2 * FRAMES_A_TURN + 1))
@@ -185,7 +180,7 @@ async def test_a_station_that_does_not_read_is_not_read(here: Here) -> None:
     assert here.counts.answered == 0
     here.socket.resume_writing()
     assert here.counts.answered == 1
-    assert here.transport.reads == [False, True, False, True]
+    assert here.transport.reads == [True, False, True]
 
 
 async def test_a_station_that_has_not_read_for_long_is_cut_off(
@@ -281,6 +276,64 @@ async def test_one_that_closes_while_it_waits_for_its_station_is_heard(here: Her
     assert here.transport.reading
     here.hear(8, b"\x03\xea")
     assert here.transport.ended == "closed"
+
+
+async def test_a_station_that_has_gone_has_left_at_once_and_is_ended_soon(here: Here) -> None:
+    """What was written to it may never be read, and the loop waits for that."""
+    here.socket.serve(here.station)
+    here.socket.eof_received()
+    assert (here.leaving, here.gone) == ([here.socket], [])
+    assert not here.socket.send(b"[]")
+    here.pass_time(4.9)
+    assert here.transport.ended == ""
+    here.pass_time(0.3)
+    assert here.transport.ended == "aborted"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda here: here.socket.close(1001, "restart"),
+        lambda here: here.socket.fail(1002, "nonsense"),
+        lambda here: here.hear(8, b"\x03\xe8"),
+    ],
+    ids=["closed", "failed", "closed by it"],
+)
+async def test_a_station_has_left_when_its_connection_begins_to_end(here: Here, end: Any) -> None:
+    here.socket.serve(here.station)
+    end(here)
+    assert here.leaving == [here.socket]
+    assert here.gone == []
+
+
+# ---- a station whose turn has not come ----
+
+
+async def test_what_comes_before_its_turn_is_kept_until_then(here: Here) -> None:
+    here.socket.data_received(HEARTBEAT)
+    assert (here.transport.written, here.transport.reads) == ([], [])
+    here.socket.serve(here.station)
+    assert here.opcodes == [1]
+
+
+async def test_no_more_is_read_before_its_turn_than_a_message(here: Here) -> None:
+    for _ in range(here.settings.max_message // len(HEARTBEAT) + 1):
+        assert here.transport.reads == []
+        here.socket.data_received(HEARTBEAT)
+    assert not here.transport.reading
+    here.socket.resume_writing()
+    assert not here.transport.reading
+    here.socket.serve(here.station)
+    assert here.opcodes == [1] * FRAMES_A_TURN
+
+
+async def test_that_it_has_gone_is_seen_before_its_turn(here: Here) -> None:
+    here.socket.eof_received()
+    waiting = asyncio.create_task(here.socket.wait_closed())
+    await asyncio.sleep(0)
+    here.socket.connection_lost(None)
+    await waiting
+    assert here.gone == [here.socket]
 
 
 # ---- pings ----
