@@ -240,8 +240,9 @@ class Transport(Protocol):
         """Have the subscription that names an exchange take what is published there with this key.
 
         Until :meth:`unbind`. `on_done` is called once, when the broker has done it; while no
-        connection is open, that is when the next one consumes. Once draining has begun it is called
-        at once, and nothing is done. Raises ValueError for a key above 255 bytes.
+        connection is open, that is when the next one consumes, or sooner if the key is unbound or
+        bound anew meanwhile. Once draining has begun it is called at once, and nothing is done.
+        Raises ValueError for a key above 255 bytes.
         """
 
     def unbind(self, routing_key: str, on_done: Callable[[], None]) -> None:
