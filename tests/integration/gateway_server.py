@@ -23,6 +23,8 @@ class StandIn:
     def __init__(self) -> None:
         self.counts = msgspec.defstruct("Counts", [])()
         self.handlers: dict[str, Any] = {}
+        self.lost: list[str] = []
+        """Stations that the broker was to unbind."""
         self.goes_on = asyncio.Event()
         self.goes_on.set()
         self.changed = asyncio.Event()
@@ -45,6 +47,7 @@ class StandIn:
         if self.handlers.get(station_id) is not handler:
             return None
         del self.handlers[station_id]
+        self.lost.append(station_id)
         return lambda on_left: on_left()
 
     async def drain(self, timeout: float) -> int:

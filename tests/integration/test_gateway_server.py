@@ -409,7 +409,9 @@ async def test_the_newer_connection_of_a_station_wins() -> None:
             await new.say([3, call[1], {"status": "Accepted"}])
             assert json.loads((await asked).body) == {"status": "Accepted"}
             assert here.gateway.counts.replaced == 1
+            assert here.link.lost == [], "its key stays bound all the while"
         await here.link.until(lambda: here.link.handlers == {})
+        assert here.link.lost == ["CP001"]
 
 
 async def test_two_peers_with_one_id_do_not_replace_each_other_as_fast_as_they_can(

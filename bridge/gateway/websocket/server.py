@@ -311,7 +311,6 @@ class Gateway:
         self._take_over(station, connection.address)
         if connection.entry is not None:
             self._entries[station] = connection.entry
-        self._bind(station)
         connection.serve(station)
 
     def _slowed(self, station_id: str) -> None:
@@ -343,9 +342,15 @@ class Gateway:
         self.arrivals.enter(_Ended(connection, seconds))
 
     def _take_over(self, station: StationConnection, address: str) -> None:
-        """Replace the station's older connection: it is often dead, and only the station knows."""
+        """Replace the station's older connection: it is often dead, and only the station knows.
+
+        The broker routes the CSMS's requests here all the while.
+        """
         older = self.stations.get(station.station_id)
         self.stations[station.station_id] = station
+        if older is not None:
+            older.lose()
+        self._bind(station)
         if older is None:
             return
         self.counts.replaced += 1
